@@ -1,0 +1,32 @@
+// load_state: h0 and c0 into the operand (padded with 0 to a multiple of 4) and the units' own states, in sorted order.
+// One invocation per (unit, sequence); z = layer * directions + direction.
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> h0: array<real>;
+@group(0) @binding(2) var<storage, read> c0: array<real>;
+@group(0) @binding(3) var<storage, read_write> operand: array<real>;
+@group(0) @binding(4) var<storage, read_write> state: array<real>;
+@group(0) @binding(5) var<storage, read> schedule: array<u32>;
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let unit = group.x * WIDTH + lane;
+    let b = group.y;
+    let src = group.z * dims.batch + order_of(b);
+    let dst = group.z * dims.batch + b;
+    if unit < OUTPUT_PADDED {
+        operand[dst * OUTPUT_PADDED + unit] = select(0.0, h0[src * OUTPUT + min(unit, OUTPUT - 1u)], unit < OUTPUT);
+    }
+    if unit < HIDDEN {
+        var initial = STATE_INITIAL;
+        for (var s = 0u; s < STATE_COUNT; s++) {
+            var v: real = 0.0;
+            if initial[s] == FROM_HIDDEN {
+                v = h0[src * HIDDEN + unit];
+            } else if initial[s] == FROM_CELL {
+                v = c0[src * HIDDEN + unit];
+            }
+            state[(dst * STATE_COUNT + s) * HIDDEN + unit] = v;
+        }
+    }
+}

@@ -1,0 +1,63 @@
+// project: pre = x W^T + b over all real (step, sequence) rows of a block of steps, both directions of a layer at once.
+//
+// Parallel over: x = columns (gates * units), y = rows, z = direction. Every invocation owns PROJECT_COLUMNS columns and
+// PROJECT_ROWS rows in registers; lanes are neighbouring columns, so W loads are coalesced and x loads are uniform.
+// W is packed [I/4 + 1][column] in vec4s (four k of one column); the last row holds the bias. k runs in ascending order.
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+// binding 1, x: lib/input_vec4.wgsl or lib/input_scalar.wgsl
+@group(0) @binding(2) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(3) var<storage, read_write> pre: array<real>;
+@group(0) @binding(4) var<storage, read> schedule: array<u32>;
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let direction = group.z;
+    let start = row_offset(dims.first);
+    let rows = row_offset(dims.end) - start;
+    let row = group.y * PROJECT_ROWS;
+    if row >= rows {
+        return;
+    }
+    let column = group.x * (WIDTH * PROJECT_COLUMNS) + lane;
+    let depth = (dims.input_size + 3u) / 4u;
+    let at = direction * (depth + 1u) * PRE_WIDTH;
+
+    // Rows and columns past the edge compute a copy of the last one, which is not stored.
+    var columns: array<u32, PROJECT_COLUMNS>;
+    for (var c = 0u; c < PROJECT_COLUMNS; c++) {
+        columns[c] = at + min(column + c * WIDTH, PRE_WIDTH - 1u);
+    }
+    var inputs: array<u32, PROJECT_ROWS>;
+    for (var r = 0u; r < PROJECT_ROWS; r++) {
+        inputs[r] = outer_row(direction, start + min(row + r, rows - 1u));
+    }
+    var acc: array<array<real, PROJECT_ROWS>, PROJECT_COLUMNS>;
+    for (var c = 0u; c < PROJECT_COLUMNS; c++) {
+        let bias = weights[columns[c] + depth * PRE_WIDTH].x;
+        for (var r = 0u; r < PROJECT_ROWS; r++) {
+            acc[c][r] = bias;
+        }
+    }
+    for (var k = 0u; k < depth; k++) {
+        var w: array<vec4<real>, PROJECT_COLUMNS>;
+        for (var c = 0u; c < PROJECT_COLUMNS; c++) {
+            w[c] = weights[columns[c] + k * PRE_WIDTH];
+        }
+        for (var r = 0u; r < PROJECT_ROWS; r++) {
+            let v = load_input(inputs[r], k);
+            for (var c = 0u; c < PROJECT_COLUMNS; c++) {
+                acc[c][r] = fma(w[c].w, v.w, fma(w[c].z, v.z, fma(w[c].y, v.y, fma(w[c].x, v.x, acc[c][r]))));
+            }
+        }
+    }
+    for (var r = 0u; r < PROJECT_ROWS; r++) {
+        if row + r < rows {
+            for (var c = 0u; c < PROJECT_COLUMNS; c++) {
+                if column + c * WIDTH < PRE_WIDTH {
+                    pre[(direction * dims.pre_rows + row + r) * PRE_WIDTH + column + c * WIDTH] = acc[c][r];
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+// sequence_forward: the time loop inside the kernel. One workgroup owns TILE sequences of one direction and all their units
+// for the block's steps: no other workgroup ever needs their h, so workgroupBarrier is the only synchronisation.
+//
+// Parallel over: lanes = units (WIDTH >= every stage's padded units), y = tiles of sequences, z = direction. The operand lies
+// in workgroup memory, two sides that swap at every stage; states and the last h stay in registers; R is read from cache.
+// Each stage is kernels/sequence_stage.wgsl, instantiated once per stage; `run_stages` calls them in order.
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> pre: array<real>;
+@group(0) @binding(2) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(3) var<storage, read_write> operand: array<real>;
+@group(0) @binding(4) var<storage, read_write> state: array<real>;
+@group(0) @binding(5) var<storage, read_write> y: array<real>;
+@group(0) @binding(6) var<storage, read> schedule: array<u32>;
+
+// [side][sequence of the tile][k]
+var<workgroup> shared_operand: array<real, 2u * TILE * SHARED_STRIDE>;
+
+// One unit's own states of the tile's sequences, and its last out.
+var<private> memory: array<array<real, STATES>, TILE>;
+var<private> last: array<real, TILE>;
+
+struct Place {
+    direction: u32,
+    // First sequence of the tile.
+    tile: u32,
+    unit: u32,
+    // Step, sequences running, row of `pre` and packed row of the step's sequence 0.
+    step: u32,
+    running: u32,
+    pre_row: u32,
+    first_row: u32,
+}
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let sequence = (dims.layer * DIRECTIONS + group.z) * dims.batch;
+    let tile = group.y * TILE;
+    // Rows past the batch load the last sequence and store nothing.
+    for (var i = lane; i < TILE * OUTPUT_PADDED; i += WIDTH) {
+        let b = min(tile + i / OUTPUT_PADDED, dims.batch - 1u);
+        shared_operand[(i / OUTPUT_PADDED) * SHARED_STRIDE + i % OUTPUT_PADDED] =
+            operand[(sequence + b) * OUTPUT_PADDED + i % OUTPUT_PADDED];
+    }
+    for (var b = 0u; b < TILE; b++) {
+        let place = sequence + min(tile + b, dims.batch - 1u);
+        for (var i = 0u; i < STATE_COUNT; i++) {
+            memory[b][i] = state[(place * STATE_COUNT + i) * HIDDEN + min(lane, HIDDEN - 1u)];
+        }
+        last[b] = operand[place * OUTPUT_PADDED + min(lane, OUTPUT - 1u)];
+    }
+    workgroupBarrier();
+
+    let start = row_offset(dims.first);
+    var side = 0u;
+    for (var s = dims.first; s < dims.end; s++) {
+        let running = active_at(s);
+        if tile >= running {
+            break;
+        }
+        let first_row = row_offset(s);
+        let pre_row = group.z * dims.pre_rows + first_row - start;
+        side = run_stages(Place(group.z, tile, lane, s, running, pre_row, first_row), side);
+    }
+
+    for (var b = 0u; b < TILE; b++) {
+        if tile + b < dims.batch {
+            let place = sequence + tile + b;
+            if lane < HIDDEN {
+                for (var i = 0u; i < STATE_COUNT; i++) {
+                    state[(place * STATE_COUNT + i) * HIDDEN + lane] = memory[b][i];
+                }
+            }
+            if lane < OUTPUT {
+                operand[place * OUTPUT_PADDED + lane] = last[b];
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+// One stage of one step for the workgroup's tile, from one side of the workgroup memory to the other.
+fn stage_STAGE(p: Place, side: u32) {
+    let own = min(p.unit, UNITS_STAGE - 1u);
+    let src = side * TILE * SHARED_STRIDE;
+    let dst = (1u - side) * TILE * SHARED_STRIDE;
+    var acc: array<array<real, RECURRENT_STAGE>, TILE>;
+    if IDENTITY_STAGE {
+        for (var b = 0u; b < TILE; b++) {
+            acc[b][0] = shared_operand[src + b * SHARED_STRIDE + own];
+        }
+    } else {
+        let at = p.direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + own;
+        for (var k = 0u; k < DEPTH_STAGE; k++) {
+            var r: array<vec4<real>, RECURRENT_STAGE>;
+            for (var g = 0u; g < RECURRENT_STAGE; g++) {
+                r[g] = weights[at + (k * RECURRENT_STAGE + g) * UNITS_STAGE];
+            }
+            for (var b = 0u; b < TILE; b++) {
+                let i = src + b * SHARED_STRIDE + k * 4u;
+                let h = vec4<real>(shared_operand[i], shared_operand[i + 1u], shared_operand[i + 2u], shared_operand[i + 3u]);
+                for (var g = 0u; g < RECURRENT_STAGE; g++) {
+                    acc[b][g] = fma(r[g].w, h.w, fma(r[g].z, h.z, fma(r[g].y, h.y, fma(r[g].x, h.x, acc[b][g]))));
+                }
+            }
+        }
+    }
+    if NORMALISE_STAGE {
+        normalise_STAGE(p, &acc);
+    }
+    let params = unit_params_STAGE(p.direction, own);
+    for (var b = 0u; b < TILE; b++) {
+        if p.tile + b < p.running {
+            if p.unit < UNITS_STAGE {
+                let gates = gates_STAGE(acc[b], p.pre_row + p.tile + b, p.unit, params);
+                let after = forward_STAGE(gates, memory[b], cell_params_STAGE(params));
+                memory[b] = after.state;
+                shared_operand[dst + b * SHARED_STRIDE + p.unit] = after.out;
+                if LAST_STAGE {
+                    last[b] = after.out;
+                    let row = outer_row(p.direction, p.first_row + p.tile + b);
+                    y[(row * DIRECTIONS + p.direction) * UNITS_STAGE + p.unit] = after.out;
+                }
+            } else if p.unit < PADDED_STAGE {
+                shared_operand[dst + b * SHARED_STRIDE + p.unit] = 0.0;
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+// step_forward: one stage of one time step, both directions: R · operand with the pointwise part as epilogue.
+//
+// Parallel over: x = units, y = tiles of TILE sequences, z = direction. Every invocation owns all gates of one unit for TILE
+// sequences in registers; lanes are neighbouring units, so R loads are coalesced and operand loads are uniform. The operand
+// is a read-only buffer of its own (it swaps with the output every step); the dispatch boundary is the grid barrier.
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read> pre: array<real>;
+@group(0) @binding(3) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(4) var<storage, read> operand: array<vec4<real>>;
+@group(0) @binding(5) var<storage, read_write> out: array<real>;
+@group(0) @binding(6) var<storage, read_write> state: array<real>;
+@group(0) @binding(7) var<storage, read_write> y: array<real>;
+@group(0) @binding(8) var<storage, read> schedule: array<u32>;
+
+// The step within the block: dynamic offset.
+struct Step {
+    index: u32,
+}
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let s = dims.first + step.index;
+    let running = active_at(s);
+    let direction = group.z;
+    let tile = group.y * TILE;
+    let unit = group.x * WIDTH + lane;
+    if tile >= running || unit >= PADDED_STAGE {
+        return;
+    }
+    let own = min(unit, UNITS_STAGE - 1u);
+    let sequence = (dims.layer * DIRECTIONS + direction) * dims.batch;
+    var operands: array<u32, TILE>;
+    for (var b = 0u; b < TILE; b++) {
+        operands[b] = (sequence + min(tile + b, running - 1u)) * DEPTH_STAGE;
+    }
+    var acc: array<array<real, RECURRENT_STAGE>, TILE>;
+    let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + own;
+    for (var k = 0u; k < DEPTH_STAGE; k++) {
+        var r: array<vec4<real>, RECURRENT_STAGE>;
+        for (var g = 0u; g < RECURRENT_STAGE; g++) {
+            r[g] = weights[at + (k * RECURRENT_STAGE + g) * UNITS_STAGE];
+        }
+        for (var b = 0u; b < TILE; b++) {
+            let h = operand[operands[b] + k];
+            for (var g = 0u; g < RECURRENT_STAGE; g++) {
+                acc[b][g] = fma(r[g].w, h.w, fma(r[g].z, h.z, fma(r[g].y, h.y, fma(r[g].x, h.x, acc[b][g]))));
+            }
+        }
+    }
+    let params = unit_params_STAGE(direction, own);
+    let first_row = row_offset(s);
+    let pre_row = direction * dims.pre_rows + first_row - row_offset(dims.first);
+    for (var b = 0u; b < TILE; b++) {
+        if tile + b < running {
+            let place = sequence + tile + b;
+            var memory: array<real, STATES>;
+            for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
+                memory[i] = state[(place * STATE_COUNT + i) * HIDDEN + own];
+            }
+            let gates = gates_STAGE(acc[b], pre_row + tile + b, own, params);
+            let after = forward_STAGE(gates, memory, cell_params_STAGE(params));
+            memory = after.state;
+            if unit < UNITS_STAGE {
+                for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
+                    state[(place * STATE_COUNT + i) * HIDDEN + unit] = memory[i];
+                }
+                out[place * PADDED_STAGE + unit] = after.out;
+                if LAST_STAGE {
+                    y[(outer_row(direction, first_row + tile + b) * DIRECTIONS + direction) * UNITS_STAGE + unit] = after.out;
+                }
+            } else {
+                out[place * PADDED_STAGE + unit] = 0.0;
+            }
+        }
+    }
+}

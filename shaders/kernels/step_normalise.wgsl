@@ -1,0 +1,82 @@
+// step_normalise: the row statistic of a normalising stage and its pointwise part, after step_product.
+// One workgroup per sequence (y) and direction (z); the sums run in a fixed order.
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read> pre: array<real>;
+@group(0) @binding(3) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(4) var<storage, read> product: array<real>;
+@group(0) @binding(5) var<storage, read_write> out: array<real>;
+@group(0) @binding(6) var<storage, read_write> state: array<real>;
+@group(0) @binding(7) var<storage, read_write> y: array<real>;
+@group(0) @binding(8) var<storage, read> schedule: array<u32>;
+
+// The step within the block: dynamic offset.
+struct Step {
+    index: u32,
+}
+
+var<workgroup> sums: array<real, WIDTH>;
+
+// The sum of every lane's value.
+fn workgroup_sum(lane: u32, value: real) -> real {
+    sums[lane] = value;
+    workgroupBarrier();
+    var sum: real = 0.0;
+    for (var i = 0u; i < WIDTH; i++) {
+        sum += sums[i];
+    }
+    workgroupBarrier();
+    return sum;
+}
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let s = dims.first + step.index;
+    let direction = group.z;
+    let b = group.y;
+    if b >= active_at(s) {
+        return;
+    }
+    let src = (direction * dims.batch + b) * (RECURRENT_STAGE * UNITS_STAGE);
+    let count = real(RECURRENT_STAGE * UNITS_STAGE);
+    var sum: real = 0.0;
+    for (var i = lane; i < RECURRENT_STAGE * UNITS_STAGE; i += WIDTH) {
+        sum += product[src + i];
+    }
+    let mean = workgroup_sum(lane, sum) / count;
+    sum = 0.0;
+    for (var i = lane; i < RECURRENT_STAGE * UNITS_STAGE; i += WIDTH) {
+        let v = product[src + i] - mean;
+        sum += v * v;
+    }
+    let scale = 1.0 / sqrt(workgroup_sum(lane, sum) / count + NORMALISE_EPSILON);
+
+    let place = (dims.layer * DIRECTIONS + direction) * dims.batch + b;
+    let first_row = row_offset(s);
+    let pre_row = direction * dims.pre_rows + first_row - row_offset(dims.first) + b;
+    for (var unit = lane; unit < PADDED_STAGE; unit += WIDTH) {
+        if unit >= UNITS_STAGE {
+            out[place * PADDED_STAGE + unit] = 0.0;
+            continue;
+        }
+        var recurrent: array<real, RECURRENT_STAGE>;
+        for (var g = 0u; g < RECURRENT_STAGE; g++) {
+            recurrent[g] = (product[src + g * UNITS_STAGE + unit] - mean) * scale;
+        }
+        var memory: array<real, STATES>;
+        for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
+            memory[i] = state[(place * STATE_COUNT + i) * HIDDEN + unit];
+        }
+        let params = unit_params_STAGE(direction, unit);
+        let after = forward_STAGE(gates_STAGE(recurrent, pre_row, unit, params), memory, cell_params_STAGE(params));
+        memory = after.state;
+        for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
+            state[(place * STATE_COUNT + i) * HIDDEN + unit] = memory[i];
+        }
+        out[place * PADDED_STAGE + unit] = after.out;
+        if LAST_STAGE {
+            y[(outer_row(direction, first_row + b) * DIRECTIONS + direction) * UNITS_STAGE + unit] = after.out;
+        }
+    }
+}

@@ -1,0 +1,40 @@
+// Elementwise functions. The only place that evaluates exp or tanh: both must stay finite and accurate for any argument on
+// any driver (WGSL's own tanh may give NaN for large arguments).
+
+const SIGMOID: u32 = 0u;
+const TANH: u32 = 1u;
+const RELU: u32 = 2u;
+
+// 1 / (1 + exp(-x)). exp overflows to infinity below -88, and 1 / inf = 0 is right, but a driver may assume finite
+// arithmetic: clamp first.
+fn sigmoid(x: real) -> real {
+    return 1.0 / (1.0 + exp(clamp(-x, -80.0, 80.0)));
+}
+
+// A rational approximation (numerator of degree 13, denominator of degree 6, odd), |error| < 3e-7; saturates exactly. The same
+// coefficients as `Lanes::tanh` on the CPU. NaN in, NaN out (clamp alone may swallow it).
+fn safe_tanh(x: real) -> real {
+    let v = clamp(x, -7.90531110763549805, 7.90531110763549805);
+    let s = v * v;
+    var p = fma(s, -2.76076847742355e-16, 2.00018790482477e-13);
+    p = fma(s, p, -8.60467152213735e-11);
+    p = fma(s, p, 5.12229709037114e-08);
+    p = fma(s, p, 1.48572235717979e-05);
+    p = fma(s, p, 6.37261928875436e-04);
+    p = fma(s, p, 4.89352455891786e-03);
+    var q = fma(s, 1.19825839466702e-06, 1.18534705686654e-04);
+    q = fma(s, q, 2.26843463243900e-03);
+    q = fma(s, q, 4.89352518554385e-03);
+    return v * p / q;
+}
+
+// `kind` is a constant wherever this is called, so only one branch is left in the compiled kernel.
+fn activate(kind: u32, x: real) -> real {
+    if kind == SIGMOID {
+        return sigmoid(x);
+    }
+    if kind == TANH {
+        return safe_tanh(x);
+    }
+    return max(x, 0.0);
+}

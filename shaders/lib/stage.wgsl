@@ -1,0 +1,47 @@
+// The parts of a stage that every recurrent kernel shares; instantiated once per stage (`_STAGE` becomes `_0`, `_1`, …).
+//
+// Packed weights of a (layer, direction), stage after stage, in vec4s:
+//   R      [K/4][recurrent gate][unit]: four k of one gate and unit
+//   params [ceil(params / 4)][unit]:    recurrent-only biases, layer-norm gains, the cell's own
+
+// Unit parameters of one unit.
+fn unit_params_STAGE(direction: u32, unit: u32) -> array<real, PARAMS_STAGE> {
+    var p: array<real, PARAMS_STAGE>;
+    let at = direction * LAYER_WEIGHTS + PARAMS_AT_STAGE + unit;
+    for (var i = 0u; i < PARAM_COUNT_STAGE; i++) {
+        p[i] = weights[at + (i / 4u) * UNITS_STAGE][i % 4u];
+    }
+    return p;
+}
+
+// x part + recurrent part + recurrent-only biases, in the cell's gate order. `row` is the row of `pre`.
+fn gates_STAGE(product: array<real, RECURRENT_STAGE>, row: u32, unit: u32, params: array<real, PARAMS_STAGE>) -> array<real, PRE_STAGE> {
+    var recurrent = product;
+    var p = params;
+    var gates: array<real, PRE_STAGE>;
+    for (var g = 0u; g < INPUT_STAGE; g++) {
+        gates[g] = pre[row * PRE_WIDTH + PRE_AT_STAGE + g * UNITS_STAGE + unit];
+    }
+    if NORMALISE_STAGE {
+        for (var g = 0u; g < RECURRENT_STAGE; g++) {
+            recurrent[g] *= p[ONLY_STAGE + g];
+        }
+    }
+    for (var g = 0u; g < BOTH_STAGE; g++) {
+        gates[g] += recurrent[g];
+    }
+    for (var g = 0u; g < ONLY_STAGE; g++) {
+        gates[INPUT_STAGE + g] = recurrent[BOTH_STAGE + g] + p[g];
+    }
+    return gates;
+}
+
+// The cell's own parameters, without biases and gains.
+fn cell_params_STAGE(params: array<real, PARAMS_STAGE>) -> array<real, UNIT_STAGE> {
+    var p = params;
+    var own: array<real, UNIT_STAGE>;
+    for (var i = 0u; i < UNIT_COUNT_STAGE; i++) {
+        own[i] = p[PARAM_COUNT_STAGE - UNIT_COUNT_STAGE + i];
+    }
+    return own;
+}

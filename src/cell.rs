@@ -1,0 +1,229 @@
+//! The cell contract: what a recurrent cell is, as plain data. A newcomer starts here; "Adding a cell" is in [`crate::cells`].
+//!
+//! ```text
+//! one time step = a chain of stages; one stage =
+//!
+//!   operand[K] ──R──> product ──(normalise)──> + x·W + b ──> forward(pre, state, unit) ──> state', out[N]
+//!
+//!   the first stage's operand is h[t-1]; the next stage's operand is this stage's `out`; the last stage's `out` is h[t].
+//! ```
+//!
+//! A **gate** is one pre-activation of a hidden unit. It sees x (has a row in W), the stage's operand (has a row in R), or
+//! both. That general description leaves no special cases: a reset-after GRU is one stage of four gates (`r`, `z` see both,
+//! `n` sees x only, `hn` sees h only); a reset-before GRU is two stages (the first one's `out` is r∘h); a projection is one
+//! more stage whose pointwise part is the identity; layer normalisation is a flag that puts a row statistic between the
+//! product and the pointwise part.
+//!
+//! A cell is written twice, once as [`Pointwise`] in Rust and once in WGSL with the same names; the two executors are
+//! compared slot by slot. All counts (`PRE`, `STATES`, …) live here, in the Rust data: the WGSL side gets them as generated
+//! constants. Kernels never name a cell.
+
+use crate::cpu::{Lanes, RecurFn, recur};
+
+/// One pre-activation of every unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gate {
+    /// The field's name for it (`i`, `f`, `g`, `o`; `r`, `z`, `n`).
+    pub name: &'static str,
+    /// It sees x: it has a row block in W (and in the input bias).
+    pub input: bool,
+    /// It sees the stage's operand: it has a row block in R (and in the recurrent bias).
+    pub recurrent: bool,
+}
+
+impl Gate {
+    /// A gate that sees x and the operand.
+    pub const fn both(name: &'static str) -> Self {
+        Self { name, input: true, recurrent: true }
+    }
+    /// A gate that sees x only.
+    pub const fn input(name: &'static str) -> Self {
+        Self { name, input: true, recurrent: false }
+    }
+    /// A gate that sees the operand only.
+    pub const fn recurrent(name: &'static str) -> Self {
+        Self { name, input: false, recurrent: true }
+    }
+}
+
+/// What the recurrent gates of a stage are made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Product {
+    /// R · operand, a full matrix.
+    Dense,
+    /// The operand itself, unit by unit (one recurrent gate, no weights): a stage that only normalises.
+    Identity,
+}
+
+/// One link of a step's chain: product, optional row statistic, pointwise part.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage {
+    /// Gates in this order: those that see both, then x only, then the operand only.
+    pub gates: &'static [Gate],
+    /// Where the recurrent part comes from.
+    pub product: Product,
+    /// Layer normalisation of the recurrent part: (p − mean) / √(var + 1e-5) over all recurrent gates × units of a
+    /// sequence, times a gain per gate and unit.
+    pub normalise: bool,
+    /// The CPU side of the pointwise part, made by [`StageFn::of`].
+    pub forward: StageFn,
+}
+
+impl Stage {
+    /// Number of gates that see x.
+    pub fn input_gates(&self) -> usize {
+        self.gates.iter().filter(|g| g.input).count()
+    }
+    /// Number of gates that see the operand.
+    pub fn recurrent_gates(&self) -> usize {
+        self.gates.iter().filter(|g| g.recurrent).count()
+    }
+    /// Number of gates that see both.
+    pub fn both_gates(&self) -> usize {
+        self.gates.iter().filter(|g| g.input && g.recurrent).count()
+    }
+    /// Number of gates that see the operand only; each carries its recurrent bias as a unit parameter.
+    pub fn recurrent_only_gates(&self) -> usize {
+        self.recurrent_gates() - self.both_gates()
+    }
+    /// Whether the gates come in the order the kernels rely on: both, x only, operand only.
+    pub fn is_ordered(&self) -> bool {
+        let rank = |g: &Gate| match (g.input, g.recurrent) {
+            (true, true) => 0,
+            (true, false) => 1,
+            (false, true) => 2,
+            (false, false) => 3,
+        };
+        self.gates.windows(2).all(|w| rank(&w[0]) <= rank(&w[1])) && self.gates.iter().all(|g| rank(g) < 3)
+    }
+}
+
+/// Where a state's value before the first step comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initial {
+    /// h0: the state is the unit's own copy of the hidden state.
+    Hidden,
+    /// c0, and its last value is cn.
+    Cell,
+    /// Nowhere: it only carries a value from one stage to a later one of the same step.
+    Scratch,
+}
+
+/// Something a unit remembers about itself (elementwise; what the *other* units see of it is the operand).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct State {
+    /// Its name in the equations.
+    pub name: &'static str,
+    /// Its initial value.
+    pub initial: Initial,
+}
+
+/// A recurrent cell: plain data.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    /// The name on the command line, e.g. `gru-reset-before`.
+    pub name: &'static str,
+    /// The chain of one step.
+    pub stages: &'static [Stage],
+    /// Per-unit memory.
+    pub states: &'static [State],
+    /// Per-unit parameter vectors `[H]` beside W, R and b (peepholes, gains), available to every stage.
+    pub params: &'static [&'static str],
+    /// The activations the cell uses, with their defaults; [`crate::RnnConfig::activations`] replaces them.
+    pub activations: &'static [(&'static str, Activation)],
+    /// The WGSL text with `forward_0`, `forward_1`, … one per stage.
+    pub wgsl: &'static str,
+}
+
+impl PartialEq for Cell {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Cell {
+    /// Gates that see x, over all stages: row blocks of W, in canonical (PyTorch) order.
+    pub fn input_gates(&self) -> usize {
+        self.stages.iter().map(Stage::input_gates).sum()
+    }
+    /// Gates that see an operand through a matrix, over all stages: row blocks of R, in canonical (PyTorch) order.
+    pub fn recurrent_gates(&self) -> usize {
+        self.stages.iter().filter(|s| s.product == Product::Dense).map(Stage::recurrent_gates).sum()
+    }
+    /// Whether the cell has a user-visible cell state (c0, cn).
+    pub fn has_cell_state(&self) -> bool {
+        self.states.iter().any(|s| s.initial == Initial::Cell)
+    }
+}
+
+/// An elementwise function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// 1 / (1 + exp(−x))
+    Sigmoid,
+    /// tanh(x)
+    Tanh,
+    /// max(x, 0)
+    Relu,
+}
+
+impl Activation {
+    /// The number that `activate` in `shaders/lib/math.wgsl` knows it by.
+    pub(crate) fn code(self) -> u32 {
+        match self {
+            Self::Sigmoid => 0,
+            Self::Tanh => 1,
+            Self::Relu => 2,
+        }
+    }
+
+    /// Applies it to a vector of values.
+    #[inline(always)]
+    pub fn apply<V: Lanes>(self, x: V) -> V {
+        match self {
+            Self::Sigmoid => x.sigmoid(),
+            Self::Tanh => x.tanh(),
+            Self::Relu => x.max(x.like(0.0)),
+        }
+    }
+}
+
+impl std::fmt::Display for Activation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sigmoid => "sigmoid",
+            Self::Tanh => "tanh",
+            Self::Relu => "relu",
+        })
+    }
+}
+
+/// The arithmetic of one stage for one unit, on the CPU; the twin of `forward_<stage>` in the cell's WGSL file.
+pub trait Pointwise {
+    /// Recurrent gates of the stage (rows of R per unit): sizes the register tile of the product.
+    const RECURRENT: usize;
+
+    /// `act`: the cell's activations; `pre`: the stage's gates; `state`: the cell's states, updated in place; `unit`: the
+    /// cell's per-unit parameters. Returns `out`.
+    fn forward<V: Lanes>(act: &[Activation], pre: &[V], state: &mut [V], unit: &[V]) -> V;
+}
+
+/// The CPU side of a stage: the recurrent step of many rows and units with the pointwise part fused in, in f32 and f64.
+#[derive(Clone, Copy)]
+pub struct StageFn {
+    pub(crate) f32: RecurFn<f32>,
+    pub(crate) f64: RecurFn<f64>,
+}
+
+impl StageFn {
+    /// Compiles `P` into the CPU executor's stage kernel.
+    pub const fn of<P: Pointwise>() -> Self {
+        Self { f32: recur::<P, f32>, f64: recur::<P, f64> }
+    }
+}
+
+impl std::fmt::Debug for StageFn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StageFn")
+    }
+}

@@ -1,0 +1,45 @@
+//! GRU with the reset gate applied *after* the recurrent product, gates in PyTorch's order r, z, n.
+//!
+//! ```text
+//! r = σ(W_r x + b_wr + R_r h + b_rr)   z = σ(W_z x + b_wz + R_z h + b_rz)
+//! n = tanh(W_n x + b_wn + r∘(R_n h + b_rn))
+//! h' = (1 − z)∘n + z∘h
+//! ```
+//!
+//! PyTorch `nn.GRU`; cuDNN `CUDNN_GRU`; ONNX `GRU` with `linear_before_reset = 1` (there z, r, h); Keras `reset_after=True`.
+//! Here n is two gates, `n` (sees x) and `hn` (sees h): R's third row block and b_r's third part belong to `hn`.
+//! Source: Cho et al. 2014, in the form of the cuDNN documentation.
+
+use crate::cell::{Activation, Cell, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
+use crate::cpu::Lanes;
+
+struct Gru;
+
+impl Pointwise for Gru {
+    const RECURRENT: usize = 3;
+
+    #[inline(always)]
+    fn forward<V: Lanes>(act: &[Activation], pre: &[V], state: &mut [V], _unit: &[V]) -> V {
+        let r = act[0].apply(pre[0]);
+        let z = act[0].apply(pre[1]);
+        let n = act[1].apply(r.mul_add(pre[3], pre[2]));
+        // n + z∘(h − n): one rounding less than (1 − z)∘n + z∘h, the same value.
+        state[0] = z.mul_add(state[0] - n, n);
+        state[0]
+    }
+}
+
+/// Gated recurrent unit, reset after.
+pub static GRU: Cell = Cell {
+    name: "gru",
+    stages: &[Stage {
+        gates: &[Gate::both("r"), Gate::both("z"), Gate::input("n"), Gate::recurrent("hn")],
+        product: Product::Dense,
+        normalise: false,
+        forward: StageFn::of::<Gru>(),
+    }],
+    states: &[State { name: "h", initial: Initial::Hidden }],
+    params: &[],
+    activations: &[("f", Activation::Sigmoid), ("g", Activation::Tanh)],
+    wgsl: include_str!("../../shaders/cells/gru_reset_after.wgsl"),
+};

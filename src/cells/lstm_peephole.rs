@@ -1,0 +1,44 @@
+//! LSTM with peepholes: the gates also see the unit's own cell state, i and f the old one, o the new one.
+//!
+//! ```text
+//! i = σ(W_i x + R_i h + p_i∘c + b_i)   f = σ(W_f x + R_f h + p_f∘c + b_f)   g = tanh(W_g x + R_g h + b_g)
+//! c' = f∘c + i∘g                       o = σ(W_o x + R_o h + p_o∘c' + b_o)  h' = o∘tanh(c')
+//! ```
+//!
+//! ONNX `LSTM` with input `P` (there the order is i, o, f). Source: Gers & Schmidhuber, "Recurrent nets that time and
+//! count", 2000. PyTorch and cuDNN have none.
+
+use super::lstm::{ACTIVATIONS, GATES};
+use crate::cell::{Activation, Cell, Initial, Pointwise, Product, Stage, StageFn, State};
+use crate::cpu::Lanes;
+
+struct LstmPeephole;
+
+impl Pointwise for LstmPeephole {
+    const RECURRENT: usize = 4;
+
+    #[inline(always)]
+    fn forward<V: Lanes>(act: &[Activation], pre: &[V], state: &mut [V], unit: &[V]) -> V {
+        let i = act[0].apply(unit[0].mul_add(state[0], pre[0]));
+        let f = act[0].apply(unit[1].mul_add(state[0], pre[1]));
+        let g = act[1].apply(pre[2]);
+        state[0] = f.mul_add(state[0], i * g);
+        let o = act[0].apply(unit[2].mul_add(state[0], pre[3]));
+        o * act[2].apply(state[0])
+    }
+}
+
+/// LSTM with peephole connections.
+pub static LSTM_PEEPHOLE: Cell = Cell {
+    name: "lstm-peephole",
+    stages: &[Stage {
+        gates: &GATES,
+        product: Product::Dense,
+        normalise: false,
+        forward: StageFn::of::<LstmPeephole>(),
+    }],
+    states: &[State { name: "c", initial: Initial::Cell }],
+    params: &["p_i", "p_f", "p_o"],
+    activations: &ACTIVATIONS,
+    wgsl: include_str!("../../shaders/cells/lstm_peephole.wgsl"),
+};

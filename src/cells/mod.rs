@@ -1,0 +1,33 @@
+//! The registry of cells.
+//!
+//! # Adding a cell
+//!
+//! 1. `src/cells/<name>.rs`: equations, gate order and source in the module doc; `impl Pointwise` per stage; `pub static`.
+//! 2. `shaders/cells/<name>.wgsl`: `forward_0`, `forward_1`, … with the same equations.
+//! 3. One line in [`ALL`].
+//!
+//! Tests, benches, the command line and the shader checks iterate the registry: a new cell is covered without a new test.
+
+mod gru_reset_after;
+mod gru_reset_before;
+mod lstm;
+mod lstm_peephole;
+mod projection;
+mod rnn;
+
+pub use gru_reset_after::GRU;
+pub use gru_reset_before::GRU_RESET_BEFORE;
+pub use lstm::LSTM;
+pub use lstm_peephole::LSTM_PEEPHOLE;
+pub(crate) use projection::PROJECTION;
+pub use rnn::{RNN_RELU, RNN_TANH};
+
+use crate::cell::Cell;
+
+/// Every cell, in the order the documentation lists them.
+pub static ALL: [&Cell; 6] = [&RNN_TANH, &RNN_RELU, &LSTM, &LSTM_PEEPHOLE, &GRU, &GRU_RESET_BEFORE];
+
+/// The cell of that name.
+pub fn by_name(name: &str) -> Option<&'static Cell> {
+    ALL.iter().find(|c| c.name == name).copied()
+}

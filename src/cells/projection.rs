@@ -1,0 +1,25 @@
+//! The stage that `proj_size` appends to a cell: `h' = W_p m`, m the `out` of the stage before (Sak et al. 2014, LSTMP).
+//!
+//! PyTorch `nn.LSTM(proj_size=P)`, cuDNN `projSize`. Its pointwise part is the identity.
+
+use crate::cell::{Activation, Gate, Pointwise, Product, Stage, StageFn};
+use crate::cpu::Lanes;
+
+struct Projection;
+
+impl Pointwise for Projection {
+    const RECURRENT: usize = 1;
+
+    #[inline(always)]
+    fn forward<V: Lanes>(_act: &[Activation], pre: &[V], _state: &mut [V], _unit: &[V]) -> V {
+        pre[0]
+    }
+}
+
+/// The projection stage. Its `forward_<stage>` in WGSL is generated ([`crate::kernels`]): it returns `pre[0]`.
+pub(crate) static PROJECTION: Stage = Stage {
+    gates: &[Gate::recurrent("m")],
+    product: Product::Dense,
+    normalise: false,
+    forward: StageFn::of::<Projection>(),
+};

@@ -1,0 +1,48 @@
+//! Subcommands, each with its `Args` (clap) and `run(&Args) -> Result<ExitCode, Box<dyn Error>>`.
+
+mod bench;
+mod devices;
+mod model;
+mod plan;
+mod run;
+mod verify;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// GPU-accelerated recurrent kernels: devices, proofs, plans, timings, runs.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the GPU adapters and the CPU executor.
+    Devices(devices::Args),
+    /// Run golden files and compare every output with its recorded truth.
+    Verify(verify::Args),
+    /// Print how a configuration would run: strategy and reason, slots with bytes, dispatches.
+    Plan(plan::Args),
+    /// Check a configuration against the f64 oracle, then time whole runs.
+    Bench(bench::Args),
+    /// Run a trained layer stack from a safetensors file over an .npy input.
+    Run(run::Args),
+}
+
+/// Runs the command line; an error goes to stderr and exits with 2 (1 is a failed comparison).
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Devices(args) => devices::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Run(args) => run::run(&args),
+    };
+    result.unwrap_or_else(|e| {
+        eprintln!("error: {e}");
+        ExitCode::from(2)
+    })
+}

@@ -1,0 +1,245 @@
+//! What the user wants: [`RnnConfig`], [`Shape`], and their validation.
+
+use crate::cell::{Activation, Cell, Product, Stage};
+use crate::cells;
+use crate::error::{Error, Result};
+
+/// Which way the layers read time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// t = 0, 1, …
+    #[default]
+    Forward,
+    /// From each sequence's own end to its start.
+    Reverse,
+    /// Both; outputs concatenated, forward first.
+    Bidirectional,
+}
+
+impl Direction {
+    /// 1 or 2.
+    pub fn count(self) -> usize {
+        if self == Self::Bidirectional { 2 } else { 1 }
+    }
+}
+
+/// Which bias vectors the gates have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Bias {
+    /// No bias.
+    None,
+    /// b_w only (RNNoise, ICU, most papers).
+    One,
+    /// b_w and b_r (PyTorch, cuDNN's default, ONNX).
+    #[default]
+    Two,
+}
+
+/// How x and y lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// `[T, B, ·]`, the native layout.
+    #[default]
+    TimeMajor,
+    /// `[B, T, ·]`.
+    BatchFirst,
+}
+
+/// A stack of recurrent layers.
+///
+/// ```
+/// use wgpu_rnn::{Direction, RnnConfig, cells};
+/// let config = RnnConfig { cell: &cells::GRU, input_size: 40, hidden_size: 64, direction: Direction::Bidirectional,
+///                          ..Default::default() };
+/// assert_eq!(config.output_size(), 128);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct RnnConfig {
+    /// The cell, from [`crate::cells`].
+    pub cell: &'static Cell,
+    /// I: features of x.
+    pub input_size: usize,
+    /// H: hidden units.
+    pub hidden_size: usize,
+    /// L: stacked layers.
+    pub num_layers: usize,
+    /// Which way time is read.
+    pub direction: Direction,
+    /// Bias vectors.
+    pub bias: Bias,
+    /// P: size of h after projection; 0 for none (then h has H values).
+    pub proj_size: usize,
+    /// Replaces the cell's activations, in the cell's order; empty: the cell's own.
+    pub activations: Vec<Activation>,
+    /// Layout of x and y.
+    pub layout: Layout,
+}
+
+impl Default for RnnConfig {
+    fn default() -> Self {
+        Self {
+            cell: &cells::LSTM,
+            input_size: 1,
+            hidden_size: 1,
+            num_layers: 1,
+            direction: Direction::Forward,
+            bias: Bias::Two,
+            proj_size: 0,
+            activations: Vec::new(),
+            layout: Layout::TimeMajor,
+        }
+    }
+}
+
+/// T steps of B sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// T: time steps of the longest sequence.
+    pub time: usize,
+    /// B: sequences.
+    pub batch: usize,
+}
+
+/// Sizes beyond this are refused at once: products of two of them still fit u64, and no device holds them.
+const MAX_SIZE: usize = 1 << 30;
+
+impl RnnConfig {
+    /// D: 1, or 2 for bidirectional.
+    pub fn directions(&self) -> usize {
+        self.direction.count()
+    }
+    /// Width of h: P if there is a projection, else H.
+    pub fn state_size(&self) -> usize {
+        if self.proj_size > 0 { self.proj_size } else { self.hidden_size }
+    }
+    /// Features of y: D · width of h.
+    pub fn output_size(&self) -> usize {
+        self.directions() * self.state_size()
+    }
+    /// Features that layer `layer` reads.
+    pub fn layer_input_size(&self, layer: usize) -> usize {
+        if layer == 0 { self.input_size } else { self.output_size() }
+    }
+    /// The activations in force.
+    pub fn activations(&self) -> Vec<Activation> {
+        if self.activations.is_empty() {
+            self.cell.activations.iter().map(|a| a.1).collect()
+        } else {
+            self.activations.clone()
+        }
+    }
+    /// The chain of one step: the cell's stages, then the projection if there is one, each with its sizes.
+    pub fn stages(&self) -> Vec<StageShape> {
+        let mut operand = self.state_size();
+        let mut stages: Vec<StageShape> = Vec::new();
+        for stage in self.cell.stages {
+            stages.push(StageShape {
+                stage: *stage,
+                operand,
+                units: self.hidden_size,
+                states: self.cell.states.len(),
+                params: self.cell.params.len(),
+            });
+            operand = self.hidden_size;
+        }
+        if self.proj_size > 0 {
+            stages.push(StageShape { stage: cells::PROJECTION, operand, units: self.proj_size, states: 0, params: 0 });
+        }
+        stages
+    }
+    /// Refuses zero sizes, sizes no device holds, and combinations the cell does not have.
+    pub fn validate(&self) -> Result<()> {
+        for (what, size) in
+            [("input_size", self.input_size), ("hidden_size", self.hidden_size), ("num_layers", self.num_layers)]
+        {
+            positive(what, size)?;
+        }
+        if self.proj_size > 0 && self.proj_size >= self.hidden_size {
+            return Err(Error::mismatch(
+                "proj_size",
+                format!("less than hidden_size {}", self.hidden_size),
+                self.proj_size,
+            ));
+        }
+        if self.proj_size > 0 && !self.cell.has_cell_state() {
+            return Err(Error::Unsupported {
+                what: format!("proj_size {} with {}", self.proj_size, self.cell.name),
+                reason: "a projection needs a cell whose own state is not h (the LSTMs)".into(),
+            });
+        }
+        let wanted = self.cell.activations.len();
+        if !self.activations.is_empty() && self.activations.len() != wanted {
+            return Err(Error::mismatch(
+                format!("activations of {}", self.cell.name),
+                format!("{wanted} ({})", self.cell.activations.iter().map(|a| a.0).collect::<Vec<_>>().join(", ")),
+                self.activations.len(),
+            ));
+        }
+        for (n, stage) in self.cell.stages.iter().enumerate() {
+            if !stage.is_ordered() {
+                return Err(Error::mismatch(
+                    format!("gates of stage {n} of {}", self.cell.name),
+                    "those that see both, then x only, then the operand only",
+                    stage.gates.iter().map(|g| g.name).collect::<Vec<_>>().join(" "),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shape {
+    /// Refuses zero and absurd sizes.
+    pub fn validate(&self) -> Result<()> {
+        positive("time", self.time)?;
+        positive("batch", self.batch)
+    }
+    /// Checks lengths (one per sequence, each within 1..=T).
+    pub fn validate_lengths(&self, lengths: &[usize]) -> Result<()> {
+        if lengths.len() != self.batch {
+            return Err(Error::mismatch("lengths", format!("[B] = [{}]", self.batch), format!("[{}]", lengths.len())));
+        }
+        match lengths.iter().position(|&l| l == 0 || l > self.time) {
+            Some(b) => Err(Error::mismatch(format!("lengths[{b}]"), format!("1..={}", self.time), lengths[b])),
+            None => Ok(()),
+        }
+    }
+}
+
+fn positive(what: &str, size: usize) -> Result<()> {
+    if size == 0 || size > MAX_SIZE {
+        return Err(Error::mismatch(what, format!("1..={MAX_SIZE}"), size));
+    }
+    Ok(())
+}
+
+/// A stage with its sizes in one configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct StageShape {
+    /// The stage.
+    pub stage: Stage,
+    /// K: width of the operand.
+    pub operand: usize,
+    /// N: units (outputs).
+    pub units: usize,
+    /// States of the cell that this stage's pointwise part reads and changes.
+    pub states: usize,
+    /// Per-unit parameters of the cell that this stage's pointwise part sees.
+    pub params: usize,
+}
+
+impl StageShape {
+    /// Unit parameters as the kernels see them: recurrent-only biases, gains, then the cell's own.
+    pub fn unit_params(&self) -> usize {
+        let gains = if self.stage.normalise { self.stage.recurrent_gates() } else { 0 };
+        self.stage.recurrent_only_gates() + gains + self.params
+    }
+    /// N rounded up to whole vec4s: the stride of this stage's output as the next operand.
+    pub fn padded_units(&self) -> usize {
+        self.units.next_multiple_of(4)
+    }
+    /// Rows of R: recurrent gates × units, 0 without a matrix.
+    pub fn matrix_rows(&self) -> usize {
+        if self.stage.product == Product::Dense { self.stage.recurrent_gates() * self.units } else { 0 }
+    }
+}

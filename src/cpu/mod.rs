@@ -1,0 +1,216 @@
+//! The CPU executor: one twin per kernel, same names as `shaders/kernels/*`, over the same slots. In f64 it is the oracle of
+//! the tests, in f32 what a user gets where there is no GPU.
+
+mod lanes;
+mod project;
+mod recur;
+mod sequence_forward;
+mod state;
+mod step_forward;
+
+pub use lanes::{F32s, F64s, Lanes};
+pub(crate) use recur::recur;
+pub use recur::{Recur, RecurFn};
+
+use crate::cell::Activation;
+use crate::config::StageShape;
+use crate::kernels::Kernel;
+use crate::plan::{Caps, DeviceClass, Dispatch, Plan, Role, SlotId, Step};
+use crate::real::Real;
+use crate::schedule::Schedule;
+use crate::weights::{LayerWeights, Weights};
+use recur::Packed;
+use std::sync::Arc;
+
+/// What the CPU executor offers: memory is the only limit.
+pub(crate) fn caps() -> Caps {
+    Caps {
+        class: DeviceClass::Cpu,
+        max_binding: 1 << 40,
+        max_buffer: 1 << 40,
+        max_workgroup_memory: usize::MAX,
+        max_invocations: usize::MAX,
+        max_workgroups: usize::MAX >> 8,
+        parallel_groups: rayon::current_num_threads(),
+    }
+}
+
+/// The packed parameters of one layer and direction.
+struct PackedLayer<T> {
+    /// Wᵀ `[I, Gx·H]`.
+    w: Vec<T>,
+    /// `[Gx·H]`: b_w, plus b_r for gates that see both.
+    bias: Vec<T>,
+    /// R and unit parameters per stage.
+    stages: Vec<Packed<T>>,
+}
+
+/// The bias of the x part: b_w, plus b_r of the gates that see both (summed in f64, rounded once).
+pub(crate) fn input_bias<T: Real>(stages: &[StageShape], layer: &LayerWeights<T>) -> Vec<T> {
+    let (mut bias, mut x_at, mut r_at) = (Vec::new(), 0, 0);
+    for shape in stages {
+        let n = shape.units;
+        for gate in 0..shape.stage.input_gates() {
+            for unit in 0..n {
+                let w = layer.b_w.get(x_at + gate * n + unit).map_or(0.0, |v| v.to_f64());
+                let both = gate < shape.stage.both_gates();
+                let r = layer.b_r.get(r_at + gate * n + unit).filter(|_| both).map_or(0.0, |v| v.to_f64());
+                bias.push(T::from_f64(w + r));
+            }
+        }
+        x_at += shape.stage.input_gates() * n;
+        r_at += shape.matrix_rows();
+    }
+    bias
+}
+
+/// Per stage: its rows of R, and its unit parameters `[recurrent-only biases, gains, the cell's own]`.
+pub(crate) fn stage_weights<T: Real>(stages: &[StageShape], layer: &LayerWeights<T>) -> Vec<(Vec<T>, Vec<T>)> {
+    let (mut r_at, mut bias_at, mut gain_at) = (0, 0, 0);
+    let last = stages.len() - 1;
+    let mut out = Vec::new();
+    for (index, shape) in stages.iter().enumerate() {
+        let (n, k) = (shape.units, shape.operand);
+        let projection = index == last && !layer.projection.is_empty();
+        let rows = shape.matrix_rows();
+        let r = if projection { layer.projection.clone() } else { layer.r[r_at * k..][..rows * k].to_vec() };
+        let mut unit = Vec::new();
+        for gate in shape.stage.both_gates()..shape.stage.recurrent_gates() {
+            for j in 0..n {
+                let bias = if projection { None } else { layer.b_r.get(bias_at + gate * n + j) };
+                unit.push(bias.copied().unwrap_or_default());
+            }
+        }
+        if shape.stage.normalise {
+            let gains = shape.stage.recurrent_gates() * n;
+            unit.extend_from_slice(&layer.gains[gain_at..][..gains]);
+            gain_at += gains;
+        }
+        unit.extend_from_slice(&layer.unit[..shape.params * n]);
+        if !projection {
+            r_at += rows;
+            bias_at += rows;
+        }
+        out.push((r, unit));
+    }
+    out
+}
+
+/// A plan bound to memory of this process.
+pub(crate) struct Executor<T: Real> {
+    slots: Vec<Vec<T>>,
+    /// `[layer · D + direction]`
+    layers: Arc<Vec<PackedLayer<T>>>,
+    stages: Vec<StageShape>,
+    act: Vec<Activation>,
+}
+
+/// What every twin needs besides its slots.
+struct Context<'a, T: Real> {
+    plan: &'a Plan,
+    schedule: &'a Schedule,
+    layers: &'a [PackedLayer<T>],
+    stages: &'a [StageShape],
+    act: &'a [Activation],
+}
+
+impl<T: Real> Executor<T> {
+    pub(crate) fn new(plan: &Plan, weights: &Weights<T>) -> Self {
+        let stages = plan.config.stages();
+        let width = plan.config.cell.input_gates() * plan.config.hidden_size;
+        let pack = |(entry, layer): (usize, &LayerWeights<T>)| {
+            let inputs = plan.config.layer_input_size(entry / plan.config.directions());
+            let mut w = vec![T::default(); inputs * width];
+            for (row, values) in layer.w.chunks_exact(inputs).enumerate() {
+                for (column, &v) in values.iter().enumerate() {
+                    w[column * width + row] = v;
+                }
+            }
+            let parts = stage_weights(&stages, layer);
+            let packed = stages.iter().zip(&parts).map(|(shape, (r, unit))| recur::pack(shape, r, unit)).collect();
+            PackedLayer { w, bias: input_bias(&stages, layer), stages: packed }
+        };
+        Self::with_layers(plan, Arc::new(weights.layers.iter().enumerate().map(pack).collect()))
+    }
+
+    /// The same weights for another shape.
+    pub(crate) fn sibling(&self, plan: &Plan) -> Self {
+        Self::with_layers(plan, Arc::clone(&self.layers))
+    }
+
+    fn with_layers(plan: &Plan, layers: Arc<Vec<PackedLayer<T>>>) -> Self {
+        let memory = |role| !matches!(role, Role::Weights | Role::Schedule);
+        let slots =
+            plan.slots.iter().map(|s| if memory(s.role) { vec![T::default(); s.len()] } else { Vec::new() }).collect();
+        Self { slots, layers, stages: plan.config.stages(), act: plan.config.activations() }
+    }
+
+    pub(crate) fn slot(&self, id: SlotId) -> &[T] {
+        &self.slots[id]
+    }
+
+    pub(crate) fn slot_mut(&mut self, id: SlotId) -> &mut [T] {
+        &mut self.slots[id]
+    }
+
+    pub(crate) fn slot_vec(&mut self, id: SlotId) -> &mut Vec<T> {
+        &mut self.slots[id]
+    }
+
+    /// Runs the plan; `watch` sees every dispatch after it ran.
+    pub(crate) fn run(
+        &mut self,
+        plan: &Plan,
+        schedule: &Schedule,
+        watch: &mut dyn FnMut(&Dispatch, Option<usize>, &[Vec<T>]),
+    ) {
+        for step in &plan.steps {
+            match step {
+                Step::ClearPadding(slot) => {
+                    if schedule.is_ragged() {
+                        self.slots[*slot].fill(T::default());
+                    }
+                }
+                Step::Once(d) => {
+                    if plan.groups_y(d, schedule, None) > 0 {
+                        self.dispatch(plan, schedule, d, None);
+                        watch(d, None, &self.slots);
+                    }
+                }
+                Step::EachStep(range, body) => {
+                    for s in range.start..range.end.min(schedule.steps()) {
+                        for d in body {
+                            self.dispatch(plan, schedule, d, Some(s));
+                            watch(d, Some(s), &self.slots);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn dispatch(&mut self, plan: &Plan, schedule: &Schedule, d: &Dispatch, step: Option<usize>) {
+        let ids = match (&d.odd, step) {
+            (Some(odd), Some(s)) if s % 2 == 1 => odd,
+            _ => &d.slots,
+        };
+        // Taken out of the table so that several can be borrowed at once; a slot bound twice is taken once.
+        let mut taken: Vec<Vec<T>> = ids.iter().map(|&id| std::mem::take(&mut self.slots[id])).collect();
+        let context = Context { plan, schedule, layers: &self.layers, stages: &self.stages, act: &self.act };
+        match d.kernel {
+            Kernel::LoadState => state::load_state(&context, &mut taken, ids),
+            Kernel::StoreState => state::store_state(&context, &mut taken, ids),
+            Kernel::ProjectVec4 | Kernel::ProjectScalar => project::project(&context, d, &mut taken),
+            Kernel::SequenceForward => sequence_forward::sequence_forward(&context, d, &mut taken),
+            Kernel::StepForward | Kernel::StepNormalise => {
+                step_forward::step_forward(&context, d, step.unwrap_or(0), &mut taken);
+            }
+            Kernel::StepProduct => step_forward::step_product(&context, d, step.unwrap_or(0), &mut taken),
+        }
+        for (&id, slot) in ids.iter().zip(taken).rev() {
+            if !slot.is_empty() {
+                self.slots[id] = slot;
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! One stage of one time step for a block of rows (sequences): R · operand, the row statistic if there is one, and the
+//! pointwise part as epilogue. Used by the twins of both recurrent kernels.
+//!
+//! Every output is one sum over k in ascending order, whatever the row count, the thread count and the position in the
+//! block: results do not depend on the batch.
+
+use super::lanes::Lanes;
+use crate::cell::{Activation, Pointwise, Product};
+use crate::config::StageShape;
+use crate::real::Real;
+use pulp::{Simd, WithSimd};
+
+/// What a stage kernel reads and writes; `rows` sequences of one direction.
+pub struct Recur<'a, T: Real> {
+    pub(crate) shape: StageShape,
+    pub(crate) act: &'a [Activation],
+    /// R and the unit parameters, from [`pack`].
+    pub(crate) packed: &'a Packed<T>,
+    pub(crate) rows: usize,
+    /// `[rows, operand_stride]`
+    pub(crate) operand: &'a [T],
+    pub(crate) operand_stride: usize,
+    /// `[rows, pre_stride]`, this stage's x gates starting at `pre_offset` (gate-major, N apart).
+    pub(crate) pre: &'a [T],
+    pub(crate) pre_stride: usize,
+    pub(crate) pre_offset: usize,
+    /// `[rows, states, N]`
+    pub(crate) state: &'a mut [T],
+    /// `[rows, out_stride]`; lanes N..out_stride are set to 0 (they pad the next product).
+    pub(crate) out: &'a mut [T],
+    pub(crate) out_stride: usize,
+    /// `[rows, gates, N]`: the products of a normalising stage, where another kernel made them.
+    pub(crate) product: Option<&'a [T]>,
+    /// `[gates · padded N]`, only for normalising stages.
+    pub(crate) scratch: &'a mut Vec<T>,
+}
+
+/// A compiled stage kernel.
+pub type RecurFn<T> = fn(&mut Recur<'_, T>);
+
+/// R as panels of one register's width of units, `[panel][k][gate][lane]`, and the unit parameters `[param][padded N]`.
+#[derive(Default)]
+pub(crate) struct Packed<T> {
+    matrix: Vec<T>,
+    unit: Vec<T>,
+    padded: usize,
+}
+
+/// Values per register on this machine.
+pub(crate) fn register_width<T: Real>() -> usize {
+    struct Width<T>(std::marker::PhantomData<T>);
+    impl<T: Real> WithSimd for Width<T> {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _isa: S) -> usize {
+            <T::Lanes<S> as Lanes>::WIDTH
+        }
+    }
+    pulp::Arch::new().dispatch(Width::<T>(std::marker::PhantomData))
+}
+
+/// Packs the stage's rows of R (`[gates · N, K]`, row-major) and its unit parameters (`[unit_params, N]`).
+pub(crate) fn pack<T: Real>(shape: &StageShape, r: &[T], unit: &[T]) -> Packed<T> {
+    let width = register_width::<T>();
+    let (n, k) = (shape.units, shape.operand);
+    let gates = if shape.matrix_rows() > 0 { shape.stage.recurrent_gates() } else { 0 };
+    let padded = n.next_multiple_of(width);
+    let mut matrix = vec![T::default(); padded * k * gates];
+    for unit in 0..n {
+        let (panel, lane) = (unit / width, unit % width);
+        for gate in 0..gates {
+            let row = &r[(gate * n + unit) * k..][..k];
+            for (column, &v) in row.iter().enumerate() {
+                matrix[((panel * k + column) * gates + gate) * width + lane] = v;
+            }
+        }
+    }
+    let mut padded_unit = vec![T::default(); shape.unit_params() * padded];
+    for p in 0..shape.unit_params() {
+        padded_unit[p * padded..][..n].copy_from_slice(&unit[p * n..][..n]);
+    }
+    Packed { matrix, unit: padded_unit, padded }
+}
+
+impl<T: Real> Packed<T> {
+    /// Row `gate · N + unit` of R times `operand`, k ascending.
+    pub(crate) fn dot(&self, shape: &StageShape, gate: usize, unit: usize, operand: &[T]) -> T {
+        let (width, gates) = (register_width::<T>(), shape.stage.recurrent_gates());
+        let at = |column: usize| ((unit / width * shape.operand + column) * gates + gate) * width + unit % width;
+        (0..shape.operand).fold(T::default(), |sum, column| sum + self.matrix[at(column)] * operand[column])
+    }
+}
+
+/// The stage kernel of pointwise part `P` in precision `T`.
+pub(crate) fn recur<P: Pointwise, T: Real>(args: &mut Recur<'_, T>) {
+    struct Run<'a, 'b, P, T: Real>(&'a mut Recur<'b, T>, std::marker::PhantomData<P>);
+    impl<P: Pointwise, T: Real> WithSimd for Run<'_, '_, P, T> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, isa: S) {
+            if self.0.shape.stage.normalise {
+                normalised::<P, T::Lanes<S>>(isa, self.0);
+            } else {
+                fused::<P, T::Lanes<S>>(isa, self.0);
+            }
+        }
+    }
+    pulp::Arch::new().dispatch(Run::<P, T>(args, std::marker::PhantomData));
+}
+
+/// Gates of a stage at most (the size of the register arrays below; asserted by a test over the registry).
+const MAX_GATES: usize = 4;
+/// Pre-activations, states, unit parameters of a cell at most.
+const MAX_VALUES: usize = 8;
+
+#[inline(always)]
+fn fused<P: Pointwise, V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>) {
+    let tall = tall_rows::<V>();
+    let mut row = 0;
+    while row < a.rows {
+        let left = a.rows - row;
+        if left >= tall && tall == 8 {
+            fused_rows::<P, V, 8>(isa, a, row);
+            row += 8;
+        } else if left >= 4 {
+            fused_rows::<P, V, 4>(isa, a, row);
+            row += 4;
+        } else if left >= 2 {
+            fused_rows::<P, V, 2>(isa, a, row);
+            row += 2;
+        } else {
+            fused_rows::<P, V, 1>(isa, a, row);
+            row += 1;
+        }
+    }
+}
+
+/// Rows of the tallest register tile: 8 where there are 32 registers.
+#[inline(always)]
+fn tall_rows<V: Lanes>() -> usize {
+    if <V::Isa as Simd>::REGISTER_COUNT >= 32 { 8 } else { 4 }
+}
+
+#[inline(always)]
+fn fused_rows<P: Pointwise, V: Lanes, const M: usize>(isa: V::Isa, a: &mut Recur<'_, V::Elem>, row: usize) {
+    let zero = V::splat(isa, V::Elem::default());
+    for panel in 0..a.packed.padded / V::WIDTH {
+        let mut acc = [[zero; MAX_GATES]; M];
+        product::<P, V, M>(isa, a, row, panel, &mut acc);
+        for (m, acc) in acc.iter().enumerate() {
+            pointwise::<P, V>(isa, a, row + m, panel * V::WIDTH, acc);
+        }
+    }
+    pad(a, row, M);
+}
+
+/// R · operand for `M` rows and one panel of units: gates in groups that fit the registers.
+#[inline(always)]
+fn product<P: Pointwise, V: Lanes, const M: usize>(
+    isa: V::Isa,
+    a: &Recur<'_, V::Elem>,
+    row: usize,
+    panel: usize,
+    acc: &mut [[V; MAX_GATES]; M],
+) {
+    if a.shape.stage.product == Product::Identity {
+        for (m, acc) in acc.iter_mut().enumerate() {
+            acc[0] = V::load(isa, &a.operand[(row + m) * a.operand_stride..][..a.shape.units][panel * V::WIDTH..]);
+        }
+        return;
+    }
+    match P::RECURRENT {
+        1 => group::<V, M, 1, 1>(isa, a, row, panel, 0, acc),
+        2 => group::<V, M, 2, 2>(isa, a, row, panel, 0, acc),
+        3 => group::<V, M, 3, 3>(isa, a, row, panel, 0, acc),
+        _ if M <= 2 => group::<V, M, 4, 4>(isa, a, row, panel, 0, acc),
+        _ => {
+            group::<V, M, 4, 2>(isa, a, row, panel, 0, acc);
+            group::<V, M, 4, 2>(isa, a, row, panel, 2, acc);
+        }
+    }
+}
+
+/// `G` of the stage's `ALL` gates, from gate `first`.
+#[inline(always)]
+fn group<V: Lanes, const M: usize, const ALL: usize, const G: usize>(
+    isa: V::Isa,
+    a: &Recur<'_, V::Elem>,
+    row: usize,
+    panel: usize,
+    first: usize,
+    out: &mut [[V; MAX_GATES]; M],
+) {
+    let k = a.shape.operand;
+    let mut acc = [[V::splat(isa, V::Elem::default()); G]; M];
+    let columns = a.packed.matrix[panel * k * ALL * V::WIDTH..][..k * ALL * V::WIDTH].chunks_exact(ALL * V::WIDTH);
+    let operands: [&[V::Elem]; M] = std::array::from_fn(|m| &a.operand[(row + m) * a.operand_stride..][..k]);
+    for (column, r) in columns.enumerate() {
+        let r: [V; G] = std::array::from_fn(|g| V::load(isa, &r[(first + g) * V::WIDTH..][..V::WIDTH]));
+        for m in 0..M {
+            let h = V::splat(isa, operands[m][column]);
+            for g in 0..G {
+                acc[m][g] = r[g].mul_add(h, acc[m][g]);
+            }
+        }
+    }
+    for m in 0..M {
+        for g in 0..G {
+            out[m][first + g] = acc[m][g];
+        }
+    }
+}
+
+/// The pointwise part of one row and one register of units, from unit `first`.
+#[inline(always)]
+fn pointwise<P: Pointwise, V: Lanes>(
+    isa: V::Isa,
+    a: &mut Recur<'_, V::Elem>,
+    row: usize,
+    first: usize,
+    recurrent: &[V; MAX_GATES],
+) {
+    let zero = V::splat(isa, V::Elem::default());
+    let (stage, n) = (&a.shape.stage, a.shape.units);
+    let (gx, both) = (stage.input_gates(), stage.both_gates());
+    let (only, gains) = (stage.recurrent_only_gates(), if stage.normalise { stage.recurrent_gates() } else { 0 });
+    let unit = |p: usize| V::load(isa, &a.packed.unit[p * a.packed.padded + first..][..V::WIDTH]);
+    let part = |g: usize| if gains > 0 { recurrent[g] * unit(only + g) } else { recurrent[g] };
+
+    let mut pre = [zero; MAX_VALUES];
+    let x = &a.pre[row * a.pre_stride + a.pre_offset..];
+    for (g, pre) in pre.iter_mut().enumerate().take(gx) {
+        *pre = V::load(isa, &x[g * n..][..n][first..]);
+    }
+    for g in 0..both {
+        pre[g] = pre[g] + part(g);
+    }
+    for g in 0..only {
+        pre[gx + g] = part(both + g) + unit(g);
+    }
+    let mut params = [zero; MAX_VALUES];
+    for p in 0..a.shape.params {
+        params[p] = unit(only + gains + p);
+    }
+    let mut state = [zero; MAX_VALUES];
+    let states = a.shape.states;
+    let memory = &mut a.state[row * states * n..][..states * n];
+    for s in 0..states {
+        state[s] = V::load(isa, &memory[s * n..][..n][first..]);
+    }
+    let out = P::forward(a.act, &pre, &mut state, &params);
+    for s in 0..states {
+        state[s].store(&mut memory[s * n..][..n][first..]);
+    }
+    out.store(&mut a.out[row * a.out_stride..][..n][first..]);
+}
+
+/// Zeroes the padding lanes of `rows` rows of `out`.
+#[inline(always)]
+fn pad<T: Real>(a: &mut Recur<'_, T>, row: usize, rows: usize) {
+    for r in row..row + rows {
+        a.out[r * a.out_stride..][a.shape.units..a.out_stride].fill(T::default());
+    }
+}
+
+/// A normalising stage: products of all units first, then mean and variance of the row, then the pointwise part.
+#[inline(always)]
+fn normalised<P: Pointwise, V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>) {
+    let (gates, n, padded) = (a.shape.stage.recurrent_gates(), a.shape.units, a.packed.padded);
+    let mut scratch = std::mem::take(a.scratch);
+    scratch.resize(gates * padded, V::Elem::default());
+    for row in 0..a.rows {
+        if let Some(products) = a.product {
+            for g in 0..gates {
+                scratch[g * padded..][..n].copy_from_slice(&products[(row * gates + g) * n..][..n]);
+            }
+        }
+        for panel in 0..if a.product.is_some() { 0 } else { padded / V::WIDTH } {
+            let mut acc = [[V::splat(isa, V::Elem::default()); MAX_GATES]; 1];
+            product::<P, V, 1>(isa, a, row, panel, &mut acc);
+            for g in 0..gates {
+                acc[0][g].store(&mut scratch[g * padded + panel * V::WIDTH..][..V::WIDTH]);
+            }
+        }
+        let values = || (0..gates).flat_map(|g| scratch[g * padded..][..n].iter().map(|v| v.to_f64()));
+        let count = (gates * n) as f64;
+        let mean = values().sum::<f64>() / count;
+        let variance = values().map(|v| (v - mean) * (v - mean)).sum::<f64>() / count;
+        let mean = V::splat(isa, V::Elem::from_f64(mean));
+        let scale = V::splat(isa, V::Elem::from_f64(1.0 / (variance + crate::kernels::NORMALISE_EPSILON).sqrt()));
+        for panel in 0..padded / V::WIDTH {
+            let mut acc = [mean; MAX_GATES];
+            for (g, acc) in acc.iter_mut().enumerate().take(gates) {
+                *acc = (V::load(isa, &scratch[g * padded + panel * V::WIDTH..][..V::WIDTH]) - mean) * scale;
+            }
+            pointwise::<P, V>(isa, a, row, panel * V::WIDTH, &acc);
+        }
+    }
+    *a.scratch = scratch;
+    pad(a, 0, a.rows);
+}

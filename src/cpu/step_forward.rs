@@ -1,0 +1,79 @@
+//! Twins of `step_forward`, `step_product` and `step_normalise`: one stage of one time step. The CPU executor's own choice is
+//! `sequence_forward`; this is what a forced `Step` runs.
+
+use super::Context;
+use super::recur::Recur;
+use crate::cell::Product;
+use crate::kernels::Kernel;
+use crate::plan::Dispatch;
+use crate::real::Real;
+
+/// `step_forward`, and `step_normalise` (which finds its products in `product` instead of an operand).
+pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, slots: &mut [Vec<T>]) {
+    let normalise = d.kernel == Kernel::StepNormalise;
+    let [pre, _, from, to, state, y, _] = slots else { unreachable!("kernel table") };
+    let config = &c.plan.config;
+    let dims = &c.plan.dims[d.dims];
+    let (batch, directions, active) = (c.plan.shape.batch, config.directions(), c.schedule.active(s));
+    let shape = c.stages[d.stage];
+    let layer = dims.layer as usize;
+    let pre_width = c.layers[0].bias.len();
+    let stride = shape.operand.next_multiple_of(4);
+    let padded = shape.padded_units();
+    let (first_row, block_row) = (c.schedule.row_offset(s), c.schedule.row_offset(dims.first as usize));
+    let pre_offset: usize = c.stages[..d.stage].iter().map(|s| s.stage.input_gates() * s.units).sum();
+    let mut scratch = Vec::new();
+    for direction in 0..directions {
+        let z = layer * directions + direction;
+        let products = shape.stage.recurrent_gates() * shape.units;
+        let (first, rows) = (direction * dims.pre_rows as usize + first_row - block_row, active);
+        let width = shape.states * shape.units;
+        let states = if shape.states == 0 { &mut [][..] } else { &mut state[z * batch * width..][..rows * width] };
+        T::stage_fn(&shape.stage.forward)(&mut Recur {
+            shape,
+            act: c.act,
+            packed: &c.layers[z].stages[d.stage],
+            rows,
+            operand: if normalise { &[] } else { &from[z * batch * stride..] },
+            operand_stride: stride,
+            pre: &pre[first * pre_width..],
+            pre_stride: pre_width,
+            pre_offset,
+            state: states,
+            out: &mut to[z * batch * padded..][..rows * padded],
+            out_stride: padded,
+            product: normalise.then(|| &from[direction * batch * products..]),
+            scratch: &mut scratch,
+        });
+        if d.stage + 1 == c.stages.len() {
+            let rows = &c.schedule.rows(direction)[first_row..][..active];
+            for (b, &row) in rows.iter().enumerate() {
+                let value = &to[(z * batch + b) * padded..][..shape.units];
+                y[(row as usize * directions + direction) * shape.units..][..shape.units].copy_from_slice(value);
+            }
+        }
+    }
+}
+
+/// `step_product`: the recurrent part alone, `[D, B, gates, N]`.
+pub(super) fn step_product<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, slots: &mut [Vec<T>]) {
+    let [_, operand, product, _] = slots else { unreachable!("kernel table") };
+    let (batch, directions) = (c.plan.shape.batch, c.plan.config.directions());
+    let shape = c.stages[d.stage];
+    let (gates, n, stride) = (shape.stage.recurrent_gates(), shape.units, shape.operand.next_multiple_of(4));
+    let layer = c.plan.dims[d.dims].layer as usize;
+    for direction in 0..directions {
+        let z = layer * directions + direction;
+        let packed = &c.layers[z].stages[d.stage];
+        for b in 0..c.schedule.active(s) {
+            let operand = &operand[(z * batch + b) * stride..][..shape.operand];
+            let out = &mut product[(direction * batch + b) * gates * n..][..gates * n];
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = match shape.stage.product {
+                    Product::Dense => packed.dot(&shape, i / n, i % n, operand),
+                    Product::Identity => operand[i],
+                };
+            }
+        }
+    }
+}

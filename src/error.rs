@@ -1,0 +1,85 @@
+//! The one error type. Every message names what was wrong, what was expected and what was got.
+
+use std::path::PathBuf;
+
+/// What can go wrong. No function of this crate panics on user input, bad files, a missing adapter, a lost device or a
+/// size beyond a limit: it returns one of these.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value, shape or count that does not fit: `x: expected [T, B, I] = [100, 8, 64], got [100, 8, 63]`.
+    #[error("{what}: expected {expected}, got {got}")]
+    Mismatch {
+        /// The argument, tensor or field.
+        what: String,
+        /// What would have been right.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// A file that cannot be read or does not hold what it should.
+    #[error("{path}: {reason}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why it was refused.
+        reason: String,
+    },
+    /// A request beyond what the device offers.
+    #[error("{what}: needs {needs} bytes, over the device's {limit_name} of {limit} bytes{hint}")]
+    Limit {
+        /// The slot or request.
+        what: String,
+        /// Bytes asked for.
+        needs: u64,
+        /// Bytes allowed.
+        limit: u64,
+        /// The limit's name in wgpu.
+        limit_name: &'static str,
+        /// What would help; empty or starting with `; `.
+        hint: String,
+    },
+    /// No GPU adapter (or none of the kind asked for).
+    #[error("no GPU adapter: {reason}")]
+    NoAdapter {
+        /// What the search found.
+        reason: String,
+    },
+    /// The device was lost; results of the running call are gone, the session must be made anew on a new device.
+    #[error("device lost: {reason}")]
+    DeviceLost {
+        /// The driver's words.
+        reason: String,
+    },
+    /// The GPU API refused something (validation, out of memory, shader compilation).
+    #[error("gpu: {what}: {reason}")]
+    Gpu {
+        /// What was being done.
+        what: String,
+        /// wgpu's message.
+        reason: String,
+    },
+    /// A combination this executor or build does not offer; never silently replaced by another.
+    #[error("not supported: {what}: {reason}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// Why not, and what to use instead.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// `what: expected …, got …`.
+    pub(crate) fn mismatch(what: impl Into<String>, expected: impl ToString, got: impl ToString) -> Self {
+        Self::Mismatch { what: what.into(), expected: expected.to_string(), got: got.to_string() }
+    }
+
+    /// A file with the reason why it was refused.
+    pub(crate) fn file(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
+        Self::File { path: path.into(), reason: reason.to_string() }
+    }
+}
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

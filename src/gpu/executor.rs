@@ -1,0 +1,513 @@
+//! A plan bound to a device: buffers, pipelines and bind groups made once, then only encoded.
+
+use super::device::Gpu;
+use super::pipeline::{self, Key, Pipeline, uniform_size};
+use crate::config::StageShape;
+use crate::cpu::{input_bias, stage_weights};
+use crate::error::{Error, Result};
+use crate::kernels::{Access, weight_offsets};
+use crate::plan::{Dispatch, Plan, SlotId, Step};
+use crate::schedule::Schedule;
+use crate::weights::{LayerWeights, Weights};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What sessions of one configuration share: weights and pipelines.
+struct Shared {
+    gpu: Arc<Gpu>,
+    /// W and R per layer.
+    weights: Vec<[wgpu::Buffer; 2]>,
+    pipelines: Mutex<HashMap<Key, Arc<Pipeline>>>,
+}
+
+/// A plan's buffers and bind groups on a device.
+pub(crate) struct Executor {
+    shared: Arc<Shared>,
+    slots: Vec<wgpu::Buffer>,
+    uniforms: Uniforms,
+    /// Per entry of `plan.steps`, per dispatch in it.
+    dispatches: Vec<Vec<Bound>>,
+    /// Readback buffers of y, hn, cn, in that order.
+    readback: Vec<(SlotId, wgpu::Buffer)>,
+    created: AtomicUsize,
+}
+
+/// The uniform blocks: all `Dims`, and the step indices of a block.
+struct Uniforms {
+    dims: wgpu::Buffer,
+    steps: wgpu::Buffer,
+    /// Distance between two blocks.
+    stride: u32,
+}
+
+/// A dispatch with its pipeline and bind groups (the second for odd steps).
+struct Bound {
+    pipeline: Arc<Pipeline>,
+    even: wgpu::BindGroup,
+    odd: Option<wgpu::BindGroup>,
+}
+
+/// The caller's own buffers instead of the session's; `None` keeps the session's. All need `BufferUsages::STORAGE` and the
+/// sizes of the plan's slots, and must live on the session's device.
+#[derive(Clone, Copy, Default)]
+pub struct IoBuffers<'a> {
+    /// x `[T, B, I]` (or `[B, T, I]`, as configured)
+    pub x: Option<&'a wgpu::Buffer>,
+    /// h0 `[L·D, B, P or H]`
+    pub h0: Option<&'a wgpu::Buffer>,
+    /// c0 `[L·D, B, H]`
+    pub c0: Option<&'a wgpu::Buffer>,
+    /// y `[T, B, D·(P or H)]`; also needs `COPY_DST` (ragged batches clear it)
+    pub y: Option<&'a wgpu::Buffer>,
+    /// hn `[L·D, B, P or H]`
+    pub hn: Option<&'a wgpu::Buffer>,
+    /// cn `[L·D, B, H]`
+    pub cn: Option<&'a wgpu::Buffer>,
+}
+
+/// Bind groups over the caller's buffers, from [`crate::Session::bind`].
+pub struct IoBinding {
+    dispatches: Vec<Vec<Bound>>,
+    replaced: HashMap<SlotId, wgpu::Buffer>,
+}
+
+impl Executor {
+    pub(crate) fn new(gpu: &Arc<Gpu>, plan: &Plan, weights: &Weights<f32>) -> Result<Self> {
+        let stages = plan.config.stages();
+        let directions = plan.config.directions();
+        let buffers = gpu.scoped("uploading weights", || {
+            let upload = |label: &str, data: &[f32]| {
+                let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some(label),
+                    size: size_of_val(data) as u64,
+                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                });
+                gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(data));
+                buffer
+            };
+            let pack = |(layer, parts): (usize, &[LayerWeights<f32>])| {
+                let inputs = plan.config.layer_input_size(layer);
+                let w: Vec<f32> = parts.iter().flat_map(|p| pack_input(&stages, p, inputs)).collect();
+                let r: Vec<f32> = parts.iter().flat_map(|p| pack_recurrent(&stages, p)).collect();
+                [upload(&format!("w.l{layer}"), &w), upload(&format!("r.l{layer}"), &r)]
+            };
+            weights.layers.chunks_exact(directions).enumerate().map(pack).collect()
+        })?;
+        let shared = Shared { gpu: Arc::clone(gpu), weights: buffers, pipelines: Mutex::default() };
+        Self::with_shared(Arc::new(shared), plan)
+    }
+
+    /// The same weights and pipelines for another shape.
+    pub(crate) fn sibling(&self, plan: &Plan) -> Result<Self> {
+        Self::with_shared(Arc::clone(&self.shared), plan)
+    }
+
+    fn with_shared(shared: Arc<Shared>, plan: &Plan) -> Result<Self> {
+        let gpu = Arc::clone(&shared.gpu);
+        let (slots, uniforms, readback) = gpu.scoped("creating buffers", || {
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+            let buffer = |label: &str, size: u64, usage| {
+                gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some(label),
+                    size: size.next_multiple_of(4),
+                    usage,
+                    mapped_at_creation: false,
+                })
+            };
+            let slots: Vec<_> = plan
+                .slots
+                .iter()
+                .enumerate()
+                .map(|(id, slot)| {
+                    let layer = |ids: &[SlotId]| ids.iter().position(|&i| i == id);
+                    match (layer(&plan.ids.w), layer(&plan.ids.r)) {
+                        (Some(l), _) => shared.weights[l][0].clone(),
+                        (_, Some(l)) => shared.weights[l][1].clone(),
+                        _ => buffer(&slot.name, slot.bytes(), usage),
+                    }
+                })
+                .collect();
+            let stride = gpu.info().limits.min_uniform_buffer_offset_alignment.max(32);
+            let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+            let spread = |label: &str, blocks: &mut dyn Iterator<Item = Vec<u8>>| {
+                let mut bytes = Vec::new();
+                for block in blocks {
+                    bytes.extend_from_slice(&block);
+                    bytes.resize(bytes.len().next_multiple_of(stride as usize), 0);
+                }
+                let buffer = buffer(label, bytes.len() as u64, uniform);
+                gpu.queue.write_buffer(&buffer, 0, &bytes);
+                buffer
+            };
+            let uniforms = Uniforms {
+                dims: spread("dims", &mut plan.dims.iter().map(|d| bytemuck::bytes_of(d).to_vec())),
+                steps: spread("steps", &mut (0..plan.block as u32).map(|s| s.to_le_bytes().to_vec())),
+                stride,
+            };
+            let read = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            let readback = [plan.ids.y, plan.ids.hn, plan.ids.cn]
+                .into_iter()
+                .map(|id| (id, buffer("readback", plan.slots[id].bytes(), read)))
+                .collect();
+            (slots, uniforms, readback)
+        })?;
+        let mut executor =
+            Self { shared, slots, uniforms, dispatches: Vec::new(), readback, created: AtomicUsize::new(0) };
+        executor.dispatches = executor.bind_all(plan, &HashMap::new())?;
+        Ok(executor)
+    }
+
+    /// Pipelines and bind groups made so far; must not grow while a session runs.
+    pub(crate) fn created(&self) -> usize {
+        self.created.load(Relaxed)
+    }
+
+    fn pipeline(&self, plan: &Plan, d: &Dispatch) -> Result<Arc<Pipeline>> {
+        let key = (d.kernel, if d.kernel.is_per_stage() { d.stage } else { 0 }, plan.tiles);
+        let mut pipelines = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(p) = pipelines.get(&key) {
+            return Ok(Arc::clone(p));
+        }
+        self.created.fetch_add(1, Relaxed);
+        let p = Arc::new(pipeline::create(&self.shared.gpu, &plan.config, key)?);
+        pipelines.insert(key, Arc::clone(&p));
+        Ok(p)
+    }
+
+    fn bind_all(&self, plan: &Plan, replaced: &HashMap<SlotId, wgpu::Buffer>) -> Result<Vec<Vec<Bound>>> {
+        plan.steps
+            .iter()
+            .map(|step| {
+                let list = match step {
+                    Step::ClearPadding(_) => &[][..],
+                    Step::Once(d) => std::slice::from_ref(d),
+                    Step::EachStep(_, body) => body,
+                };
+                list.iter().map(|d| self.bind(plan, d, replaced)).collect()
+            })
+            .collect()
+    }
+
+    fn bind(&self, plan: &Plan, d: &Dispatch, replaced: &HashMap<SlotId, wgpu::Buffer>) -> Result<Bound> {
+        let pipeline = self.pipeline(plan, d)?;
+        let group = |slots: &[SlotId]| {
+            self.created.fetch_add(1, Relaxed);
+            let mut slots = slots.iter();
+            let entries: Vec<_> = d
+                .kernel
+                .bindings()
+                .iter()
+                .enumerate()
+                .map(|(binding, (_, access))| {
+                    let resource = match access {
+                        Access::Uniform => {
+                            let buffer = if binding == 0 { &self.uniforms.dims } else { &self.uniforms.steps };
+                            let size = std::num::NonZero::new(uniform_size(binding));
+                            wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size })
+                        }
+                        _ => {
+                            let id = slots.next().expect("one slot per storage binding");
+                            replaced.get(id).unwrap_or(&self.slots[*id]).as_entire_binding()
+                        }
+                    };
+                    wgpu::BindGroupEntry { binding: binding as u32, resource }
+                })
+                .collect();
+            self.shared.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(d.kernel.name()),
+                layout: &pipeline.layout,
+                entries: &entries,
+            })
+        };
+        let gpu = &self.shared.gpu;
+        let (even, odd) =
+            gpu.scoped("creating bind groups", || (group(&d.slots), d.odd.as_ref().map(|slots| group(slots))))?;
+        Ok(Bound { pipeline, even, odd })
+    }
+
+    /// Bind groups over the caller's buffers.
+    pub(crate) fn bind_io(&self, plan: &Plan, io: &IoBuffers<'_>) -> Result<IoBinding> {
+        let ids = &plan.ids;
+        let cn = plan.config.cell.has_cell_state().then_some(ids.cn);
+        let given = [
+            ("x", Some(ids.x), io.x),
+            ("h0", Some(ids.h0), io.h0),
+            ("c0", ids.c0, io.c0),
+            ("y", Some(ids.y), io.y),
+            ("hn", Some(ids.hn), io.hn),
+            ("cn", cn, io.cn),
+        ];
+        let mut replaced = HashMap::new();
+        for (name, id, buffer) in given {
+            let Some(buffer) = buffer else { continue };
+            let id = id.ok_or_else(|| {
+                Error::mismatch(name, format!("none ({} has no cell state)", plan.config.cell.name), "a buffer")
+            })?;
+            let wanted = plan.slots[id].bytes();
+            if buffer.size() < wanted {
+                let got = format!("{} bytes", buffer.size());
+                return Err(Error::mismatch(format!("buffer {name}"), format!("at least {wanted} bytes"), got));
+            }
+            replaced.insert(id, buffer.clone());
+        }
+        Ok(IoBinding { dispatches: self.bind_all(plan, &replaced)?, replaced })
+    }
+
+    pub(crate) fn write(&self, slot: SlotId, bytes: &[u8]) -> Result<()> {
+        self.shared.gpu.scoped("writing a buffer", || self.shared.gpu.queue.write_buffer(&self.slots[slot], 0, bytes))
+    }
+
+    /// Encodes one submit's share of the plan: clears, then one compute pass.
+    pub(crate) fn encode(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        plan: &Plan,
+        schedule: &Schedule,
+        part: Range<usize>,
+        io: Option<&IoBinding>,
+    ) {
+        let slot = |id: SlotId| io.and_then(|io| io.replaced.get(&id)).unwrap_or(&self.slots[id]);
+        for step in &plan.steps[part.clone()] {
+            if let (Step::ClearPadding(id), true) = (step, schedule.is_ragged()) {
+                encoder.clear_buffer(slot(*id), 0, None);
+            }
+        }
+        let dispatches = io.map_or(&self.dispatches, |io| &io.dispatches);
+        let label = Some("wgpu-rnn");
+        let mut pass = Pass {
+            pass: encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes: None }),
+            current: None,
+        };
+        for (step, bound) in plan.steps[part.clone()].iter().zip(&dispatches[part]) {
+            match step {
+                Step::ClearPadding(_) => {}
+                Step::Once(d) => pass.dispatch(self, plan, schedule, d, &bound[0], None),
+                Step::EachStep(range, body) => {
+                    for s in range.start..range.end.min(schedule.steps()) {
+                        for (d, bound) in body.iter().zip(bound) {
+                            pass.dispatch(self, plan, schedule, d, bound, Some((s, range.start)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs the whole plan, submit by submit, then copies `read` (from y, hn, cn) to their readback buffers.
+    pub(crate) fn run(&self, plan: &Plan, schedule: &Schedule, read: &[SlotId]) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        gpu.scoped("running", || {
+            for (n, part) in plan.submits.iter().enumerate() {
+                let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                self.encode(&mut encoder, plan, schedule, part.clone(), None);
+                if n + 1 == plan.submits.len() {
+                    self.copy_out(&mut encoder, plan, read);
+                }
+                gpu.queue.submit([encoder.finish()]);
+            }
+        })
+    }
+
+    fn copy_out(&self, encoder: &mut wgpu::CommandEncoder, plan: &Plan, read: &[SlotId]) {
+        for (id, buffer) in self.readback.iter().filter(|(id, _)| read.contains(id)) {
+            encoder.copy_buffer_to_buffer(&self.slots[*id], 0, buffer, 0, plan.slots[*id].bytes());
+        }
+    }
+
+    /// The values of an output slot, copied to its readback buffer by the last [`Self::run`].
+    pub(crate) fn read(&self, slots: &[SlotId]) -> Result<Vec<Vec<f32>>> {
+        let gpu = &self.shared.gpu;
+        let buffers: Vec<&wgpu::Buffer> =
+            slots.iter().filter_map(|s| self.readback.iter().find(|(id, _)| id == s).map(|(_, b)| b)).collect();
+        gpu.scoped("reading back", || map(gpu, &buffers))?
+    }
+
+    /// Copies a slot onto another (the carried state).
+    pub(crate) fn copy(&self, plan: &Plan, pairs: &[(SlotId, SlotId)]) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        gpu.scoped("carrying the state", || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for &(from, to) in pairs {
+                encoder.copy_buffer_to_buffer(&self.slots[from], 0, &self.slots[to], 0, plan.slots[from].bytes());
+            }
+            gpu.queue.submit([encoder.finish()]);
+        })
+    }
+
+    /// Fills a slot with one value.
+    pub(crate) fn fill(&self, plan: &Plan, slot: SlotId, value: f32) -> Result<()> {
+        self.write(slot, bytemuck::cast_slice(&vec![value; plan.slots[slot].len()]))
+    }
+
+    /// Runs dispatch by dispatch; `watch` gets every read-write slot's values after each.
+    pub(crate) fn trace(
+        &self,
+        plan: &Plan,
+        schedule: &Schedule,
+        watch: &mut dyn FnMut(&Dispatch, Option<usize>, SlotId, Vec<f32>),
+    ) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        for (step, bound) in plan.steps.iter().zip(&self.dispatches) {
+            let runs: Vec<(&Dispatch, &Bound, Option<(usize, usize)>)> = match step {
+                Step::ClearPadding(id) => {
+                    if schedule.is_ragged() {
+                        self.fill(plan, *id, 0.0)?;
+                    }
+                    continue;
+                }
+                Step::Once(d) => vec![(d, &bound[0], None)],
+                Step::EachStep(range, body) => (range.start..range.end.min(schedule.steps()))
+                    .flat_map(|s| body.iter().zip(bound).map(move |(d, b)| (d, b, Some((s, range.start)))))
+                    .collect(),
+            };
+            for (d, bound, at) in runs {
+                if plan.groups_y(d, schedule, at.map(|a| a.0)) == 0 {
+                    continue;
+                }
+                gpu.scoped("tracing", || {
+                    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                    let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                    Pass { pass, current: None }.dispatch(self, plan, schedule, d, bound, at);
+                    gpu.queue.submit([encoder.finish()]);
+                })?;
+                for id in written(d, at.map(|a| a.0)) {
+                    watch(d, at.map(|a| a.0), id, self.download(plan, id)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The values of any slot through a buffer made for it: for traces.
+    fn download(&self, plan: &Plan, slot: SlotId) -> Result<Vec<f32>> {
+        let gpu = &self.shared.gpu;
+        gpu.scoped("reading a slot", || {
+            let size = plan.slots[slot].bytes();
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            let label = Some("trace");
+            let buffer =
+                gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(&self.slots[slot], 0, &buffer, 0, size);
+            gpu.queue.submit([encoder.finish()]);
+            map(gpu, &[&buffer]).map(|mut v| v.remove(0))
+        })?
+    }
+}
+
+/// The read-write slots of a dispatch at a step.
+pub(crate) fn written(d: &Dispatch, step: Option<usize>) -> Vec<SlotId> {
+    let slots = match (&d.odd, step) {
+        (Some(odd), Some(s)) if s % 2 == 1 => odd,
+        _ => &d.slots,
+    };
+    let storage = d.kernel.bindings().iter().filter(|b| b.1 != Access::Uniform);
+    let mut list: Vec<_> = storage.zip(slots).filter(|(b, _)| b.1 == Access::ReadWrite).map(|(_, &s)| s).collect();
+    list.dedup();
+    list
+}
+
+/// Maps, waits, copies, unmaps.
+fn map(gpu: &Gpu, buffers: &[&wgpu::Buffer]) -> Result<Vec<Vec<f32>>> {
+    let failed = Arc::new(Mutex::new(None));
+    for buffer in buffers {
+        let failed = Arc::clone(&failed);
+        buffer.map_async(wgpu::MapMode::Read, .., move |result| {
+            if let Err(e) = result {
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.to_string());
+            }
+        });
+    }
+    gpu.wait()?;
+    if let Some(reason) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(Error::DeviceLost { reason });
+    }
+    let copy = |buffer: &&wgpu::Buffer| {
+        let view = buffer
+            .get_mapped_range(..)
+            .map_err(|e| Error::Gpu { what: "reading a mapped buffer".into(), reason: e.to_string() })?;
+        let values = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
+        buffer.unmap();
+        Ok(values)
+    };
+    buffers.iter().map(copy).collect()
+}
+
+/// A compute pass that does not set the same pipeline twice in a row.
+struct Pass<'a> {
+    pass: wgpu::ComputePass<'a>,
+    current: Option<Arc<Pipeline>>,
+}
+
+impl Pass<'_> {
+    fn dispatch(
+        &mut self,
+        executor: &Executor,
+        plan: &Plan,
+        schedule: &Schedule,
+        d: &Dispatch,
+        bound: &Bound,
+        at: Option<(usize, usize)>,
+    ) {
+        let groups = plan.groups_y(d, schedule, at.map(|a| a.0));
+        if groups == 0 {
+            return;
+        }
+        if !self.current.as_ref().is_some_and(|p| Arc::ptr_eq(p, &bound.pipeline)) {
+            self.pass.set_pipeline(&bound.pipeline.pipeline);
+            self.current = Some(Arc::clone(&bound.pipeline));
+        }
+        let stride = executor.uniforms.stride;
+        let dims = d.dims as u32 * stride;
+        match at {
+            Some((step, first)) => {
+                let group = if step % 2 == 1 { bound.odd.as_ref().unwrap_or(&bound.even) } else { &bound.even };
+                self.pass.set_bind_group(0, group, &[dims, (step - first) as u32 * stride]);
+            }
+            None => self.pass.set_bind_group(0, &bound.even, &[dims]),
+        }
+        self.pass.dispatch_workgroups(d.groups.0 as u32, groups as u32, d.groups.2 as u32);
+    }
+}
+
+/// W as `[I/4 + 1][G·H]` vec4s, four k of one column each; the last row is the bias.
+fn pack_input(stages: &[StageShape], layer: &LayerWeights<f32>, inputs: usize) -> Vec<f32> {
+    let bias = input_bias(stages, layer);
+    let (depth, width) = (inputs.div_ceil(4), bias.len());
+    let mut packed = vec![0.0; (depth + 1) * width * 4];
+    for column in 0..width {
+        for k in 0..inputs {
+            packed[(k / 4 * width + column) * 4 + k % 4] = layer.w[column * inputs + k];
+        }
+        packed[(depth * width + column) * 4] = bias[column];
+    }
+    packed
+}
+
+/// R and unit parameters of all stages as `shaders/lib/stage.wgsl` says.
+fn pack_recurrent(stages: &[StageShape], layer: &LayerWeights<f32>) -> Vec<f32> {
+    let offsets = weight_offsets(stages);
+    let mut packed = vec![0.0; offsets.total * 4];
+    for ((shape, (r, unit)), &(matrix_at, params_at)) in
+        stages.iter().zip(stage_weights(stages, layer)).zip(&offsets.stages)
+    {
+        let (n, k, gates) = (shape.units, shape.operand, shape.stage.recurrent_gates());
+        for row in 0..shape.matrix_rows() {
+            let (gate, j) = (row / n, row % n);
+            for column in 0..k {
+                let at = matrix_at + (column / 4 * gates + gate) * n + j;
+                packed[at * 4 + column % 4] = r[row * k + column];
+            }
+        }
+        for p in 0..shape.unit_params() {
+            for j in 0..n {
+                packed[(params_at + p / 4 * n + j) * 4 + p % 4] = unit[p * n + j];
+            }
+        }
+    }
+    packed
+}

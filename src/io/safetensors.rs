@@ -1,0 +1,144 @@
+//! Weights from safetensors files with PyTorch's names, whole stacks by prefix; f64, f32, f16 and bf16.
+
+use crate::cell::Cell;
+use crate::config::{Bias, Direction, RnnConfig};
+use crate::error::{Error, Result};
+use crate::real::Real;
+use crate::weights::Weights;
+use safetensors::{Dtype, SafeTensors};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// A safetensors file in memory.
+pub struct TensorFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl TensorFile {
+    /// Reads the file and checks its header.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let bytes = std::fs::read(&path).map_err(|e| Error::file(&path, e))?;
+        Self::from_bytes(path, bytes)
+    }
+
+    /// The same from bytes in memory; `name` stands for the path in errors.
+    pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self> {
+        let file = Self { path: name.into(), bytes };
+        file.tensors()?;
+        Ok(file)
+    }
+
+    /// Where it came from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The parsed header.
+    fn tensors(&self) -> Result<SafeTensors<'_>> {
+        SafeTensors::deserialize(&self.bytes).map_err(|e| Error::file(&self.path, format!("not safetensors: {e}")))
+    }
+
+    /// The names in the file.
+    pub fn names(&self) -> Result<Vec<String>> {
+        Ok(self.tensors()?.names().into_iter().map(String::from).collect())
+    }
+
+    /// The header's string-to-string metadata.
+    pub fn metadata(&self) -> Result<HashMap<String, String>> {
+        let (_, header) = SafeTensors::read_metadata(&self.bytes)
+            .map_err(|e| Error::file(&self.path, format!("not safetensors: {e}")))?;
+        Ok(header.metadata().clone().unwrap_or_default())
+    }
+
+    /// Shape and values of a floating-point tensor, or `None` if the file has no such name.
+    pub fn real<T: Real>(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<T>)>> {
+        let tensors = self.tensors()?;
+        let Ok(view) = tensors.tensor(name) else { return Ok(None) };
+        let data = view.data();
+        let values = match view.dtype() {
+            Dtype::F64 => decode(data, |b| f64::from_le_bytes(b)),
+            Dtype::F32 => decode(data, |b| f64::from(f32::from_le_bytes(b))),
+            Dtype::F16 => decode(data, |b| half::f16::from_le_bytes(b).to_f64()),
+            Dtype::BF16 => decode(data, |b| half::bf16::from_le_bytes(b).to_f64()),
+            other => return Err(self.tensor_error(name, "F64, F32, F16 or BF16", format!("{other:?}"))),
+        };
+        Ok(Some((view.shape().to_vec(), values)))
+    }
+
+    /// Shape and values of an integer tensor, or `None` if the file has no such name.
+    pub fn integers(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<i64>)>> {
+        let tensors = self.tensors()?;
+        let Ok(view) = tensors.tensor(name) else { return Ok(None) };
+        let values = match view.dtype() {
+            Dtype::I64 => view.data().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
+            Dtype::I32 => view.data().as_chunks().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))).collect(),
+            other => return Err(self.tensor_error(name, "I64 or I32", format!("{other:?}"))),
+        };
+        Ok(Some((view.shape().to_vec(), values)))
+    }
+
+    fn tensor_error(&self, name: &str, expected: impl ToString, got: impl ToString) -> Error {
+        Error::mismatch(format!("{}: {name}", self.path.display()), expected, got)
+    }
+
+    /// The stack of `config` from tensors named `prefix` + PyTorch's names (`weight_ih_l0`, `bias_hh_l1_reverse`, …).
+    pub fn weights<T: Real>(&self, config: &RnnConfig, prefix: &str) -> Result<Weights<T>> {
+        Weights::from_named(config, |name| self.real(&format!("{prefix}{name}"))).map_err(|e| match e {
+            Error::Mismatch { what, expected, got } => self.tensor_error(&format!("{prefix}{what}"), expected, got),
+            other => other,
+        })
+    }
+
+    /// The configuration that the tensors under `prefix` describe for `cell`: sizes, layers, directions, projection, bias.
+    pub fn config(&self, cell: &'static Cell, prefix: &str) -> Result<RnnConfig> {
+        let tensors = self.tensors()?;
+        let shape = |name: &str| tensors.tensor(&format!("{prefix}{name}")).ok().map(|t| t.shape().to_vec());
+        let matrix = |name: &str| match shape(name) {
+            Some(s) if s.len() == 2 => Ok(s),
+            other => {
+                let got = other.map_or("none".into(), |s| format!("{s:?}"));
+                Err(self.tensor_error(&format!("{prefix}{name}"), "a matrix", got))
+            }
+        };
+        let (w, r) = (matrix("weight_ih_l0")?, matrix("weight_hh_l0")?);
+        let gates = cell.input_gates();
+        let hidden_size = w[0] / gates;
+        if hidden_size == 0 || w[0] % gates != 0 {
+            return Err(self.tensor_error(
+                &format!("{prefix}weight_ih_l0"),
+                format!("[{gates}·H, I] for {}", cell.name),
+                format!("{w:?}"),
+            ));
+        }
+        let mut num_layers = 1;
+        while shape(&format!("weight_ih_l{num_layers}")).is_some() {
+            num_layers += 1;
+        }
+        let config = RnnConfig {
+            cell,
+            input_size: w[1],
+            hidden_size,
+            num_layers,
+            direction: match shape("weight_ih_l0_reverse") {
+                Some(_) => Direction::Bidirectional,
+                None => Direction::Forward,
+            },
+            bias: match (shape("bias_ih_l0"), shape("bias_hh_l0")) {
+                (None, _) => Bias::None,
+                (Some(_), None) => Bias::One,
+                (Some(_), Some(_)) => Bias::Two,
+            },
+            proj_size: if shape("weight_hr_l0").is_some() { r[1] } else { 0 },
+            ..Default::default()
+        };
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+/// Little-endian elements of `N` bytes; a file with a wrong byte count is refused by the header check before this.
+fn decode<T: Real, const N: usize>(data: &[u8], read: impl Fn([u8; N]) -> f64) -> Vec<T> {
+    data.as_chunks::<N>().0.iter().map(|b| T::from_f64(read(*b))).collect()
+}

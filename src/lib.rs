@@ -1,0 +1,43 @@
+//! Fused recurrent kernels for every GPU, in WGSL through wgpu, with a CPU executor where there is no GPU.
+//!
+//! ```text
+//! x ──W──> pre-activations of every step ──┐             (1) project : one matrix product over all T·B rows
+//!                                          ▼
+//! h[t-1] ──R──> + ──> P ──> h[t], c[t]                   (2) recur   : the only sequential part
+//! ```
+//!
+//! `P` is the **cell**: the arithmetic of one hidden unit ([`cells`]). Everything else is shared by every cell. Data goes one
+//! way, [`RnnConfig`] → [`Plan`] → [`Session`]; two executors run the same plan, the CPU one (in f64 the oracle of the tests)
+//! and the GPU one. `Session` has the example; the `cell` module explains the contract that new cells follow.
+
+pub mod cell;
+pub mod cells;
+mod config;
+pub mod cpu;
+mod device;
+mod error;
+pub mod gpu;
+pub mod io;
+pub mod kernels;
+mod plan;
+mod real;
+mod schedule;
+mod session;
+mod tensor;
+pub mod verify;
+pub mod weights;
+
+pub use cell::{Activation, Cell};
+pub use config::{Bias, Direction, Layout, RnnConfig, Shape, StageShape};
+pub use device::Device;
+pub use error::{Error, Result};
+pub use gpu::{IoBinding, IoBuffers};
+pub use plan::{
+    Caps, DeviceClass, Dims, Dispatch, Extent, Options, Plan, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy,
+};
+pub use real::Real;
+pub use schedule::Schedule;
+pub use session::{Initial, Input, Output, Session, Snapshot};
+pub use tensor::{Tensor, View};
+pub use weights::Weights;
+pub use wgpu;

@@ -1,0 +1,7 @@
+//! The command line: `wgpu-rnn devices | verify | plan | bench | run`. One file per subcommand in `cli/`.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,68 @@
+//! The two element types: `f32` (both executors) and `f64` (CPU only: the oracle).
+
+use crate::cell::StageFn;
+use crate::cpu::{F32s, F64s, Lanes, RecurFn};
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// `f32` or `f64`.
+pub trait Real:
+    sealed::Sealed
+    + bytemuck::Pod
+    + Default
+    + PartialEq
+    + PartialOrd
+    + Send
+    + Sync
+    + std::fmt::Debug
+    + std::ops::Add<Output = Self>
+    + std::ops::Mul<Output = Self>
+{
+    /// `"f32"` or `"f64"`.
+    const NAME: &'static str;
+    /// Machine epsilon as f64.
+    const EPSILON: f64;
+    /// Rounds to this type.
+    fn from_f64(v: f64) -> Self;
+    /// Widens.
+    fn to_f64(self) -> f64;
+    /// The register type of this element on an instruction set.
+    #[doc(hidden)]
+    type Lanes<S: pulp::Simd>: Lanes<Elem = Self, Isa = S>;
+    #[doc(hidden)]
+    fn stage_fn(stage: &StageFn) -> RecurFn<Self>;
+}
+
+impl Real for f32 {
+    type Lanes<S: pulp::Simd> = F32s<S>;
+    const NAME: &'static str = "f32";
+    const EPSILON: f64 = f32::EPSILON as f64;
+    fn from_f64(v: f64) -> Self {
+        v as f32
+    }
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+    fn stage_fn(stage: &StageFn) -> RecurFn<Self> {
+        stage.f32
+    }
+}
+
+impl Real for f64 {
+    type Lanes<S: pulp::Simd> = F64s<S>;
+    const NAME: &'static str = "f64";
+    const EPSILON: f64 = f64::EPSILON;
+    fn from_f64(v: f64) -> Self {
+        v
+    }
+    fn to_f64(self) -> f64 {
+        self
+    }
+    fn stage_fn(stage: &StageFn) -> RecurFn<Self> {
+        stage.f64
+    }
+}

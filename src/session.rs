@@ -1,0 +1,449 @@
+//! A plan bound to a device: upload, run, read back.
+
+use crate::config::{Layout, Shape};
+use crate::cpu;
+use crate::device::{Device, Kind};
+use crate::error::{Error, Result};
+use crate::gpu::{self, IoBinding, IoBuffers};
+use crate::plan::{Dispatch, Options, Plan, Precision, Role, SlotId};
+use crate::real::Real;
+use crate::schedule::Schedule;
+use crate::tensor::{Tensor, View};
+use crate::weights::Weights;
+use std::sync::Arc;
+
+/// The state before the first step.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Initial<'a, T> {
+    /// Zeros.
+    #[default]
+    Zero,
+    /// h0 `[L·D, B, P or H]` and, for cells with a cell state, c0 `[L·D, B, H]` (`None`: zeros).
+    Given {
+        /// h0
+        h0: Option<View<'a, T>>,
+        /// c0
+        c0: Option<View<'a, T>>,
+    },
+    /// Where the last run of this session ended (streaming); it never leaves the device.
+    Carry,
+}
+
+/// What one run reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a, T> {
+    /// x `[T, B, I]`, or `[B, T, I]` with [`Layout::BatchFirst`], or `[T, I]` where B = 1.
+    pub x: View<'a, T>,
+    /// Each sequence's own length, in the caller's order, unsorted, each in 1..=T; `None`: all T.
+    pub lengths: Option<&'a [usize]>,
+    /// The state before the first step.
+    pub initial: Initial<'a, T>,
+}
+
+impl<'a, T> Input<'a, T> {
+    /// Full-length sequences from a zero state.
+    pub fn new(x: View<'a, T>) -> Self {
+        Self { x, lengths: None, initial: Initial::Zero }
+    }
+}
+
+/// What one run gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output<T> {
+    /// y `[T, B, D·(P or H)]` in x's layout; 0 past a sequence's end.
+    pub y: Tensor<T>,
+    /// hn `[L·D, B, P or H]`: the state at each sequence's own end.
+    pub hn: Tensor<T>,
+    /// cn `[L·D, B, H]`, for cells with a cell state.
+    pub cn: Option<Tensor<T>>,
+}
+
+/// A slot's values after a dispatch, from [`Session::trace`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot<T> {
+    /// Which dispatch: `step_forward stage 0 layer 1 step 3`.
+    pub dispatch: String,
+    /// Which slot it wrote.
+    pub slot: String,
+    /// Its values.
+    pub values: Vec<T>,
+}
+
+enum Executor<T: Real> {
+    Cpu(Box<cpu::Executor<T>>),
+    Gpu(Box<gpu::Executor>),
+}
+
+/// A plan bound to a device. Buffers, pipelines and bind groups are made here, never while it runs.
+///
+/// ```
+/// use wgpu_rnn::{Device, Input, RnnConfig, Session, Shape, View, Weights, cells};
+/// # fn main() -> wgpu_rnn::Result<()> {
+/// let config = RnnConfig { cell: &cells::LSTM, input_size: 3, hidden_size: 5, ..Default::default() };
+/// let weights = Weights::<f32>::random(&config, 1)?;
+/// let device = Device::cpu(); // or Device::auto(): a real GPU if there is one
+/// let mut session = Session::new(&device, &config, Shape { time: 4, batch: 2 }, &weights)?;
+/// let x = vec![0.5; 4 * 2 * 3];
+/// let out = session.forward(&Input::new(View::new(&x, &[4, 2, 3])))?;
+/// assert_eq!(out.y.shape, [4, 2, 5]);
+/// # Ok(()) }
+/// ```
+pub struct Session<T: Real = f32> {
+    device: Device,
+    plan: Plan,
+    lengths: Option<Vec<usize>>,
+    schedule: Schedule,
+    executor: Executor<T>,
+    ran: bool,
+}
+
+impl<T: Real> Session<T> {
+    /// Plans `config` for `shape` with default options and binds it.
+    ///
+    /// # Errors
+    /// See [`Plan::new`] and [`Session::from_plan`].
+    pub fn new(device: &Device, config: &crate::RnnConfig, shape: Shape, weights: &Weights<T>) -> Result<Self> {
+        let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
+        let plan = Plan::new(config, shape, &device.caps(), &Options { precision, ..Default::default() })?;
+        Self::from_plan(device, plan, weights)
+    }
+
+    /// Binds a plan: makes its buffers, packs and uploads the weights, compiles the kernels.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the weights do not fit, the plan was made for another kind of device, or its precision is not
+    /// `T`; [`Error::Gpu`] or [`Error::DeviceLost`] from the device.
+    pub fn from_plan(device: &Device, plan: Plan, weights: &Weights<T>) -> Result<Self> {
+        weights.validate(&plan.config)?;
+        if plan.precision.bytes() != size_of::<T>() {
+            return Err(Error::mismatch("precision of the plan", T::NAME, format!("{:?}", plan.precision)));
+        }
+        let class = device.caps().class;
+        if class != plan.caps.class {
+            return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
+        }
+        let executor = match &device.0 {
+            Kind::Cpu => Executor::Cpu(Box::new(cpu::Executor::new(&plan, weights))),
+            Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, &weights.cast::<f32>())?)),
+        };
+        Self::with_executor(device, plan, executor)
+    }
+
+    /// A session for another shape that shares this one's weights and pipelines.
+    ///
+    /// # Errors
+    /// See [`Plan::new`].
+    pub fn for_shape(&self, shape: Shape) -> Result<Self> {
+        let options =
+            Options { strategy: Some(self.plan.strategy), precision: self.plan.precision, ..Default::default() };
+        let mut plan = Plan::new(&self.plan.config, shape, &self.plan.caps, &options)?;
+        plan.reason = self.plan.reason.clone();
+        let executor = match &self.executor {
+            Executor::Cpu(e) => Executor::Cpu(Box::new(e.sibling(&plan))),
+            Executor::Gpu(e) => Executor::Gpu(Box::new(e.sibling(&plan)?)),
+        };
+        Self::with_executor(&self.device, plan, executor)
+    }
+
+    fn with_executor(device: &Device, plan: Plan, executor: Executor<T>) -> Result<Self> {
+        let schedule = Schedule::new(&plan.config, plan.shape, None);
+        let session = Self { device: device.clone(), plan, lengths: None, schedule, executor, ran: false };
+        session.upload_schedule()?;
+        Ok(session)
+    }
+
+    /// The plan it runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Uploads `input`, runs, and reads everything back.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for wrong shapes or lengths (nothing has run then); [`Error::DeviceLost`] and [`Error::Gpu`] from
+    /// the device.
+    pub fn forward(&mut self, input: &Input<'_, T>) -> Result<Output<T>> {
+        let unbatched = input.x.shape.len() == 2;
+        self.write(input)?;
+        let ids = self.plan.ids.clone();
+        let cell = self.plan.config.cell.has_cell_state();
+        let read: Vec<SlotId> = [ids.y, ids.hn].into_iter().chain(cell.then_some(ids.cn)).collect();
+        let mut values = self.run_and_read(&read)?.into_iter();
+        let mut tensor = |slot: SlotId| {
+            let shape: Vec<usize> = self.plan.slots[slot].dims.iter().map(|d| d.1).collect();
+            let data = values.next().unwrap_or_default();
+            // An unbatched caller gets no batch dimension: [T, 1, F] -> [T, F], [L·D, 1, H] -> [L·D, H].
+            let batch_at = if slot == ids.y && self.plan.config.layout == Layout::BatchFirst { 0 } else { 1 };
+            let keep = |(n, d): (usize, usize)| (!(unbatched && n == batch_at)).then_some(d);
+            Tensor { data, shape: shape.into_iter().enumerate().filter_map(keep).collect() }
+        };
+        Ok(Output { y: tensor(ids.y), hn: tensor(ids.hn), cn: cell.then(|| tensor(ids.cn)) })
+    }
+
+    /// Checks and uploads an input; [`Session::run`] then runs it as often as wanted.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] naming the argument, the expected and the given shape.
+    pub fn write(&mut self, input: &Input<'_, T>) -> Result<()> {
+        let (config, Shape { time, batch }) = (&self.plan.config, self.plan.shape);
+        let i = config.input_size;
+        if input.x.shape.len() == 2 && batch == 1 {
+            input.x.check("x", &["T", "I"], &[time, i])?;
+        } else {
+            match config.layout {
+                Layout::TimeMajor => input.x.check("x", &["T", "B", "I"], &[time, batch, i])?,
+                Layout::BatchFirst => input.x.check("x", &["B", "T", "I"], &[batch, time, i])?,
+            }
+        }
+        let ids = self.plan.ids.clone();
+        let layers = config.num_layers * config.directions();
+        let check = |what: &str, width: &str, size: usize, view: &Option<View<'_, T>>| match view {
+            Some(v) if v.shape.len() == 2 && batch == 1 => v.check(what, &["L·D", width], &[layers, size]),
+            Some(v) => v.check(what, &["L·D", "B", width], &[layers, batch, size]),
+            None => Ok(()),
+        };
+        let (h0, c0) = match &input.initial {
+            Initial::Given { h0, c0 } => (*h0, *c0),
+            _ => (None, None),
+        };
+        check("h0", "P", config.state_size(), &h0)?;
+        match (ids.c0, &c0) {
+            (None, Some(c0)) => {
+                let expected = format!("none ({} has no cell state)", config.cell.name);
+                return Err(Error::mismatch("c0", expected, format!("{:?}", c0.shape)));
+            }
+            _ => check("c0", "H", config.hidden_size, &c0)?,
+        }
+        if matches!(input.initial, Initial::Carry) && !self.ran {
+            return Err(Error::mismatch("initial state", "an earlier run to carry from", "none"));
+        }
+        self.set_lengths(input.lengths)?;
+        self.write_slot(ids.x, input.x.data)?;
+        match input.initial {
+            Initial::Carry => self.carry(),
+            _ => {
+                self.write_state(ids.h0, h0)?;
+                ids.c0.map_or(Ok(()), |slot| self.write_state(slot, c0))
+            }
+        }
+    }
+
+    /// Sets each sequence's length for the next runs; `None`: all T. [`Session::write`] does this too.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a wrong count or a length outside 1..=T.
+    pub fn set_lengths(&mut self, lengths: Option<&[usize]>) -> Result<()> {
+        if let Some(lengths) = lengths {
+            self.plan.shape.validate_lengths(lengths)?;
+        }
+        if self.lengths.as_deref() == lengths {
+            return Ok(());
+        }
+        self.schedule = Schedule::new(&self.plan.config, self.plan.shape, lengths);
+        self.lengths = lengths.map(<[usize]>::to_vec);
+        self.upload_schedule()
+    }
+
+    /// Runs what was written. On a GPU it returns once the work is submitted.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    pub fn run(&mut self) -> Result<()> {
+        self.start(&[])
+    }
+
+    /// Runs what was written and waits for the last state: hn and, for cells that have one, cn.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    pub fn run_for_state(&mut self) -> Result<Vec<Vec<T>>> {
+        let ids = &self.plan.ids;
+        let cell = self.plan.config.cell.has_cell_state();
+        let read: Vec<SlotId> = [ids.hn].into_iter().chain(cell.then_some(ids.cn)).collect();
+        self.run_and_read(&read)
+    }
+
+    /// One step of a stream (plans with T = 1): runs from where the last step ended, or from zeros at the first.
+    ///
+    /// # Errors
+    /// As [`Session::forward`].
+    pub fn step(&mut self, x: View<'_, T>) -> Result<Output<T>> {
+        let initial = if self.ran { Initial::Carry } else { Initial::Zero };
+        self.forward(&Input { x, lengths: None, initial })
+    }
+
+    /// Forgets the state: the next [`Session::step`] starts from zeros.
+    pub fn reset(&mut self) {
+        self.ran = false;
+    }
+
+    /// Bind groups that use the caller's own buffers, for [`Session::encode`]. GPU only.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] on the CPU executor, [`Error::Mismatch`] for a buffer that is too small, [`Error::Gpu`] for one
+    /// with the wrong usage or device.
+    pub fn bind(&self, io: &IoBuffers<'_>) -> Result<IoBinding> {
+        match &self.executor {
+            Executor::Gpu(e) => e.bind_io(&self.plan, io),
+            Executor::Cpu(_) => Err(self.device.require_gpu("bind").err().unwrap_or_else(|| unreachable!())),
+        }
+    }
+
+    /// Encodes the whole run into the caller's encoder: one compute pass, no submit, nothing read back. Lengths are those of
+    /// [`Session::set_lengths`]; they are uploaded at once, so encode again after changing them, into another submit.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the plan needs several submits (then use [`Session::encode_part`]); [`Error::Unsupported`] on
+    /// the CPU executor.
+    pub fn encode(&mut self, encoder: &mut wgpu::CommandEncoder, io: &IoBinding) -> Result<()> {
+        let submits = self.plan.submits.len();
+        if submits > 1 {
+            return Err(Error::mismatch(
+                "encode",
+                "a plan of one submit (or encode_part)",
+                format!("{submits} submits"),
+            ));
+        }
+        self.encode_part(0, encoder, io)
+    }
+
+    /// Encodes part `index` of `plan().submits`; the parts must be submitted in order.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a part that does not exist; [`Error::Unsupported`] on the CPU executor.
+    pub fn encode_part(&mut self, index: usize, encoder: &mut wgpu::CommandEncoder, io: &IoBinding) -> Result<()> {
+        let gpu = Arc::clone(self.device.require_gpu("encode")?);
+        let Executor::Gpu(e) = &self.executor else { unreachable!("a GPU device has a GPU executor") };
+        let Some(part) = self.plan.submits.get(index).cloned() else {
+            return Err(Error::mismatch("part", format!("0..{}", self.plan.submits.len()), index));
+        };
+        gpu.scoped("encoding", || e.encode(encoder, &self.plan, &self.schedule, part, Some(io)))
+    }
+
+    /// Pipelines and bind groups made since the session was bound, itself included: a test's proof that runs make none.
+    pub fn objects_created(&self) -> usize {
+        match &self.executor {
+            Executor::Cpu(_) => 0,
+            Executor::Gpu(e) => e.created(),
+        }
+    }
+
+    /// Fills all working memory and outputs with NaN: nothing may read what the run did not write. For tests.
+    ///
+    /// # Errors
+    /// From the device.
+    pub fn poison(&mut self) -> Result<()> {
+        for id in 0..self.plan.slots.len() {
+            if matches!(self.plan.slots[id].role, Role::Scratch | Role::Output) {
+                match &mut self.executor {
+                    Executor::Cpu(e) => e.slot_mut(id).fill(T::from_f64(f64::NAN)),
+                    Executor::Gpu(e) => e.fill(&self.plan, id, f32::NAN)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `input` dispatch by dispatch and returns every slot after every dispatch that wrote it: to find the first place
+    /// where two executors differ.
+    ///
+    /// # Errors
+    /// As [`Session::forward`].
+    pub fn trace(&mut self, input: &Input<'_, T>) -> Result<Vec<Snapshot<T>>> {
+        self.write(input)?;
+        let mut snapshots = Vec::new();
+        let plan = &self.plan;
+        let name = |d: &Dispatch, step: Option<usize>| {
+            let stage = if d.kernel.is_per_stage() { format!(" stage {}", d.stage) } else { String::new() };
+            let layer = d.layer.map_or(String::new(), |l| format!(" layer {l} from step {}", plan.dims[d.dims].first));
+            format!("{}{stage}{layer}{}", d.kernel.name(), step.map_or(String::new(), |s| format!(" step {s}")))
+        };
+        let mut record = |d: &Dispatch, step, slot: SlotId, values: Vec<T>| {
+            snapshots.push(Snapshot { dispatch: name(d, step), slot: plan.slots[slot].name.clone(), values });
+        };
+        match &mut self.executor {
+            Executor::Cpu(e) => e.run(plan, &self.schedule, &mut |d, step, slots| {
+                for slot in gpu::written(d, step) {
+                    record(d, step, slot, slots[slot].clone());
+                }
+            }),
+            Executor::Gpu(e) => e.trace(plan, &self.schedule, &mut |d, step, slot, values| {
+                record(d, step, slot, values.iter().map(|&v| T::from_f64(f64::from(v))).collect());
+            })?,
+        }
+        self.ran = true;
+        Ok(snapshots)
+    }
+
+    fn start(&mut self, read: &[SlotId]) -> Result<()> {
+        match &mut self.executor {
+            Executor::Cpu(e) => e.run(&self.plan, &self.schedule, &mut |_, _, _| {}),
+            Executor::Gpu(e) => e.run(&self.plan, &self.schedule, read)?,
+        }
+        self.ran = true;
+        Ok(())
+    }
+
+    fn run_and_read(&mut self, read: &[SlotId]) -> Result<Vec<Vec<T>>> {
+        self.start(read)?;
+        match &self.executor {
+            Executor::Cpu(e) => Ok(read.iter().map(|&id| e.slot(id).to_vec()).collect()),
+            Executor::Gpu(e) => {
+                let cast = |v: Vec<f32>| v.into_iter().map(|x| T::from_f64(f64::from(x))).collect();
+                Ok(e.read(read)?.into_iter().map(cast).collect())
+            }
+        }
+    }
+
+    fn write_slot(&mut self, slot: SlotId, data: &[T]) -> Result<()> {
+        match &mut self.executor {
+            Executor::Cpu(e) => {
+                e.slot_mut(slot).copy_from_slice(data);
+                Ok(())
+            }
+            Executor::Gpu(e) => e.write(slot, bytemuck::cast_slice(data)),
+        }
+    }
+
+    fn write_state(&mut self, slot: SlotId, view: Option<View<'_, T>>) -> Result<()> {
+        match view {
+            Some(v) => self.write_slot(slot, v.data),
+            None => match &mut self.executor {
+                Executor::Cpu(e) => {
+                    e.slot_mut(slot).fill(T::default());
+                    Ok(())
+                }
+                Executor::Gpu(e) => e.fill(&self.plan, slot, 0.0),
+            },
+        }
+    }
+
+    /// hn, cn → h0, c0.
+    fn carry(&mut self) -> Result<()> {
+        let ids = &self.plan.ids;
+        let pairs: Vec<_> = [(ids.hn, ids.h0)].into_iter().chain(ids.c0.map(|c0| (ids.cn, c0))).collect();
+        match &mut self.executor {
+            Executor::Cpu(e) => {
+                for (from, to) in pairs {
+                    let values = std::mem::take(e.slot_vec(from));
+                    e.slot_mut(to).copy_from_slice(&values);
+                    *e.slot_vec(from) = values;
+                }
+                Ok(())
+            }
+            Executor::Gpu(e) => e.copy(&self.plan, &pairs),
+        }
+    }
+
+    fn upload_schedule(&self) -> Result<()> {
+        match &self.executor {
+            Executor::Cpu(_) => Ok(()),
+            Executor::Gpu(e) => e.write(self.plan.ids.schedule, bytemuck::cast_slice(self.schedule.table())),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Parameters in ONE canonical order, PyTorch's: every map from another order lives here.
+//!
+//! Per layer and direction: W `[gates that see x · H, I]`, R `[gates that see h · H, width of h]`, b_w, b_r, the projection
+//! `[P, H]`, and the cell's per-unit parameters `[params, H]`. Row blocks follow the cell's gate order (see each cell's doc).
+
+use crate::config::{Bias, RnnConfig};
+use crate::error::{Error, Result};
+use crate::real::Real;
+use rand::{RngExt, SeedableRng};
+
+/// The parameters of one layer in one direction; rows are gate-major, columns contiguous.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct LayerWeights<T = f32> {
+    /// W `[Gx·H, I]`, PyTorch `weight_ih_l*`.
+    pub w: Vec<T>,
+    /// R `[Gh·H, width of h]`, PyTorch `weight_hh_l*`.
+    pub r: Vec<T>,
+    /// b_w `[Gx·H]`, PyTorch `bias_ih_l*`; empty without bias.
+    pub b_w: Vec<T>,
+    /// b_r `[Gh·H]`, PyTorch `bias_hh_l*`; empty unless [`Bias::Two`].
+    pub b_r: Vec<T>,
+    /// W_p `[P, H]`, PyTorch `weight_hr_l*`; empty without projection.
+    pub projection: Vec<T>,
+    /// The cell's per-unit parameters `[params, H]` in the cell's order (peepholes: p_i, p_f, p_o).
+    pub unit: Vec<T>,
+    /// Layer-normalisation gains of the normalising stages `[gates, H]`, stage after stage.
+    pub gains: Vec<T>,
+}
+
+/// The parameters of a stack: layer 0 forward, layer 0 reverse, layer 1 forward, …
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights<T = f32> {
+    /// One entry per layer and direction.
+    pub layers: Vec<LayerWeights<T>>,
+}
+
+/// One parameter tensor of a configuration: its PyTorch-style name and shape, and where it lives.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// E.g. `weight_ih_l0_reverse`.
+    pub name: String,
+    /// Rows and columns, or just the length.
+    pub shape: Vec<usize>,
+    /// Which field of [`LayerWeights`].
+    pub field: Field,
+    /// Which of [`Weights::layers`].
+    pub entry: usize,
+}
+
+/// A field of [`LayerWeights`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// [`LayerWeights::w`]
+    W,
+    /// [`LayerWeights::r`]
+    R,
+    /// [`LayerWeights::b_w`]
+    InputBias,
+    /// [`LayerWeights::b_r`]
+    RecurrentBias,
+    /// [`LayerWeights::projection`]
+    Projection,
+    /// [`LayerWeights::unit`]
+    Unit,
+    /// [`LayerWeights::gains`]
+    Gains,
+}
+
+impl Field {
+    /// Every field.
+    pub const ALL: [Self; 7] =
+        [Self::W, Self::R, Self::InputBias, Self::RecurrentBias, Self::Projection, Self::Unit, Self::Gains];
+}
+
+impl<T> LayerWeights<T> {
+    /// The values of a field.
+    pub fn get(&self, field: Field) -> &[T] {
+        match field {
+            Field::W => &self.w,
+            Field::R => &self.r,
+            Field::InputBias => &self.b_w,
+            Field::RecurrentBias => &self.b_r,
+            Field::Projection => &self.projection,
+            Field::Unit => &self.unit,
+            Field::Gains => &self.gains,
+        }
+    }
+
+    /// The same, to change them.
+    pub fn get_mut(&mut self, field: Field) -> &mut Vec<T> {
+        match field {
+            Field::W => &mut self.w,
+            Field::R => &mut self.r,
+            Field::InputBias => &mut self.b_w,
+            Field::RecurrentBias => &mut self.b_r,
+            Field::Projection => &mut self.projection,
+            Field::Unit => &mut self.unit,
+            Field::Gains => &mut self.gains,
+        }
+    }
+}
+
+/// Every parameter of the configuration, in canonical order.
+pub fn parameters(config: &RnnConfig) -> Vec<Parameter> {
+    let (h, state) = (config.hidden_size, config.state_size());
+    let (input_rows, recurrent_rows) = (config.cell.input_gates() * h, config.cell.recurrent_gates() * h);
+    let gains: usize = config.cell.stages.iter().filter(|s| s.normalise).map(crate::cell::Stage::recurrent_gates).sum();
+    let mut list = Vec::new();
+    for layer in 0..config.num_layers {
+        for direction in 0..config.directions() {
+            let suffix = format!("l{layer}{}", if direction == 1 { "_reverse" } else { "" });
+            let entry = layer * config.directions() + direction;
+            let mut add = |name: &str, shape: Vec<usize>, field: Field| {
+                list.push(Parameter { name: format!("{name}_{suffix}"), shape, field, entry });
+            };
+            add("weight_ih", vec![input_rows, config.layer_input_size(layer)], Field::W);
+            add("weight_hh", vec![recurrent_rows, state], Field::R);
+            if config.bias != Bias::None {
+                add("bias_ih", vec![input_rows], Field::InputBias);
+            }
+            if config.bias == Bias::Two {
+                add("bias_hh", vec![recurrent_rows], Field::RecurrentBias);
+            }
+            if config.proj_size > 0 {
+                add("weight_hr", vec![config.proj_size, h], Field::Projection);
+            }
+            if !config.cell.params.is_empty() {
+                add("weight_unit", vec![config.cell.params.len(), h], Field::Unit);
+            }
+            if gains > 0 {
+                add("gain", vec![gains, h], Field::Gains);
+            }
+        }
+    }
+    list
+}
+
+impl<T: Real> Weights<T> {
+    /// Builds the stack from a look-up by name, checking every shape. `tensor(name)` gives shape and values, or `None`.
+    pub fn from_named(
+        config: &RnnConfig,
+        mut tensor: impl FnMut(&str) -> Result<Option<(Vec<usize>, Vec<T>)>>,
+    ) -> Result<Self> {
+        config.validate()?;
+        let mut weights = Self::empty(config);
+        for p in parameters(config) {
+            let (shape, data) = tensor(&p.name)?
+                .ok_or_else(|| Error::mismatch(p.name.clone(), format!("a tensor of shape {:?}", p.shape), "none"))?;
+            if shape != p.shape || data.len() != shape.iter().product::<usize>() {
+                return Err(Error::mismatch(
+                    p.name,
+                    format!("{:?}", p.shape),
+                    format!("{shape:?}, {} values", data.len()),
+                ));
+            }
+            *weights.layers[p.entry].get_mut(p.field) = data;
+        }
+        Ok(weights)
+    }
+
+    /// Uniform in ±1/√H, as PyTorch initialises `nn.RNN`, `nn.LSTM` and `nn.GRU`; gains are 1.
+    pub fn random(config: &RnnConfig, seed: u64) -> Result<Self> {
+        let bound = 1.0 / (config.hidden_size as f64).sqrt();
+        let mut rng = rand::rngs::SmallRng::seed_from_u64(seed);
+        let mut values = |name: &str, n: usize| -> Vec<T> {
+            if name.starts_with("gain") {
+                return vec![T::from_f64(1.0); n];
+            }
+            (0..n).map(|_| T::from_f64(rng.random_range(-bound..bound))).collect()
+        };
+        config.validate()?;
+        let mut weights = Self::empty(config);
+        for p in parameters(config) {
+            *weights.layers[p.entry].get_mut(p.field) = values(&p.name, p.shape.iter().product());
+        }
+        Ok(weights)
+    }
+
+    /// The same parameters in the other precision.
+    pub fn cast<U: Real>(&self) -> Weights<U> {
+        let layer = |l: &LayerWeights<T>| {
+            let mut cast = LayerWeights::default();
+            for field in Field::ALL {
+                *cast.get_mut(field) = l.get(field).iter().map(|x| U::from_f64(x.to_f64())).collect();
+            }
+            cast
+        };
+        Weights { layers: self.layers.iter().map(layer).collect() }
+    }
+
+    /// Checks that every tensor has the size the configuration asks for.
+    pub fn validate(&self, config: &RnnConfig) -> Result<()> {
+        let wanted = config.num_layers * config.directions();
+        if self.layers.len() != wanted {
+            return Err(Error::mismatch(
+                "weights",
+                format!("[layers · directions] = {wanted} entries"),
+                self.layers.len(),
+            ));
+        }
+        let parameters = parameters(config);
+        for (entry, layer) in self.layers.iter().enumerate() {
+            for field in Field::ALL {
+                let parameter = parameters.iter().find(|p| p.entry == entry && p.field == field);
+                let expected: usize = parameter.map_or(0, |p| p.shape.iter().product());
+                let got = layer.get(field).len();
+                if got != expected {
+                    let name = parameter.map_or(format!("{field:?} of layers[{entry}]"), |p| p.name.clone());
+                    let shape = parameter.map_or(Vec::new(), |p| p.shape.clone());
+                    return Err(Error::mismatch(name, format!("{shape:?} = {expected} values"), got));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every parameter with its name, shape and values, in canonical order.
+    pub fn named<'a>(&'a self, config: &RnnConfig) -> impl Iterator<Item = (Parameter, &'a [T])> {
+        parameters(config).into_iter().map(|p| {
+            let values = self.layers[p.entry].get(p.field);
+            (p, values)
+        })
+    }
+
+    fn empty(config: &RnnConfig) -> Self {
+        Self { layers: vec![LayerWeights::default(); config.num_layers * config.directions()] }
+    }
+}
