@@ -18,7 +18,7 @@
 //! compared slot by slot. All counts (`PRE`, `STATES`, …) live here, in the Rust data: the WGSL side gets them as generated
 //! constants. Kernels never name a cell.
 
-use crate::cpu::{Lanes, RecurFn, recur};
+use crate::cpu::{Compiled, Lanes};
 
 /// One pre-activation of every unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,8 +65,8 @@ pub struct Stage {
     /// Layer normalisation of the recurrent part: (p − mean) / √(var + 1e-5) over all recurrent gates × units of a
     /// sequence, times a gain per gate and unit.
     pub normalise: bool,
-    /// The CPU side of the pointwise part, made by [`StageFn::of`].
-    pub forward: StageFn,
+    /// The CPU side of the pointwise part and its adjoint, made by [`StageFn::of`].
+    pub pointwise: StageFn,
 }
 
 impl Stage {
@@ -186,6 +186,16 @@ impl Activation {
             Self::Relu => x.max(x.like(0.0)),
         }
     }
+
+    /// Its derivative at `x`, where it has the value `y`; 0 for relu at 0.
+    #[inline(always)]
+    pub fn slope<V: Lanes>(self, x: V, y: V) -> V {
+        match self {
+            Self::Sigmoid => y * (y.like(1.0) - y),
+            Self::Tanh => y.like(1.0) - y * y,
+            Self::Relu => x.positive(),
+        }
+    }
 }
 
 impl std::fmt::Display for Activation {
@@ -206,19 +216,39 @@ pub trait Pointwise {
     /// `act`: the cell's activations; `pre`: the stage's gates; `state`: the cell's states, updated in place; `unit`: the
     /// cell's per-unit parameters. Returns `out`.
     fn forward<V: Lanes>(act: &[Activation], pre: &[V], state: &mut [V], unit: &[V]) -> V;
+
+    /// The adjoint of `forward`, from `pre` and the states *before* the stage: nothing else is kept, values are computed
+    /// again.
+    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], unit: &[V], d: &mut Adjoint<V>);
+}
+
+/// At most so many pre-activations, states or unit parameters (the size of register arrays).
+pub const MAX_VALUES: usize = 8;
+
+/// Gradients of one stage of one unit.
+#[derive(Clone, Copy, Debug)]
+pub struct Adjoint<V> {
+    /// In: of `out`.
+    pub out: V,
+    /// In: of the states after the stage; out: of the states before it.
+    pub state: [V; MAX_VALUES],
+    /// Out: of every pre-activation.
+    pub pre: [V; MAX_VALUES],
+    /// Out: of every unit parameter.
+    pub unit: [V; MAX_VALUES],
 }
 
 /// The CPU side of a stage: the recurrent step of many rows and units with the pointwise part fused in, in f32 and f64.
 #[derive(Clone, Copy)]
 pub struct StageFn {
-    pub(crate) f32: RecurFn<f32>,
-    pub(crate) f64: RecurFn<f64>,
+    pub(crate) f32: Compiled<f32>,
+    pub(crate) f64: Compiled<f64>,
 }
 
 impl StageFn {
     /// Compiles `P` into the CPU executor's stage kernel.
     pub const fn of<P: Pointwise>() -> Self {
-        Self { f32: recur::<P, f32>, f64: recur::<P, f64> }
+        Self { f32: Compiled::of::<P>(), f64: Compiled::of::<P>() }
     }
 }
 

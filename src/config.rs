@@ -147,6 +147,24 @@ impl RnnConfig {
         }
         stages
     }
+    /// Where the pre-activations of one packed row lie. Training keeps all of them (and then their gradients, in place);
+    /// inference only the x parts.
+    pub fn row_layout(&self, train: bool) -> RowLayout {
+        let stages = self.stages();
+        let mut input_at = 0;
+        let mut only_at: usize = stages.iter().map(|s| s.stage.input_gates() * s.units).sum();
+        let inputs = only_at;
+        let places = stages
+            .iter()
+            .map(|s| {
+                let place = (input_at, only_at);
+                input_at += s.stage.input_gates() * s.units;
+                only_at += s.stage.recurrent_only_gates() * s.units;
+                place
+            })
+            .collect();
+        RowLayout { width: if train { only_at } else { inputs }, inputs, stages: places }
+    }
     /// Refuses zero sizes, sizes no device holds, and combinations the cell does not have.
     pub fn validate(&self) -> Result<()> {
         for (what, size) in
@@ -241,5 +259,24 @@ impl StageShape {
     /// Rows of R: recurrent gates × units, 0 without a matrix.
     pub fn matrix_rows(&self) -> usize {
         if self.stage.product == Product::Dense { self.stage.recurrent_gates() * self.units } else { 0 }
+    }
+}
+
+/// The columns of a row of `pre`: the x gates of all stages, then (in training) the operand-only gates of all stages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowLayout {
+    /// Columns of a row.
+    pub width: usize,
+    /// Columns of x gates, the first of a row.
+    pub inputs: usize,
+    /// Per stage: where its x gates and its operand-only gates start.
+    pub stages: Vec<(usize, usize)>,
+}
+
+impl RowLayout {
+    /// Where recurrent gate `gate` of stage `n` starts.
+    pub(crate) fn recurrent(&self, n: usize, shape: &StageShape, gate: usize) -> usize {
+        let both = shape.stage.both_gates();
+        if gate < both { self.stages[n].0 + gate * shape.units } else { self.stages[n].1 + (gate - both) * shape.units }
     }
 }

@@ -39,6 +39,26 @@ pub enum Kernel {
     SequenceForward,
     /// operand, state → hn, cn
     StoreState,
+    /// one stage of one step, keeping what the backward pass needs
+    StepForwardTrain,
+    /// all stages of a block of steps, keeping what the backward pass needs
+    SequenceForwardTrain,
+    /// gradient of cn → gradient of the states after the last step
+    LoadGradient,
+    /// one stage of one step backwards
+    StepBackward,
+    /// all stages of a block of steps backwards
+    SequenceBackward,
+    /// gradients of h0 and c0
+    StoreGradient,
+    /// gradient of x
+    InputBackward,
+    /// gradients of W and b_w
+    WeightBackwardInput,
+    /// gradients of R and b_r of one stage
+    WeightBackwardRecurrent,
+    /// gradients of the unit parameters
+    UnitBackward,
 }
 
 /// `(name, access)` in binding order.
@@ -46,7 +66,7 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 18] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
@@ -55,6 +75,16 @@ impl Kernel {
         Self::StepNormalise,
         Self::SequenceForward,
         Self::StoreState,
+        Self::StepForwardTrain,
+        Self::SequenceForwardTrain,
+        Self::LoadGradient,
+        Self::StepBackward,
+        Self::SequenceBackward,
+        Self::StoreGradient,
+        Self::InputBackward,
+        Self::WeightBackwardInput,
+        Self::WeightBackwardRecurrent,
+        Self::UnitBackward,
     ];
 
     /// The name of its file and of its CPU twin.
@@ -62,11 +92,18 @@ impl Kernel {
         match self {
             Self::LoadState => "load_state",
             Self::ProjectVec4 | Self::ProjectScalar => "project",
-            Self::StepForward => "step_forward",
+            Self::StepForward | Self::StepForwardTrain => "step_forward",
             Self::StepProduct => "step_product",
             Self::StepNormalise => "step_normalise",
-            Self::SequenceForward => "sequence_forward",
+            Self::SequenceForward | Self::SequenceForwardTrain => "sequence_forward",
             Self::StoreState => "store_state",
+            Self::LoadGradient => "load_gradient",
+            Self::StepBackward => "step_backward",
+            Self::SequenceBackward => "sequence_backward",
+            Self::StoreGradient => "store_gradient",
+            Self::InputBackward => "input_backward",
+            Self::WeightBackwardInput | Self::WeightBackwardRecurrent => "weight_backward",
+            Self::UnitBackward => "unit_backward",
         }
     }
 
@@ -115,10 +152,83 @@ impl Kernel {
                 ("y", ReadWrite),
                 ("schedule", Read),
             ],
-            Self::SequenceForward => &[
+            Self::StepForwardTrain => &[
+                ("dims", Uniform),
+                ("step", Uniform),
+                ("pre", ReadWrite),
+                ("weights", Read),
+                ("operand", Read),
+                ("out", ReadWrite),
+                ("state", ReadWrite),
+                ("y", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::SequenceForwardTrain => &[
+                ("dims", Uniform),
+                ("weights", Read),
+                ("pre", ReadWrite),
+                ("operand", ReadWrite),
+                ("state", ReadWrite),
+                ("y", ReadWrite),
+                ("schedule", Read),
+                ("link_0", ReadWrite),
+                ("link_1", ReadWrite),
+            ],
+            Self::LoadGradient => &[
+                ("dims", Uniform),
+                ("dcn", Read),
+                ("d_state", ReadWrite),
+                ("d_unit", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::StepBackward => &[
+                ("dims", Uniform),
+                ("step", Uniform),
+                ("pre", ReadWrite),
+                ("weights", Read),
+                ("state", Read),
+                ("d_state", ReadWrite),
+                ("dy", Read),
+                ("dhn", Read),
+                ("d_unit", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::SequenceBackward => &[
+                ("dims", Uniform),
+                ("weights", Read),
+                ("pre", ReadWrite),
+                ("state", Read),
+                ("d_state", ReadWrite),
+                ("dy", Read),
+                ("dhn", Read),
+                ("d_unit", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::StoreGradient => &[
+                ("dims", Uniform),
+                ("weights", Read),
+                ("pre", Read),
+                ("d_state", Read),
+                ("dh0", ReadWrite),
+                ("dc0", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::InputBackward => {
+                &[("dims", Uniform), ("weights", Read), ("pre", Read), ("dx", ReadWrite), ("schedule", Read)]
+            }
+            Self::WeightBackwardInput | Self::WeightBackwardRecurrent => &[
                 ("dims", Uniform),
                 ("pre", Read),
+                ("operand", Read),
+                ("h0", Read),
+                ("gradient", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::UnitBackward => &[("dims", Uniform), ("d_unit", Read), ("gradient", ReadWrite)],
+            Self::SequenceForward => &[
+                ("dims", Uniform),
                 ("weights", Read),
+                ("pre", Read),
                 ("operand", ReadWrite),
                 ("state", ReadWrite),
                 ("y", ReadWrite),
@@ -138,18 +248,37 @@ impl Kernel {
 
     /// Whether the kernel works on one stage of the cell (then there is one pipeline per stage).
     pub fn is_per_stage(self) -> bool {
-        matches!(self, Self::StepForward | Self::StepProduct | Self::StepNormalise)
+        matches!(
+            self,
+            Self::StepForward
+                | Self::StepForwardTrain
+                | Self::StepProduct
+                | Self::StepNormalise
+                | Self::StepBackward
+                | Self::WeightBackwardRecurrent
+        )
     }
 
     fn text(self) -> &'static str {
         match self {
             Self::LoadState => include_str!("../shaders/kernels/load_state.wgsl"),
             Self::ProjectVec4 | Self::ProjectScalar => include_str!("../shaders/kernels/project.wgsl"),
-            Self::StepForward => include_str!("../shaders/kernels/step_forward.wgsl"),
+            Self::StepForward | Self::StepForwardTrain => include_str!("../shaders/kernels/step_forward.wgsl"),
             Self::StepProduct => include_str!("../shaders/kernels/step_product.wgsl"),
             Self::StepNormalise => include_str!("../shaders/kernels/step_normalise.wgsl"),
-            Self::SequenceForward => include_str!("../shaders/kernels/sequence_forward.wgsl"),
+            Self::SequenceForward | Self::SequenceForwardTrain => {
+                include_str!("../shaders/kernels/sequence_forward.wgsl")
+            }
             Self::StoreState => include_str!("../shaders/kernels/store_state.wgsl"),
+            Self::LoadGradient => include_str!("../shaders/kernels/load_gradient.wgsl"),
+            Self::StepBackward => include_str!("../shaders/kernels/step_backward.wgsl"),
+            Self::SequenceBackward => include_str!("../shaders/kernels/sequence_backward.wgsl"),
+            Self::StoreGradient => include_str!("../shaders/kernels/store_gradient.wgsl"),
+            Self::InputBackward => include_str!("../shaders/kernels/input_backward.wgsl"),
+            Self::WeightBackwardInput | Self::WeightBackwardRecurrent => {
+                include_str!("../shaders/kernels/weight_backward.wgsl")
+            }
+            Self::UnitBackward => include_str!("../shaders/kernels/unit_backward.wgsl"),
         }
     }
 }
@@ -193,53 +322,164 @@ pub(crate) fn weight_offsets(stages: &[StageShape]) -> WeightOffsets {
     WeightOffsets { stages, total: at.max(1) }
 }
 
-/// The WGSL of `kernel` for a configuration; `stage` only matters to per-stage kernels.
-pub fn source(config: &RnnConfig, kernel: Kernel, stage: usize, tiles: &Tiles) -> String {
+/// The offsets of the transposed pack that the backward kernels read: per stage Rᵀ `[gate][N/4][K]`, then unit parameters.
+pub(crate) fn transposed_offsets(stages: &[StageShape]) -> WeightOffsets {
+    let mut at = 0;
+    let stages = stages
+        .iter()
+        .map(|s| {
+            let matrix = at;
+            at += transposed_size(s);
+            let params = at;
+            at += s.unit_params().div_ceil(4) * s.units;
+            (matrix, params)
+        })
+        .collect();
+    WeightOffsets { stages, total: at.max(1) }
+}
+
+fn transposed_size(s: &StageShape) -> usize {
+    if s.matrix_rows() == 0 { 0 } else { s.stage.recurrent_gates() * s.units.div_ceil(4) * s.operand }
+}
+
+/// Steps that weight gradients are summed over before they join the running sum.
+pub(crate) const GRADIENT_BLOCK: usize = 64;
+/// Columns of `pre` per invocation of `weight_backward`.
+pub(crate) const WEIGHT_ROWS: usize = 8;
+
+/// What a pipeline's text depends on besides the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// Which kernel.
+    pub kernel: Kernel,
+    /// The stage, for per-stage kernels; else 0.
+    pub stage: usize,
+    /// Tile sizes.
+    pub tiles: Tiles,
+    /// Whether the forward pass keeps what the backward pass needs.
+    pub train: bool,
+}
+
+/// The WGSL of a kernel for a configuration.
+pub fn source(config: &RnnConfig, variant: &Variant) -> String {
     let stages = config.stages();
-    let mut text = constants(config, &stages, kernel, tiles);
-    let mut push = |part: &str| {
-        text.push_str(part);
-        text.push('\n');
-    };
-    push(include_str!("../shaders/lib/schedule.wgsl"));
+    let kernel = variant.kernel;
+    let mut parts: Vec<String> = vec![
+        constants(config, &stages, variant),
+        include_str!("../shaders/lib/schedule.wgsl").into(),
+        include_str!("../shaders/lib/state.wgsl").into(),
+    ];
+    let text = kernel.text();
+    let one = variant.stage;
     match kernel {
-        Kernel::LoadState | Kernel::StoreState => push(kernel.text()),
-        Kernel::ProjectVec4 => push(&[include_str!("../shaders/lib/input_vec4.wgsl"), kernel.text()].join("\n")),
-        Kernel::ProjectScalar => push(&[include_str!("../shaders/lib/input_scalar.wgsl"), kernel.text()].join("\n")),
-        Kernel::StepProduct => push(&instantiate(kernel.text(), stage)),
-        Kernel::StepForward | Kernel::StepNormalise => {
-            push(include_str!("../shaders/lib/math.wgsl"));
-            push(&cell_text(config, &stages));
-            push(&instantiate(include_str!("../shaders/lib/stage.wgsl"), stage));
-            push(&instantiate(kernel.text(), stage));
+        Kernel::LoadState | Kernel::StoreState | Kernel::LoadGradient | Kernel::InputBackward | Kernel::UnitBackward => {
+            parts.push(text.into());
         }
-        Kernel::SequenceForward => {
-            push(include_str!("../shaders/lib/math.wgsl"));
-            push(&cell_text(config, &stages));
-            push(kernel.text());
+        Kernel::ProjectVec4 => parts.extend([include_str!("../shaders/lib/input_vec4.wgsl").into(), text.into()]),
+        Kernel::ProjectScalar => parts.extend([include_str!("../shaders/lib/input_scalar.wgsl").into(), text.into()]),
+        Kernel::StepProduct => parts.push(instantiate(text, one)),
+        Kernel::WeightBackwardInput => {
+            parts.extend([include_str!("../shaders/lib/operand_input.wgsl").into(), text.into()]);
+        }
+        Kernel::WeightBackwardRecurrent => {
+            parts.push(instantiate(include_str!("../shaders/lib/operand_recurrent.wgsl"), one));
+            parts.push(text.into());
+        }
+        Kernel::StoreGradient => {
+            parts.push(text.into());
+            parts.extend(backward_parts(config, &stages));
+        }
+        Kernel::StepForward | Kernel::StepForwardTrain | Kernel::StepNormalise => {
+            parts.extend(forward_parts(config, &stages, kernel));
+            parts.push(instantiate(include_str!("../shaders/lib/stage.wgsl"), one));
+            parts.push(instantiate(text, one));
+        }
+        Kernel::SequenceForward | Kernel::SequenceForwardTrain => {
+            parts.extend(forward_parts(config, &stages, kernel));
+            parts.push(text.into());
+            parts.extend(sequence_parts(&stages, kernel));
+        }
+        Kernel::StepBackward => {
+            parts.extend(backward_parts(config, &stages));
+            parts.push(next_part(&stages, one));
+            parts.push(instantiate(text, one));
+        }
+        Kernel::SequenceBackward => {
+            parts.extend(backward_parts(config, &stages));
+            parts.push(text.into());
             let mut calls = String::new();
-            if stages.iter().any(|s| s.stage.normalise) {
-                push("var<workgroup> sums: array<real, WIDTH>;");
+            for n in (0..stages.len()).rev() {
+                parts.push(next_part(&stages, n));
+                parts.push(instantiate(include_str!("../shaders/kernels/sequence_backward_stage.wgsl"), n));
+                let _ = write!(calls, "    stage_{n}(direction, s, b, unit);\n    storageBarrier();\n    workgroupBarrier();\n");
             }
-            for (n, shape) in stages.iter().enumerate() {
-                push(&instantiate(include_str!("../shaders/lib/stage.wgsl"), n));
-                push(&instantiate(include_str!("../shaders/kernels/sequence_stage.wgsl"), n));
-                push(&instantiate(
-                    if shape.stage.normalise {
-                        include_str!("../shaders/kernels/sequence_normalise.wgsl")
-                    } else {
-                        "fn normalise_STAGE(p: Place, acc: ptr<function, array<array<real, RECURRENT_STAGE>, TILE>>) {}"
-                    },
-                    n,
-                ));
-                let _ = write!(calls, "    stage_{n}(p, side);\n    workgroupBarrier();\n    side = 1u - side;\n");
-            }
-            push(&format!(
-                "fn run_stages(p: Place, start: u32) -> u32 {{\n    var side = start;\n{calls}    return side;\n}}"
-            ));
+            parts.push(format!("fn run_stages(direction: u32, s: u32, b: u32, unit: u32) {{\n{calls}}}"));
         }
     }
-    text
+    parts.join("\n")
+}
+
+/// The cell, and where pre-activations go.
+fn forward_parts(config: &RnnConfig, stages: &[StageShape], kernel: Kernel) -> [String; 3] {
+    let keep = match kernel {
+        Kernel::StepForwardTrain | Kernel::SequenceForwardTrain => include_str!("../shaders/lib/keep_gates.wgsl"),
+        _ => include_str!("../shaders/lib/keep_nothing.wgsl"),
+    };
+    [include_str!("../shaders/lib/math.wgsl").into(), cell_text(config, stages), keep.into()]
+}
+
+/// One copy of each stage, and `run_stages` that calls them in order.
+fn sequence_parts(stages: &[StageShape], kernel: Kernel) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    parts.push(match kernel {
+        Kernel::SequenceForwardTrain => include_str!("../shaders/lib/keep_links.wgsl").into(),
+        _ => include_str!("../shaders/lib/keep_no_links.wgsl").into(),
+    });
+    if stages.iter().any(|s| s.stage.normalise) {
+        parts.push("var<workgroup> sums: array<real, WIDTH>;".into());
+    }
+    let mut calls = String::new();
+    for (n, shape) in stages.iter().enumerate() {
+        parts.push(instantiate(include_str!("../shaders/lib/stage.wgsl"), n));
+        parts.push(instantiate(include_str!("../shaders/kernels/sequence_stage.wgsl"), n));
+        parts.push(instantiate(
+            if shape.stage.normalise {
+                include_str!("../shaders/kernels/sequence_normalise.wgsl")
+            } else {
+                "fn normalise_STAGE(p: Place, acc: ptr<function, array<array<real, RECURRENT_STAGE>, TILE>>) {}"
+            },
+            n,
+        ));
+        let _ = write!(calls, "    stage_{n}(p, side);\n    workgroupBarrier();\n    side = 1u - side;\n");
+    }
+    let run = "fn run_stages(p: Place, start: u32) -> u32 {\n    var side = start;\n";
+    parts.push(format!("{run}{calls}    return side;\n}}"));
+    parts
+}
+
+/// Everything the adjoint of any stage needs: the cell, every stage's reading functions, and the states before each stage.
+fn backward_parts(config: &RnnConfig, stages: &[StageShape]) -> Vec<String> {
+    let mut parts = vec![
+        include_str!("../shaders/lib/math.wgsl").into(),
+        cell_text(config, stages),
+        "fn keep_gate(at: u32, value: real) {}".into(),
+    ];
+    let mut before = String::from("    var m = memory;\n");
+    for n in 0..stages.len() {
+        parts.push(instantiate(include_str!("../shaders/lib/stage.wgsl"), n));
+        parts.push(instantiate(include_str!("../shaders/lib/stage_backward.wgsl"), n));
+        let head = "direction: u32, row: u32, unit: u32, memory: array<real, STATES>) -> array<real, STATES>";
+        parts.push(format!("fn states_before_{n}({head} {{\n{before}    return m;\n}}"));
+        let params = format!("cell_params_{n}(unit_params_{n}(direction, unit))");
+        let _ = writeln!(before, "    m = forward_{n}(read_gates_{n}(row, unit), m, {params}).state;");
+    }
+    parts
+}
+
+/// Where the gradient of stage `n`'s `out` comes from.
+fn next_part(stages: &[StageShape], n: usize) -> String {
+    let next = if n + 1 == stages.len() { 0 } else { n + 1 };
+    instantiate(&include_str!("../shaders/lib/backward_next.wgsl").replace("_NEXT", &format!("_{next}")), n)
 }
 
 fn instantiate(text: &str, stage: usize) -> String {
@@ -250,21 +490,22 @@ fn instantiate(text: &str, stage: usize) -> String {
 fn cell_text(config: &RnnConfig, stages: &[StageShape]) -> String {
     let mut text = config.cell.wgsl.to_string();
     if stages.len() > config.cell.stages.len() {
-        text.push_str(&instantiate(
-            "fn forward_STAGE(pre: array<real, PRE_STAGE>, state: array<real, STATES>, unit: array<real, UNIT_STAGE>) -> Forward {\n    return Forward(state, pre[0]);\n}\n",
-            stages.len() - 1,
-        ));
+        text.push_str(&instantiate(include_str!("../shaders/cells/projection.wgsl"), stages.len() - 1));
     }
     text
 }
 
 /// The generated constants. Array lengths are at least 1 (WGSL has no empty arrays); `*_COUNT` is the true number.
-fn constants(config: &RnnConfig, stages: &[StageShape], kernel: Kernel, tiles: &Tiles) -> String {
+fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> String {
+    let Variant { kernel, tiles, train, .. } = variant;
+    let rows = config.row_layout(*train);
     let mut text = String::from("alias real = f32;\n");
     let mut put = |name: &str, value: usize| {
         let _ = writeln!(text, "const {name}: u32 = {value}u;");
     };
-    put("WIDTH", if kernel == Kernel::SequenceForward { tiles.sequence_width } else { tiles.width });
+    let sequence =
+        matches!(kernel, Kernel::SequenceForward | Kernel::SequenceForwardTrain | Kernel::SequenceBackward);
+    put("WIDTH", if sequence { tiles.sequence_width } else { tiles.width });
     put("TILE", tiles.tile);
     put("PROJECT_COLUMNS", tiles.project.0);
     put("PROJECT_ROWS", tiles.project.1);
@@ -272,18 +513,25 @@ fn constants(config: &RnnConfig, stages: &[StageShape], kernel: Kernel, tiles: &
     put("HIDDEN", config.hidden_size);
     put("OUTPUT", config.state_size());
     put("OUTPUT_PADDED", config.state_size().next_multiple_of(4));
-    put("PRE_WIDTH", config.cell.input_gates() * config.hidden_size);
+    put("PRE_WIDTH", rows.inputs);
+    put("ROW_WIDTH", rows.width);
+    put("GRADIENT_BLOCK", GRADIENT_BLOCK);
+    put("WEIGHT_ROWS", WEIGHT_ROWS);
+    put("UNIT_PARAMS", config.cell.params.len());
+    put("UNIT_SUMS", config.cell.params.len().max(1));
     put("STATE_COUNT", config.cell.states.len());
     put("STATES", config.cell.states.len().max(1));
     put("FROM_HIDDEN", 0);
     put("FROM_CELL", 1);
     put("SHARED_STRIDE", shared_stride(stages));
-    let offsets = weight_offsets(stages);
+    let offsets = match kernel {
+        Kernel::StepBackward | Kernel::SequenceBackward | Kernel::StoreGradient => transposed_offsets(stages),
+        _ => weight_offsets(stages),
+    };
     put("LAYER_WEIGHTS", offsets.total);
     for (n, activation) in config.activations().iter().enumerate() {
         put(&format!("ACT_{n}"), activation.code() as usize);
     }
-    let mut pre_at = 0;
     for (n, shape) in stages.iter().enumerate() {
         let s = &shape.stage;
         let mut put = |name: &str, value: usize| put(&format!("{name}_{n}"), value);
@@ -295,7 +543,12 @@ fn constants(config: &RnnConfig, stages: &[StageShape], kernel: Kernel, tiles: &
         put("BOTH", s.both_gates());
         put("ONLY", s.recurrent_only_gates());
         put("RECURRENT", s.recurrent_gates());
-        put("PRE_AT", pre_at);
+        put("PRE_AT", rows.stages[n].0);
+        put("ONLY_AT", rows.stages[n].1);
+        put("INDEX", n);
+        put("OPERAND", shape.operand);
+        put("OPERAND_PADDED", shape.operand.next_multiple_of(4));
+        put("UNITS4", shape.units.div_ceil(4));
         put("WEIGHTS_AT", offsets.stages[n].0);
         put("PARAMS_AT", offsets.stages[n].1);
         put("PARAM_COUNT", shape.unit_params());
@@ -303,11 +556,11 @@ fn constants(config: &RnnConfig, stages: &[StageShape], kernel: Kernel, tiles: &
         put("UNIT_COUNT", shape.params);
         put("UNIT", shape.params.max(1));
         put("STATE_COUNT", shape.states);
-        pre_at += s.input_gates() * shape.units;
     }
     for (n, shape) in stages.iter().enumerate() {
         let _ = writeln!(text, "const NORMALISE_{n}: bool = {};", shape.stage.normalise);
         let _ = writeln!(text, "const IDENTITY_{n}: bool = {};", shape.stage.product == Product::Identity);
+        let _ = writeln!(text, "const FIRST_{n}: bool = {};", n == 0);
         let _ = writeln!(text, "const LAST_{n}: bool = {};", n + 1 == stages.len());
     }
     let initial: Vec<String> = config
@@ -321,10 +574,16 @@ fn constants(config: &RnnConfig, stages: &[StageShape], kernel: Kernel, tiles: &
         })
         .chain(config.cell.states.is_empty().then(|| "2u".to_string()))
         .collect();
+    let _ = writeln!(text, "const TRAIN: bool = {train};");
     let _ = writeln!(text, "const STATE_INITIAL = array<u32, STATES>({});", initial.join(", "));
     let _ = writeln!(text, "const NORMALISE_EPSILON: real = {NORMALISE_EPSILON:e};");
     text.push_str("\n// A unit after one stage: its states, and what the others will see of it.\n");
     text.push_str("struct Forward {\n    state: array<real, STATES>,\n    out: real,\n}\n\n");
+    for n in 0..stages.len() {
+        let _ = writeln!(text, "// Gradients of a stage's gates, of the states before it, and of its unit parameters.");
+        let fields = "pre: array<real, PRE_STAGE>,\n    state: array<real, STATES>,\n    unit: array<real, UNIT_STAGE>";
+        let _ = writeln!(text, "struct Backward_{n} {{\n    {},\n}}\n", instantiate(fields, n));
+    }
     text
 }
 

@@ -1,7 +1,7 @@
 //! The two element types: `f32` (both executors) and `f64` (CPU only: the oracle).
 
 use crate::cell::StageFn;
-use crate::cpu::{F32s, F64s, Lanes, RecurFn};
+use crate::cpu::{Compiled, F32s, F64s, Lanes};
 
 mod sealed {
     pub trait Sealed {}
@@ -34,7 +34,7 @@ pub trait Real:
     #[doc(hidden)]
     type Lanes<S: pulp::Simd>: Lanes<Elem = Self, Isa = S>;
     #[doc(hidden)]
-    fn stage_fn(stage: &StageFn) -> RecurFn<Self>;
+    fn stage_fn(stage: &StageFn) -> Compiled<Self>;
 }
 
 impl Real for f32 {
@@ -47,7 +47,7 @@ impl Real for f32 {
     fn to_f64(self) -> f64 {
         f64::from(self)
     }
-    fn stage_fn(stage: &StageFn) -> RecurFn<Self> {
+    fn stage_fn(stage: &StageFn) -> Compiled<Self> {
         stage.f32
     }
 }
@@ -62,7 +62,7 @@ impl Real for f64 {
     fn to_f64(self) -> f64 {
         self
     }
-    fn stage_fn(stage: &StageFn) -> RecurFn<Self> {
+    fn stage_fn(stage: &StageFn) -> Compiled<Self> {
         stage.f64
     }
 }

@@ -55,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if row + r < rows {
             for (var c = 0u; c < PROJECT_COLUMNS; c++) {
                 if column + c * WIDTH < PRE_WIDTH {
-                    pre[(direction * dims.pre_rows + row + r) * PRE_WIDTH + column + c * WIDTH] = acc[c][r];
+                    pre[pre_row(direction, start + row + r) * ROW_WIDTH + column + c * WIDTH] = acc[c][r];
                 }
             }
         }

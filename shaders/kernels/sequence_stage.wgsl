@@ -31,10 +31,15 @@ fn stage_STAGE(p: Place, side: u32) {
     for (var b = 0u; b < TILE; b++) {
         if p.tile + b < p.running {
             if p.unit < UNITS_STAGE {
-                let gates = gates_STAGE(acc[b], p.pre_row + p.tile + b, p.unit, params);
+                let gates = gates_STAGE(acc[b], p.row + p.tile + b, p.unit, params);
                 let after = forward_STAGE(gates, memory[b], cell_params_STAGE(params));
                 memory[b] = after.state;
                 shared_operand[dst + b * SHARED_STRIDE + p.unit] = after.out;
+                if TRAIN && !LAST_STAGE {
+                    let z = dims.layer * DIRECTIONS + p.direction;
+                    let place = z * dims.time * dims.batch + p.first_row + p.tile + b;
+                    keep_link(INDEX_STAGE, place * PADDED_STAGE + p.unit, after.out);
+                }
                 if LAST_STAGE {
                     last[b] = after.out;
                     let row = outer_row(p.direction, p.first_row + p.tile + b);

@@ -3,7 +3,7 @@
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<uniform> step: Step;
-@group(0) @binding(2) var<storage, read> pre: array<real>;
+// binding 2, pre: lib/keep_nothing.wgsl
 @group(0) @binding(3) var<storage, read> weights: array<vec4<real>>;
 @group(0) @binding(4) var<storage, read> product: array<real>;
 @group(0) @binding(5) var<storage, read_write> out: array<real>;
@@ -54,7 +54,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     let place = (dims.layer * DIRECTIONS + direction) * dims.batch + b;
     let first_row = row_offset(s);
-    let pre_row = direction * dims.pre_rows + first_row - row_offset(dims.first) + b;
+    let row = pre_row(direction, first_row + b);
     for (var unit = lane; unit < PADDED_STAGE; unit += WIDTH) {
         if unit >= UNITS_STAGE {
             out[place * PADDED_STAGE + unit] = 0.0;
@@ -69,7 +69,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             memory[i] = state[(place * STATE_COUNT + i) * HIDDEN + unit];
         }
         let params = unit_params_STAGE(direction, unit);
-        let after = forward_STAGE(gates_STAGE(recurrent, pre_row, unit, params), memory, cell_params_STAGE(params));
+        let after = forward_STAGE(gates_STAGE(recurrent, row, unit, params), memory, cell_params_STAGE(params));
         memory = after.state;
         for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
             state[(place * STATE_COUNT + i) * HIDDEN + unit] = memory[i];

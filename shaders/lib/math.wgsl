@@ -38,3 +38,14 @@ fn activate(kind: u32, x: real) -> real {
     }
     return max(x, 0.0);
 }
+
+// The derivative of `activate` at x, where it has the value y; 0 for relu at 0.
+fn slope(kind: u32, x: real, y: real) -> real {
+    if kind == SIGMOID {
+        return y * (1.0 - y);
+    }
+    if kind == TANH {
+        return 1.0 - y * y;
+    }
+    return select(0.0, 1.0, x > 0.0);
+}

@@ -20,7 +20,7 @@ struct Dims {
     alternating: u32,
 }
 
-// schedule = order[B], length[B], row_offset[T + 1], row[D][T * B]
+// schedule = order[B], length[B], row_offset[T + 1], row[D][T * B], and in training packed[D][T * B]
 
 // The caller's index of sorted sequence b.
 fn order_of(b: u32) -> u32 {
@@ -39,6 +39,12 @@ fn row_offset(s: u32) -> u32 {
 // Sequences still running at step s.
 fn active_at(s: u32) -> u32 {
     return row_offset(s + 1u) - row_offset(s);
+}
+
+// Packed row of a row of x and y; NO_ROW past a sequence's end. Training only.
+const NO_ROW: u32 = 0xffffffffu;
+fn packed_row(direction: u32, outer: u32) -> u32 {
+    return schedule[2u * dims.batch + dims.time + 1u + (DIRECTIONS + direction) * dims.time * dims.batch + outer];
 }
 
 // Row of x and y (in the caller's layout) of packed row r.

@@ -14,13 +14,19 @@ fn unit_params_STAGE(direction: u32, unit: u32) -> array<real, PARAMS_STAGE> {
     return p;
 }
 
+// Where gate g of a unit lies in a row of `pre`: x gates of all stages first, then operand-only gates of all stages.
+fn gate_at_STAGE(row: u32, g: u32, unit: u32) -> u32 {
+    let column = select(ONLY_AT_STAGE + (g - INPUT_STAGE) * UNITS_STAGE, PRE_AT_STAGE + g * UNITS_STAGE, g < INPUT_STAGE);
+    return row * ROW_WIDTH + column + unit;
+}
+
 // x part + recurrent part + recurrent-only biases, in the cell's gate order. `row` is the row of `pre`.
 fn gates_STAGE(product: array<real, RECURRENT_STAGE>, row: u32, unit: u32, params: array<real, PARAMS_STAGE>) -> array<real, PRE_STAGE> {
     var recurrent = product;
     var p = params;
     var gates: array<real, PRE_STAGE>;
     for (var g = 0u; g < INPUT_STAGE; g++) {
-        gates[g] = pre[row * PRE_WIDTH + PRE_AT_STAGE + g * UNITS_STAGE + unit];
+        gates[g] = pre[gate_at_STAGE(row, g, unit)];
     }
     if NORMALISE_STAGE {
         for (var g = 0u; g < RECURRENT_STAGE; g++) {
@@ -32,6 +38,11 @@ fn gates_STAGE(product: array<real, RECURRENT_STAGE>, row: u32, unit: u32, param
     }
     for (var g = 0u; g < ONLY_STAGE; g++) {
         gates[INPUT_STAGE + g] = recurrent[BOTH_STAGE + g] + p[g];
+    }
+    if TRAIN {
+        for (var g = 0u; g < PRE_STAGE; g++) {
+            keep_gate(gate_at_STAGE(row, g, unit), gates[g]);
+        }
     }
     return gates;
 }

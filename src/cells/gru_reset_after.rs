@@ -10,7 +10,7 @@
 //! Here n is two gates, `n` (sees x) and `hn` (sees h): R's third row block and b_r's third part belong to `hn`.
 //! Source: Cho et al. 2014, in the form of the cuDNN documentation.
 
-use crate::cell::{Activation, Cell, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
+use crate::cell::{Activation, Adjoint, Cell, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
 use crate::cpu::Lanes;
 
 struct Gru;
@@ -27,6 +27,19 @@ impl Pointwise for Gru {
         state[0] = z.mul_add(state[0] - n, n);
         state[0]
     }
+
+    #[inline(always)]
+    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+        let (r, z) = (act[0].apply(pre[0]), act[0].apply(pre[1]));
+        let a_n = r.mul_add(pre[3], pre[2]);
+        let n = act[1].apply(a_n);
+        let d_h = d.out + d.state[0];
+        d.pre[2] = (d_h - d_h * z) * act[1].slope(a_n, n);
+        d.pre[3] = d.pre[2] * r;
+        d.pre[0] = d.pre[2] * pre[3] * act[0].slope(pre[0], r);
+        d.pre[1] = d_h * (state[0] - n) * act[0].slope(pre[1], z);
+        d.state[0] = d_h * z;
+    }
 }
 
 /// Gated recurrent unit, reset after.
@@ -36,7 +49,7 @@ pub static GRU: Cell = Cell {
         gates: &[Gate::both("r"), Gate::both("z"), Gate::input("n"), Gate::recurrent("hn")],
         product: Product::Dense,
         normalise: false,
-        forward: StageFn::of::<Gru>(),
+        pointwise: StageFn::of::<Gru>(),
     }],
     states: &[State { name: "h", initial: Initial::Hidden }],
     params: &[],

@@ -8,7 +8,7 @@
 //! The ONNX *default* (`linear_before_reset = 0`, there z, r, h), Keras `reset_after=False`, RNNoise (g = relu). With two
 //! biases b = b_w + b_r. cuDNN and PyTorch have none. Source: Cho et al. 2014 (arXiv:1406.1078v3).
 
-use crate::cell::{Activation, Cell, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
+use crate::cell::{Activation, Adjoint, Cell, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
 use crate::cpu::Lanes;
 
 struct Gates;
@@ -21,6 +21,15 @@ impl Pointwise for Gates {
         let r = act[0].apply(pre[0]);
         state[1] = act[0].apply(pre[1]);
         r * state[0]
+    }
+
+    #[inline(always)]
+    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+        let (r, z) = (act[0].apply(pre[0]), act[0].apply(pre[1]));
+        d.pre[0] = d.out * state[0] * act[0].slope(pre[0], r);
+        d.pre[1] = d.state[1] * act[0].slope(pre[1], z);
+        d.state[0] = d.out.mul_add(r, d.state[0]);
+        d.state[1] = z.like(0.0);
     }
 }
 
@@ -35,6 +44,15 @@ impl Pointwise for Candidate {
         state[0] = state[1].mul_add(state[0] - n, n);
         state[0]
     }
+
+    #[inline(always)]
+    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+        let n = act[1].apply(pre[0]);
+        let d_h = d.out + d.state[0];
+        d.pre[0] = (d_h - d_h * state[1]) * act[1].slope(pre[0], n);
+        d.state[0] = d_h * state[1];
+        d.state[1] = d_h.mul_add(state[0] - n, d.state[1]);
+    }
 }
 
 /// Gated recurrent unit, reset before.
@@ -45,13 +63,13 @@ pub static GRU_RESET_BEFORE: Cell = Cell {
             gates: &[Gate::both("r"), Gate::both("z")],
             product: Product::Dense,
             normalise: false,
-            forward: StageFn::of::<Gates>(),
+            pointwise: StageFn::of::<Gates>(),
         },
         Stage {
             gates: &[Gate::both("n")],
             product: Product::Dense,
             normalise: false,
-            forward: StageFn::of::<Candidate>(),
+            pointwise: StageFn::of::<Candidate>(),
         },
     ],
     states: &[State { name: "h", initial: Initial::Hidden }, State { name: "z", initial: Initial::Scratch }],

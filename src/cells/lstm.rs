@@ -9,7 +9,7 @@
 //! PyTorch `nn.LSTM`; ONNX `LSTM` (there i, o, f, c); cuDNN `CUDNN_LSTM`. Source: Hochreiter & Schmidhuber 1997, forget gate
 //! of Gers et al. 2000. With `proj_size` ([`crate::RnnConfig`]) a projection stage follows (Sak et al. 2014).
 
-use crate::cell::{Activation, Cell, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
+use crate::cell::{Activation, Adjoint, Cell, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
 use crate::cpu::Lanes;
 
 struct Lstm;
@@ -26,6 +26,20 @@ impl Pointwise for Lstm {
         state[0] = f.mul_add(state[0], i * g);
         o * act[2].apply(state[0])
     }
+
+    #[inline(always)]
+    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+        let [i, f, o] = [0, 1, 3].map(|n| act[0].apply(pre[n]));
+        let g = act[1].apply(pre[2]);
+        let c = f.mul_add(state[0], i * g);
+        let t = act[2].apply(c);
+        let d_c = (d.out * o).mul_add(act[2].slope(c, t), d.state[0]);
+        d.pre[0] = d_c * g * act[0].slope(pre[0], i);
+        d.pre[1] = d_c * state[0] * act[0].slope(pre[1], f);
+        d.pre[2] = d_c * i * act[1].slope(pre[2], g);
+        d.pre[3] = d.out * t * act[0].slope(pre[3], o);
+        d.state[0] = d_c * f;
+    }
 }
 
 /// The gates in canonical order.
@@ -38,7 +52,7 @@ pub(super) const ACTIVATIONS: [(&str, Activation); 3] =
 /// Long short-term memory.
 pub static LSTM: Cell = Cell {
     name: "lstm",
-    stages: &[Stage { gates: &GATES, product: Product::Dense, normalise: false, forward: StageFn::of::<Lstm>() }],
+    stages: &[Stage { gates: &GATES, product: Product::Dense, normalise: false, pointwise: StageFn::of::<Lstm>() }],
     states: &[State { name: "c", initial: Initial::Cell }],
     params: &[],
     activations: &ACTIVATIONS,

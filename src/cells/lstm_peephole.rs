@@ -9,7 +9,7 @@
 //! count", 2000. PyTorch and cuDNN have none.
 
 use super::lstm::{ACTIVATIONS, GATES};
-use crate::cell::{Activation, Cell, Initial, Pointwise, Product, Stage, StageFn, State};
+use crate::cell::{Activation, Adjoint, Cell, Initial, Pointwise, Product, Stage, StageFn, State};
 use crate::cpu::Lanes;
 
 struct LstmPeephole;
@@ -26,6 +26,24 @@ impl Pointwise for LstmPeephole {
         let o = act[0].apply(unit[2].mul_add(state[0], pre[3]));
         o * act[2].apply(state[0])
     }
+
+    #[inline(always)]
+    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], unit: &[V], d: &mut Adjoint<V>) {
+        let (a_i, a_f) = (unit[0].mul_add(state[0], pre[0]), unit[1].mul_add(state[0], pre[1]));
+        let (i, f, g) = (act[0].apply(a_i), act[0].apply(a_f), act[1].apply(pre[2]));
+        let c = f.mul_add(state[0], i * g);
+        let a_o = unit[2].mul_add(c, pre[3]);
+        let (o, t) = (act[0].apply(a_o), act[2].apply(c));
+        d.pre[3] = d.out * t * act[0].slope(a_o, o);
+        let d_c = (d.out * o).mul_add(act[2].slope(c, t), d.pre[3].mul_add(unit[2], d.state[0]));
+        d.pre[0] = d_c * g * act[0].slope(a_i, i);
+        d.pre[1] = d_c * state[0] * act[0].slope(a_f, f);
+        d.pre[2] = d_c * i * act[1].slope(pre[2], g);
+        d.state[0] = d.pre[0].mul_add(unit[0], d.pre[1].mul_add(unit[1], d_c * f));
+        d.unit[0] = d.pre[0] * state[0];
+        d.unit[1] = d.pre[1] * state[0];
+        d.unit[2] = d.pre[3] * c;
+    }
 }
 
 /// LSTM with peephole connections.
@@ -35,7 +53,7 @@ pub static LSTM_PEEPHOLE: Cell = Cell {
         gates: &GATES,
         product: Product::Dense,
         normalise: false,
-        forward: StageFn::of::<LstmPeephole>(),
+        pointwise: StageFn::of::<LstmPeephole>(),
     }],
     states: &[State { name: "c", initial: Initial::Cell }],
     params: &["p_i", "p_f", "p_o"],

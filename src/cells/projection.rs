@@ -2,7 +2,7 @@
 //!
 //! PyTorch `nn.LSTM(proj_size=P)`, cuDNN `projSize`. Its pointwise part is the identity.
 
-use crate::cell::{Activation, Gate, Pointwise, Product, Stage, StageFn};
+use crate::cell::{Activation, Adjoint, Gate, Pointwise, Product, Stage, StageFn};
 use crate::cpu::Lanes;
 
 struct Projection;
@@ -14,6 +14,11 @@ impl Pointwise for Projection {
     fn forward<V: Lanes>(_act: &[Activation], pre: &[V], _state: &mut [V], _unit: &[V]) -> V {
         pre[0]
     }
+
+    #[inline(always)]
+    fn backward<V: Lanes>(_act: &[Activation], _pre: &[V], _state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+        d.pre[0] = d.out;
+    }
 }
 
 /// The projection stage. Its `forward_<stage>` in WGSL is generated ([`crate::kernels`]): it returns `pre[0]`.
@@ -21,5 +26,5 @@ pub(crate) static PROJECTION: Stage = Stage {
     gates: &[Gate::recurrent("m")],
     product: Product::Dense,
     normalise: false,
-    forward: StageFn::of::<Projection>(),
+    pointwise: StageFn::of::<Projection>(),
 };

@@ -3,7 +3,7 @@
 //! One gate, one stage, no state beside h. PyTorch `nn.RNN(nonlinearity='tanh' | 'relu')`; ONNX `RNN` with `Tanh` / `Relu`;
 //! cuDNN `CUDNN_RNN_TANH` / `CUDNN_RNN_RELU`. Source: J. L. Elman, "Finding structure in time", 1990.
 
-use crate::cell::{Activation, Cell, Gate, Pointwise, Product, Stage, StageFn};
+use crate::cell::{Activation, Adjoint, Cell, Gate, Pointwise, Product, Stage, StageFn};
 use crate::cpu::Lanes;
 
 struct Rnn;
@@ -15,10 +15,15 @@ impl Pointwise for Rnn {
     fn forward<V: Lanes>(act: &[Activation], pre: &[V], _state: &mut [V], _unit: &[V]) -> V {
         act[0].apply(pre[0])
     }
+
+    #[inline(always)]
+    fn backward<V: Lanes>(act: &[Activation], pre: &[V], _state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+        d.pre[0] = d.out * act[0].slope(pre[0], act[0].apply(pre[0]));
+    }
 }
 
 static STAGES: [Stage; 1] =
-    [Stage { gates: &[Gate::both("h")], product: Product::Dense, normalise: false, forward: StageFn::of::<Rnn>() }];
+    [Stage { gates: &[Gate::both("h")], product: Product::Dense, normalise: false, pointwise: StageFn::of::<Rnn>() }];
 
 /// Vanilla RNN with tanh.
 pub static RNN_TANH: Cell = Cell {

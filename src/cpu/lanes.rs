@@ -25,6 +25,8 @@ pub trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = S
     fn mul_add(self, b: Self, c: Self) -> Self;
     /// Lane-wise maximum; NaN in `self` gives `other` on some machines.
     fn max(self, other: Self) -> Self;
+    /// 1 where the lane is above 0, else 0.
+    fn positive(self) -> Self;
     /// 1 / (1 + exp(−x)); f32: |error| < 2e-7, f64: the standard library's exp.
     fn sigmoid(self) -> Self;
     /// tanh(x); f32: |error| < 4e-7, f64: the standard library's.
@@ -133,6 +135,11 @@ impl<S: Simd> Lanes for F32s<S> {
         Self(self.0, self.0.max_f32s(other.1, self.1))
     }
     #[inline(always)]
+    fn positive(self) -> Self {
+        let (isa, zero) = (self.0, self.0.splat_f32s(0.0));
+        Self(isa, isa.select_f32s(isa.less_than_f32s(zero, self.1), isa.splat_f32s(1.0), zero))
+    }
+    #[inline(always)]
     fn sigmoid(self) -> Self {
         let one = self.like(1.0);
         one.div(one + (self.like(0.0) - self).exp())
@@ -211,6 +218,11 @@ impl<S: Simd> Lanes for F64s<S> {
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         Self(self.0, self.0.max_f64s(other.1, self.1))
+    }
+    #[inline(always)]
+    fn positive(self) -> Self {
+        let (isa, zero) = (self.0, self.0.splat_f64s(0.0));
+        Self(isa, isa.select_f64s(isa.less_than_f64s(zero, self.1), isa.splat_f64s(1.0), zero))
     }
     #[inline(always)]
     fn sigmoid(self) -> Self {

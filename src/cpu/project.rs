@@ -57,18 +57,19 @@ pub(super) fn project<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
             } else {
                 &weights.w
             };
-            product(lhs, w, &mut padded, rows.max(2), inputs, columns);
+            product(lhs, w, &mut padded, (rows.max(2), inputs, columns), false);
             for (to, from) in out.chunks_exact_mut(width).zip(padded.chunks_exact(columns)) {
                 to.copy_from_slice(&from[..width]);
             }
         } else {
-            product(lhs, &weights.w, out, rows, inputs, width);
+            product(lhs, &weights.w, out, (rows, inputs, width), false);
         }
     }
 }
 
-/// `out[m, n] += lhs[m, k] · rhs[k, n]`, all row-major, depth in blocks of [`DEPTH`].
-fn product<T: Real>(lhs: &[T], rhs: &[T], out: &mut [T], m: usize, k: usize, n: usize) {
+/// `out[m, n] += lhs[m, k] · rhs[k, n]`, all row-major (`lhs` given as `[k, m]` if `transposed`), depth in blocks of
+/// [`DEPTH`].
+pub(super) fn product<T: Real>(lhs: &[T], rhs: &[T], out: &mut [T], (m, k, n): (usize, usize, usize), transposed: bool) {
     assert!(lhs.len() >= m * k && rhs.len() >= k * n && out.len() >= m * n);
     let one = T::from_f64(1.0);
     let parallel = m * n * k >= PARALLEL_WORK && rayon::current_num_threads() > 1;
@@ -86,9 +87,9 @@ fn product<T: Real>(lhs: &[T], rhs: &[T], out: &mut [T], m: usize, k: usize, n: 
                 1,
                 n as isize,
                 true,
-                lhs.as_ptr().add(start),
-                1,
-                k as isize,
+                lhs.as_ptr().add(if transposed { start * m } else { start }),
+                if transposed { m as isize } else { 1 },
+                if transposed { 1 } else { k as isize },
                 rhs.as_ptr().add(start * n),
                 1,
                 n as isize,

@@ -5,7 +5,8 @@
 //! block: results do not depend on the batch.
 
 use super::lanes::Lanes;
-use crate::cell::{Activation, Pointwise, Product};
+use super::retrace::{Retrace, advance, backward};
+use crate::cell::{Activation, MAX_VALUES, Pointwise, Product};
 use crate::config::StageShape;
 use crate::real::Real;
 use pulp::{Simd, WithSimd};
@@ -20,10 +21,12 @@ pub struct Recur<'a, T: Real> {
     /// `[rows, operand_stride]`
     pub(crate) operand: &'a [T],
     pub(crate) operand_stride: usize,
-    /// `[rows, pre_stride]`, this stage's x gates starting at `pre_offset` (gate-major, N apart).
-    pub(crate) pre: &'a [T],
+    /// `[rows, pre_stride]`; this stage's x gates and operand-only gates start at `pre_at` (gate-major, N apart). In
+    /// training every gate's pre-activation is left there.
+    pub(crate) pre: &'a mut [T],
     pub(crate) pre_stride: usize,
-    pub(crate) pre_offset: usize,
+    pub(crate) pre_at: (usize, usize),
+    pub(crate) train: bool,
     /// `[rows, states, N]`
     pub(crate) state: &'a mut [T],
     /// `[rows, out_stride]`; lanes N..out_stride are set to 0 (they pad the next product).
@@ -35,15 +38,30 @@ pub struct Recur<'a, T: Real> {
     pub(crate) scratch: &'a mut Vec<T>,
 }
 
-/// A compiled stage kernel.
-pub type RecurFn<T> = fn(&mut Recur<'_, T>);
+/// A stage's compiled kernels.
+#[derive(Clone, Copy)]
+pub struct Compiled<T: Real> {
+    /// Product and pointwise part.
+    pub(crate) recur: fn(&mut Recur<'_, T>),
+    /// The pointwise part's effect on the states, from kept pre-activations.
+    pub(crate) advance: fn(&mut Retrace<'_, T>),
+    /// The adjoint of the pointwise part.
+    pub(crate) backward: fn(&mut Retrace<'_, T>),
+}
+
+impl<T: Real> Compiled<T> {
+    /// Compiles `P`.
+    pub(crate) const fn of<P: Pointwise>() -> Self {
+        Self { recur: recur::<P, T>, advance: advance::<P, T>, backward: backward::<P, T> }
+    }
+}
 
 /// R as panels of one register's width of units, `[panel][k][gate][lane]`, and the unit parameters `[param][padded N]`.
 #[derive(Default)]
 pub(crate) struct Packed<T> {
     matrix: Vec<T>,
-    unit: Vec<T>,
-    padded: usize,
+    pub(super) unit: Vec<T>,
+    pub(super) padded: usize,
 }
 
 /// Values per register on this machine.
@@ -61,9 +79,19 @@ pub(crate) fn register_width<T: Real>() -> usize {
 
 /// Packs the stage's rows of R (`[gates · N, K]`, row-major) and its unit parameters (`[unit_params, N]`).
 pub(crate) fn pack<T: Real>(shape: &StageShape, r: &[T], unit: &[T]) -> Packed<T> {
-    let width = register_width::<T>();
-    let (n, k) = (shape.units, shape.operand);
     let gates = if shape.matrix_rows() > 0 { shape.stage.recurrent_gates() } else { 0 };
+    pack_matrix(shape.units, shape.operand, gates, r, shape.unit_params(), unit)
+}
+
+/// Packs the transpose of the stage's R as a matrix of one gate: `[K, gates · N]`.
+pub(crate) fn pack_transposed<T: Real>(shape: &StageShape, r: &[T]) -> Packed<T> {
+    let (rows, k) = (shape.matrix_rows(), shape.operand);
+    let transposed: Vec<T> = (0..k).flat_map(|column| (0..rows).map(move |row| r[row * k + column])).collect();
+    pack_matrix(k, rows, 1, &transposed, 0, &[])
+}
+
+fn pack_matrix<T: Real>(n: usize, k: usize, gates: usize, r: &[T], params: usize, unit: &[T]) -> Packed<T> {
+    let width = register_width::<T>();
     let padded = n.next_multiple_of(width);
     let mut matrix = vec![T::default(); padded * k * gates];
     for unit in 0..n {
@@ -75,8 +103,8 @@ pub(crate) fn pack<T: Real>(shape: &StageShape, r: &[T], unit: &[T]) -> Packed<T
             }
         }
     }
-    let mut padded_unit = vec![T::default(); shape.unit_params() * padded];
-    for p in 0..shape.unit_params() {
+    let mut padded_unit = vec![T::default(); params * padded];
+    for p in 0..params {
         padded_unit[p * padded..][..n].copy_from_slice(&unit[p * n..][..n]);
     }
     Packed { matrix, unit: padded_unit, padded }
@@ -88,6 +116,56 @@ impl<T: Real> Packed<T> {
         let (width, gates) = (register_width::<T>(), shape.stage.recurrent_gates());
         let at = |column: usize| ((unit / width * shape.operand + column) * gates + gate) * width + unit % width;
         (0..shape.operand).fold(T::default(), |sum, column| sum + self.matrix[at(column)] * operand[column])
+    }
+}
+
+/// `out[row, 0..N] = R · operand[row]` for a packed matrix of one gate: the transposed products of the backward pass.
+pub(crate) fn multiply<T: Real>(packed: &Packed<T>, depth: usize, operand: &[T], out: &mut [T], units: usize) {
+    struct Run<'a, T: Real>(&'a Packed<T>, usize, &'a [T], &'a mut [T], usize);
+    impl<T: Real> WithSimd for Run<'_, T> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, isa: S) {
+            let Self(packed, depth, operand, out, units) = self;
+            let rows = out.len() / units;
+            let mut row = 0;
+            while row < rows {
+                let m = if rows - row >= 4 { 4 } else { 1 };
+                for panel in 0..packed.padded / <T::Lanes<S> as Lanes>::WIDTH {
+                    if m == 4 {
+                        multiply_rows::<T::Lanes<S>, 4>(isa, packed, depth, operand, out, units, (row, panel));
+                    } else {
+                        multiply_rows::<T::Lanes<S>, 1>(isa, packed, depth, operand, out, units, (row, panel));
+                    }
+                }
+                row += m;
+            }
+        }
+    }
+    pulp::Arch::new().dispatch(Run(packed, depth, operand, out, units));
+}
+
+#[inline(always)]
+fn multiply_rows<V: Lanes, const M: usize>(
+    isa: V::Isa,
+    packed: &Packed<V::Elem>,
+    depth: usize,
+    operand: &[V::Elem],
+    out: &mut [V::Elem],
+    units: usize,
+    (row, panel): (usize, usize),
+) {
+    let mut acc = [V::splat(isa, V::Elem::default()); M];
+    let columns = packed.matrix[panel * depth * V::WIDTH..][..depth * V::WIDTH].chunks_exact(V::WIDTH);
+    let operands: [&[V::Elem]; M] = std::array::from_fn(|m| &operand[(row + m) * depth..][..depth]);
+    for (column, r) in columns.enumerate() {
+        let r = V::load(isa, r);
+        for m in 0..M {
+            acc[m] = r.mul_add(V::splat(isa, operands[m][column]), acc[m]);
+        }
+    }
+    for (m, acc) in acc.iter().enumerate() {
+        acc.store(&mut out[(row + m) * units..][..units][panel * V::WIDTH..]);
     }
 }
 
@@ -110,8 +188,6 @@ pub(crate) fn recur<P: Pointwise, T: Real>(args: &mut Recur<'_, T>) {
 
 /// Gates of a stage at most (the size of the register arrays below; asserted by a test over the registry).
 const MAX_GATES: usize = 4;
-/// Pre-activations, states, unit parameters of a cell at most.
-const MAX_VALUES: usize = 8;
 
 #[inline(always)]
 fn fused<P: Pointwise, V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>) {
@@ -228,15 +304,20 @@ fn pointwise<P: Pointwise, V: Lanes>(
     let part = |g: usize| if gains > 0 { recurrent[g] * unit(only + g) } else { recurrent[g] };
 
     let mut pre = [zero; MAX_VALUES];
-    let x = &a.pre[row * a.pre_stride + a.pre_offset..];
+    let place = |g: usize| row * a.pre_stride + if g < gx { a.pre_at.0 + g * n } else { a.pre_at.1 + (g - gx) * n };
     for (g, pre) in pre.iter_mut().enumerate().take(gx) {
-        *pre = V::load(isa, &x[g * n..][..n][first..]);
+        *pre = V::load(isa, &a.pre[place(g)..][..n][first..]);
     }
     for g in 0..both {
         pre[g] = pre[g] + part(g);
     }
     for g in 0..only {
         pre[gx + g] = part(both + g) + unit(g);
+    }
+    if a.train {
+        for (g, pre) in pre.iter().enumerate().take(gx + only) {
+            pre.store(&mut a.pre[place(g)..][..n][first..]);
+        }
     }
     let mut params = [zero; MAX_VALUES];
     for p in 0..a.shape.params {

@@ -3,55 +3,71 @@
 
 use super::Context;
 use super::recur::Recur;
+use super::shared::Shared;
 use crate::plan::Dispatch;
 use crate::real::Real;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Multiply-adds of a block from which a second thread pays.
 const PARALLEL_WORK: usize = 1 << 18;
 
 pub(super) fn sequence_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
-    let [pre, _, operand, state, y, _] = slots else { unreachable!("kernel table") };
-    let config = &c.plan.config;
-    let dims = &c.plan.dims[d.dims];
-    let (batch, directions) = (c.plan.shape.batch, config.directions());
-    let steps = dims.first as usize..(dims.end as usize).min(c.schedule.steps());
-    let z0 = dims.layer as usize * directions;
+    let [_, pre, operand, state, y, _, links @ ..] = slots else { unreachable!("kernel table") };
+    let memory = Memory {
+        pre: Shared::new(pre),
+        operand: Shared::new(operand),
+        state: Shared::new(state),
+        y: Shared::new(y),
+        links: links.iter_mut().map(|l| Shared::new(l)).collect(),
+    };
+    for_each_task(c, d, |task| task.forward(c, &memory));
+}
 
-    // Split the sequences so that every task has about the same number of steps to run.
+/// What tasks share; each touches only the rows of its own sequences and direction.
+struct Memory<'a, T> {
+    pre: Shared<'a, T>,
+    operand: Shared<'a, T>,
+    state: Shared<'a, T>,
+    y: Shared<'a, T>,
+    links: Vec<Shared<'a, T>>,
+}
+
+/// Some sequences of one direction over a block of steps.
+pub(super) struct Task {
+    pub layer: usize,
+    pub direction: usize,
+    /// layer · D + direction
+    pub z: usize,
+    /// Sorted sequences.
+    pub sequences: Range<usize>,
+    pub steps: Range<usize>,
+}
+
+/// Splits a block's sequences and directions into tasks of about equal work and runs them, on threads where that pays.
+pub(super) fn for_each_task<T: Real>(c: &Context<'_, T>, d: &Dispatch, run: impl Fn(&Task) + Sync) {
+    let dims = &c.plan.dims[d.dims];
+    let directions = c.plan.config.directions();
+    let steps = dims.first as usize..(dims.end as usize).min(c.schedule.steps());
     let rows = c.schedule.row_offset(steps.end) - c.schedule.row_offset(steps.start);
     let work: usize = c.stages.iter().map(|s| s.matrix_rows() * s.operand).sum::<usize>() * rows * directions;
     let threads = if work < PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
-    let splits = split(c, &steps, threads.div_ceil(directions));
-
-    let width = config.cell.states.len() * config.hidden_size;
-    let padded = config.state_size().next_multiple_of(4);
-    let y = OutputRows { data: y.as_mut_ptr(), len: y.len() };
-    let mut state = &mut state[..];
-    if width == 0 {
-        state = &mut [];
-    }
-    let mut state = &mut state[z0 * batch * width..];
-    let mut operand = &mut operand[z0 * batch * padded..];
-    let mut tasks = Vec::new();
-    for direction in 0..directions {
-        for range in &splits {
-            let (own_state, rest) = state.split_at_mut(range.len() * width);
-            let (own_operand, other) = operand.split_at_mut(range.len() * padded);
-            (state, operand) = (rest, other);
-            let (first, steps) = (range.start, steps.clone());
-            tasks.push(Task { direction, first, steps, state: own_state, operand: own_operand, pre, y: &y });
-        }
-    }
+    let layer = dims.layer as usize;
+    let parts = split(c, &steps, threads.div_ceil(directions));
+    let task = |direction: usize, sequences: &Range<usize>| {
+        let (sequences, steps) = (sequences.clone(), steps.clone());
+        Task { layer, direction, z: layer * directions + direction, sequences, steps }
+    };
+    let tasks: Vec<Task> = (0..directions).flat_map(|d| parts.iter().map(move |p| (d, p))).map(|(d, p)| task(d, p)).collect();
     if tasks.len() == 1 || threads == 1 {
-        tasks.into_iter().for_each(|t| t.run(c, dims.layer as usize, dims.pre_rows as usize));
+        tasks.iter().for_each(run);
     } else {
-        tasks.into_par_iter().for_each(|t| t.run(c, dims.layer as usize, dims.pre_rows as usize));
+        tasks.par_iter().for_each(run);
     }
 }
 
 /// `parts` stretches of sorted sequences with about the same number of rows each.
-fn split<T: Real>(c: &Context<'_, T>, steps: &std::ops::Range<usize>, parts: usize) -> Vec<std::ops::Range<usize>> {
+fn split<T: Real>(c: &Context<'_, T>, steps: &Range<usize>, parts: usize) -> Vec<Range<usize>> {
     let batch = c.plan.shape.batch;
     let length = |b: usize| c.schedule.length(b).clamp(steps.start, steps.end) - steps.start;
     let total: usize = (0..batch).map(length).sum();
@@ -63,100 +79,86 @@ fn split<T: Real>(c: &Context<'_, T>, steps: &std::ops::Range<usize>, parts: usi
             start = b + 1;
         }
     }
-    if start < batch {
-        ranges.push(start..batch);
-    }
-    ranges.retain(|r| !r.is_empty());
     ranges
 }
 
-/// The rows of y, written by several tasks.
-struct OutputRows<T> {
-    data: *mut T,
-    len: usize,
-}
-
-// SAFETY: tasks write disjoint ranges only: a range belongs to one (time, sequence, direction), and a task owns its
-// sequences of its direction.
-unsafe impl<T: Send> Sync for OutputRows<T> {}
-
-impl<T: Copy> OutputRows<T> {
-    fn write(&self, at: usize, values: &[T]) {
-        assert!(at + values.len() <= self.len);
-        // SAFETY: in bounds by the assertion; no other task reads or writes this range (see above), and the vector behind
-        // `data` is borrowed mutably for as long as the tasks run.
-        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.data.add(at), values.len()) }
+impl Task {
+    /// How many of the task's sequences run at `step`.
+    pub fn active<T: Real>(&self, c: &Context<'_, T>, step: usize) -> usize {
+        c.schedule.active(step).clamp(self.sequences.start, self.sequences.end) - self.sequences.start
     }
-}
 
-/// Some sequences of one direction.
-struct Task<'a, T> {
-    direction: usize,
-    /// The first of its sorted sequences.
-    first: usize,
-    steps: std::ops::Range<usize>,
-    /// `[rows, states, H]`
-    state: &'a mut [T],
-    /// `[rows, padded width of h]`
-    operand: &'a mut [T],
-    pre: &'a [T],
-    y: &'a OutputRows<T>,
-}
-
-impl<T: Real> Task<'_, T> {
-    fn run(self, c: &Context<'_, T>, layer: usize, pre_rows: usize) {
+    fn forward<T: Real>(&self, c: &Context<'_, T>, m: &Memory<'_, T>) {
         let config = &c.plan.config;
-        let directions = config.directions();
-        let output = config.state_size();
+        let (output, directions, batch) = (config.state_size(), config.directions(), c.plan.shape.batch);
         let padded = output.next_multiple_of(4);
-        let rows = self.operand.len() / padded;
-        let packed = &c.layers[layer * directions + self.direction].stages;
-        let pre_width = c.layers[0].bias.len();
+        let states = config.cell.states.len() * config.hidden_size;
+        let first = self.sequences.start;
+        let rows = self.active(c, self.steps.start);
         let widest = c.stages.iter().map(|s| s.operand.max(s.units).next_multiple_of(4)).max().unwrap_or(4);
         // The operand and the stage's output swap at every stage.
         let (mut from, mut to) = (vec![T::default(); rows * widest], vec![T::default(); rows * widest]);
-        from[..rows * padded].copy_from_slice(self.operand);
+        // SAFETY (all parts below): rows of this task's sequences and direction, which no other task touches; each part is
+        // dropped before the next overlapping one is taken.
+        let operand = |b: usize| unsafe { m.operand.part((self.z * batch + first + b) * padded, padded) };
+        for b in 0..rows {
+            from[b * padded..][..padded].copy_from_slice(operand(b));
+        }
+        let state_row = |step: Option<usize>, b: usize| unsafe { m.state.part(c.state_row(self.z, step, first + b) * states, states) };
+        let mut state = vec![T::default(); rows * states];
+        for (b, row) in state.chunks_exact_mut(states.max(1)).enumerate() {
+            row.copy_from_slice(state_row(self.steps.start.checked_sub(1), b));
+        }
         let mut scratch = Vec::new();
-        let block_row = c.schedule.row_offset(self.steps.start);
 
         for s in self.steps.clone() {
-            let active = c.schedule.active(s).saturating_sub(self.first).min(rows);
+            let active = self.active(c, s);
             if active == 0 {
                 break;
             }
-            let first_row = c.schedule.row_offset(s) + self.first;
-            let pre = &self.pre[(self.direction * pre_rows + first_row - block_row) * pre_width..];
-            let (mut stride, mut pre_offset) = (padded, 0);
-            for (shape, packed) in c.stages.iter().zip(packed) {
+            let first_row = c.schedule.row_offset(s) + first;
+            let width = c.rows.width;
+            let pre = unsafe { m.pre.part(c.pre_row(self.direction, first_row, self.steps.start) * width, active * width) };
+            let mut stride = padded;
+            for (n, shape) in c.stages.iter().enumerate() {
                 let out_stride = shape.padded_units();
-                let state = if shape.states == 0 { &mut [][..] } else { &mut *self.state };
-                T::stage_fn(&shape.stage.forward)(&mut Recur {
+                (shape.stage.compiled::<T>().recur)(&mut Recur {
                     shape: *shape,
                     act: c.act,
-                    packed,
+                    packed: &c.layers[self.z].stages[n],
                     rows: active,
                     operand: &from,
                     operand_stride: stride,
-                    pre,
-                    pre_stride: pre_width,
-                    pre_offset,
-                    state,
+                    pre: &mut *pre,
+                    pre_stride: width,
+                    pre_at: c.rows.stages[n],
+                    train: c.plan.train,
+                    state: if shape.states == 0 { &mut [] } else { &mut state },
                     out: &mut to,
                     out_stride,
                     product: None,
                     scratch: &mut scratch,
                 });
+                if c.plan.train && n + 1 < c.stages.len() {
+                    let at = (self.z * batch * c.plan.shape.time + first_row) * out_stride;
+                    let link = unsafe { m.links[n].part(at, active * out_stride) };
+                    link.copy_from_slice(&to[..active * out_stride]);
+                }
                 std::mem::swap(&mut from, &mut to);
                 stride = out_stride;
-                pre_offset += shape.stage.input_gates() * shape.units;
             }
             let outer = &c.schedule.rows(self.direction)[first_row..][..active];
-            for (row, &outer) in outer.iter().enumerate() {
-                let h = &from[row * padded..][..output];
-                self.y.write((outer as usize * directions + self.direction) * output, h);
+            for (b, &outer) in outer.iter().enumerate() {
+                let h = &from[b * padded..][..padded];
+                let at = (outer as usize * directions + self.direction) * output;
+                unsafe { m.y.part(at, output) }.copy_from_slice(&h[..output]);
                 // A sequence that ends here, or goes on in the next block, leaves its h in the operand slot.
-                if s + 1 == self.steps.end || s + 1 == c.schedule.length(self.first + row) {
-                    self.operand[row * padded..][..padded].copy_from_slice(&from[row * padded..][..padded]);
+                let last = s + 1 == self.steps.end || s + 1 == c.schedule.length(first + b);
+                if last {
+                    operand(b).copy_from_slice(h);
+                }
+                if states > 0 && (c.plan.train || last) {
+                    state_row(Some(s), b).copy_from_slice(&state[b * states..][..states]);
                 }
             }
         }

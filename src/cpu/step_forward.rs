@@ -16,36 +16,44 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
     let dims = &c.plan.dims[d.dims];
     let (batch, directions, active) = (c.plan.shape.batch, config.directions(), c.schedule.active(s));
     let shape = c.stages[d.stage];
+    let (first_stage, last_stage) = (d.stage == 0, d.stage + 1 == c.stages.len());
     let layer = dims.layer as usize;
-    let pre_width = c.layers[0].bias.len();
-    let stride = shape.operand.next_multiple_of(4);
-    let padded = shape.padded_units();
-    let (first_row, block_row) = (c.schedule.row_offset(s), c.schedule.row_offset(dims.first as usize));
-    let pre_offset: usize = c.stages[..d.stage].iter().map(|s| s.stage.input_gates() * s.units).sum();
+    let (stride, padded) = (shape.operand.next_multiple_of(4), shape.padded_units());
+    let first_row = c.schedule.row_offset(s);
+    let width = shape.states * shape.units;
     let mut scratch = Vec::new();
     for direction in 0..directions {
         let z = layer * directions + direction;
+        // Operands between stages: one per sequence, in training one per row.
+        let rows = if c.plan.train { z * batch * c.plan.shape.time + first_row } else { z * batch };
+        let operand_row = if first_stage { z * batch } else { rows };
+        let out_row = if last_stage { z * batch } else { rows };
         let products = shape.stage.recurrent_gates() * shape.units;
-        let (first, rows) = (direction * dims.pre_rows as usize + first_row - block_row, active);
-        let width = shape.states * shape.units;
-        let states = if shape.states == 0 { &mut [][..] } else { &mut state[z * batch * width..][..rows * width] };
-        T::stage_fn(&shape.stage.forward)(&mut Recur {
+        // A later stage goes on from what the first one left.
+        let old = c.state_row(z, if first_stage { s.checked_sub(1) } else { Some(s) }, 0) * width;
+        let new = c.state_row(z, Some(s), 0) * width;
+        let mut working = if width > 0 { state[old..][..active * width].to_vec() } else { Vec::new() };
+        (shape.stage.compiled::<T>().recur)(&mut Recur {
             shape,
             act: c.act,
             packed: &c.layers[z].stages[d.stage],
-            rows,
-            operand: if normalise { &[] } else { &from[z * batch * stride..] },
+            rows: active,
+            operand: if normalise { &[] } else { &from[operand_row * stride..] },
             operand_stride: stride,
-            pre: &pre[first * pre_width..],
-            pre_stride: pre_width,
-            pre_offset,
-            state: states,
-            out: &mut to[z * batch * padded..][..rows * padded],
+            pre: &mut pre[c.pre_row(direction, first_row, dims.first as usize) * c.rows.width..],
+            pre_stride: c.rows.width,
+            pre_at: c.rows.stages[d.stage],
+            train: c.plan.train,
+            state: &mut working,
+            out: &mut to[out_row * padded..][..active * padded],
             out_stride: padded,
             product: normalise.then(|| &from[direction * batch * products..]),
             scratch: &mut scratch,
         });
-        if d.stage + 1 == c.stages.len() {
+        if width > 0 {
+            state[new..][..active * width].copy_from_slice(&working);
+        }
+        if last_stage {
             let rows = &c.schedule.rows(direction)[first_row..][..active];
             for (b, &row) in rows.iter().enumerate() {
                 let value = &to[(z * batch + b) * padded..][..shape.units];

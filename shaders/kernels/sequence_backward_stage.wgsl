@@ -1,0 +1,26 @@
+// One stage of one step backwards, for the workgroup's sequence.
+fn stage_STAGE(direction: u32, s: u32, b: u32, unit: u32) {
+    if unit < UNITS_STAGE {
+        let row = pre_row(direction, row_offset(s) + b);
+        let d_out = out_gradient_STAGE(direction, s, b, unit);
+        let z = dims.layer * DIRECTIONS + direction;
+        var memory: array<real, STATES>;
+        for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
+            memory[i] = state[(state_before(z, s, b) * STATE_COUNT + i) * HIDDEN + unit];
+        }
+        memory = states_before_STAGE(direction, row, unit, memory);
+        let own = cell_params_STAGE(unit_params_STAGE(direction, unit));
+        let d = backward_STAGE(read_gates_STAGE(row, unit), memory, own, d_out, d_memory);
+        var d_gates = d.pre;
+        for (var g = 0u; g < PRE_STAGE; g++) {
+            pre[gate_at_STAGE(row, g, unit)] = d_gates[g];
+        }
+        if STATE_COUNT_STAGE > 0u {
+            d_memory = d.state;
+        }
+        var d_own = d.unit;
+        for (var i = 0u; i < UNIT_COUNT_STAGE; i++) {
+            d_params[i] += d_own[i];
+        }
+    }
+}

@@ -1,0 +1,59 @@
+// step_backward: one stage of one time step backwards, both directions: gather through R^T, then the adjoint of the
+// pointwise part. Gradients of the pre-activations replace them in `pre`.
+//
+// Parallel over: x = units, y = sequences, z = direction. A dispatch reads the gradients that the stage after it (or the
+// step after it) left, and writes only its own stage's columns of its own step's rows.
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read_write> pre: array<real>;
+@group(0) @binding(3) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(4) var<storage, read> state: array<real>;
+@group(0) @binding(5) var<storage, read_write> d_state: array<real>;
+@group(0) @binding(6) var<storage, read> dy: array<real>;
+@group(0) @binding(7) var<storage, read> dhn: array<real>;
+@group(0) @binding(8) var<storage, read_write> d_unit: array<real>;
+@group(0) @binding(9) var<storage, read> schedule: array<u32>;
+
+// The step within the block: dynamic offset.
+struct Step {
+    index: u32,
+}
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let s = dims.first + step.index;
+    let b = group.y;
+    let unit = group.x * WIDTH + lane;
+    if b >= active_at(s) || unit >= UNITS_STAGE {
+        return;
+    }
+    let direction = group.z;
+    let row = pre_row(direction, row_offset(s) + b);
+    let d_out = out_gradient_STAGE(direction, s, b, unit);
+    let z = dims.layer * DIRECTIONS + direction;
+    var memory: array<real, STATES>;
+    for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
+        memory[i] = state[(state_before(z, s, b) * STATE_COUNT + i) * HIDDEN + unit];
+    }
+    var d_memory: array<real, STATES>;
+    let place = direction * dims.batch + b;
+    for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
+        d_memory[i] = d_state[(place * STATE_COUNT + i) * HIDDEN + unit];
+    }
+    let own = cell_params_STAGE(unit_params_STAGE(direction, unit));
+    memory = states_before_STAGE(direction, row, unit, memory);
+    let d = backward_STAGE(read_gates_STAGE(row, unit), memory, own, d_out, d_memory);
+    var d_gates = d.pre;
+    d_memory = d.state;
+    for (var g = 0u; g < PRE_STAGE; g++) {
+        pre[gate_at_STAGE(row, g, unit)] = d_gates[g];
+    }
+    for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
+        d_state[(place * STATE_COUNT + i) * HIDDEN + unit] = d_memory[i];
+    }
+    var d_params = d.unit;
+    for (var i = 0u; i < UNIT_COUNT_STAGE; i++) {
+        d_unit[(place * UNIT_PARAMS + i) * HIDDEN + unit] += d_params[i];
+    }
+}

@@ -1,0 +1,194 @@
+//! Twins of `sequence_backward` and `step_backward`: the adjoint of the recurrence, last step first, and of its ends
+//! (`load_gradient`, `store_gradient`).
+
+use super::Context;
+use super::recur::multiply;
+use super::retrace::Retrace;
+use super::sequence_forward::{Task, for_each_task};
+use super::shared::Shared;
+use crate::cell::Initial;
+use crate::plan::Dispatch;
+use crate::real::Real;
+
+/// dcn → gradient of the states after the last step, in sorted order; sums of unit parameters' gradients start at 0.
+pub(super) fn load_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+    let [dcn, d_state, d_unit, _] = slots else { unreachable!("kernel table") };
+    let config = &c.plan.config;
+    let (batch, h, states) = (c.plan.shape.batch, config.hidden_size, config.cell.states);
+    let layer = c.plan.dims[d.dims].layer as usize;
+    if !config.cell.params.is_empty() {
+        d_unit.fill(T::default());
+    }
+    for direction in 0..config.directions() {
+        for b in 0..batch {
+            let from = (layer * config.directions() + direction) * batch + c.schedule.order(b);
+            for (s, state) in states.iter().enumerate() {
+                let row = &mut d_state[((direction * batch + b) * states.len() + s) * h..][..h];
+                match state.initial {
+                    Initial::Cell => row.copy_from_slice(&dcn[from * h..][..h]),
+                    _ => row.fill(T::default()),
+                }
+            }
+        }
+    }
+}
+
+/// Gradients of h0 and c0, in the caller's order.
+pub(super) fn store_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+    let [_, pre, d_state, dh0, dc0, _] = slots else { unreachable!("kernel table") };
+    let config = &c.plan.config;
+    let (batch, h, p, states) = (c.plan.shape.batch, config.hidden_size, config.state_size(), config.cell.states);
+    let layer = c.plan.dims[d.dims].layer as usize;
+    for direction in 0..config.directions() {
+        let z = layer * config.directions() + direction;
+        let mut through = vec![T::default(); batch * p];
+        let pre = &pre[c.pre_row(direction, 0, 0) * c.rows.width..];
+        c.operand_gradient(z, 0, pre, &mut through);
+        for b in 0..batch {
+            let to = z * batch + c.schedule.order(b);
+            let out = &mut dh0[to * p..][..p];
+            out.copy_from_slice(&through[b * p..][..p]);
+            for (s, state) in states.iter().enumerate() {
+                let row = &d_state[((direction * batch + b) * states.len() + s) * h..][..h];
+                match state.initial {
+                    Initial::Cell => dc0[to * h..][..h].copy_from_slice(row),
+                    Initial::Hidden => out.iter_mut().zip(row).for_each(|(o, &v)| *o = *o + v),
+                    Initial::Scratch => {}
+                }
+            }
+        }
+    }
+}
+
+/// What tasks share; each touches only the rows of its own sequences and direction.
+struct Memory<'a, T> {
+    pre: Shared<'a, T>,
+    state: &'a [T],
+    d_state: Shared<'a, T>,
+    dy: &'a [T],
+    dhn: &'a [T],
+    d_unit: Shared<'a, T>,
+}
+
+pub(super) fn sequence_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+    let [_, pre, state, d_state, dy, dhn, d_unit, _] = slots else { unreachable!("kernel table") };
+    let (pre, d_state, d_unit) = (Shared::new(pre), Shared::new(d_state), Shared::new(d_unit));
+    let m = Memory { pre, state, d_state, dy, dhn, d_unit };
+    for_each_task(c, d, |task| {
+        for s in task.steps.clone().rev() {
+            for n in (0..c.stages.len()).rev() {
+                task.backward(c, &m, s, n);
+            }
+        }
+    });
+}
+
+pub(super) fn step_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, slots: &mut [Vec<T>]) {
+    let [pre, _, state, d_state, dy, dhn, d_unit, _] = slots else { unreachable!("kernel table") };
+    let (pre, d_state, d_unit) = (Shared::new(pre), Shared::new(d_state), Shared::new(d_unit));
+    let m = Memory { pre, state, d_state, dy, dhn, d_unit };
+    let (layer, directions) = (c.plan.dims[d.dims].layer as usize, c.plan.config.directions());
+    for direction in 0..directions {
+        let (z, sequences) = (layer * directions + direction, 0..c.plan.shape.batch);
+        Task { layer, direction, z, sequences, steps: s..s + 1 }.backward(c, &m, s, d.stage);
+    }
+}
+
+impl Task {
+    /// One stage of one step: the gradient of its `out`, then the adjoint of the pointwise part.
+    fn backward<T: Real>(&self, c: &Context<'_, T>, m: &Memory<'_, T>, s: usize, n: usize) {
+        let active = self.active(c, s);
+        if active == 0 {
+            return;
+        }
+        let shape = c.stages[n];
+        let (batch, first) = (c.plan.shape.batch, self.sequences.start);
+        let first_row = c.schedule.row_offset(s) + first;
+        let width = c.rows.width;
+        let d_out = self.out_gradient(c, m, s, n);
+        // SAFETY (all parts below): rows of this task's sequences and direction, which no other task touches.
+        let pre = unsafe { m.pre.part(c.pre_row(self.direction, first_row, 0) * width, active * width) };
+        let states = shape.states * shape.units;
+        let before = c.state_row(self.z, s.checked_sub(1), first) * states;
+        let mut state = m.state[before..][..active * states].to_vec();
+        let place = self.direction * batch + first;
+        let d_state: &mut [T] =
+            if states == 0 { &mut [] } else { unsafe { m.d_state.part(place * states, active * states) } };
+        let params = shape.params * shape.units;
+        let d_unit: &mut [T] =
+            if params == 0 { &mut [] } else { unsafe { m.d_unit.part(place * params, active * params) } };
+        let mut retrace = |stage: usize, d_out: &[T], d_state: &mut [T], d_unit: &mut [T], back: bool| {
+            let shape = c.stages[stage];
+            let compiled = shape.stage.compiled::<T>();
+            let mut args = Retrace {
+                shape,
+                act: c.act,
+                packed: &c.layers[self.z].stages[stage],
+                rows: active,
+                pre: &mut *pre,
+                pre_stride: width,
+                pre_at: c.rows.stages[stage],
+                state: &mut state,
+                d_out,
+                d_state,
+                d_unit,
+            };
+            if back { (compiled.backward)(&mut args) } else { (compiled.advance)(&mut args) }
+        };
+        // The states before this stage: those before the step, taken through the stages before it.
+        for earlier in 0..if states > 0 { n } else { 0 } {
+            retrace(earlier, &[], &mut [], &mut [], false);
+        }
+        retrace(n, &d_out, d_state, d_unit, true);
+    }
+
+    /// The gradient of stage `n`'s `out`: what the next stage's product passes back, or for the last stage the gradient of y
+    /// plus that of h from step `s + 1` (of hn at a sequence's last step).
+    fn out_gradient<T: Real>(&self, c: &Context<'_, T>, m: &Memory<'_, T>, s: usize, n: usize) -> Vec<T> {
+        let units = c.stages[n].units;
+        let (batch, directions, first) = (c.plan.shape.batch, c.plan.config.directions(), self.sequences.start);
+        let active = self.active(c, s);
+        let width = c.rows.width;
+        let last = n + 1 == c.stages.len();
+        let (step, next, rows) = match last {
+            false => (s, n + 1, active),
+            true if s + 1 == c.schedule.steps() => (s, 0, 0),
+            true => (s + 1, 0, self.active(c, s + 1)),
+        };
+        let mut d_out = vec![T::default(); active * units];
+        if rows > 0 {
+            let row = c.pre_row(self.direction, c.schedule.row_offset(step) + first, 0);
+            // SAFETY: rows of this task; the part lives only in this block.
+            let pre = unsafe { m.pre.part(row * width, rows * width) };
+            c.operand_gradient(self.z, next, pre, &mut d_out[..rows * units]);
+        }
+        if last {
+            for b in rows..active {
+                let from = (self.z * batch + c.schedule.order(first + b)) * units;
+                d_out[b * units..][..units].copy_from_slice(&m.dhn[from..][..units]);
+            }
+            let outer = &c.schedule.rows(self.direction)[c.schedule.row_offset(s) + first..];
+            for (out, &outer) in d_out.chunks_exact_mut(units).zip(outer) {
+                let dy = &m.dy[(outer as usize * directions + self.direction) * units..][..units];
+                out.iter_mut().zip(dy).for_each(|(o, &v)| *o = *o + v);
+            }
+        }
+        d_out
+    }
+}
+
+impl<T: Real> Context<'_, T> {
+    /// Rᵀ · d_pre of stage `n`, for consecutive rows of `pre`: `out[rows, K]`.
+    fn operand_gradient(&self, z: usize, n: usize, pre: &[T], out: &mut [T]) {
+        let shape = self.stages[n];
+        let (width, depth, units) = (self.rows.width, shape.matrix_rows(), shape.units);
+        let rows = out.len() / shape.operand;
+        let mut gathered = Vec::with_capacity(rows * depth);
+        for row in pre.chunks_exact(width).take(rows) {
+            for gate in 0..shape.stage.recurrent_gates() {
+                gathered.extend_from_slice(&row[self.rows.recurrent(n, &shape, gate)..][..units]);
+            }
+        }
+        multiply(&self.layers[z].transposed[n], depth, &gathered, out, shape.operand);
+    }
+}

@@ -1,0 +1,273 @@
+//! Slots and steps of the forward pass. In training every layer keeps its pre-activations, states and outputs.
+
+use super::{Dims, Dispatch, Extent, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy};
+use crate::config::{Layout, RnnConfig, Shape, StageShape};
+use crate::kernels::{Kernel, Tiles, weight_offsets};
+use std::ops::Range;
+
+/// A named dimension.
+pub(super) type Dim = (&'static str, usize);
+
+/// What was decided before anything is sized.
+pub(super) struct Builder<'a> {
+    pub config: &'a RnnConfig,
+    pub shape: Shape,
+    pub precision: Precision,
+    pub strategy: Strategy,
+    pub tiles: Tiles,
+    pub block: usize,
+    pub train: bool,
+    pub stages: Vec<StageShape>,
+    pub slots: Vec<Slot>,
+    pub dims: Vec<Dims>,
+}
+
+/// The working memory of the forward pass, by layer where layers do not share it.
+pub(super) struct Memory {
+    pub state: SlotId,
+    /// h of even and of odd steps (the same slot where nothing swaps).
+    pub operands: [SlotId; 2],
+    /// Operands between stages.
+    pub links: Vec<SlotId>,
+    /// Products of normalising stages (strategy Step).
+    pub product: Option<SlotId>,
+    pub pre: Vec<SlotId>,
+    pub y: Vec<SlotId>,
+}
+
+/// A slot that a kernel's binding needs but this configuration does not have: a single element, never read. One of its own
+/// per binding: the same buffer bound to read and to write in one dispatch is an error.
+pub(super) const UNUSED: [Dim; 1] = [("unused", 1)];
+
+
+
+impl Builder<'_> {
+    pub fn slot(&mut self, name: impl Into<String>, role: Role, dims: &[Dim]) -> SlotId {
+        let element = match role {
+            Role::Schedule => 4,
+            _ => self.precision.bytes(),
+        };
+        self.slots.push(Slot { name: name.into(), dims: dims.to_vec(), role, element });
+        self.slots.len() - 1
+    }
+
+    /// The uniform block of a layer's steps.
+    pub fn dims(&mut self, layer: usize, steps: Range<usize>) -> usize {
+        let rows = if self.train { self.shape.time } else { self.block } * self.shape.batch;
+        self.dims.push(Dims {
+            batch: self.shape.batch as u32,
+            time: self.shape.time as u32,
+            layer: layer as u32,
+            first: steps.start as u32,
+            end: steps.end as u32,
+            pre_rows: rows as u32,
+            input_size: self.config.layer_input_size(layer) as u32,
+            alternating: u32::from(self.strategy == Strategy::Step),
+        });
+        self.dims.len() - 1
+    }
+
+    /// T and B in the order of the layout.
+    pub fn outer(&self) -> [Dim; 2] {
+        let (t, b) = (("T", self.shape.time), ("B", self.shape.batch));
+        if self.config.layout == Layout::TimeMajor { [t, b] } else { [b, t] }
+    }
+
+    /// `[L·D, B, width]`
+    pub fn stacked(&self, width: Dim) -> [Dim; 3] {
+        [("L·D", self.config.num_layers * self.config.directions()), ("B", self.shape.batch), width]
+    }
+
+    pub fn hidden(&self) -> Dim {
+        ("H", self.config.hidden_size)
+    }
+
+    pub fn output(&self) -> Dim {
+        ("P", self.config.state_size())
+    }
+
+    /// All slots of the forward pass.
+    pub fn forward_slots(&mut self) -> (SlotIds, Memory) {
+        let (config, [outer, inner]) = (self.config, self.outer());
+        let (batch, directions) = (self.shape.batch, config.directions());
+        let has_cell = config.cell.has_cell_state();
+        let x = self.slot("x", Role::Input, &[outer, inner, ("I", config.input_size)]);
+        let h0 = self.slot("h0", Role::Input, &self.stacked(self.output()));
+        let c0 = has_cell.then(|| self.slot("c0", Role::Input, &self.stacked(self.hidden())));
+        let rows = self.shape.time * batch;
+        let tables = if self.train { 2 } else { 1 } * directions * rows;
+        let schedule = self.slot("schedule", Role::Schedule, &[("table", 2 * batch + self.shape.time + 1 + tables)]);
+        let (mut w, mut r) = (Vec::new(), Vec::new());
+        let inputs = ("G·H", config.cell.input_gates() * config.hidden_size);
+        let packed = ("packed", weight_offsets(&self.stages).total);
+        for layer in 0..config.num_layers {
+            let depth = ("I/4+1", config.layer_input_size(layer).div_ceil(4) + 1);
+            let d = ("D", directions);
+            w.push(self.slot(format!("w.l{layer}"), Role::Weights, &[d, depth, inputs, ("k", 4)]));
+            r.push(self.slot(format!("r.l{layer}"), Role::Weights, &[d, packed, ("k", 4)]));
+        }
+        let memory = self.memory();
+        let hn = self.slot("hn", Role::Output, &self.stacked(self.output()));
+        let cn = match has_cell {
+            true => self.slot("cn", Role::Output, &self.stacked(self.hidden())),
+            false => self.slot("cn", Role::Scratch, &UNUSED),
+        };
+        let y = memory.y[config.num_layers - 1];
+        (SlotIds { x, h0, c0, y, hn, cn, schedule, w, r, grad: None }, memory)
+    }
+
+    fn memory(&mut self) -> Memory {
+        let (config, [outer, inner]) = (self.config, self.outer());
+        let (layers, directions) = (config.num_layers, config.directions());
+        let rows = self.shape.time * self.shape.batch;
+        let states = ("S", config.cell.states.len());
+        let stacked = self.stacked(self.hidden());
+        let state = match (states.1, self.train) {
+            (0, _) => self.slot("state", Role::Scratch, &UNUSED),
+            (_, false) => self.slot("state", Role::Scratch, &[stacked[0], stacked[1], states, stacked[2]]),
+            // The states before the first step and after every step.
+            (_, true) => {
+                self.slot("state", Role::Scratch, &[stacked[0], ("B+rows", self.shape.batch + rows), states, stacked[2]])
+            }
+        };
+        let h = self.stacked(("K", config.state_size().next_multiple_of(4)));
+        let even = self.slot("operand.even", Role::Scratch, &h);
+        let odd = match self.strategy {
+            Strategy::Step => self.slot("operand.odd", Role::Scratch, &h),
+            Strategy::Sequence => even,
+        };
+        let (mut links, mut product) = (Vec::new(), None);
+        if self.strategy == Strategy::Step || self.train {
+            for (n, stage) in self.stages.clone().iter().enumerate().take(self.stages.len() - 1) {
+                let mut dims = self.stacked(("K", stage.padded_units()));
+                if self.train {
+                    dims[1] = ("rows", rows);
+                }
+                links.push(self.slot(format!("link.{n}"), Role::Scratch, &dims));
+            }
+            // sequence_forward has two bindings for them.
+            while self.strategy == Strategy::Sequence && links.len() < 2 {
+                links.push(self.slot(format!("link.{}", links.len()), Role::Scratch, &UNUSED));
+            }
+        }
+        if self.strategy == Strategy::Step {
+            let normalising = self.stages.iter().filter(|s| s.stage.normalise);
+            let widest = normalising.map(|s| s.stage.recurrent_gates() * s.units).max();
+            let sequences = [("D", directions), ("B", self.shape.batch)];
+            product =
+                widest.map(|n| self.slot("product", Role::Scratch, &[sequences[0], sequences[1], ("G·N", n)]));
+        }
+        let row = ("G·H", config.row_layout(self.train).width);
+        let features = ("D·P", directions * config.state_size());
+        let (mut pre, mut y) = (Vec::new(), Vec::new());
+        if self.train {
+            for layer in 0..layers {
+                pre.push(self.slot(format!("pre.l{layer}"), Role::Scratch, &[("D", directions), ("rows", rows), row]));
+                let role = if layer + 1 == layers { Role::Output } else { Role::Scratch };
+                let name = if layer + 1 == layers { "y".into() } else { format!("y.l{layer}") };
+                y.push(self.slot(name, role, &[outer, inner, features]));
+            }
+        } else {
+            let block = ("rows", self.block * self.shape.batch);
+            pre = vec![self.slot("pre", Role::Scratch, &[("D", directions), block, row]); layers];
+            // Two hidden layers' outputs are alive at a time.
+            let hidden: Vec<SlotId> = (0..(layers - 1).min(2))
+                .map(|n| self.slot(format!("y.{}", ["even", "odd"][n]), Role::Scratch, &[outer, inner, features]))
+                .collect();
+            let last = self.slot("y", Role::Output, &[outer, inner, features]);
+            y = (0..layers).map(|l| if l + 1 == layers { last } else { hidden[l % 2] }).collect();
+        }
+        Memory { state, operands: [even, odd], links, product, pre, y }
+    }
+
+    /// The forward pass.
+    pub fn forward_steps(&mut self, ids: &SlotIds, m: &Memory) -> Vec<Step> {
+        let config = self.config;
+        let time = self.shape.time;
+        let (layers, directions) = (config.num_layers, config.directions());
+        let whole = self.dims(0, 0..time);
+        let wide = config.hidden_size.max(config.state_size().next_multiple_of(4)).div_ceil(self.tiles.width);
+        let all = (wide, Extent::Batch, layers * directions);
+        // Layers that share a slot write the same rows of it, so clearing once is enough.
+        let mut cleared = m.y.clone();
+        cleared.sort_unstable();
+        cleared.dedup();
+        let mut steps: Vec<Step> = cleared.into_iter().map(Step::ClearPadding).collect();
+        let load = vec![ids.h0, ids.c0.unwrap_or(ids.h0), m.operands[0], m.state, ids.schedule];
+        steps.push(once(Kernel::LoadState, None, whole, load, all));
+        for layer in 0..layers {
+            let input = if layer == 0 { ids.x } else { m.y[layer - 1] };
+            for first in (0..time).step_by(self.block) {
+                let range = first..(first + self.block).min(time);
+                let dims = self.dims(layer, range.clone());
+                let aligned = config.layer_input_size(layer).is_multiple_of(4);
+                let kernel = if aligned { Kernel::ProjectVec4 } else { Kernel::ProjectScalar };
+                let (columns, rows) = self.tiles.project;
+                let width = config.row_layout(false).width.div_ceil(columns * self.tiles.width);
+                let slots = vec![input, ids.w[layer], m.pre[layer], ids.schedule];
+                steps.push(once(kernel, Some(layer), dims, slots, (width, Extent::Rows(rows), directions)));
+                steps.push(match self.strategy {
+                    Strategy::Sequence => self.sequence(layer, dims, ids, m),
+                    Strategy::Step => Step::EachStep(range, self.step_body(layer, dims, ids, m)),
+                });
+            }
+        }
+        let store = vec![m.operands[0], m.operands[1], m.state, ids.hn, ids.cn, ids.schedule];
+        steps.push(once(Kernel::StoreState, None, whole, store, all));
+        steps
+    }
+
+    fn sequence(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Step {
+        let mut slots = vec![ids.r[layer], m.pre[layer], m.operands[0], m.state, m.y[layer], ids.schedule];
+        let mut kernel = Kernel::SequenceForward;
+        if self.train {
+            kernel = Kernel::SequenceForwardTrain;
+            slots.extend_from_slice(&m.links);
+        }
+        once(kernel, Some(layer), dims, slots, (1, Extent::Active(self.tiles.tile), self.config.directions()))
+    }
+
+    /// The dispatches of one time step: one per stage, two where a stage normalises.
+    fn step_body(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Vec<Dispatch> {
+        let (weights, schedule, directions) = (ids.r[layer], ids.schedule, self.config.directions());
+        let (pre, state, y) = (m.pre[layer], m.state, m.y[layer]);
+        let last = self.stages.len() - 1;
+        let mut body = Vec::new();
+        for (n, stage) in self.stages.iter().enumerate() {
+            // What this stage reads and writes at an even or odd step.
+            let from = |odd: usize| if n == 0 { m.operands[odd] } else { m.links[n - 1] };
+            let to = |odd: usize| if n == last { m.operands[1 - odd] } else { m.links[n] };
+            let mut push = |kernel, slots: &dyn Fn(usize) -> Vec<SlotId>, groups| {
+                let odd = Some(slots(1));
+                body.push(Dispatch { kernel, stage: n, layer: Some(layer), dims, slots: slots(0), odd, groups });
+            };
+            let tiles = Extent::Active(self.tiles.tile);
+            let wide = stage.padded_units().div_ceil(self.tiles.width);
+            if let (true, Some(product)) = (stage.stage.normalise, m.product) {
+                push(
+                    Kernel::StepProduct,
+                    &|odd| vec![weights, from(odd), product, schedule],
+                    (wide, tiles, directions),
+                );
+                let slots = |odd| vec![pre, weights, product, to(odd), state, y, schedule];
+                push(Kernel::StepNormalise, &slots, (1, Extent::Active(1), directions));
+            } else {
+                let kernel = if self.train { Kernel::StepForwardTrain } else { Kernel::StepForward };
+                let slots = |odd| vec![pre, weights, from(odd), to(odd), state, y, schedule];
+                push(kernel, &slots, (wide, tiles, directions));
+            }
+        }
+        body
+    }
+}
+
+/// A dispatch that runs once.
+pub(super) fn once(
+    kernel: Kernel,
+    layer: Option<usize>,
+    dims: usize,
+    slots: Vec<SlotId>,
+    groups: (usize, Extent, usize),
+) -> Step {
+    Step::Once(Dispatch { kernel, stage: 0, layer, dims, slots, odd: None, groups })
+}

@@ -1,0 +1,158 @@
+//! The planner's choices: strategy, tiles, blocks of steps, submits; each constant with its reason.
+
+use super::{Caps, DeviceClass, Options, Step, Strategy};
+use crate::config::{RnnConfig, Shape, StageShape};
+use crate::error::{Error, Result};
+use crate::kernels::{Kernel, Tiles, sequence_workgroup_bytes};
+use std::ops::Range;
+
+/// Largest hidden size (padded) for which the time loop runs inside the kernel on a GPU. Not measured on a GPU: one
+/// workgroup re-reads R (4·H²·gates bytes) from cache every step, so beyond this `Step`, which spreads the units over the whole
+/// device, is expected to win.
+const SEQUENCE_UNITS_GPU: usize = 128;
+/// The same for a software rasteriser, where a dispatch costs 30-60 µs and a workgroup runs on one thread. Measured on lavapipe
+/// (benches/layers.rs): at H = 256, B = 16 `Sequence` takes 0.6-0.7 of the time of `Step`.
+const SEQUENCE_UNITS_SOFTWARE: usize = 256;
+pub(super) fn choose_strategy(config: &RnnConfig, caps: &Caps, options: &Options) -> Result<(Strategy, String)> {
+    if caps.class == DeviceClass::Cpu {
+        return Ok(match options.strategy {
+            Some(forced) => (forced, "forced".into()),
+            None => (Strategy::Sequence, "CPU executor: threads own sequences, no synchronisation per step".into()),
+        });
+    }
+    let units = config.stages().iter().map(StageShape::padded_units).max().unwrap_or(4);
+    let width = units.next_multiple_of(8);
+    let bytes = sequence_workgroup_bytes(config, 1, width);
+    let fits = if width > caps.max_invocations {
+        Err(format!("{units} units, but a workgroup has at most {} invocations", caps.max_invocations))
+    } else if bytes > caps.max_workgroup_memory {
+        Err(format!("{bytes} bytes of workgroup memory, but the device has {}", caps.max_workgroup_memory))
+    } else {
+        Ok(())
+    };
+    let limit = match caps.class {
+        DeviceClass::SoftwareGpu => SEQUENCE_UNITS_SOFTWARE,
+        _ => SEQUENCE_UNITS_GPU,
+    };
+    match (options.strategy, fits) {
+        (Some(Strategy::Step), _) => Ok((Strategy::Step, "forced".into())),
+        (Some(Strategy::Sequence), Ok(())) => Ok((Strategy::Sequence, "forced".into())),
+        (Some(Strategy::Sequence), Err(why)) => {
+            Err(Error::Unsupported { what: "strategy sequence".into(), reason: format!("it needs {why}; use step") })
+        }
+        (None, Err(why)) => Ok((Strategy::Step, format!("sequence would need {why}"))),
+        (None, Ok(())) if units > limit => {
+            Ok((Strategy::Step, format!("{units} units are more than {limit}, up to which one workgroup keeps up")))
+        }
+        (None, Ok(())) => Ok((Strategy::Sequence, format!("{units} units fit one workgroup (limit {limit})"))),
+    }
+}
+
+pub(super) fn choose_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, strategy: Strategy) -> Tiles {
+    let units = config.stages().iter().map(StageShape::padded_units).max().unwrap_or(4);
+    let sequence_width = units.next_multiple_of(8);
+    // As many sequences per invocation as still leave every core a workgroup: R is loaded once per tile.
+    let mut tile = 8;
+    let fills = |tile: usize| match strategy {
+        Strategy::Sequence => shape.batch.div_ceil(tile) * config.directions() >= caps.parallel_groups,
+        Strategy::Step => shape.batch.div_ceil(tile) * units.div_ceil(64) * config.directions() >= caps.parallel_groups,
+    };
+    while tile > 1 && (tile >= 2 * shape.batch || !fills(tile)) {
+        tile /= 2;
+    }
+    while tile > 1 && sequence_workgroup_bytes(config, tile, sequence_width) > caps.max_workgroup_memory {
+        tile /= 2;
+    }
+    Tiles { width: 64, tile, sequence_width, project: (4, 8) }
+}
+
+/// Rough time of one time step of a layer, for watchdogs only: products at a cautious rate, plus the dispatches.
+fn step_seconds(config: &RnnConfig, shape: Shape, caps: &Caps) -> f64 {
+    let (flops_per_second, dispatch) = match caps.class {
+        DeviceClass::Cpu => return 0.0,
+        DeviceClass::Gpu => (2e11, 1e-5),
+        DeviceClass::SoftwareGpu => (4e9, 6e-5),
+    };
+    let stages = config.stages();
+    let products: usize = stages.iter().map(|s| s.matrix_rows() * s.operand).sum();
+    let input = config.cell.input_gates() * config.hidden_size * config.input_size.max(config.output_size());
+    2.0 * (products + input) as f64 * (shape.batch * config.directions()) as f64 / flops_per_second
+        + dispatch * stages.len() as f64
+}
+
+pub(super) fn choose_block(
+    config: &RnnConfig,
+    shape: Shape,
+    caps: &Caps,
+    options: &Options,
+    strategy: Strategy,
+    tiles: &Tiles,
+) -> Result<usize> {
+    let pre_step = (shape.batch * config.directions() * config.cell.input_gates() * config.hidden_size) as u64
+        * options.precision.bytes() as u64;
+    let pre_limit = caps.max_binding.min(caps.max_buffer);
+    if pre_step > pre_limit {
+        return Err(Error::Limit {
+            what: format!("slot pre for a single step of {} sequences", shape.batch),
+            needs: pre_step,
+            limit: pre_limit,
+            limit_name: "max_storage_buffer_binding_size",
+            hint: "; split the batch".into(),
+        });
+    }
+    let mut block = shape.time.min((pre_limit / pre_step) as usize);
+    // The project kernel's rows and the step table stay within bounds.
+    block = block.min((caps.max_workgroups * tiles.project.1 / shape.batch).max(1));
+    if strategy == Strategy::Step {
+        block = block.min(4096);
+    }
+    let seconds = step_seconds(config, shape, caps);
+    if seconds > 0.0 {
+        block = block.min(((options.submit_budget.as_secs_f64() / seconds) as usize).max(1));
+    }
+    if caps.class == DeviceClass::Cpu {
+        // `pre` of a block stays in the second-level cache between the product and the recurrence.
+        block = block.min(((CPU_PRE_BYTES / pre_step) as usize).max(CPU_MIN_BLOCK));
+    }
+    Ok(block.min(options.max_block.unwrap_or(usize::MAX)).max(1))
+}
+
+/// Bytes of `pre` per block that the CPU executor aims at.
+const CPU_PRE_BYTES: u64 = 1 << 20;
+/// Fewer steps than this per block are not worth a matrix product's set-up.
+const CPU_MIN_BLOCK: usize = 16;
+
+/// Puts steps into submits so that none is estimated beyond the budget.
+pub(super) fn split_submits(
+    config: &RnnConfig,
+    shape: Shape,
+    caps: &Caps,
+    options: &Options,
+    steps: &[Step],
+) -> Vec<Range<usize>> {
+    let (mut submits, mut start, mut spent) = (Vec::new(), 0, 0.0);
+    for (n, step) in steps.iter().enumerate() {
+        let seconds = match step {
+            Step::EachStep(range, _) | Step::EachStepBack(range, _) => range.len() as f64 * step_seconds(config, shape, caps),
+            Step::Once(d)
+                if matches!(
+                    d.kernel,
+                    Kernel::SequenceForward | Kernel::SequenceForwardTrain | Kernel::SequenceBackward
+                ) =>
+            {
+                // Its dims are in the plan; a block at most.
+                options.submit_budget.as_secs_f64().min(shape.time as f64 * step_seconds(config, shape, caps))
+            }
+            _ => 0.0,
+        };
+        if n > start && spent + seconds > options.submit_budget.as_secs_f64() * 1.01 {
+            submits.push(start..n);
+            (start, spent) = (n, 0.0);
+        }
+        spent += seconds;
+    }
+    if start < steps.len() {
+        submits.push(start..steps.len());
+    }
+    submits
+}

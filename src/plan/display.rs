@@ -1,0 +1,72 @@
+//! Plans for people.
+
+use super::{Dispatch, Plan, Slot, Step, Strategy};
+use std::fmt;
+
+pub(super) fn dims_text(slot: &Slot) -> String {
+    let names: Vec<_> = slot.dims.iter().map(|d| d.0).collect();
+    let sizes: Vec<_> = slot.dims.iter().map(|d| d.1.to_string()).collect();
+    format!("[{}] = [{}]", names.join(", "), sizes.join(", "))
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Step => "step",
+            Self::Sequence => "sequence",
+        })
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = &self.config;
+        writeln!(
+            f,
+            "{} T={} B={} I={} H={}{} layers={} directions={} {:?}",
+            c.cell.name,
+            self.shape.time,
+            self.shape.batch,
+            c.input_size,
+            c.hidden_size,
+            if c.proj_size > 0 { format!(" P={}", c.proj_size) } else { String::new() },
+            c.num_layers,
+            c.directions(),
+            self.precision,
+        )?;
+        writeln!(f, "strategy: {} ({})", self.strategy, self.reason)?;
+        writeln!(f, "block: {} steps; tile: {} sequences per invocation", self.block, self.tiles.tile)?;
+        writeln!(f, "dispatches: {} in {} submit(s)", self.dispatches(), self.submits.len())?;
+        writeln!(f, "work: {:.3} GFLOP in matrix products", self.flops() as f64 / 1e9)?;
+        writeln!(f, "slots:")?;
+        for slot in &self.slots {
+            writeln!(f, "  {:>12} B  {:<12} {:<8?} {}", slot.bytes(), slot.name, slot.role, dims_text(slot))?;
+        }
+        writeln!(f, "  {:>12} B  total", self.bytes())?;
+        writeln!(f, "steps:")?;
+        for step in self.steps.iter().chain(&self.backward) {
+            match step {
+                Step::ClearPadding(slot) => writeln!(f, "  clear {} if the batch is ragged", self.slots[*slot].name)?,
+                Step::Once(d) => writeln!(f, "  {}", self.dispatch_text(d))?,
+                Step::EachStep(range, body) | Step::EachStepBack(range, body) => {
+                    let back = if matches!(step, Step::EachStepBack(..)) { ", last first" } else { "" };
+                    writeln!(f, "  for each step of {range:?}{back}")?;
+                    for d in body {
+                        writeln!(f, "    {}", self.dispatch_text(d))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    fn dispatch_text(&self, d: &Dispatch) -> String {
+        let names: Vec<_> = d.slots.iter().map(|&s| self.slots[s].name.as_str()).collect();
+        let dims = &self.dims[d.dims];
+        let stage = if d.kernel.is_per_stage() { format!(" stage {}", d.stage) } else { String::new() };
+        let layer = d.layer.map_or(String::new(), |l| format!(" layer {l} steps {}..{}", dims.first, dims.end));
+        format!("{}{stage}{layer} ({})", d.kernel.name(), names.join(", "))
+    }
+}

@@ -1,0 +1,429 @@
+//! The plan: every size, every choice and why, as pure data. No GPU is needed to make, print, compare or test one.
+//!
+//! ```text
+//! clear y                         its padding is 0                  if the batch is ragged
+//! load_state                      h0, c0 -> operand, state          once
+//! for each layer, each block of steps
+//!     project                     x·Wᵀ + b -> pre                   one matrix product, both directions
+//!     Step:     step_forward      per step and stage: the dispatch boundary is the grid barrier
+//!     Sequence: sequence_forward  the block's steps inside the kernel
+//! store_state                     operand, state -> hn, cn          once
+//! ```
+//!
+//! Both executors walk `steps` over the same `slots`. What decides the order of additions (strategy, stages) depends on
+//! (config, device) or is forced, never on T, B or lengths; tiles and blocks follow T and B but change no bits.
+
+mod backward;
+mod build;
+mod choices;
+mod display;
+mod limits;
+
+use crate::config::{RnnConfig, Shape};
+use crate::error::{Error, Result};
+use crate::kernels::{Kernel, Tiles};
+use crate::schedule::Schedule;
+use build::Builder;
+use choices::{choose_block, choose_strategy, choose_tiles, split_submits};
+use limits::check_sizes;
+use std::ops::Range;
+use std::time::Duration;
+
+/// What the planner must know of a device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Caps {
+    /// What kind of machine runs the plan.
+    pub class: DeviceClass,
+    /// Bytes of one storage binding.
+    pub max_binding: u64,
+    /// Bytes of one buffer.
+    pub max_buffer: u64,
+    /// Bytes of workgroup memory.
+    pub max_workgroup_memory: usize,
+    /// Invocations of one workgroup.
+    pub max_invocations: usize,
+    /// Workgroups along one dimension.
+    pub max_workgroups: usize,
+    /// Workgroups that keep the device busy.
+    pub parallel_groups: usize,
+}
+
+/// Device classes that the planner's choices differ for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceClass {
+    /// The CPU executor.
+    Cpu,
+    /// A GPU.
+    Gpu,
+    /// A software rasteriser (lavapipe, WARP, SwiftShader) behind the GPU API.
+    SoftwareGpu,
+}
+
+/// How the time loop runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// One dispatch per time step (and stage); any H.
+    Step,
+    /// The time loop inside the kernel; small H on a GPU, any H on the CPU executor.
+    Sequence,
+}
+
+/// The element type of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 64 bits, CPU executor only.
+    F64,
+}
+
+impl Precision {
+    /// Bytes of an element.
+    pub fn bytes(self) -> usize {
+        if self == Self::F32 { 4 } else { 8 }
+    }
+}
+
+/// What the user may force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Forces the strategy.
+    pub strategy: Option<Strategy>,
+    /// Element type.
+    pub precision: Precision,
+    /// Plans the backward pass too: the forward pass keeps what it needs ([`crate::Session::backward`]).
+    pub train: bool,
+    /// Steps per block at most: the longest stretch of time one `sequence_forward` dispatch covers and `pre` is held for.
+    pub max_block: Option<usize>,
+    /// Estimated time that one submit may take before the plan splits into several (watchdogs kill long ones).
+    pub submit_budget: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { strategy: None, precision: Precision::F32, max_block: None, submit_budget: Duration::from_millis(500) }
+    }
+}
+
+/// Index into [`Plan::slots`].
+pub type SlotId = usize;
+
+/// What a slot is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Written by the caller.
+    Input,
+    /// Read by the caller.
+    Output,
+    /// Parameters, packed by the executor.
+    Weights,
+    /// The schedule's table (u32).
+    Schedule,
+    /// Working memory.
+    Scratch,
+}
+
+/// A named, sized piece of memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slot {
+    /// Its name.
+    pub name: String,
+    /// Named dimensions, outermost first.
+    pub dims: Vec<(&'static str, usize)>,
+    /// What it is for.
+    pub role: Role,
+    /// Bytes per element.
+    pub element: usize,
+}
+
+impl Slot {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.dims.iter().map(|d| d.1).product()
+    }
+    /// Never: every dimension is at least 1.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Size in bytes (of an absurd request, at most `u64::MAX`).
+    pub fn bytes(&self) -> u64 {
+        self.dims.iter().fold(self.element as u64, |bytes, d| bytes.saturating_mul(d.1 as u64))
+    }
+}
+
+/// Workgroups along y, known once the lengths are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Tiles of so many of the block's packed rows.
+    Rows(usize),
+    /// Tiles of so many of the sequences running at the step (or at the block's first).
+    Active(usize),
+    /// One per sequence.
+    Batch,
+    /// So many.
+    Fixed(usize),
+}
+
+/// One kernel run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dispatch {
+    /// Which kernel.
+    pub kernel: Kernel,
+    /// The stage, for per-stage kernels.
+    pub stage: usize,
+    /// The layer, or `None` for all.
+    pub layer: Option<usize>,
+    /// Index into [`Plan::dims`].
+    pub dims: usize,
+    /// One slot per storage binding, in the kernel table's order.
+    pub slots: Vec<SlotId>,
+    /// The same for odd steps, where buffers swap.
+    pub odd: Option<Vec<SlotId>>,
+    /// Workgroups along x, y, z.
+    pub groups: (usize, Extent, usize),
+}
+
+/// One entry of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Zero a whole sequence slot (y) when the batch is ragged: y is 0 past a sequence's end.
+    ClearPadding(SlotId),
+    /// A dispatch.
+    Once(Dispatch),
+    /// The body once per time step.
+    EachStep(Range<usize>, Vec<Dispatch>),
+    /// The body once per time step, last step first.
+    EachStepBack(Range<usize>, Vec<Dispatch>),
+}
+
+/// The uniform block of `shaders/lib/schedule.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Dims {
+    /// B
+    pub batch: u32,
+    /// T
+    pub time: u32,
+    /// The layer.
+    pub layer: u32,
+    /// First step of the block.
+    pub first: u32,
+    /// One past the last step of the block.
+    pub end: u32,
+    /// Rows of `pre` per direction.
+    pub pre_rows: u32,
+    /// Features of the layer's input.
+    pub input_size: u32,
+    /// 1 where h alternates between two operand buffers.
+    pub alternating: u32,
+}
+
+/// The slots by what they are; see [`Plan::slots`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotIds {
+    /// x
+    pub x: SlotId,
+    /// h0
+    pub h0: SlotId,
+    /// c0, if the cell has a cell state.
+    pub c0: Option<SlotId>,
+    /// The output of the last layer.
+    pub y: SlotId,
+    /// hn
+    pub hn: SlotId,
+    /// cn (a single unused element if the cell has no cell state).
+    pub cn: SlotId,
+    /// The schedule's table.
+    pub schedule: SlotId,
+    /// W and b per layer.
+    pub w: Vec<SlotId>,
+    /// R and unit parameters per layer.
+    pub r: Vec<SlotId>,
+    /// The backward pass's slots, in training plans.
+    pub grad: Option<GradientIds>,
+}
+
+/// Slots of the backward pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GradientIds {
+    /// Gradient of y, from the caller.
+    pub dy: SlotId,
+    /// Gradient of hn, from the caller.
+    pub dhn: SlotId,
+    /// Gradient of cn, from the caller, if the cell has a cell state.
+    pub dcn: Option<SlotId>,
+    /// Gradient of x.
+    pub dx: SlotId,
+    /// Gradient of h0.
+    pub dh0: SlotId,
+    /// Gradient of c0 (a single unused element if the cell has no cell state).
+    pub dc0: SlotId,
+    /// Rᵀ and unit parameters per layer.
+    pub rt: Vec<SlotId>,
+    /// Wᵀ per layer.
+    pub wt: Vec<SlotId>,
+    /// Gradient of W and, in the last column, of the bias, `[D, Gx·H, I + 1]`, per layer.
+    pub dw: Vec<SlotId>,
+    /// Gradient of each stage's R and, in the last column, of the recurrent bias, `[D, gates·N, K + 1]`, per layer and stage
+    /// that has a matrix.
+    pub dr: Vec<Vec<Option<SlotId>>>,
+    /// Gradient of the cell's unit parameters `[D, params, H]`, per layer.
+    pub du: Vec<Option<SlotId>>,
+}
+
+/// How a configuration runs on a device for one shape. `Display` prints it for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// What was asked for.
+    pub config: RnnConfig,
+    /// T and B.
+    pub shape: Shape,
+    /// The device it was made for.
+    pub caps: Caps,
+    /// The element type.
+    pub precision: Precision,
+    /// The strategy.
+    pub strategy: Strategy,
+    /// Why that strategy.
+    pub reason: String,
+    /// Workgroup and register tile sizes.
+    pub tiles: Tiles,
+    /// Steps per block: `pre` holds this many, and one `sequence_forward` covers them.
+    pub block: usize,
+    /// Whether it has a backward pass.
+    pub train: bool,
+    /// All memory.
+    pub slots: Vec<Slot>,
+    /// Where things are among them.
+    pub ids: SlotIds,
+    /// Uniform blocks.
+    pub dims: Vec<Dims>,
+    /// The work, in order.
+    pub steps: Vec<Step>,
+    /// Which stretches of `steps` go into one submit each.
+    pub submits: Vec<Range<usize>>,
+    /// The backward pass; empty unless the plan trains.
+    pub backward: Vec<Step>,
+    /// Which stretches of `backward` go into one submit each.
+    pub backward_submits: Vec<Range<usize>>,
+}
+
+impl Plan {
+    /// Plans `config` for `shape` on a device with `caps`.
+    pub fn new(config: &RnnConfig, shape: Shape, caps: &Caps, options: &Options) -> Result<Self> {
+        config.validate()?;
+        shape.validate()?;
+        if options.precision == Precision::F64 && caps.class != DeviceClass::Cpu {
+            return Err(Error::Unsupported {
+                what: "f64 on a GPU".into(),
+                reason: "WGSL has no f64; use the CPU executor".into(),
+            });
+        }
+        check_sizes(config, shape, caps, options.precision)?;
+        let (strategy, reason) = choose_strategy(config, caps, options)?;
+        let tiles = choose_tiles(config, shape, caps, strategy);
+        let block = choose_block(config, shape, caps, options, strategy, &tiles)?;
+        let mut builder = Builder {
+            config,
+            shape,
+            precision: options.precision,
+            strategy,
+            tiles,
+            block,
+            train: options.train,
+            stages: config.stages(),
+            slots: Vec::new(),
+            dims: Vec::new(),
+        };
+        let (mut ids, memory) = builder.forward_slots();
+        let steps = builder.forward_steps(&ids, &memory);
+        let mut backward = Vec::new();
+        if options.train {
+            if let Some(n) = builder.stages.iter().position(|s| s.stage.normalise) {
+                return Err(Error::Unsupported {
+                    what: format!("training {}", config.cell.name),
+                    reason: format!("stage {n} normalises, and its adjoint is not built yet"),
+                });
+            }
+            let (gradients, working) = builder.backward_slots();
+            backward = builder.backward_steps(&ids, &gradients, &memory, &working);
+            ids.grad = Some(gradients);
+        }
+        let submits = split_submits(config, shape, caps, options, &steps);
+        let backward_submits = split_submits(config, shape, caps, options, &backward);
+        let plan = Self {
+            config: config.clone(),
+            shape,
+            caps: caps.clone(),
+            precision: options.precision,
+            strategy,
+            reason,
+            tiles,
+            block,
+            train: options.train,
+            ids,
+            slots: builder.slots,
+            dims: builder.dims,
+            steps,
+            submits,
+            backward,
+            backward_submits,
+        };
+        plan.check_limits()?;
+        Ok(plan)
+    }
+
+    /// Dispatches, backward pass included, of a run in which all sequences have `steps` steps.
+    pub fn dispatches(&self) -> usize {
+        self.steps
+            .iter()
+            .chain(&self.backward)
+            .map(|s| match s {
+                Step::ClearPadding(_) => 0,
+                Step::Once(_) => 1,
+                Step::EachStep(range, body) | Step::EachStepBack(range, body) => range.len() * body.len(),
+            })
+            .sum()
+    }
+
+    /// Multiply-adds of all matrix products, times two.
+    pub fn flops(&self) -> u64 {
+        let config = &self.config;
+        let steps = self.shape.time as u64 * self.shape.batch as u64 * config.directions() as u64;
+        let recurrent: usize = config.stages().iter().map(|s| s.matrix_rows() * s.operand).sum();
+        (0..config.num_layers)
+            .map(|l| {
+                let input = config.cell.input_gates() * config.hidden_size * config.layer_input_size(l);
+                2 * steps * (input + recurrent) as u64
+            })
+            .sum()
+    }
+
+    /// Bytes of all slots.
+    pub fn bytes(&self) -> u64 {
+        self.slots.iter().map(Slot::bytes).sum()
+    }
+
+    /// Number of submits of a run.
+    pub fn submit_count(&self) -> usize {
+        self.submits.len()
+    }
+
+    /// y extent of a dispatch for a schedule; 0 where nothing runs any more.
+    pub(crate) fn groups_y(&self, dispatch: &Dispatch, schedule: &Schedule, step: Option<usize>) -> usize {
+        let dims = &self.dims[dispatch.dims];
+        let first = step.unwrap_or(dims.first as usize);
+        match dispatch.groups.1 {
+            Extent::Rows(per) => {
+                let end = (dims.end as usize).min(schedule.steps());
+                let first = first.min(end);
+                (schedule.row_offset(end) - schedule.row_offset(first)).div_ceil(per)
+            }
+            Extent::Active(_) if first >= schedule.steps() => 0,
+            Extent::Active(per) => schedule.active(first).div_ceil(per),
+            Extent::Batch => self.shape.batch,
+            Extent::Fixed(n) => n,
+        }
+    }
+}
