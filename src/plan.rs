@@ -136,9 +136,9 @@ impl Slot {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Size in bytes.
+    /// Size in bytes (of an absurd request, at most `u64::MAX`).
     pub fn bytes(&self) -> u64 {
-        self.dims.iter().map(|d| d.1 as u64).product::<u64>() * self.element as u64
+        self.dims.iter().fold(self.element as u64, |bytes, d| bytes.saturating_mul(d.1 as u64))
     }
 }
 
@@ -278,6 +278,7 @@ impl Plan {
                 reason: "WGSL has no f64; use the CPU executor".into(),
             });
         }
+        check_sizes(config, shape, caps, options.precision)?;
         let (strategy, reason) = choose_strategy(config, caps, options)?;
         let tiles = choose_tiles(config, shape, caps, strategy);
         let block = choose_block(config, shape, caps, options, strategy, &tiles)?;
@@ -356,23 +357,7 @@ impl Plan {
 
     /// Every slot within a binding and a buffer, every grid within the workgroup limit.
     fn check_limits(&self) -> Result<()> {
-        for slot in &self.slots {
-            let (limit, limit_name) = if slot.bytes() > self.caps.max_binding {
-                (self.caps.max_binding, "max_storage_buffer_binding_size")
-            } else {
-                (self.caps.max_buffer, "max_buffer_size")
-            };
-            if slot.bytes() > limit {
-                let what = format!("slot {} {}", slot.name, dims_text(slot));
-                return Err(Error::Limit {
-                    what,
-                    needs: slot.bytes(),
-                    limit,
-                    limit_name,
-                    hint: "; run fewer steps per call (carry the state) or fewer sequences".into(),
-                });
-            }
-        }
+        self.slots.iter().try_for_each(|slot| check_slot(slot, &self.caps))?;
         let rows = self.shape.time as u64 * self.shape.batch as u64;
         if rows >= u64::from(u32::MAX) / 2 {
             return Err(Error::Limit {
@@ -395,6 +380,62 @@ impl Plan {
         Ok(())
     }
 }
+
+/// A slot within a binding and a buffer.
+fn check_slot(slot: &Slot, caps: &Caps) -> Result<()> {
+    let (limit, limit_name) = if slot.bytes() > caps.max_binding {
+        (caps.max_binding, "max_storage_buffer_binding_size")
+    } else {
+        (caps.max_buffer, "max_buffer_size")
+    };
+    if slot.bytes() <= limit {
+        return Ok(());
+    }
+    let hint = match slot.role {
+        Role::Weights => String::new(),
+        _ => "; run fewer steps per call (carry the state) or fewer sequences".into(),
+    };
+    let what = format!("slot {} {}", slot.name, dims_text(slot));
+    Err(Error::Limit { what, needs: slot.bytes(), limit, limit_name, hint })
+}
+
+/// Refuses what no choice can make fit, before anything is counted or made: past this, products of sizes stay within their
+/// types, and the lists of slots and steps within memory.
+fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, precision: Precision) -> Result<()> {
+    let (d, stacked) = (config.directions(), config.num_layers * config.directions());
+    let most = caps.max_workgroups.min(MAX_STACKED);
+    if stacked > most {
+        return Err(Error::Limit {
+            what: "L·D workgroups".into(),
+            needs: stacked as u64,
+            limit: most as u64,
+            limit_name: "max_compute_workgroups_per_dimension",
+            hint: "; use fewer layers".into(),
+        });
+    }
+    let (outer, inner) = match config.layout {
+        crate::config::Layout::TimeMajor => (("T", shape.time), ("B", shape.batch)),
+        crate::config::Layout::BatchFirst => (("B", shape.batch), ("T", shape.time)),
+    };
+    let (b, d, stacked) = (("B", shape.batch), ("D", d), ("L·D", stacked));
+    let (hidden, output) = (config.hidden_size, config.state_size());
+    let (depth, width) = (config.input_size.div_ceil(4) + 1, config.cell.input_gates() * hidden);
+    let packed = weight_offsets(&config.stages()).total;
+    let check = |name: &str, role, dims: &[(&'static str, usize)]| {
+        check_slot(&Slot { name: name.into(), dims: dims.to_vec(), role, element: precision.bytes() }, caps)
+    };
+    check("x", Role::Input, &[outer, inner, ("I", config.input_size)])?;
+    check("y", Role::Output, &[outer, inner, ("D·P", d.1 * output)])?;
+    check("h0", Role::Input, &[stacked, b, ("P", output)])?;
+    if config.cell.has_cell_state() {
+        check("c0", Role::Input, &[stacked, b, ("H", hidden)])?;
+    }
+    check("w.l0", Role::Weights, &[d, ("I/4+1", depth), ("G·H", width), ("k", 4)])?;
+    check("r.l0", Role::Weights, &[d, ("packed", packed), ("k", 4)])
+}
+
+/// Layers times directions beyond this are refused on any device.
+const MAX_STACKED: usize = 65_535;
 
 fn choose_strategy(config: &RnnConfig, caps: &Caps, options: &Options) -> Result<(Strategy, String)> {
     if caps.class == DeviceClass::Cpu {
