@@ -141,7 +141,11 @@ fn layer_normalised_lstm_runs_through_the_same_kernels() {
                     for (g, w) in got.iter().zip(want) {
                         // 18 f32 roundings of values of order 1: enough for honest arithmetic, far below any wiring error.
                         let error = (f64::from(*g) - w).abs();
-                        assert!(error < 18.0 * f64::from(f32::EPSILON), "{} {strategy} b {b} t {t}: {error}", device.kind());
+                        assert!(
+                            error < 18.0 * f64::from(f32::EPSILON),
+                            "{} {strategy} b {b} t {t}: {error}",
+                            device.kind()
+                        );
                     }
                 }
             }

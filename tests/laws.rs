@@ -121,7 +121,8 @@ fn reverse_is_flip_and_bidirectional_is_both() {
             single.h0 = both.h0[direction * 3 * h..][..3 * h].to_vec();
             single.c0 = both.c0[direction * 3 * h..][..3 * h].to_vec();
             let alone = single.run(device, strategy);
-            let half: Vec<f32> = out.y.data.chunks_exact(2 * h).flat_map(|r| r[direction * h..][..h].to_vec()).collect();
+            let half: Vec<f32> =
+                out.y.data.chunks_exact(2 * h).flat_map(|r| r[direction * h..][..h].to_vec()).collect();
             assert_eq!(bits(&alone.y.data), bits(&half), "{what}: direction {direction}");
             if direction == 1 {
                 // Flip every sequence within its own length.
@@ -174,7 +175,9 @@ fn layouts_agree() {
         let case = Case::new(config(cell, Direction::Bidirectional), 4, 3, 6).with_lengths(&[4, 1, 3]);
         let out = case.run(device, strategy);
         let swap = |v: &[f32], rows: usize, columns: usize, width: usize| -> Vec<f32> {
-            (0..columns).flat_map(|c| (0..rows).flat_map(move |r| v[(r * columns + c) * width..][..width].to_vec())).collect()
+            (0..columns)
+                .flat_map(|c| (0..rows).flat_map(move |r| v[(r * columns + c) * width..][..width].to_vec()))
+                .collect()
         };
         let mut first = case.clone();
         first.config.layout = Layout::BatchFirst;
@@ -262,5 +265,6 @@ fn allocated(device: &Device) -> [isize; 5] {
     let (device, _) = device.wgpu().unwrap();
     device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
     let hal = device.get_internal_counters().hal;
-    [&hal.buffers, &hal.bind_groups, &hal.bind_group_layouts, &hal.compute_pipelines, &hal.shader_modules].map(|c| c.read())
+    [&hal.buffers, &hal.bind_groups, &hal.bind_group_layouts, &hal.compute_pipelines, &hal.shader_modules]
+        .map(|c| c.read())
 }

@@ -39,7 +39,8 @@ fn trace(case: &Case, device: &Device, strategy: Strategy) -> Vec<Snapshot<f32>>
 
 fn case(cell: &'static Cell, proj_size: usize) -> Case {
     let direction = Direction::Bidirectional;
-    let config = RnnConfig { cell, input_size: 6, hidden_size: 9, num_layers: 2, direction, proj_size, ..Default::default() };
+    let config =
+        RnnConfig { cell, input_size: 6, hidden_size: 9, num_layers: 2, direction, proj_size, ..Default::default() };
     Case::new(config, 5, 3, 11).with_lengths(&[2, 5, 4])
 }
 

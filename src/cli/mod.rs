@@ -42,6 +42,10 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
     };
     result.unwrap_or_else(|e| {
+        // A reader that has seen enough (`wgpu-rnn plan .. | head`) is not an error.
+        if e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
+        }
         eprintln!("error: {e}");
         ExitCode::from(2)
     })

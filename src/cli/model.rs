@@ -1,5 +1,156 @@
-#[derive(clap::Args)]
-pub struct Args {}
-pub fn run(_: &Args) -> Result<std::process::ExitCode, Box<dyn std::error::Error>> {
-    Ok(0.into())
+//! The flags that `plan` and `bench` share: the layers, the shape, and where and how they run.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use wgpu_rnn::{Bias, Cell, Device, Direction, Error, Options, Plan, Result, RnnConfig, Shape, Strategy, cells};
+
+/// A stack of recurrent layers over T steps of B sequences.
+#[derive(Args)]
+pub struct ModelArgs {
+    #[command(flatten)]
+    pub cell: CellArgs,
+    /// T: time steps.
+    #[arg(long, value_name = "T")]
+    time: usize,
+    /// B: sequences.
+    #[arg(long, value_name = "B")]
+    batch: usize,
+    /// I: features of x.
+    #[arg(long, value_name = "I")]
+    input: usize,
+    /// H: hidden units.
+    #[arg(long, value_name = "H")]
+    hidden: usize,
+    /// L: stacked layers.
+    #[arg(long, value_name = "L", default_value_t = 1)]
+    layers: usize,
+    /// Read time both ways; the outputs are concatenated.
+    #[arg(long)]
+    bidirectional: bool,
+    /// Read time backwards only.
+    #[arg(long, conflicts_with = "bidirectional")]
+    reverse: bool,
+    /// P: project h to so many values (LSTM only); 0 for none.
+    #[arg(long, value_name = "P", default_value_t = 0)]
+    proj: usize,
+    /// Bias vectors per gate.
+    #[arg(long, value_enum, default_value_t = BiasArg::Two)]
+    bias: BiasArg,
+    /// Forward and backward.
+    #[arg(long)]
+    train: bool,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Which cell.
+#[derive(Args)]
+pub struct CellArgs {
+    /// The cell.
+    #[arg(long, value_name = "NAME", value_parser = cell_parser())]
+    pub cell: &'static Cell,
+}
+
+/// Where and how it runs.
+#[derive(Args)]
+pub struct PlaceArgs {
+    /// Where it runs; `auto`: a real GPU if there is one, else the CPU executor.
+    #[arg(long, value_enum, default_value_t = DeviceArg::Auto)]
+    device: DeviceArg,
+    /// Forces how the time loop runs: a dispatch per step, or the loop inside the kernel.
+    #[arg(long, value_enum)]
+    strategy: Option<StrategyArg>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum BiasArg {
+    None,
+    One,
+    Two,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceArg {
+    Cpu,
+    Gpu,
+    Auto,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum StrategyArg {
+    Step,
+    Sequence,
+}
+
+/// Takes the names of the registry, and lists them where the name is another.
+fn cell_parser() -> impl TypedValueParser<Value = &'static Cell> {
+    PossibleValuesParser::new(cells::ALL.iter().map(|c| c.name))
+        .try_map(|name| cells::by_name(&name).ok_or("not a cell of the registry"))
+}
+
+impl ModelArgs {
+    /// The configuration; an error for `--train`.
+    pub fn config(&self) -> Result<RnnConfig> {
+        if self.train {
+            return Err(Error::Unsupported {
+                what: "--train".into(),
+                reason: "the backward pass is not built yet; leave the flag out for forward alone".into(),
+            });
+        }
+        let direction = match (self.bidirectional, self.reverse) {
+            (true, _) => Direction::Bidirectional,
+            (_, true) => Direction::Reverse,
+            _ => Direction::Forward,
+        };
+        let bias = match self.bias {
+            BiasArg::None => Bias::None,
+            BiasArg::One => Bias::One,
+            BiasArg::Two => Bias::Two,
+        };
+        let config = RnnConfig {
+            cell: self.cell.cell,
+            input_size: self.input,
+            hidden_size: self.hidden,
+            num_layers: self.layers,
+            direction,
+            bias,
+            proj_size: self.proj,
+            ..Default::default()
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// T and B.
+    pub fn shape(&self) -> Shape {
+        Shape { time: self.time, batch: self.batch }
+    }
+
+    /// The plan and the device it is for.
+    pub fn plan(&self) -> Result<(Device, Plan)> {
+        let config = self.config()?;
+        let device = self.place.device()?;
+        let plan = self.place.plan(&config, self.shape(), &device)?;
+        Ok((device, plan))
+    }
+}
+
+impl PlaceArgs {
+    /// The device; an error where a GPU is asked for and there is none.
+    pub fn device(&self) -> Result<Device> {
+        match self.device {
+            DeviceArg::Cpu => Ok(Device::cpu()),
+            DeviceArg::Gpu => Device::gpu(),
+            DeviceArg::Auto => Ok(Device::auto()),
+        }
+    }
+
+    /// The plan of `config` on `device`.
+    pub fn plan(&self, config: &RnnConfig, shape: Shape, device: &Device) -> Result<Plan> {
+        let strategy = self.strategy.map(|s| match s {
+            StrategyArg::Step => Strategy::Step,
+            StrategyArg::Sequence => Strategy::Sequence,
+        });
+        Plan::new(config, shape, &device.caps(), &Options { strategy, ..Default::default() })
+    }
 }

@@ -1,5 +1,20 @@
+//! `wgpu-rnn plan`: how a configuration would run.
+
+use super::model::ModelArgs;
+use std::error::Error;
+use std::io::Write;
+use std::process::ExitCode;
+
 #[derive(clap::Args)]
-pub struct Args {}
-pub fn run(_: &Args) -> Result<std::process::ExitCode, Box<dyn std::error::Error>> {
-    Ok(0.into())
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    let (device, plan) = args.model.plan()?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "device: {device}")?;
+    write!(out, "{plan}")?;
+    Ok(ExitCode::SUCCESS)
 }

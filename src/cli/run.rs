@@ -1,5 +1,103 @@
+//! `wgpu-rnn run`: a trained layer stack from a safetensors file over an `.npy` input.
+
+use super::model::{CellArgs, PlaceArgs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use wgpu_rnn::io::npy;
+use wgpu_rnn::io::safetensors::TensorFile;
+use wgpu_rnn::{Error, Initial, Input, Layout, Output, Result, RnnConfig, Session, Shape, Tensor};
+
 #[derive(clap::Args)]
-pub struct Args {}
-pub fn run(_: &Args) -> Result<std::process::ExitCode, Box<dyn std::error::Error>> {
-    Ok(0.into())
+pub struct Args {
+    /// The safetensors file; sizes, layers, directions, projection and bias follow from its tensors.
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// What stands before PyTorch's names in it, e.g. `encoder.` for `encoder.weight_ih_l0`.
+    #[arg(long, value_name = "P", default_value = "")]
+    prefix: String,
+    #[command(flatten)]
+    cell: CellArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// x and y are `[B, T, .]`, not `[T, B, .]`.
+    #[arg(long)]
+    batch_first: bool,
+    /// Each sequence's own length, in 1..=T; all T without it.
+    #[arg(long, value_name = "N,N,..", value_delimiter = ',')]
+    lengths: Option<Vec<usize>>,
+    /// h0 `[L*D, B, P or H]`, .npy; zeros without it.
+    #[arg(long, value_name = "FILE")]
+    h0: Option<PathBuf>,
+    /// c0 `[L*D, B, H]`, .npy; zeros without it.
+    #[arg(long, value_name = "FILE")]
+    c0: Option<PathBuf>,
+    /// x `[T, B, I]` or, for a single sequence, `[T, I]`: .npy, f32 or f64, little-endian, C order.
+    #[arg(long, value_name = "X.npy")]
+    input: PathBuf,
+    /// Where y `[T, B, D*(P or H)]` goes, .npy, f32; 0 past a sequence's end.
+    #[arg(long, value_name = "Y.npy")]
+    output: PathBuf,
+    /// Where hn `[L*D, B, P or H]` goes, .npy, f32.
+    #[arg(long, value_name = "FILE")]
+    hn: Option<PathBuf>,
+    /// Where cn `[L*D, B, H]` goes, .npy, f32.
+    #[arg(long, value_name = "FILE")]
+    cn: Option<PathBuf>,
+}
+
+pub fn run(args: &Args) -> std::result::Result<ExitCode, Box<dyn std::error::Error>> {
+    let cell = args.cell.cell;
+    if let (false, Some(path)) = (cell.has_cell_state(), &args.cn) {
+        let expected = format!("none ({} has no cell state)", cell.name);
+        return Err(mismatch("--cn", expected, path.display()).into());
+    }
+    let file = TensorFile::open(&args.weights)?;
+    let mut config = file.config(cell, &args.prefix)?;
+    config.layout = if args.batch_first { Layout::BatchFirst } else { Layout::TimeMajor };
+    let weights = file.weights::<f32>(&config, &args.prefix)?;
+    let x = npy::read::<f32>(&args.input)?;
+    let shape = input_shape(&config, &x.shape)?;
+    let read = |path: &Option<PathBuf>| path.as_ref().map(npy::read::<f32>).transpose();
+    let (h0, c0) = (read(&args.h0)?, read(&args.c0)?);
+
+    let device = args.place.device()?;
+    let plan = args.place.plan(&config, shape, &device)?;
+    eprintln!("device: {device}; strategy: {} ({})", plan.strategy, plan.reason);
+    let mut session = Session::from_plan(&device, plan, &weights)?;
+    let initial = Initial::Given { h0: h0.as_ref().map(Tensor::view), c0: c0.as_ref().map(Tensor::view) };
+    let output = session.forward(&Input { x: x.view(), lengths: args.lengths.as_deref(), initial })?;
+    write(args, &output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// T and B of an x that fits the configuration. Checked before anything of that size is made.
+fn input_shape(config: &RnnConfig, x: &[usize]) -> Result<Shape> {
+    let i = config.input_size;
+    let (names, expected, shape) = match (x, config.layout) {
+        (&[time, _], _) => ("[T, I]", vec![time, i], Shape { time, batch: 1 }),
+        (&[time, batch, _], Layout::TimeMajor) => ("[T, B, I]", vec![time, batch, i], Shape { time, batch }),
+        (&[batch, time, _], Layout::BatchFirst) => ("[B, T, I]", vec![batch, time, i], Shape { time, batch }),
+        (_, Layout::TimeMajor) => return Err(mismatch("x", format!("[T, B, {i}] or [T, {i}]"), format!("{x:?}"))),
+        (_, Layout::BatchFirst) => return Err(mismatch("x", format!("[B, T, {i}] or [T, {i}]"), format!("{x:?}"))),
+    };
+    if x != expected {
+        return Err(mismatch("x", format!("{names} = {expected:?}"), format!("{x:?}")));
+    }
+    shape.validate()?;
+    Ok(shape)
+}
+
+fn write(args: &Args, output: &Output<f32>) -> Result<()> {
+    npy::write(&args.output, output.y.view())?;
+    if let Some(path) = &args.hn {
+        npy::write(path, output.hn.view())?;
+    }
+    if let (Some(path), Some(cn)) = (&args.cn, &output.cn) {
+        npy::write(path, cn.view())?;
+    }
+    Ok(())
+}
+
+fn mismatch(what: &str, expected: impl ToString, got: impl ToString) -> Error {
+    Error::Mismatch { what: what.into(), expected: expected.to_string(), got: got.to_string() }
 }

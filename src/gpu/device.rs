@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::plan::{Caps, DeviceClass};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A wgpu device and queue, and what is known of the adapter behind them.
@@ -10,6 +11,7 @@ pub struct Gpu {
     pub(crate) queue: wgpu::Queue,
     info: GpuInfo,
     lost: Arc<Mutex<Option<String>>>,
+    probe: Mutex<wgpu::Buffer>,
 }
 
 /// What an adapter is and offers.
@@ -111,7 +113,7 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| Error::NoAdapter { reason: format!("{}: {e}", info.name) })?;
-        let gpu = Self { device, queue, info, lost: Arc::default() };
+        let gpu = Self::new(device, queue, info);
         let lost = Arc::clone(&gpu.lost);
         gpu.device.set_device_lost_callback(move |reason, message| {
             let text = format!("{reason:?} {message}").trim().to_string();
@@ -129,7 +131,20 @@ impl Gpu {
     /// The host's own device; its error handlers and callbacks stay as they are.
     pub(crate) fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let info = GpuInfo::new(&device.adapter_info(), device.features(), device.limits());
-        Self { device, queue, info, lost: Arc::default() }
+        Self::new(device, queue, info)
+    }
+
+    fn new(device: wgpu::Device, queue: wgpu::Queue, info: GpuInfo) -> Self {
+        // Nothing may reach the host's error handler, not even if the device is lost already.
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let probe = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("wgpu-rnn probe"),
+            size: 4,
+            usage: wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        });
+        drop(pollster::block_on(scope.pop()));
+        Self { device, queue, info, lost: Arc::default(), probe: Mutex::new(probe) }
     }
 
     /// The adapter.
@@ -137,16 +152,31 @@ impl Gpu {
         &self.info
     }
 
+    /// Whether the device still takes work. wgpu drops work for a lost device silently and tells the lost callback alone, which
+    /// belongs to the host (and is late after a `destroy`). Mapping is the one operation that says so by itself.
+    fn takes_work(&self) -> bool {
+        let probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&refused);
+        probe.map_async(wgpu::MapMode::Read, .., move |result| seen.store(result.is_err(), Ordering::Relaxed));
+        let refused = refused.load(Ordering::Relaxed);
+        probe.unmap();
+        !refused
+    }
+
     /// Runs `work` with every wgpu error caught and returned.
     pub(crate) fn scoped<R>(&self, what: &str, work: impl FnOnce() -> R) -> Result<R> {
         self.check_lost()?;
         let filters = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation];
         let scopes = filters.map(|f| self.device.push_error_scope(f));
-        let result = work();
+        let result = self.takes_work().then(work);
         let errors =
             scopes.map(Some).into_iter().rev().filter_map(|mut s| s.take().and_then(|s| pollster::block_on(s.pop())));
         let errors: Vec<String> = errors.map(|e| e.to_string()).collect();
         self.check_lost()?;
+        let Some(result) = result else {
+            return Err(Error::DeviceLost { reason: "it takes no more work".into() });
+        };
         match errors.into_iter().next() {
             Some(reason) if reason.to_lowercase().contains("lost") => Err(Error::DeviceLost { reason }),
             Some(reason) => Err(Error::Gpu { what: what.into(), reason }),
@@ -156,8 +186,11 @@ impl Gpu {
 
     /// Waits for the queue and reports a lost device.
     pub(crate) fn wait(&self) -> Result<()> {
-        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+        // wgpu panics where the driver reports a lost device while it waits.
+        let poll = || self.device.poll(wgpu::PollType::wait_indefinitely());
+        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll));
         self.check_lost()?;
+        let polled = polled.map_err(|_| Error::DeviceLost { reason: "wgpu failed while waiting for it".into() })?;
         polled.map(|_| ()).map_err(|e| Error::Gpu { what: "waiting for the device".into(), reason: e.to_string() })
     }
 

@@ -4,10 +4,14 @@ use crate::cell::Cell;
 use crate::config::{Bias, Direction, RnnConfig};
 use crate::error::{Error, Result};
 use crate::real::Real;
-use crate::weights::Weights;
+use crate::weights::{Weights, parameters};
 use safetensors::{Dtype, SafeTensors};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+
+/// What the names of parameters begin with, before the layer's number.
+const KINDS: [&str; 7] =
+    ["weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l", "weight_hr_l", "weight_unit_l", "gain_l"];
 
 /// A safetensors file in memory.
 pub struct TensorFile {
@@ -58,7 +62,7 @@ impl TensorFile {
         let Ok(view) = tensors.tensor(name) else { return Ok(None) };
         let data = view.data();
         let values = match view.dtype() {
-            Dtype::F64 => decode(data, |b| f64::from_le_bytes(b)),
+            Dtype::F64 => decode(data, f64::from_le_bytes),
             Dtype::F32 => decode(data, |b| f64::from(f32::from_le_bytes(b))),
             Dtype::F16 => decode(data, |b| half::f16::from_le_bytes(b).to_f64()),
             Dtype::BF16 => decode(data, |b| half::bf16::from_le_bytes(b).to_f64()),
@@ -77,6 +81,11 @@ impl TensorFile {
             other => return Err(self.tensor_error(name, "I64 or I32", format!("{other:?}"))),
         };
         Ok(Some((view.shape().to_vec(), values)))
+    }
+
+    /// The element type of a tensor, or `None` if the file has no such name.
+    pub(crate) fn dtype(&self, name: &str) -> Result<Option<Dtype>> {
+        Ok(self.tensors()?.tensor(name).ok().map(|view| view.dtype()))
     }
 
     fn tensor_error(&self, name: &str, expected: impl ToString, got: impl ToString) -> Error {
@@ -134,7 +143,29 @@ impl TensorFile {
             ..Default::default()
         };
         config.validate()?;
+        self.check_all_used(&config, prefix, tensors.names())?;
         Ok(config)
+    }
+
+    /// Refuses parameters under `prefix` that `config` would leave out: a file with a gap (layer 2 without layer 1, R of a
+    /// reverse direction without its W, a bias that stands alone) must not run as a smaller network.
+    fn check_all_used(&self, config: &RnnConfig, prefix: &str, mut names: Vec<&str>) -> Result<()> {
+        let known: HashSet<String> = parameters(config).into_iter().map(|p| p.name).collect();
+        let is_parameter = |name: &str| {
+            let layer = KINDS.iter().find_map(|kind| name.strip_prefix(kind));
+            layer.is_some_and(|l| l.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        names.sort_unstable();
+        for name in names {
+            let Some(parameter) = name.strip_prefix(prefix) else { continue };
+            if is_parameter(parameter) && !known.contains(parameter) {
+                let RnnConfig { cell, num_layers, direction, bias, .. } = config;
+                let network = format!("{}, layers: {num_layers}, {direction:?}, bias {bias:?}", cell.name);
+                let expected = format!("none, for the other tensors make a network without it ({network})");
+                return Err(self.tensor_error(name, expected, "one"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -12,7 +12,8 @@ pub const ODD_SIZES: [usize; 7] = [1, 3, 17, 63, 64, 65, 129];
 /// A GPU adapter of any kind; a test that needs one fails without.
 pub fn gpu() -> Device {
     static GPU: OnceLock<Device> = OnceLock::new();
-    GPU.get_or_init(|| Device::gpu().expect("these tests need a Vulkan, Metal or DX12 adapter (lavapipe will do)")).clone()
+    GPU.get_or_init(|| Device::gpu().expect("these tests need a Vulkan, Metal or DX12 adapter (lavapipe will do)"))
+        .clone()
 }
 
 /// Every executor with every strategy.
@@ -93,10 +94,7 @@ impl Case {
         f(&Input {
             x: View::new(&self.x, &shape),
             lengths: self.lengths.as_deref(),
-            initial: Initial::Given {
-                h0: Some(View::new(&self.h0, &h)),
-                c0: cell.then(|| View::new(&self.c0, &c)),
-            },
+            initial: Initial::Given { h0: Some(View::new(&self.h0, &h)), c0: cell.then(|| View::new(&self.c0, &c)) },
         })
     }
 
@@ -104,7 +102,8 @@ impl Case {
     pub fn alone(&self, b: usize) -> Self {
         let (t, n, i) = (self.shape.time, self.shape.batch, self.config.input_size);
         assert_eq!(self.config.layout, Layout::TimeMajor);
-        let pick = |v: &[f32], width: usize| v.chunks_exact(width).skip(b).step_by(n).flatten().copied().collect::<Vec<_>>();
+        let pick =
+            |v: &[f32], width: usize| v.chunks_exact(width).skip(b).step_by(n).flatten().copied().collect::<Vec<_>>();
         Self {
             shape: Shape { time: t, batch: 1 },
             x: pick(&self.x, i),

@@ -1,0 +1,69 @@
+//! Forward passes of whole layers over cell, H, B and T, on the CPU executor and, where there is an adapter, the GPU one with
+//! each strategy. Every case is compared with the f64 oracle before it is timed; throughput is multiply-adds × 2.
+//!
+//! `cargo bench --bench layers`; `cargo bench --bench layers -- cpu` for one executor.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use std::time::Duration;
+use wgpu_rnn::{Device, Input, Options, Plan, Precision, RnnConfig, Session, Shape, Strategy, View, Weights, cells};
+
+/// (T, B, I = H)
+const SHAPES: [(usize, usize, usize); 4] = [(100, 1, 64), (100, 16, 64), (100, 16, 256), (50, 32, 512)];
+
+fn layers(c: &mut Criterion) {
+    let mut devices = vec![Device::cpu()];
+    match Device::gpu() {
+        Ok(gpu) => devices.push(gpu),
+        Err(e) => eprintln!("CPU executor only: {e}"),
+    }
+    for cell in [&cells::LSTM, &cells::GRU, &cells::GRU_RESET_BEFORE, &cells::RNN_TANH] {
+        let mut group = c.benchmark_group(format!("forward/{}", cell.name));
+        group.sample_size(10).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(300));
+        for (time, batch, size) in SHAPES {
+            let config = RnnConfig { cell, input_size: size, hidden_size: size, ..Default::default() };
+            let shape = Shape { time, batch };
+            for device in &devices {
+                let strategies = match device.kind() {
+                    "cpu" => vec![Strategy::Sequence],
+                    _ => vec![Strategy::Step, Strategy::Sequence],
+                };
+                for strategy in strategies {
+                    let options = Options { strategy: Some(strategy), ..Default::default() };
+                    // H too large for one workgroup: nothing to time.
+                    let Ok(plan) = Plan::new(&config, shape, &device.caps(), &options) else { continue };
+                    group.throughput(Throughput::Elements(plan.flops()));
+                    let mut session = verified(device, plan);
+                    let id = format!("{}/{strategy}", device.kind());
+                    group.bench_function(BenchmarkId::new(id, format!("T{time} B{batch} H{size}")), |b| {
+                        b.iter(|| session.run_for_state().unwrap());
+                    });
+                }
+            }
+        }
+        group.finish();
+    }
+}
+
+/// A session with weights and input uploaded, its result compared with the f64 oracle.
+fn verified(device: &Device, plan: Plan) -> Session {
+    let (config, shape) = (plan.config.clone(), plan.shape);
+    let weights = Weights::<f64>::random(&config, 1).unwrap();
+    let dims = [shape.time, shape.batch, config.input_size];
+    let x: Vec<f32> = (0..dims.iter().product()).map(|i: usize| ((i * 7919 % 1009) as f32 - 504.0) / 504.0).collect();
+    let wide: Vec<f64> = x.iter().map(|&v| v.into()).collect();
+    let options = Options { precision: Precision::F64, ..Default::default() };
+    let oracle_plan = Plan::new(&config, shape, &Device::cpu().caps(), &options).unwrap();
+    let rounded = weights.cast::<f32>();
+    let mut oracle = Session::from_plan(&Device::cpu(), oracle_plan, &rounded.cast::<f64>()).unwrap();
+    let truth = oracle.forward(&Input::new(View::new(&wide, &dims))).unwrap();
+    let mut session = Session::from_plan(device, plan, &rounded).unwrap();
+    let input = Input::new(View::new(&x, &dims));
+    let got = session.forward(&input).unwrap();
+    let error = got.y.data.iter().zip(&truth.y.data).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+    assert!(error < 1e-4, "{}: off by {error}", session.plan());
+    session.write(&input).unwrap();
+    session
+}
+
+criterion_group!(benches, layers);
+criterion_main!(benches);

@@ -1,0 +1,79 @@
+//! How an English word is pronounced, by a real trained network (a GRU encoder and a GRU decoder, see models/g2p_en):
+//!
+//! ```text
+//! cargo run --release --example pronounce
+//! cargo run --release --example pronounce -- --device cpu recurrent kernel
+//! ```
+//!
+//! Works without any GPU or driver. How the layers are run is in `pronounce/g2p.rs`.
+
+use clap::{Parser, ValueEnum};
+use std::process::ExitCode;
+use std::time::Instant;
+use wgpu_rnn::{Device, Result};
+
+#[path = "pronounce/g2p.rs"]
+mod g2p;
+
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/models/g2p_en/weights.safetensors");
+
+/// Spell English words into phonemes (ARPAbet; the digits mark the stress of a vowel).
+#[derive(Parser)]
+struct Args {
+    /// `auto` takes a real GPU if there is one, else the CPU executor.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceArg,
+    /// Words, or sentences in quotes.
+    #[arg(value_name = "WORD", default_values = ["I grew up in France, so I speak French"])]
+    text: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceArg {
+    Cpu,
+    Gpu,
+    Auto,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let between_words = |c: char| c.is_whitespace() || ".,;:!?\"()".contains(c);
+    let words: Vec<&str> = args.text.iter().flat_map(|t| t.split(between_words)).filter(|w| !w.is_empty()).collect();
+    if words.is_empty() {
+        println!("no words");
+        return Ok(());
+    }
+    let device = match args.device {
+        DeviceArg::Cpu => Device::cpu(),
+        DeviceArg::Gpu => Device::gpu()?,
+        DeviceArg::Auto => Device::auto(),
+    };
+    let model = g2p::Model::open(MODEL)?;
+    let mut speller = g2p::Speller::new(&device, &model, &words)?;
+
+    let start = Instant::now();
+    let spellings = speller.run()?;
+    let ms = start.elapsed().as_secs_f64() * 1e3;
+
+    println!("device    {device}");
+    for (name, session) in [("encoder", &speller.encoder), ("decoder", &speller.decoder)] {
+        let plan = session.plan();
+        println!("{name}   T={} B={}, {}: {}", plan.shape.time, plan.shape.batch, plan.strategy, plan.reason);
+    }
+    println!();
+    let width = words.iter().map(|w| w.chars().count()).max().unwrap_or(0);
+    for (word, spelling) in words.iter().zip(&spellings) {
+        println!("{word:width$}  {}", spelling.phonemes.join(" "));
+    }
+    println!("\n{} words in {ms:.2} ms, {:.2} ms a word", words.len(), ms / words.len() as f64);
+    Ok(())
+}

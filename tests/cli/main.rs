@@ -1,0 +1,211 @@
+//! The command line as a user or a script sees it: the binary, its output, its messages and its exit codes.
+
+#![cfg(feature = "cli")]
+
+mod run;
+
+use serde_json::Value;
+use std::process::{Command, Output};
+use wgpu_rnn::cells;
+
+/// The exit code of an error; 1 is a failed comparison.
+const ERROR: Option<i32> = Some(2);
+
+fn command(args: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wgpu-rnn"));
+    command.args(args.split_whitespace());
+    command
+}
+
+/// A machine without a Vulkan driver.
+fn without_driver(args: &str) -> Command {
+    let mut command = command(args);
+    command.env("VK_DRIVER_FILES", "no-such-driver.json").env("VK_ICD_FILENAMES", "no-such-driver.json");
+    command
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// What it printed; it must have succeeded.
+fn printed(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {:?} {}", output.status, stderr(&output));
+    stdout(&output)
+}
+
+/// What it complained; it must have failed, with nothing on stdout.
+fn complaint(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), ERROR, "{command:?}: {}", stdout(&output));
+    assert_eq!(stdout(&output), "");
+    stderr(&output)
+}
+
+fn one_line_of_json(text: &str) -> Value {
+    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    serde_json::from_str(text).unwrap()
+}
+
+const SMALL: &str = "--time 7 --batch 3 --input 5 --hidden 9";
+
+#[test]
+fn devices_lists_adapters_and_the_cpu_executor() {
+    let text = printed(command("devices"));
+    for part in ["backend: ", "driver: ", "f16: ", "subgroups: ", "timestamps: ", "CPU executor, ", "\nauto: "] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+    let json = one_line_of_json(&printed(command("devices --json")));
+    let adapters = json["adapters"].as_array().unwrap();
+    assert!(!adapters.is_empty(), "these tests need a Vulkan, Metal or DX12 adapter (lavapipe will do)");
+    for adapter in adapters {
+        for (key, is_right) in [
+            ("name", Value::is_string as fn(&Value) -> bool),
+            ("backend", Value::is_string),
+            ("driver", Value::is_string),
+            ("device_type", Value::is_string),
+            ("f16", Value::is_boolean),
+            ("subgroups", Value::is_boolean),
+            ("timestamps", Value::is_boolean),
+            ("limits", Value::is_object),
+        ] {
+            assert!(is_right(&adapter[key]), "{key} of {adapter}");
+        }
+        assert!(adapter["limits"]["max_storage_buffer_binding_size"].as_u64().unwrap() > 0);
+    }
+    assert!(json["cpu"]["threads"].as_u64().unwrap() > 0);
+    // Auto never takes a software rasteriser.
+    let real = adapters.iter().any(|a| a["software"] == false);
+    assert_eq!(json["auto"]["device"], if real { "gpu" } else { "cpu" });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_an_adapter_there_is_the_cpu_executor() {
+    let text = printed(without_driver("devices"));
+    assert!(text.starts_with("no GPU adapter") && text.contains("\nCPU executor, "), "{text}");
+    let json = one_line_of_json(&printed(without_driver("devices --json")));
+    assert_eq!((&json["adapters"], &json["auto"]["device"]), (&Value::Array(vec![]), &Value::from("cpu")));
+
+    assert!(printed(without_driver(&format!("plan --cell gru {SMALL}"))).starts_with("device: CPU executor, "));
+    let message = "error: no GPU adapter: adapters found: none; a Vulkan, Metal or DX12 driver is needed\n";
+    for subcommand in ["plan", "bench"] {
+        assert_eq!(complaint(without_driver(&format!("{subcommand} --cell gru {SMALL} --device gpu"))), message);
+    }
+}
+
+#[test]
+fn plan_prints_strategy_reason_slots_and_dispatches() {
+    for device in ["cpu", "gpu", "auto"] {
+        for strategy in ["step", "sequence"] {
+            let text = printed(command(&format!(
+                "plan --cell lstm {SMALL} --layers 2 --bidirectional --proj 4 --device {device} --strategy {strategy}"
+            )));
+            let head = "lstm T=7 B=3 I=5 H=9 P=4 layers=2 directions=2 F32";
+            for part in [head, &format!("strategy: {strategy} (forced)"), "dispatches: ", "slots:", "load_state ("] {
+                assert!(text.contains(part), "{part:?} is not in {text}");
+            }
+        }
+    }
+    let slot = |flags: &str, slot: &str| {
+        let text = printed(command(&format!("plan --cell lstm {SMALL} --device cpu {flags}")));
+        text.lines().find(|l| l.contains(slot)).map(String::from).unwrap()
+    };
+    assert!(slot("--reverse", " hn ").ends_with("[1, 3, 9]"));
+    assert!(slot("--bias none", " hn ").ends_with("[1, 3, 9]"));
+}
+
+#[test]
+fn flags_that_do_not_fit_are_refused() {
+    let unknown = complaint(command(&format!("plan --cell lsmt {SMALL}")));
+    assert!(unknown.starts_with("error: invalid value 'lsmt' for '--cell <NAME>'\n"), "{unknown}");
+    for cell in cells::ALL {
+        assert!(unknown.contains(cell.name), "{} is not listed in {unknown}", cell.name);
+    }
+    let cases = [
+        (
+            "plan --cell lstm --time 7 --batch 0 --input 5 --hidden 9 --device cpu",
+            "batch: expected 1..=1073741824, got 0",
+        ),
+        (
+            "plan --cell lstm --time 7 --batch 3 --input 5 --hidden 9 --proj 9",
+            "proj_size: expected less than hidden_size 9, got 9",
+        ),
+        (
+            "plan --cell gru --time 7 --batch 3 --input 5 --hidden 9 --proj 2",
+            "not supported: proj_size 2 with gru: a projection needs a cell whose own state is not h (the LSTMs)",
+        ),
+        (
+            "plan --cell gru --time 7 --batch 3 --input 5 --hidden 9 --train",
+            "not supported: --train: the backward pass is not built yet; leave the flag out for forward alone",
+        ),
+        (
+            "bench --cell gru --time 7 --batch 3 --input 5 --hidden 9 --train --json",
+            "not supported: --train: the backward pass is not built yet; leave the flag out for forward alone",
+        ),
+    ];
+    for (args, message) in cases {
+        assert_eq!(complaint(command(args)), format!("error: {message}\n"));
+    }
+    let both = complaint(command(&format!("plan --cell gru {SMALL} --reverse --bidirectional")));
+    assert!(both.starts_with("error: the argument '--reverse' cannot be used with '--bidirectional'"), "{both}");
+    assert!(complaint(command(&format!("bench --cell gru {SMALL} --runs 0"))).contains("0 is not in 1.."));
+}
+
+#[test]
+fn bench_verifies_every_cell_and_reports_in_json() {
+    for cell in cells::ALL {
+        for device in ["cpu", "gpu"] {
+            let flags = "--layers 2 --bidirectional --runs 2 --json";
+            let args = format!("bench --cell {} {SMALL} {flags} --device {device}", cell.name);
+            let json = one_line_of_json(&printed(command(&args)));
+            for (key, expected) in [
+                ("device", Value::from(device)),
+                ("cell", cell.name.into()),
+                ("time", 7.into()),
+                ("batch", 3.into()),
+                ("input_size", 5.into()),
+                ("hidden_size", 9.into()),
+                ("layers", 2.into()),
+                ("train", false.into()),
+                ("verified", true.into()),
+                ("runs", 2.into()),
+            ] {
+                assert_eq!(json[key], expected, "{key} of {json}");
+            }
+            assert!(["step", "sequence"].contains(&json["strategy"].as_str().unwrap()));
+            assert!(!json["adapter"].as_str().unwrap().is_empty());
+            assert!(json["dispatches"].as_u64().unwrap() > 0);
+            let number = |key: &str| json[key].as_f64().unwrap();
+            assert!(number("min_ms") > 0.0 && number("median_ms") >= number("min_ms") && number("gflops") > 0.0);
+        }
+    }
+}
+
+#[test]
+fn bench_says_what_it_checked() {
+    // More work than the naive loops take on: they see a part of it.
+    for (shape, part) in
+        [("--time 40 --batch 9", "sequence(s) of 40 step(s)"), ("--time 300 --batch 2", "1 sequence(s) of ")]
+    {
+        let args = format!("bench --cell lstm {shape} --input 512 --hidden 512 --reverse --device cpu --runs 1");
+        let text = printed(command(&args));
+        let checks: Vec<_> = text.lines().filter(|l| l.starts_with("verified: ")).collect();
+        assert_eq!(checks.len(), 2, "{text}");
+        assert!(checks[0].contains(" against the f64 CPU executor: y "), "{text}");
+        assert!(checks[1].contains(part) && checks[1].contains(" against the naive f64 loop: y "), "{text}");
+        assert!(text.contains("\ntime: median "), "{text}");
+    }
+}
+
+#[test]
+fn verify_counts_what_passed() {
+    let text = printed(command("verify --device cpu tests/data/torch_golden/lstm_l1.safetensors"));
+    assert!(text.starts_with("PASS lstm_l1 "), "{text}");
+    assert_eq!(text.lines().last(), Some("1 passed, 0 failed"));
+}

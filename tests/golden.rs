@@ -1,0 +1,411 @@
+//! The proof against PyTorch: every golden, on both executors, with both strategies; and that a wrong number is caught.
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+use wgpu_rnn::io::safetensors::TensorFile;
+use wgpu_rnn::verify::{Golden, naive, tolerance, verify, verify_file};
+use wgpu_rnn::{
+    Bias, Device, Direction, Initial, Input, Layout, Options, Plan, Precision, Real, RnnConfig, Session, Shape,
+    Strategy, Tensor, View, Weights, cells,
+};
+
+const STRATEGIES: [Strategy; 2] = [Strategy::Step, Strategy::Sequence];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/torch_golden")
+}
+
+fn goldens() -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder()).expect("the goldens").map(|e| e.expect("an entry").path()).collect();
+    files.sort();
+    assert_eq!(files.len(), 26, "24 goldens without a projection and 2 with one");
+    files
+}
+
+fn all_pass(device: &Device, precision: Precision) {
+    let mut failures = Vec::new();
+    for file in goldens() {
+        for strategy in STRATEGIES {
+            let name = file.file_stem().unwrap_or_default().display().to_string();
+            match verify_file(&file, device, Some(strategy), precision) {
+                Ok(report) if report.passed() => {}
+                Ok(report) => failures.push(format!("{name} {strategy}: {:?}", report.worst())),
+                Err(e) => failures.push(format!("{name} {strategy}: {e}")),
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failed on {device} in {precision:?}:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn cpu_f64() {
+    all_pass(&Device::cpu(), Precision::F64);
+}
+
+#[test]
+fn cpu_f32() {
+    all_pass(&Device::cpu(), Precision::F32);
+}
+
+#[test]
+fn gpu_f32() {
+    all_pass(&Device::gpu().expect("a Vulkan, Metal or DX12 adapter; Mesa's lavapipe will do"), Precision::F32);
+}
+
+/// A golden's tensors, to be changed and written again.
+struct Parts {
+    config: String,
+    tensors: HashMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
+}
+
+impl Parts {
+    fn of(name: &str) -> Self {
+        let bytes = std::fs::read(folder().join(format!("{name}.safetensors"))).expect("a golden");
+        let (_, header) = SafeTensors::read_metadata(&bytes).expect("a header");
+        let config = header.metadata().as_ref().expect("metadata")["config"].clone();
+        let file = SafeTensors::deserialize(&bytes).expect("a golden");
+        let part = |t: &TensorView<'_>| (t.dtype(), t.shape().to_vec(), t.data().to_vec());
+        Self { config, tensors: file.iter().map(|(n, t)| (n.to_string(), part(&t))).collect() }
+    }
+
+    fn values(&mut self, name: &str, change: impl FnOnce(&mut [f64])) {
+        let (_, _, bytes) = self.tensors.get_mut(name).expect("a tensor of the golden");
+        let mut values: Vec<f64> = bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+        change(&mut values);
+        *bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let view = |(dtype, shape, data): &'_ (Dtype, Vec<usize>, Vec<u8>)| (*dtype, shape.clone(), data.clone());
+        let parts: Vec<_> = self.tensors.iter().map(|(n, t)| (n, view(t))).collect();
+        let views =
+            parts.iter().map(|(n, (d, s, b))| (n, TensorView::new(*d, s.clone(), b).expect("a fitting tensor")));
+        serialize(views, Some([("config".to_string(), self.config.clone())].into())).expect("serialises")
+    }
+
+    fn golden(&self) -> wgpu_rnn::Result<Golden> {
+        Golden::read(&TensorFile::from_bytes("changed.safetensors", self.bytes())?)
+    }
+
+    /// Whether it passes on the CPU executor; a golden that is refused does not.
+    fn passes(&self, precision: Precision) -> bool {
+        self.golden().and_then(|g| verify(&g, &Device::cpu(), None, precision)).is_ok_and(|r| r.passed())
+    }
+}
+
+const PRECISIONS: [Precision; 2] = [Precision::F64, Precision::F32];
+
+#[test]
+fn one_wrong_number_fails() {
+    for precision in PRECISIONS {
+        assert!(Parts::of("lstm_l1").passes(precision));
+        for tensor in ["out.y", "out.hn", "out.cn"] {
+            // From just above f32 rounding to absurd: a wrong truth must not widen the bound it is held against.
+            for wrong in [1e-5, 0.1, 1e6, f64::NAN, f64::INFINITY] {
+                let mut parts = Parts::of("lstm_l1");
+                parts.values(tensor, |v| v[5] += wrong);
+                assert!(!parts.passes(precision), "{tensor} + {wrong} in {precision:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nan_weights_are_computed_and_fail() {
+    for precision in PRECISIONS {
+        let mut parts = Parts::of("gru_l1");
+        parts.values("w.weight_hh_l0", |v| v[0] = f64::NAN);
+        let golden = parts.golden().expect("a golden");
+        let report = verify(&golden, &Device::cpu(), None, precision).expect("it runs");
+        assert!(!report.passed());
+        assert_eq!(report.worst().expect("comparisons").error, f64::INFINITY);
+    }
+}
+
+#[test]
+fn a_truth_recorded_coarsely_is_held_to_its_precision() {
+    for (dtype, bytes_of, room) in [
+        (Dtype::F32, (|v| (v as f32).to_le_bytes().to_vec()) as fn(f64) -> Vec<u8>, 16.0 * f64::from(f32::EPSILON)),
+        (Dtype::F16, |v| half::f16::from_f64(v).to_le_bytes().to_vec(), 2.0 * half::f16::EPSILON.to_f64()),
+    ] {
+        for precision in PRECISIONS {
+            for (shift, expected) in [(0.0, true), (0.4 * room, true), (1.7 * room + 3e-6, false)] {
+                let mut parts = Parts::of("lstm_l1");
+                let scale = tolerance::scale(&parts.golden().expect("a golden").truths[0].tensor.data);
+                parts.values("out.y", |v| v[3] += shift * scale);
+                let (stored, _, bytes) = parts.tensors.get_mut("out.y").expect("y");
+                *bytes = bytes.as_chunks().0.iter().flat_map(|b| bytes_of(f64::from_le_bytes(*b))).collect();
+                *stored = dtype;
+                assert_eq!(parts.passes(precision), expected, "{dtype:?} {precision:?} {shift:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn goldens_that_do_not_fit_are_refused_with_the_reason() {
+    type Change = fn(&mut Parts);
+    let cases: [(Change, &str); 14] = [
+        (|p| drop(p.tensors.remove("out.hn")), "out.hn: expected a tensor of shape [1, 3, 7], got none"),
+        (|p| drop(p.tensors.remove("in.x")), "in.x: expected a tensor of shape [6, 3, 5], got none"),
+        (|p| drop(p.tensors.remove("in.c0")), "in.c0: expected a tensor of shape [1, 3, 7], got none"),
+        (|p| drop(p.tensors.remove("w.bias_hh_l0")), "w.bias_hh_l0: expected a tensor of shape [28], got none"),
+        (|p| p.config = p.config.replace("\"T\": 6", "\"T\": 7"), "in.x: expected [7, 3, 5], got [6, 3, 5]"),
+        (|p| p.config = p.config.replace("\"T\": 6, ", ""), "T: expected a size, got none"),
+        (|p| p.config = p.config.replace("\"T\": 6", "\"T\": -6"), "T: expected a size, got -6"),
+        (
+            |p| p.config = p.config.replace("\"num_layers\": 1", "\"num_layers\": 1000000000"),
+            "num_layers: expected tensors of 1000000000 layers, got",
+        ),
+        (
+            |p| p.config = p.config.replace("LSTM", "seq2seq_LSTM"),
+            "kind \"seq2seq_LSTM\": this build knows RNN, LSTM and",
+        ),
+        (|p| p.config = "[]".into(), "config: expected a JSON object, got []"),
+        (|p| p.config = "{".into(), "metadata config is not JSON"),
+        (
+            |p| p.config = p.config.replace("\"has_state\": true", "\"has_state\": false"),
+            "in.c0: expected no such tensor",
+        ),
+        (
+            |p| {
+                let loss = p.tensors["out.loss"].clone();
+                p.tensors.insert("out.z".into(), loss);
+            },
+            "out.z: expected no such tensor with this config, got one",
+        ),
+        (
+            |p| {
+                let y = p.tensors.get_mut("out.y").expect("y");
+                (y.0, y.1) = (Dtype::I64, vec![6, 3, 7]);
+            },
+            "out.y: expected F64, F32, F16 or BF16, got I64",
+        ),
+    ];
+    for (change, reason) in cases {
+        let mut parts = Parts::of("lstm_l1");
+        change(&mut parts);
+        let error = parts.golden().expect_err(reason).to_string();
+        assert!(error.contains(reason) && error.contains("changed.safetensors"), "{error}\nlacks\n{reason}");
+    }
+}
+
+#[test]
+fn lengths_outside_the_sequence_are_refused() {
+    for wrong in [0i64, 9, -1, i64::MIN, i64::MAX] {
+        let mut parts = Parts::of("lstm_l1_bi_packed");
+        let (_, _, bytes) = parts.tensors.get_mut("in.lengths").expect("lengths");
+        bytes[8..16].copy_from_slice(&wrong.to_le_bytes());
+        let error = parts.golden().expect_err("a bad length").to_string();
+        assert!(error.contains(&format!("in.lengths[1]: expected 1..=8, got {wrong}")), "{error}");
+    }
+}
+
+fn wgpu_rnn(arguments: &[&str], paths: &[&Path]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_wgpu-rnn")).arg("verify").args(arguments).args(paths).output().expect("it starts")
+}
+
+fn lines(output: &Output) -> Vec<String> {
+    String::from_utf8_lossy(&output.stdout).lines().map(String::from).collect()
+}
+
+#[test]
+fn the_command_passes_the_folder() {
+    let output = wgpu_rnn(&["--device", "cpu", "--precision", "f64"], &[&folder()]);
+    let lines = lines(&output);
+    assert_eq!(
+        (output.status.code(), lines.len(), lines[26].as_str()),
+        (Some(0), 27, "26 passed, 0 failed"),
+        "{lines:?}"
+    );
+    for (line, file) in lines.iter().zip(goldens()) {
+        let (head, numbers) = line.split_once("  ").expect("two spaces before the numbers");
+        assert_eq!(head, format!("PASS {}", file.file_stem().unwrap_or_default().display()));
+        let fields: Vec<&str> = numbers.split(' ').collect();
+        assert!(fields[0].starts_with("out.") && fields.len() == 3, "{line}");
+        assert!(fields[1].parse::<f64>().expect("the error") <= fields[2].parse().expect("the bound"), "{line}");
+    }
+}
+
+#[test]
+fn the_command_fails_what_is_wrong_and_goes_on() {
+    let at = TempDir::new().expect("a folder");
+    let write = |name: &str, bytes: &[u8]| std::fs::write(at.path().join(name), bytes).expect("written");
+    let mut wrong = Parts::of("gru_l1");
+    wrong.values("out.y", |v| v[0] += 1e-4);
+    write("a_wrong.safetensors", &wrong.bytes());
+    write("b_good.safetensors", &Parts::of("gru_l1").bytes());
+    write("c_empty.safetensors", b"");
+    let mut unknown = Parts::of("gru_l1");
+    unknown.config = unknown.config.replace("GRU", "mamba\\nselective_scan");
+    write("d_unknown.safetensors", &unknown.bytes());
+    write("not_a_golden.txt", b"ignored in a folder");
+    std::fs::create_dir(at.path().join("empty")).expect("a folder");
+
+    for precision in ["f64", "f32"] {
+        let missing = at.path().join("missing.safetensors");
+        let paths = [at.path(), &at.path().join("empty"), &missing, &folder().join("gru_l1.safetensors")];
+        let output = wgpu_rnn(&["--precision", precision], &paths);
+        let lines = lines(&output);
+        assert_eq!(output.status.code(), Some(1), "{lines:?}");
+        let starts = ["FAIL a_wrong  out.y ", "PASS b_good  out.", "FAIL c_empty  ", "FAIL d_unknown  not supported: "];
+        for (line, start) in lines.iter().zip(starts) {
+            assert!(line.starts_with(start), "{line}");
+        }
+        assert!(lines[4].starts_with("FAIL ") && lines[4].ends_with("  a folder without *.safetensors"), "{lines:?}");
+        assert!(lines[5].starts_with("FAIL missing  "), "{lines:?}");
+        assert!(lines[6].starts_with("PASS gru_l1  "), "{lines:?}");
+        assert_eq!(lines[7..], ["2 passed, 5 failed"]);
+    }
+}
+
+#[test]
+fn the_command_refuses_f64_on_a_gpu() {
+    let output = wgpu_rnn(&["--device", "gpu", "--precision", "f64"], &[&folder()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("WGSL has no f64"));
+    let golden = Golden::open(folder().join("gru_l1.safetensors")).expect("a golden");
+    let device = Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do");
+    let error = verify(&golden, &device, None, Precision::F64).expect_err("no f64 there");
+    assert!(matches!(error, wgpu_rnn::Error::Unsupported { .. }), "{error}");
+}
+
+/// x, h0, c0 and lengths for a configuration, for cells and settings that PyTorch has no goldens of.
+struct Case {
+    config: RnnConfig,
+    weights: Weights<f64>,
+    x: Tensor<f64>,
+    h0: Tensor<f64>,
+    c0: Option<Tensor<f64>>,
+}
+
+const SHAPE: Shape = Shape { time: 5, batch: 3 };
+const LENGTHS: [usize; 3] = [2, 5, 4];
+
+impl Case {
+    fn new(config: RnnConfig) -> Self {
+        let values = |shape: &[usize], seed: usize| {
+            let n = shape.iter().product();
+            let data = (0..n).map(|i| ((i * 37 + seed * 17) % 101) as f64 / 40.0 - 1.2).collect();
+            Tensor { data, shape: shape.to_vec() }
+        };
+        let rows = match config.layout {
+            Layout::TimeMajor => [SHAPE.time, SHAPE.batch],
+            Layout::BatchFirst => [SHAPE.batch, SHAPE.time],
+        };
+        let stack = config.num_layers * config.directions();
+        Self {
+            x: values(&[rows[0], rows[1], config.input_size], 1),
+            h0: values(&[stack, SHAPE.batch, config.state_size()], 2),
+            c0: config.cell.has_cell_state().then(|| values(&[stack, SHAPE.batch, config.hidden_size], 3)),
+            weights: Weights::random(&config, 4).expect("a valid configuration"),
+            config,
+        }
+    }
+
+    fn with_input<T: Real, R>(&self, run: impl FnOnce(&Input<'_, T>) -> wgpu_rnn::Result<R>) -> R {
+        let cast = |t: &Tensor<f64>| Tensor {
+            data: t.data.iter().map(|&v| T::from_f64(v)).collect::<Vec<T>>(),
+            shape: t.shape.clone(),
+        };
+        let (x, h0, c0) = (cast(&self.x), cast(&self.h0), self.c0.as_ref().map(cast));
+        let initial = Initial::Given { h0: Some(h0.view()), c0: c0.as_ref().map(Tensor::view) };
+        run(&Input { x: x.view(), lengths: Some(&LENGTHS), initial }).expect("it runs")
+    }
+
+    fn naive<T: naive::Scalar>(&self) -> Vec<Vec<f64>> {
+        flat(self.with_input(|input| naive::forward(&self.config, &self.weights.cast::<T>(), input)))
+    }
+
+    fn session<T: Real>(&self, device: &Device, strategy: Strategy, precision: Precision) -> Vec<Vec<f64>> {
+        let options = Options { strategy: Some(strategy), precision, ..Default::default() };
+        let plan = Plan::new(&self.config, SHAPE, &device.caps(), &options).expect("a plan");
+        let mut session = Session::<T>::from_plan(device, plan, &self.weights.cast()).expect("a session");
+        session.poison().expect("poisoned");
+        flat(self.with_input(|input| session.forward(input)))
+    }
+}
+
+fn flat<T: Real>(output: wgpu_rnn::Output<T>) -> Vec<Vec<f64>> {
+    let tensors = [Some(output.y), Some(output.hn), output.cn];
+    tensors.into_iter().flatten().map(|t| t.data.into_iter().map(T::to_f64).collect()).collect()
+}
+
+/// Every registered cell under `settings`, held against the naive loop.
+fn agree_with_naive<T: Real>(device: &Device, precision: Precision, settings: &[RnnConfig]) {
+    let mut failures = Vec::new();
+    for setting in settings {
+        let case = Case::new(setting.clone());
+        let truth = case.naive::<f64>();
+        let rounded = case.naive::<f32>();
+        for strategy in STRATEGIES {
+            let got = case.session::<T>(device, strategy, precision);
+            assert_eq!(got.len(), truth.len());
+            for (n, (got, truth)) in got.iter().zip(&truth).enumerate() {
+                let scale = tolerance::scale(truth);
+                let bound = match precision {
+                    Precision::F64 => tolerance::bound_f64(scale),
+                    Precision::F32 => tolerance::bound_f32(scale, tolerance::error(&rounded[n], truth)),
+                };
+                let error = tolerance::error(got, truth);
+                if !bound.is_finite() || error > bound {
+                    failures.push(format!(
+                        "{} {strategy} {}: {error:e} > {bound:e}",
+                        setting.cell.name,
+                        ["y", "hn", "cn"][n]
+                    ));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn settings(directions: &[Direction], biases: &[Bias]) -> Vec<RnnConfig> {
+    let mut list = Vec::new();
+    for cell in cells::ALL {
+        for &direction in directions {
+            for &bias in biases {
+                for (layout, num_layers) in [(Layout::TimeMajor, 1), (Layout::BatchFirst, 3)] {
+                    let config = RnnConfig { cell, input_size: 5, hidden_size: 7, ..Default::default() };
+                    list.push(RnnConfig { direction, bias, layout, num_layers, ..config.clone() });
+                    if cell.has_cell_state() {
+                        list.push(RnnConfig { direction, bias, layout, num_layers, proj_size: 3, ..config });
+                    }
+                }
+            }
+        }
+    }
+    list
+}
+
+#[test]
+fn every_cell_agrees_with_the_naive_loop_on_the_cpu() {
+    let directions = [Direction::Forward, Direction::Reverse, Direction::Bidirectional];
+    let settings = settings(&directions, &[Bias::None, Bias::One, Bias::Two]);
+    agree_with_naive::<f64>(&Device::cpu(), Precision::F64, &settings);
+    agree_with_naive::<f32>(&Device::cpu(), Precision::F32, &settings);
+}
+
+#[test]
+fn every_cell_agrees_with_the_naive_loop_on_a_gpu() {
+    let device = Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do");
+    let mut settings = settings(&[Direction::Reverse], &[Bias::One]);
+    settings.extend(self::settings(&[Direction::Bidirectional], &[Bias::Two]).into_iter().filter(|c| c.num_layers > 1));
+    agree_with_naive::<f32>(&device, Precision::F32, &settings);
+}
+
+#[test]
+fn a_view_without_its_values_is_refused() {
+    let config = RnnConfig { cell: &cells::GRU, input_size: 5, hidden_size: 7, ..Default::default() };
+    let weights = Weights::<f64>::random(&config, 1).expect("valid");
+    let x = [0.0; 4];
+    for shape in [[1 << 20, 1 << 20, 5], [1 << 40, 1 << 40, 5], [0, 2, 5]] {
+        assert!(naive::forward(&config, &weights, &Input::new(View::new(&x, &shape))).is_err());
+    }
+}

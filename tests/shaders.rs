@@ -1,0 +1,436 @@
+//! Proofs about the shaders that need no GPU: every kernel of every cell parses, validates and translates, and the Rust side
+//! (kernel table, `Dims`, CPU twins) says the same as the WGSL.
+
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, GlobalVariable, Module, StorageAccess, TypeInner};
+use std::collections::BTreeSet;
+use std::mem::offset_of;
+use std::path::{Path, PathBuf};
+use wgpu_rnn::cell::{Gate, Product, Stage, StageFn};
+use wgpu_rnn::kernels::{Access, Kernel, source};
+use wgpu_rnn::{
+    Activation, Caps, Cell, DeviceClass, Dims, Direction, Error, Options, Plan, RnnConfig, Shape, Step, Strategy, cells,
+};
+
+/// What WebGPU guarantees on every GPU.
+fn webgpu_caps() -> Caps {
+    let l = wgpu_rnn::wgpu::Limits::default();
+    Caps {
+        class: DeviceClass::Gpu,
+        max_binding: l.max_storage_buffer_binding_size,
+        max_buffer: l.max_buffer_size,
+        max_workgroup_memory: l.max_compute_workgroup_storage_size as usize,
+        max_invocations: l.max_compute_invocations_per_workgroup as usize,
+        max_workgroups: l.max_compute_workgroups_per_dimension as usize,
+        parallel_groups: 64,
+    }
+}
+
+/// The pointwise part of a stage that only normalises, and has nothing else to do.
+struct Pass;
+
+impl wgpu_rnn::cell::Pointwise for Pass {
+    const RECURRENT: usize = 1;
+    fn forward<V: wgpu_rnn::cpu::Lanes>(_: &[Activation], pre: &[V], _: &mut [V], _: &[V]) -> V {
+        pre[0]
+    }
+}
+
+/// The contract's corners that no registered cell reaches yet: a normalised product, and a stage without a matrix. A
+/// normalising LSTM, then a stage that normalises its operand itself.
+fn normalising_cell() -> &'static Cell {
+    let lstm = Stage { normalise: true, ..cells::LSTM.stages[0] };
+    let pass = Stage {
+        gates: const { &[Gate::recurrent("h")] },
+        product: Product::Identity,
+        normalise: true,
+        forward: StageFn::of::<Pass>(),
+    };
+    let text =
+        "fn forward_1(pre: array<real, PRE_1>, state: array<real, STATES>, unit: array<real, UNIT_1>) -> Forward {
+    return Forward(state, pre[0]);
+}
+";
+    Box::leak(Box::new(Cell {
+        name: "lstm-normalised-twice",
+        stages: Box::leak(Box::new([lstm, pass])),
+        wgsl: Box::leak([cells::LSTM.wgsl, text].concat().into_boxed_str()),
+        ..cells::LSTM
+    }))
+}
+
+fn all_cells() -> Vec<&'static Cell> {
+    cells::ALL.into_iter().chain([normalising_cell()]).collect()
+}
+
+/// Every cell, direction and, where the cell has one, projection, for the given hidden sizes.
+fn configs(hidden: &[usize]) -> Vec<RnnConfig> {
+    let mut list = Vec::new();
+    for cell in all_cells() {
+        for &hidden_size in hidden {
+            for direction in [Direction::Forward, Direction::Bidirectional] {
+                for proj_size in [0, hidden_size / 2] {
+                    if proj_size == 0 || cell.has_cell_state() {
+                        list.push(RnnConfig {
+                            cell,
+                            input_size: 3,
+                            hidden_size,
+                            direction,
+                            proj_size,
+                            ..Default::default()
+                        });
+                    }
+                }
+            }
+        }
+    }
+    list
+}
+
+fn parse(text: &str, label: &str) -> (Module, ModuleInfo) {
+    let module =
+        naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{label}: {}\n{text}", e.emit_to_string(text)));
+    // No capability beyond core WebGPU.
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{label}: {}\n{text}", e.emit_to_string(text)));
+    (module, info)
+}
+
+/// Runs `check` on every kernel and stage of every configuration, whether or not a plan would use it.
+fn for_every_source(hidden: &[usize], mut check: impl FnMut(Kernel, &str, &Module, &ModuleInfo)) {
+    let mut count = 0;
+    for config in configs(hidden) {
+        let shape = Shape { time: 3, batch: 1000 };
+        let tiles = Plan::new(&config, shape, &webgpu_caps(), &Options::default()).expect("a small plan").tiles;
+        for kernel in Kernel::ALL {
+            let stages = if kernel.is_per_stage() { config.stages().len() } else { 1 };
+            for stage in 0..stages {
+                let label = format!(
+                    "{} stage {stage} of {} H={} P={} {:?}",
+                    kernel.name(),
+                    config.cell.name,
+                    config.hidden_size,
+                    config.proj_size,
+                    config.direction
+                );
+                let (module, info) = parse(&source(&config, kernel, stage, &tiles), &label);
+                check(kernel, &label, &module, &info);
+                count += 1;
+            }
+        }
+    }
+    println!("{count} shaders");
+    assert!(count > 0);
+}
+
+fn binding(number: usize) -> naga::ResourceBinding {
+    naga::ResourceBinding { group: 0, binding: number as u32 }
+}
+
+fn to_spirv(module: &Module, info: &ModuleInfo) -> Result<(), String> {
+    let words = naga::back::spv::write_vec(module, info, &naga::back::spv::Options::default(), None);
+    assert_eq!(words.map_err(|e| e.to_string())?.first(), Some(&0x0723_0203), "SPIR-V's magic number");
+    Ok(())
+}
+
+fn to_msl(kernel: Kernel, module: &Module, info: &ModuleInfo) -> Result<(), String> {
+    use naga::back::msl;
+    let target = |(n, (_, access)): (usize, &(&str, Access))| {
+        let mutable = *access == Access::ReadWrite;
+        (binding(n), msl::BindTarget { buffer: Some(n as u8), mutable, ..Default::default() })
+    };
+    let resources = msl::EntryPointResources {
+        resources: kernel.bindings().iter().enumerate().map(target).collect(),
+        sizes_buffer: Some(30),
+        ..Default::default()
+    };
+    let options = msl::Options {
+        lang_version: (2, 0),
+        per_entry_point_map: [("main".to_string(), resources)].into(),
+        fake_missing_bindings: false,
+        zero_initialize_workgroup_memory: false,
+        ..Default::default()
+    };
+    let (text, translation) =
+        msl::write_string(module, info, &options, &msl::PipelineOptions::default()).map_err(|e| e.to_string())?;
+    translation.entry_point_names[0].as_ref().map_err(|e| e.to_string())?;
+    text.contains("kernel void").then_some(()).ok_or("no kernel in the text".into())
+}
+
+fn to_hlsl(
+    kernel: Kernel,
+    module: &Module,
+    info: &ModuleInfo,
+    model: naga::back::hlsl::ShaderModel,
+) -> Result<(), String> {
+    use naga::back::hlsl;
+    let target = |n| (binding(n), hlsl::BindTarget { register: n as u32, ..Default::default() });
+    let options = hlsl::Options {
+        shader_model: model,
+        binding_map: (0..kernel.bindings().len()).map(target).collect(),
+        fake_missing_bindings: false,
+        zero_initialize_workgroup_memory: false,
+        ..Default::default()
+    };
+    let pipeline = hlsl::PipelineOptions::default();
+    let mut text = String::new();
+    let reflection =
+        hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None).map_err(|e| e.to_string())?;
+    reflection.entry_point_names[0].as_ref().map_err(|e| e.to_string())?;
+    text.contains("numthreads").then_some(()).ok_or("no kernel in the text".into())
+}
+
+fn to_glsl(
+    kernel: Kernel,
+    module: &Module,
+    info: &ModuleInfo,
+    version: naga::back::glsl::Version,
+) -> Result<(), String> {
+    use naga::back::glsl;
+    let options = glsl::Options {
+        version,
+        binding_map: (0..kernel.bindings().len()).map(|n| (binding(n), n as u8)).collect(),
+        zero_initialize_workgroup_memory: false,
+        ..Default::default()
+    };
+    let pipeline =
+        glsl::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: "main".into(), multiview: None };
+    let mut text = String::new();
+    let policies = naga::proc::BoundsCheckPolicies::default();
+    glsl::Writer::new(&mut text, module, info, &options, &pipeline, policies)
+        .and_then(|mut w| w.write())
+        .map_err(|e| e.to_string())?;
+    text.contains("void main()").then_some(()).ok_or("no kernel in the text".into())
+}
+
+/// What naga cannot express, as (target, kernel, part of its message): an entry that starts to work fails the test.
+const EXCEPTIONS: [(&str, Kernel, &str); 0] = [];
+
+#[test]
+fn every_shader_of_every_cell_translates_to_every_language() {
+    use naga::back::{glsl::Version, hlsl::ShaderModel};
+    for_every_source(&[1, 5, 64], |kernel, label, module, info| {
+        let results = [
+            ("spirv", to_spirv(module, info)),
+            ("msl", to_msl(kernel, module, info)),
+            ("hlsl 5.1", to_hlsl(kernel, module, info, ShaderModel::V5_1)),
+            ("hlsl 6.0", to_hlsl(kernel, module, info, ShaderModel::V6_0)),
+            ("glsl es 310", to_glsl(kernel, module, info, Version::new_gles(310))),
+            ("glsl 430", to_glsl(kernel, module, info, Version::Desktop(430))),
+        ];
+        for (target, result) in results {
+            let exception = EXCEPTIONS.iter().find(|e| e.0 == target && e.1 == kernel);
+            match (exception, result) {
+                (None, Err(reason)) => panic!("{label} to {target}: {reason}"),
+                (Some(_), Ok(())) => panic!("{label} to {target} works now: strike it off EXCEPTIONS"),
+                (Some(e), Err(reason)) => assert!(reason.contains(e.2), "{label} to {target}: {reason}"),
+                (None, Ok(())) => {}
+            }
+        }
+    });
+}
+
+fn is_resource(variable: &GlobalVariable) -> bool {
+    !matches!(variable.space, AddressSpace::Private | AddressSpace::WorkGroup)
+}
+
+#[test]
+fn the_kernel_table_is_what_the_shaders_declare() {
+    for_every_source(&[5], |kernel, label, module, _| {
+        let mut declared: Vec<_> = module
+            .global_variables
+            .iter()
+            .filter(|(_, v)| is_resource(v))
+            .map(|(_, v)| {
+                let at = v.binding.unwrap_or_else(|| panic!("{label}: {:?} has no binding", v.name));
+                assert_eq!(at.group, 0, "{label}: {:?}", v.name);
+                (at.binding, v.name.clone().unwrap_or_default(), v.space)
+            })
+            .collect();
+        declared.sort_by_key(|d| d.0);
+        let table: Vec<_> = kernel
+            .bindings()
+            .iter()
+            .enumerate()
+            .map(|(n, (name, access))| {
+                let space = match access {
+                    Access::Uniform => AddressSpace::Uniform,
+                    Access::Read => AddressSpace::Storage { access: StorageAccess::LOAD },
+                    Access::ReadWrite => AddressSpace::Storage { access: StorageAccess::LOAD | StorageAccess::STORE },
+                };
+                (n as u32, name.to_string(), space)
+            })
+            .collect();
+        assert_eq!(table, declared, "{label}");
+        let storage = kernel.bindings().iter().filter(|b| b.1 != Access::Uniform).count();
+        assert!(storage <= 8, "{label}: {storage} storage buffers");
+        let names: Vec<_> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
+        assert_eq!(names, ["main"], "{label}");
+    });
+}
+
+#[test]
+fn the_uniform_blocks_are_laid_out_as_in_rust() {
+    assert_eq!(size_of::<Dims>(), 32);
+    let rust = [
+        ("batch", offset_of!(Dims, batch)),
+        ("time", offset_of!(Dims, time)),
+        ("layer", offset_of!(Dims, layer)),
+        ("first", offset_of!(Dims, first)),
+        ("end", offset_of!(Dims, end)),
+        ("pre_rows", offset_of!(Dims, pre_rows)),
+        ("input_size", offset_of!(Dims, input_size)),
+        ("alternating", offset_of!(Dims, alternating)),
+    ];
+    for_every_source(&[5], |_, label, module, _| {
+        for (_, variable) in module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::Uniform) {
+            let ty = &module.types[variable.ty];
+            let TypeInner::Struct { members, span } = &ty.inner else { panic!("{label}: {:?} is no struct", ty.name) };
+            let shader: Vec<_> =
+                members.iter().map(|m| (m.name.as_deref().unwrap_or_default(), m.offset as usize)).collect();
+            for member in members {
+                let u32_type = TypeInner::Scalar(naga::Scalar::U32);
+                assert_eq!(module.types[member.ty].inner, u32_type, "{label}: {:?}", member.name);
+            }
+            match variable.name.as_deref() {
+                Some("dims") => assert_eq!((shader.as_slice(), *span), (&rust[..], 32), "{label}"),
+                // The executor writes one u32 per step.
+                Some("step") => assert_eq!((shader.as_slice(), *span), (&[("index", 0)][..], 4), "{label}"),
+                other => panic!("{label}: unknown uniform {other:?}"),
+            }
+        }
+    });
+}
+
+/// Invocations and bytes of workgroup memory of a module's only entry point.
+fn workgroup(module: &Module, label: &str) -> (u32, u32) {
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).unwrap_or_else(|e| panic!("{label}: {e}"));
+    let shared = module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::WorkGroup);
+    (module.entry_points[0].workgroup_size.iter().product(), shared.map(|(_, v)| layouter[v.ty].size).sum())
+}
+
+#[test]
+fn plans_for_webgpus_default_limits_keep_within_256_invocations_and_16_kib() {
+    let caps = webgpu_caps();
+    assert_eq!((caps.max_invocations, caps.max_workgroup_memory), (256, 16384), "WebGPU's defaults");
+    let (mut most, mut refused) = ((0, 0), Vec::new());
+    for config in configs(&[1, 17, 63, 64, 65, 128, 129, 256, 300]) {
+        for strategy in [Strategy::Step, Strategy::Sequence] {
+            for batch in [1, 2000] {
+                let options = Options { strategy: Some(strategy), ..Default::default() };
+                let plan = match Plan::new(&config, Shape { time: 2, batch }, &caps, &options) {
+                    Err(Error::Unsupported { .. }) if strategy == Strategy::Sequence => {
+                        refused.push(config.hidden_size);
+                        continue;
+                    }
+                    plan => plan.expect("a plan of this size"),
+                };
+                let dispatches = plan.steps.iter().flat_map(|s| match s {
+                    Step::ClearPadding(_) => &[][..],
+                    Step::Once(d) => std::slice::from_ref(d),
+                    Step::EachStep(_, body) => body,
+                });
+                for d in dispatches {
+                    let label = format!("{} of\n{plan}", d.kernel.name());
+                    let (module, _) = parse(&source(&config, d.kernel, d.stage, &plan.tiles), &label);
+                    let (invocations, bytes) = workgroup(&module, &label);
+                    assert!(invocations <= 256, "{invocations} invocations: {label}");
+                    assert!(bytes <= 16384, "{bytes} bytes of workgroup memory: {label}");
+                    most = (most.0.max(invocations), most.1.max(bytes));
+                }
+            }
+        }
+    }
+    println!("at most {} invocations, {} bytes", most.0, most.1);
+    assert!(most.1 > 0, "a kernel with workgroup memory was seen");
+    refused.dedup();
+    assert!(refused.iter().all(|&h| h == 300), "sequence must fit up to H = 256, refused {refused:?}");
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = root().join(folder);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut list: Vec<_> = entries.map(|e| e.expect("a folder entry").path()).collect();
+    list.sort();
+    list
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Whether `text` calls a function of exactly this name.
+fn calls(text: &str, name: &str) -> bool {
+    let part_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name)
+        .any(|(at, _)| !text[..at].ends_with(part_of_name) && text[at + name.len()..].trim_start().starts_with('('))
+}
+
+#[test]
+fn only_math_wgsl_calls_tanh_or_exp() {
+    assert!(calls("a = tanh (x)", "tanh") && !calls("safe_tanh(x)", "tanh") && !calls("exp2(x)", "exp"));
+    let shaders: Vec<_> = ["shaders/lib", "shaders/cells", "shaders/kernels"].into_iter().flat_map(files).collect();
+    let math = root().join("shaders/lib/math.wgsl");
+    assert!(shaders.contains(&math));
+    for path in shaders.iter().filter(|p| **p != math) {
+        for (n, line) in read(path).lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            for name in ["tanh", "exp", "exp2", "sinh", "cosh", "pow"] {
+                assert!(!calls(code, name), "{}:{}: {name} belongs into lib/math.wgsl", path.display(), n + 1);
+            }
+        }
+    }
+}
+
+/// Kernels whose CPU twin has another name, and why.
+const OTHER_TWINS: [(&str, &str, &str); 1] = [(
+    "step_normalise",
+    "step_forward",
+    "the CPU twin of a stage takes the product from a slot where the stage normalises",
+)];
+
+#[test]
+fn every_kernel_is_one_shader_file_with_one_cpu_twin() {
+    let pieces = ["sequence_stage", "sequence_normalise"];
+    let stem = |p: &PathBuf| p.file_stem().expect("a name").to_string_lossy().into_owned();
+    let shaders: BTreeSet<_> = files("shaders/kernels").iter().map(stem).collect();
+    assert!(pieces.iter().all(|p| shaders.contains(*p)), "{shaders:?}");
+    let shaders: BTreeSet<_> = shaders.into_iter().filter(|s| !pieces.contains(&s.as_str())).collect();
+    let kernels: BTreeSet<_> = Kernel::ALL.iter().map(|k| k.name().to_string()).collect();
+    assert_eq!(shaders, kernels);
+
+    let cpu: String = files("src/cpu").iter().map(|p| read(p)).collect();
+    let defined = |name: &str| cpu.contains(&format!("fn {name}<")) || cpu.contains(&format!("fn {name}("));
+    for kernel in &kernels {
+        match OTHER_TWINS.iter().find(|t| t.0 == kernel) {
+            None => assert!(defined(kernel), "src/cpu has no fn {kernel}"),
+            Some((_, twin, reason)) => {
+                assert!(defined(twin), "src/cpu has no fn {twin} ({reason})");
+                assert!(!defined(kernel), "src/cpu has fn {kernel} now: strike it off OTHER_TWINS");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_cell_is_ordered_and_fits_the_executors_registers() {
+    for cell in all_cells() {
+        assert!(!cell.stages.is_empty(), "{}", cell.name);
+        assert!(cell.states.len() <= 8 && cell.params.len() <= 8, "{}", cell.name);
+        for (n, stage) in cell.stages.iter().enumerate() {
+            assert!(stage.is_ordered(), "{} stage {n}", cell.name);
+            assert!((1..=4).contains(&stage.recurrent_gates()), "{} stage {n}", cell.name);
+            assert!(stage.gates.len() <= 8, "{} stage {n}", cell.name);
+            assert!(cell.wgsl.contains(&format!("fn forward_{n}(")), "{} stage {n}", cell.name);
+        }
+    }
+    let names: BTreeSet<_> = cells::ALL.iter().map(|c| c.name).collect();
+    assert_eq!(names.len(), cells::ALL.len(), "names are unique");
+    assert!(cells::ALL.iter().all(|c| cells::by_name(c.name).is_some_and(|found| std::ptr::eq(found, *c))));
+}
