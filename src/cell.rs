@@ -19,6 +19,7 @@
 //! constants. Kernels never name a cell.
 
 use crate::cpu::{Compiled, Lanes};
+use crate::real::Real;
 
 /// One pre-activation of every unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,6 +71,10 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// The CPU kernels of the stage in precision `T`.
+    pub(crate) fn compiled<T: Real>(&self) -> Compiled<T> {
+        T::compiled(&self.pointwise)
+    }
     /// Number of gates that see x.
     pub fn input_gates(&self) -> usize {
         self.gates.iter().filter(|g| g.input).count()

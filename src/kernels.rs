@@ -174,13 +174,9 @@ impl Kernel {
                 ("link_0", ReadWrite),
                 ("link_1", ReadWrite),
             ],
-            Self::LoadGradient => &[
-                ("dims", Uniform),
-                ("dcn", Read),
-                ("d_state", ReadWrite),
-                ("d_unit", ReadWrite),
-                ("schedule", Read),
-            ],
+            Self::LoadGradient => {
+                &[("dims", Uniform), ("dcn", Read), ("d_state", ReadWrite), ("d_unit", ReadWrite), ("schedule", Read)]
+            }
             Self::StepBackward => &[
                 ("dims", Uniform),
                 ("step", Uniform),
@@ -372,7 +368,11 @@ pub fn source(config: &RnnConfig, variant: &Variant) -> String {
     let text = kernel.text();
     let one = variant.stage;
     match kernel {
-        Kernel::LoadState | Kernel::StoreState | Kernel::LoadGradient | Kernel::InputBackward | Kernel::UnitBackward => {
+        Kernel::LoadState
+        | Kernel::StoreState
+        | Kernel::LoadGradient
+        | Kernel::InputBackward
+        | Kernel::UnitBackward => {
             parts.push(text.into());
         }
         Kernel::ProjectVec4 => parts.extend([include_str!("../shaders/lib/input_vec4.wgsl").into(), text.into()]),
@@ -411,7 +411,10 @@ pub fn source(config: &RnnConfig, variant: &Variant) -> String {
             for n in (0..stages.len()).rev() {
                 parts.push(next_part(&stages, n));
                 parts.push(instantiate(include_str!("../shaders/kernels/sequence_backward_stage.wgsl"), n));
-                let _ = write!(calls, "    stage_{n}(direction, s, b, unit);\n    storageBarrier();\n    workgroupBarrier();\n");
+                let _ = write!(
+                    calls,
+                    "    stage_{n}(direction, s, b, unit);\n    storageBarrier();\n    workgroupBarrier();\n"
+                );
             }
             parts.push(format!("fn run_stages(direction: u32, s: u32, b: u32, unit: u32) {{\n{calls}}}"));
         }
@@ -503,8 +506,7 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     let mut put = |name: &str, value: usize| {
         let _ = writeln!(text, "const {name}: u32 = {value}u;");
     };
-    let sequence =
-        matches!(kernel, Kernel::SequenceForward | Kernel::SequenceForwardTrain | Kernel::SequenceBackward);
+    let sequence = matches!(kernel, Kernel::SequenceForward | Kernel::SequenceForwardTrain | Kernel::SequenceBackward);
     put("WIDTH", if sequence { tiles.sequence_width } else { tiles.width });
     put("TILE", tiles.tile);
     put("PROJECT_COLUMNS", tiles.project.0);

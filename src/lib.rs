@@ -33,11 +33,12 @@ pub use device::Device;
 pub use error::{Error, Result};
 pub use gpu::{IoBinding, IoBuffers};
 pub use plan::{
-    Caps, DeviceClass, Dims, Dispatch, Extent, Options, Plan, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy,
+    Caps, DeviceClass, Dims, Dispatch, Extent, GradientIds, Options, Plan, Precision, Role, Slot, SlotId, SlotIds,
+    Step, Strategy,
 };
 pub use real::Real;
 pub use schedule::Schedule;
-pub use session::{Initial, Input, Output, Session, Snapshot};
+pub use session::{Gradients, Initial, Input, Output, Session, Snapshot, Upstream};
 pub use tensor::{Tensor, View};
 pub use weights::Weights;
 pub use wgpu;

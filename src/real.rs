@@ -34,7 +34,7 @@ pub trait Real:
     #[doc(hidden)]
     type Lanes<S: pulp::Simd>: Lanes<Elem = Self, Isa = S>;
     #[doc(hidden)]
-    fn stage_fn(stage: &StageFn) -> Compiled<Self>;
+    fn compiled(stage: &StageFn) -> Compiled<Self>;
 }
 
 impl Real for f32 {
@@ -47,7 +47,7 @@ impl Real for f32 {
     fn to_f64(self) -> f64 {
         f64::from(self)
     }
-    fn stage_fn(stage: &StageFn) -> Compiled<Self> {
+    fn compiled(stage: &StageFn) -> Compiled<Self> {
         stage.f32
     }
 }
@@ -62,7 +62,7 @@ impl Real for f64 {
     fn to_f64(self) -> f64 {
         self
     }
-    fn stage_fn(stage: &StageFn) -> Compiled<Self> {
+    fn compiled(stage: &StageFn) -> Compiled<Self> {
         stage.f64
     }
 }

@@ -64,7 +64,14 @@ impl Schedule {
                 table.extend(packed);
             }
         }
-        Self { table, batch, time, steps, ragged: (0..batch).any(|b| length(b) != time), directions: config.directions() }
+        Self {
+            table,
+            batch,
+            time,
+            steps,
+            ragged: (0..batch).any(|b| length(b) != time),
+            directions: config.directions(),
+        }
     }
 
     /// The table as the kernels read it.

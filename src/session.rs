@@ -1,15 +1,16 @@
 //! A plan bound to a device: upload, run, read back.
 
-use crate::config::{Layout, Shape};
+use crate::config::{Bias, Layout, Shape};
 use crate::cpu;
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::gpu::{self, IoBinding, IoBuffers};
-use crate::plan::{Dispatch, Options, Plan, Precision, Role, SlotId};
+use crate::plan::{Dispatch, GradientIds, Half, Options, Plan, Precision, Role, SlotId};
 use crate::real::Real;
 use crate::schedule::Schedule;
 use crate::tensor::{Tensor, View};
-use crate::weights::Weights;
+use crate::weights::{LayerWeights, Weights};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The state before the first step.
@@ -58,6 +59,30 @@ pub struct Output<T> {
     pub cn: Option<Tensor<T>>,
 }
 
+/// Gradients of a loss with respect to what a run gave: what [`Session::backward`] starts from. `None`: zeros.
+#[derive(Clone, Copy, Debug)]
+pub struct Upstream<'a, T> {
+    /// Of y, in its shape. Values past a sequence's end are ignored.
+    pub y: Option<View<'a, T>>,
+    /// Of hn `[L·D, B, P or H]`.
+    pub hn: Option<View<'a, T>>,
+    /// Of cn `[L·D, B, H]`, for cells with a cell state.
+    pub cn: Option<View<'a, T>>,
+}
+
+/// Gradients of a loss with respect to everything a run read. They replace those of the run before; nothing accumulates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gradients<T> {
+    /// Of x, in its layout; exactly 0 past a sequence's end.
+    pub x: Tensor<T>,
+    /// Of h0 `[L·D, B, P or H]`.
+    pub h0: Tensor<T>,
+    /// Of c0 `[L·D, B, H]`, for cells with a cell state.
+    pub c0: Option<Tensor<T>>,
+    /// Of every parameter, in the same canonical order.
+    pub weights: Weights<T>,
+}
+
 /// A slot's values after a dispatch, from [`Session::trace`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot<T> {
@@ -95,6 +120,8 @@ pub struct Session<T: Real = f32> {
     schedule: Schedule,
     executor: Executor<T>,
     ran: bool,
+    /// A forward run whose kept values no backward pass has consumed yet.
+    tape: bool,
 }
 
 impl<T: Real> Session<T> {
@@ -134,8 +161,12 @@ impl<T: Real> Session<T> {
     /// # Errors
     /// See [`Plan::new`].
     pub fn for_shape(&self, shape: Shape) -> Result<Self> {
-        let options =
-            Options { strategy: Some(self.plan.strategy), precision: self.plan.precision, ..Default::default() };
+        let options = Options {
+            strategy: Some(self.plan.strategy),
+            precision: self.plan.precision,
+            train: self.plan.train,
+            ..Default::default()
+        };
         let mut plan = Plan::new(&self.plan.config, shape, &self.plan.caps, &options)?;
         plan.reason = self.plan.reason.clone();
         let executor = match &self.executor {
@@ -146,8 +177,8 @@ impl<T: Real> Session<T> {
     }
 
     fn with_executor(device: &Device, plan: Plan, executor: Executor<T>) -> Result<Self> {
-        let schedule = Schedule::new(&plan.config, plan.shape, None);
-        let session = Self { device: device.clone(), plan, lengths: None, schedule, executor, ran: false };
+        let schedule = Schedule::new(&plan.config, plan.shape, None, plan.train);
+        let session = Self { device: device.clone(), plan, lengths: None, schedule, executor, ran: false, tape: false };
         session.upload_schedule()?;
         Ok(session)
     }
@@ -244,9 +275,74 @@ impl<T: Real> Session<T> {
         if self.lengths.as_deref() == lengths {
             return Ok(());
         }
-        self.schedule = Schedule::new(&self.plan.config, self.plan.shape, lengths);
+        self.schedule = Schedule::new(&self.plan.config, self.plan.shape, lengths, self.plan.train);
         self.lengths = lengths.map(<[usize]>::to_vec);
         self.upload_schedule()
+    }
+
+    /// Backpropagation through time: gradients of everything the last run read, given those of what it gave. Training plans
+    /// ([`Options::train`]) only; a run can be gone back through once, for its kept values are overwritten by gradients.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the plan does not train, nothing has run since the last backward pass, or a shape is wrong;
+    /// [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    pub fn backward(&mut self, upstream: &Upstream<'_, T>) -> Result<Gradients<T>> {
+        let ids = self.write_upstream(upstream)?;
+        let mut slots = vec![ids.dx, ids.dh0, ids.dc0];
+        if ids.dcn.is_none() {
+            slots.pop();
+        }
+        for layer in 0..self.plan.config.num_layers {
+            slots.push(ids.dw[layer]);
+            slots.extend(ids.dr[layer].iter().flatten().chain(&ids.du[layer]));
+        }
+        self.tape = false;
+        self.run_pass(Half::Backward, &slots)?;
+        let values: HashMap<SlotId, Vec<T>> = slots.iter().copied().zip(self.read(&slots)?).collect();
+        let tensor = |slot: SlotId| Tensor {
+            data: values[&slot].clone(),
+            shape: self.plan.slots[slot].dims.iter().map(|d| d.1).collect(),
+        };
+        Ok(Gradients {
+            x: tensor(ids.dx),
+            h0: tensor(ids.dh0),
+            c0: ids.dcn.map(|_| tensor(ids.dc0)),
+            weights: gradients(&self.plan, &ids, &values),
+        })
+    }
+
+    fn write_upstream(&mut self, upstream: &Upstream<'_, T>) -> Result<GradientIds> {
+        let Some(ids) = self.plan.ids.grad.clone() else {
+            return Err(Error::mismatch(
+                "backward",
+                "a plan made with Options { train: true, .. }",
+                "an inference plan",
+            ));
+        };
+        if !self.tape {
+            return Err(Error::mismatch("backward", "a forward run before it", "none since the last backward pass"));
+        }
+        let check = |what: &str, slot: SlotId, view: &Option<View<'_, T>>| {
+            let dims = &self.plan.slots[slot].dims;
+            let (names, sizes): (Vec<_>, Vec<_>) = dims.iter().copied().unzip();
+            view.as_ref().map_or(Ok(()), |v| v.check(what, &names, &sizes))
+        };
+        check("dy", ids.dy, &upstream.y)?;
+        check("dhn", ids.dhn, &upstream.hn)?;
+        match (ids.dcn, &upstream.cn) {
+            (Some(slot), cn) => check("dcn", slot, cn)?,
+            (None, Some(cn)) => {
+                let expected = format!("none ({} has no cell state)", self.plan.config.cell.name);
+                return Err(Error::mismatch("dcn", expected, format!("{:?}", cn.shape)));
+            }
+            (None, None) => {}
+        }
+        self.write_state(ids.dy, upstream.y)?;
+        self.write_state(ids.dhn, upstream.hn)?;
+        if let Some(slot) = ids.dcn {
+            self.write_state(slot, upstream.cn)?;
+        }
+        Ok(ids)
     }
 
     /// Runs what was written. On a GPU it returns once the work is submitted.
@@ -322,7 +418,7 @@ impl<T: Real> Session<T> {
         let Some(part) = self.plan.submits.get(index).cloned() else {
             return Err(Error::mismatch("part", format!("0..{}", self.plan.submits.len()), index));
         };
-        gpu.scoped("encoding", || e.encode(encoder, &self.plan, &self.schedule, part, Some(io)))
+        gpu.scoped("encoding", || e.encode(encoder, &self.plan, &self.schedule, Half::Forward, part, Some(io)))
     }
 
     /// Pipelines and bind groups made since the session was bound, itself included: a test's proof that runs make none.
@@ -356,6 +452,22 @@ impl<T: Real> Session<T> {
     /// As [`Session::forward`].
     pub fn trace(&mut self, input: &Input<'_, T>) -> Result<Vec<Snapshot<T>>> {
         self.write(input)?;
+        let snapshots = self.trace_pass(Half::Forward)?;
+        (self.ran, self.tape) = (true, self.plan.train);
+        Ok(snapshots)
+    }
+
+    /// The same for the backward pass of the last run.
+    ///
+    /// # Errors
+    /// As [`Session::backward`].
+    pub fn trace_backward(&mut self, upstream: &Upstream<'_, T>) -> Result<Vec<Snapshot<T>>> {
+        self.write_upstream(upstream)?;
+        self.tape = false;
+        self.trace_pass(Half::Backward)
+    }
+
+    fn trace_pass(&mut self, half: Half) -> Result<Vec<Snapshot<T>>> {
         let mut snapshots = Vec::new();
         let plan = &self.plan;
         let name = |d: &Dispatch, step: Option<usize>| {
@@ -367,30 +479,38 @@ impl<T: Real> Session<T> {
             snapshots.push(Snapshot { dispatch: name(d, step), slot: plan.slots[slot].name.clone(), values });
         };
         match &mut self.executor {
-            Executor::Cpu(e) => e.run(plan, &self.schedule, &mut |d, step, slots| {
+            Executor::Cpu(e) => e.run(plan, &self.schedule, plan.half(half).0, &mut |d, step, slots| {
                 for slot in gpu::written(d, step) {
                     record(d, step, slot, slots[slot].clone());
                 }
             }),
-            Executor::Gpu(e) => e.trace(plan, &self.schedule, &mut |d, step, slot, values| {
+            Executor::Gpu(e) => e.trace(plan, &self.schedule, half, &mut |d, step, slot, values| {
                 record(d, step, slot, values.iter().map(|&v| T::from_f64(f64::from(v))).collect());
             })?,
         }
-        self.ran = true;
         Ok(snapshots)
     }
 
     fn start(&mut self, read: &[SlotId]) -> Result<()> {
+        self.run_pass(Half::Forward, read)?;
+        (self.ran, self.tape) = (true, self.plan.train);
+        Ok(())
+    }
+
+    fn run_pass(&mut self, half: Half, read: &[SlotId]) -> Result<()> {
         match &mut self.executor {
-            Executor::Cpu(e) => e.run(&self.plan, &self.schedule, &mut |_, _, _| {}),
-            Executor::Gpu(e) => e.run(&self.plan, &self.schedule, read)?,
+            Executor::Cpu(e) => e.run(&self.plan, &self.schedule, self.plan.half(half).0, &mut |_, _, _| {}),
+            Executor::Gpu(e) => e.run(&self.plan, &self.schedule, half, read)?,
         }
-        self.ran = true;
         Ok(())
     }
 
     fn run_and_read(&mut self, read: &[SlotId]) -> Result<Vec<Vec<T>>> {
         self.start(read)?;
+        self.read(read)
+    }
+
+    fn read(&self, read: &[SlotId]) -> Result<Vec<Vec<T>>> {
         match &self.executor {
             Executor::Cpu(e) => Ok(read.iter().map(|&id| e.slot(id).to_vec()).collect()),
             Executor::Gpu(e) => {
@@ -445,5 +565,47 @@ impl<T: Real> Session<T> {
             Executor::Cpu(_) => Ok(()),
             Executor::Gpu(e) => e.write(self.plan.ids.schedule, bytemuck::cast_slice(self.schedule.table())),
         }
+    }
+}
+
+/// The slots of weight gradients as parameters: the last column of each matrix is its bias.
+fn gradients<T: Real>(plan: &Plan, ids: &GradientIds, values: &HashMap<SlotId, Vec<T>>) -> Weights<T> {
+    let (config, directions) = (&plan.config, plan.config.directions());
+    let stages = config.stages();
+    let mut layers = Vec::new();
+    for layer in 0..config.num_layers {
+        for direction in 0..directions {
+            let mut out = LayerWeights::default();
+            let half = |slot: SlotId| {
+                let all = &values[&slot];
+                &all[direction * (all.len() / directions)..][..all.len() / directions]
+            };
+            split_bias(half(ids.dw[layer]), config.layer_input_size(layer), &mut out.w, &mut out.b_w);
+            for (n, shape) in stages.iter().enumerate() {
+                let Some(slot) = ids.dr[layer][n] else { continue };
+                let projection = n == config.cell.stages.len();
+                let (matrix, mut bias) = (if projection { &mut out.projection } else { &mut out.r }, Vec::new());
+                split_bias(half(slot), shape.operand, matrix, &mut bias);
+                if !projection {
+                    out.b_r.extend(bias);
+                }
+            }
+            out.unit = ids.du[layer].map_or(Vec::new(), |slot| half(slot).to_vec());
+            if config.bias == Bias::None {
+                out.b_w.clear();
+            }
+            if config.bias != Bias::Two {
+                out.b_r.clear();
+            }
+            layers.push(out);
+        }
+    }
+    Weights { layers }
+}
+
+fn split_bias<T: Real>(rows: &[T], columns: usize, matrix: &mut Vec<T>, bias: &mut Vec<T>) {
+    for row in rows.chunks_exact(columns + 1) {
+        matrix.extend_from_slice(&row[..columns]);
+        bias.push(row[columns]);
     }
 }

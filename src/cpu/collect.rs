@@ -23,7 +23,13 @@ pub(super) fn input_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
                 to.copy_from_slice(&pre[row * width..][..columns]);
             }
         }
-        product(&gathered, &c.layers[layer * directions + direction].w_rows, dx, (rows, columns, inputs), false);
+        product(
+            &gathered,
+            &c.layers[layer * directions + direction].w_rows,
+            dx,
+            (rows, columns, inputs),
+            (inputs, false),
+        );
     }
 }
 
@@ -39,7 +45,12 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
         ((0..c.rows.inputs).collect(), dims.input_size as usize)
     } else {
         let gates = 0..shape.stage.recurrent_gates();
-        (gates.flat_map(|g| c.rows.recurrent(d.stage, &shape, g)..c.rows.recurrent(d.stage, &shape, g) + shape.units).collect(), shape.operand)
+        (
+            gates
+                .flat_map(|g| c.rows.recurrent(d.stage, &shape, g)..c.rows.recurrent(d.stage, &shape, g) + shape.units)
+                .collect(),
+            shape.operand,
+        )
     };
     let steps = c.schedule.steps();
     for direction in 0..directions {
@@ -68,7 +79,7 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
                 }
             }
             let rows = right.len() / (depth + 1);
-            product(&left, &right, out, (columns.len(), rows, depth + 1), true);
+            product(&left, &right, out, (columns.len(), rows, depth + 1), (depth + 1, true));
         }
     }
 }

@@ -1,19 +1,23 @@
 //! The CPU executor: one twin per kernel, same names as `shaders/kernels/*`, over the same slots. In f64 it is the oracle of
 //! the tests, in f32 what a user gets where there is no GPU.
 
+mod collect;
 mod lanes;
 mod project;
 mod recur;
+mod retrace;
+mod sequence_backward;
 mod sequence_forward;
+mod shared;
 mod state;
 mod step_forward;
 
 pub use lanes::{F32s, F64s, Lanes};
-pub(crate) use recur::recur;
-pub use recur::{Recur, RecurFn};
+pub use recur::{Compiled, Recur};
+pub use retrace::Retrace;
 
 use crate::cell::Activation;
-use crate::config::StageShape;
+use crate::config::{RowLayout, StageShape};
 use crate::kernels::Kernel;
 use crate::plan::{Caps, DeviceClass, Dispatch, Plan, Role, SlotId, Step};
 use crate::real::Real;
@@ -36,6 +40,7 @@ pub(crate) fn caps() -> Caps {
 }
 
 /// The packed parameters of one layer and direction.
+#[derive(Default)]
 struct PackedLayer<T> {
     /// Wᵀ `[I, Gx·H]`.
     w: Vec<T>,
@@ -43,6 +48,10 @@ struct PackedLayer<T> {
     bias: Vec<T>,
     /// R and unit parameters per stage.
     stages: Vec<Packed<T>>,
+    /// Rᵀ per stage, in training plans.
+    transposed: Vec<Packed<T>>,
+    /// W `[Gx·H, I]`, in training plans.
+    w_rows: Vec<T>,
 }
 
 /// The bias of the x part: b_w, plus b_r of the gates that see both (summed in f64, rounded once).
@@ -102,6 +111,7 @@ pub(crate) struct Executor<T: Real> {
     /// `[layer · D + direction]`
     layers: Arc<Vec<PackedLayer<T>>>,
     stages: Vec<StageShape>,
+    rows: RowLayout,
     act: Vec<Activation>,
 }
 
@@ -111,7 +121,27 @@ struct Context<'a, T: Real> {
     schedule: &'a Schedule,
     layers: &'a [PackedLayer<T>],
     stages: &'a [StageShape],
+    rows: &'a RowLayout,
     act: &'a [Activation],
+}
+
+impl<T: Real> Context<'_, T> {
+    /// Row of `pre` of packed row `r`: rows of the block from step `first` in inference, all rows in training.
+    fn pre_row(&self, direction: usize, r: usize, first: usize) -> usize {
+        let rows = self.plan.dims[0].pre_rows as usize;
+        direction * rows + r - if self.plan.train { 0 } else { self.schedule.row_offset(first) }
+    }
+
+    /// Row of the states that sequence `b` has after `step` (`None`: before the first one). Inference overwrites one row per
+    /// sequence.
+    fn state_row(&self, z: usize, step: Option<usize>, b: usize) -> usize {
+        let (batch, time) = (self.plan.shape.batch, self.plan.shape.time);
+        match step {
+            _ if !self.plan.train => z * batch + b,
+            None => z * (batch + batch * time) + b,
+            Some(s) => z * (batch + batch * time) + batch + self.schedule.row_offset(s) + b,
+        }
+    }
 }
 
 impl<T: Real> Executor<T> {
@@ -128,7 +158,13 @@ impl<T: Real> Executor<T> {
             }
             let parts = stage_weights(&stages, layer);
             let packed = stages.iter().zip(&parts).map(|(shape, (r, unit))| recur::pack(shape, r, unit)).collect();
-            PackedLayer { w, bias: input_bias(&stages, layer), stages: packed }
+            let mut all = PackedLayer { w, bias: input_bias(&stages, layer), stages: packed, ..Default::default() };
+            if plan.train {
+                let transposed = stages.iter().zip(&parts).map(|(shape, (r, _))| recur::pack_transposed(shape, r));
+                all.transposed = transposed.collect();
+                all.w_rows = layer.w.clone();
+            }
+            all
         };
         Self::with_layers(plan, Arc::new(weights.layers.iter().enumerate().map(pack).collect()))
     }
@@ -142,7 +178,13 @@ impl<T: Real> Executor<T> {
         let memory = |role| !matches!(role, Role::Weights | Role::Schedule);
         let slots =
             plan.slots.iter().map(|s| if memory(s.role) { vec![T::default(); s.len()] } else { Vec::new() }).collect();
-        Self { slots, layers, stages: plan.config.stages(), act: plan.config.activations() }
+        Self {
+            slots,
+            layers,
+            stages: plan.config.stages(),
+            rows: plan.config.row_layout(plan.train),
+            act: plan.config.activations(),
+        }
     }
 
     pub(crate) fn slot(&self, id: SlotId) -> &[T] {
@@ -157,14 +199,15 @@ impl<T: Real> Executor<T> {
         &mut self.slots[id]
     }
 
-    /// Runs the plan; `watch` sees every dispatch after it ran.
+    /// Runs steps of the plan; `watch` sees every dispatch after it ran.
     pub(crate) fn run(
         &mut self,
         plan: &Plan,
         schedule: &Schedule,
+        steps: &[Step],
         watch: &mut dyn FnMut(&Dispatch, Option<usize>, &[Vec<T>]),
     ) {
-        for step in &plan.steps {
+        for step in steps {
             match step {
                 Step::ClearPadding(slot) => {
                     if schedule.is_ragged() {
@@ -185,6 +228,14 @@ impl<T: Real> Executor<T> {
                         }
                     }
                 }
+                Step::EachStepBack(range, body) => {
+                    for s in (range.start..range.end.min(schedule.steps())).rev() {
+                        for d in body {
+                            self.dispatch(plan, schedule, d, Some(s));
+                            watch(d, Some(s), &self.slots);
+                        }
+                    }
+                }
             }
         }
     }
@@ -196,16 +247,28 @@ impl<T: Real> Executor<T> {
         };
         // Taken out of the table so that several can be borrowed at once; a slot bound twice is taken once.
         let mut taken: Vec<Vec<T>> = ids.iter().map(|&id| std::mem::take(&mut self.slots[id])).collect();
-        let context = Context { plan, schedule, layers: &self.layers, stages: &self.stages, act: &self.act };
+        let (layers, stages, rows) = (&self.layers, &self.stages, &self.rows);
+        let context = Context { plan, schedule, layers, stages, rows, act: &self.act };
         match d.kernel {
-            Kernel::LoadState => state::load_state(&context, &mut taken, ids),
+            Kernel::LoadState => state::load_state(&context, &mut taken),
             Kernel::StoreState => state::store_state(&context, &mut taken, ids),
             Kernel::ProjectVec4 | Kernel::ProjectScalar => project::project(&context, d, &mut taken),
-            Kernel::SequenceForward => sequence_forward::sequence_forward(&context, d, &mut taken),
-            Kernel::StepForward | Kernel::StepNormalise => {
+            Kernel::SequenceForward | Kernel::SequenceForwardTrain => {
+                sequence_forward::sequence_forward(&context, d, &mut taken);
+            }
+            Kernel::StepForward | Kernel::StepForwardTrain | Kernel::StepNormalise => {
                 step_forward::step_forward(&context, d, step.unwrap_or(0), &mut taken);
             }
             Kernel::StepProduct => step_forward::step_product(&context, d, step.unwrap_or(0), &mut taken),
+            Kernel::LoadGradient => sequence_backward::load_gradient(&context, d, &mut taken),
+            Kernel::SequenceBackward => sequence_backward::sequence_backward(&context, d, &mut taken),
+            Kernel::StepBackward => sequence_backward::step_backward(&context, d, step.unwrap_or(0), &mut taken),
+            Kernel::StoreGradient => sequence_backward::store_gradient(&context, d, &mut taken),
+            Kernel::InputBackward => collect::input_backward(&context, d, &mut taken),
+            Kernel::WeightBackwardInput | Kernel::WeightBackwardRecurrent => {
+                collect::weight_backward(&context, d, &mut taken);
+            }
+            Kernel::UnitBackward => collect::unit_backward(&context, &mut taken),
         }
         for (&id, slot) in ids.iter().zip(taken).rev() {
             if !slot.is_empty() {

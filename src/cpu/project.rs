@@ -39,16 +39,17 @@ pub(super) fn project<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
                 .collect();
             &gathered
         };
-        let out = &mut pre[direction * dims.pre_rows as usize * width..][..rows * width];
-        for row in out.chunks_exact_mut(width) {
-            row.copy_from_slice(&weights.bias);
+        let stride = c.rows.width;
+        let out = &mut pre[c.pre_row(direction, first, dims.first as usize) * stride..][..rows * stride];
+        for row in out.chunks_exact_mut(stride) {
+            row[..width].copy_from_slice(&weights.bias);
         }
         if rows == 1 || width == 1 {
             // At least two rows and two columns, whatever the batch.
             let columns = width.max(2);
             let mut padded = vec![T::default(); rows.max(2) * columns];
-            for (to, from) in padded.chunks_exact_mut(columns).zip(out.chunks_exact(width)) {
-                to[..width].copy_from_slice(from);
+            for (to, from) in padded.chunks_exact_mut(columns).zip(out.chunks_exact(stride)) {
+                to[..width].copy_from_slice(&from[..width]);
             }
             let mut wide = Vec::new();
             let w = if width == 1 {
@@ -57,20 +58,26 @@ pub(super) fn project<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
             } else {
                 &weights.w
             };
-            product(lhs, w, &mut padded, (rows.max(2), inputs, columns), false);
-            for (to, from) in out.chunks_exact_mut(width).zip(padded.chunks_exact(columns)) {
-                to.copy_from_slice(&from[..width]);
+            product(lhs, w, &mut padded, (rows.max(2), inputs, columns), (columns, false));
+            for (to, from) in out.chunks_exact_mut(stride).zip(padded.chunks_exact(columns)) {
+                to[..width].copy_from_slice(&from[..width]);
             }
         } else {
-            product(lhs, &weights.w, out, (rows, inputs, width), false);
+            product(lhs, &weights.w, out, (rows, inputs, width), (stride, false));
         }
     }
 }
 
-/// `out[m, n] += lhs[m, k] · rhs[k, n]`, all row-major (`lhs` given as `[k, m]` if `transposed`), depth in blocks of
-/// [`DEPTH`].
-pub(super) fn product<T: Real>(lhs: &[T], rhs: &[T], out: &mut [T], (m, k, n): (usize, usize, usize), transposed: bool) {
-    assert!(lhs.len() >= m * k && rhs.len() >= k * n && out.len() >= m * n);
+/// `out[m, n] += lhs[m, k] · rhs[k, n]`, all row-major, rows of `out` `stride` apart (`lhs` given as `[k, m]` if
+/// `transposed`), depth in blocks of [`DEPTH`].
+pub(super) fn product<T: Real>(
+    lhs: &[T],
+    rhs: &[T],
+    out: &mut [T],
+    (m, k, n): (usize, usize, usize),
+    (stride, transposed): (usize, bool),
+) {
+    assert!(lhs.len() >= m * k && rhs.len() >= k * n && stride >= n && out.len() >= (m - 1) * stride + n);
     let one = T::from_f64(1.0);
     let parallel = m * n * k >= PARALLEL_WORK && rayon::current_num_threads() > 1;
     let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
@@ -85,7 +92,7 @@ pub(super) fn product<T: Real>(lhs: &[T], rhs: &[T], out: &mut [T], (m, k, n): (
                 depth,
                 out.as_mut_ptr(),
                 1,
-                n as isize,
+                stride as isize,
                 true,
                 lhs.as_ptr().add(if transposed { start * m } else { start }),
                 if transposed { m as isize } else { 1 },

@@ -90,7 +90,7 @@ pub(super) fn step_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize,
     let (layer, directions) = (c.plan.dims[d.dims].layer as usize, c.plan.config.directions());
     for direction in 0..directions {
         let (z, sequences) = (layer * directions + direction, 0..c.plan.shape.batch);
-        Task { layer, direction, z, sequences, steps: s..s + 1 }.backward(c, &m, s, d.stage);
+        Task { direction, z, sequences, steps: s..s + 1 }.backward(c, &m, s, d.stage);
     }
 }
 

@@ -35,7 +35,6 @@ struct Memory<'a, T> {
 
 /// Some sequences of one direction over a block of steps.
 pub(super) struct Task {
-    pub layer: usize,
     pub direction: usize,
     /// layer · D + direction
     pub z: usize,
@@ -45,7 +44,7 @@ pub(super) struct Task {
 }
 
 /// Splits a block's sequences and directions into tasks of about equal work and runs them, on threads where that pays.
-pub(super) fn for_each_task<T: Real>(c: &Context<'_, T>, d: &Dispatch, run: impl Fn(&Task) + Sync) {
+pub(super) fn for_each_task<T: Real>(c: &Context<'_, T>, d: &Dispatch, run: impl Fn(&Task) + Send + Sync) {
     let dims = &c.plan.dims[d.dims];
     let directions = c.plan.config.directions();
     let steps = dims.first as usize..(dims.end as usize).min(c.schedule.steps());
@@ -56,9 +55,10 @@ pub(super) fn for_each_task<T: Real>(c: &Context<'_, T>, d: &Dispatch, run: impl
     let parts = split(c, &steps, threads.div_ceil(directions));
     let task = |direction: usize, sequences: &Range<usize>| {
         let (sequences, steps) = (sequences.clone(), steps.clone());
-        Task { layer, direction, z: layer * directions + direction, sequences, steps }
+        Task { direction, z: layer * directions + direction, sequences, steps }
     };
-    let tasks: Vec<Task> = (0..directions).flat_map(|d| parts.iter().map(move |p| (d, p))).map(|(d, p)| task(d, p)).collect();
+    let tasks: Vec<Task> =
+        (0..directions).flat_map(|d| parts.iter().map(move |p| (d, p))).map(|(d, p)| task(d, p)).collect();
     if tasks.len() == 1 || threads == 1 {
         tasks.iter().for_each(run);
     } else {
@@ -104,7 +104,9 @@ impl Task {
         for b in 0..rows {
             from[b * padded..][..padded].copy_from_slice(operand(b));
         }
-        let state_row = |step: Option<usize>, b: usize| unsafe { m.state.part(c.state_row(self.z, step, first + b) * states, states) };
+        let state_row = |step: Option<usize>, b: usize| unsafe {
+            m.state.part(c.state_row(self.z, step, first + b) * states, states)
+        };
         let mut state = vec![T::default(); rows * states];
         for (b, row) in state.chunks_exact_mut(states.max(1)).enumerate() {
             row.copy_from_slice(state_row(self.steps.start.checked_sub(1), b));
@@ -118,7 +120,8 @@ impl Task {
             }
             let first_row = c.schedule.row_offset(s) + first;
             let width = c.rows.width;
-            let pre = unsafe { m.pre.part(c.pre_row(self.direction, first_row, self.steps.start) * width, active * width) };
+            let pre =
+                unsafe { m.pre.part(c.pre_row(self.direction, first_row, self.steps.start) * width, active * width) };
             let mut stride = padded;
             for (n, shape) in c.stages.iter().enumerate() {
                 let out_stride = shape.padded_units();

@@ -6,7 +6,7 @@ use crate::plan::SlotId;
 use crate::real::Real;
 
 /// h0, c0 → operand (padded with 0) and states, in sorted order.
-pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>], _ids: &[SlotId]) {
+pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
     let [h0, c0, operand, state, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let (batch, p, h) = (c.plan.shape.batch, config.state_size(), config.hidden_size);
@@ -18,7 +18,7 @@ pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>], _ids
             row[..p].copy_from_slice(&h0[from * p..][..p]);
             row[p..].fill(T::default());
             for (s, what) in states.iter().enumerate() {
-                let row = &mut state[(to * states.len() + s) * h..][..h];
+                let row = &mut state[(c.state_row(z, None, b) * states.len() + s) * h..][..h];
                 match what.initial {
                     Initial::Hidden => row.copy_from_slice(&h0[from * h..][..h]),
                     Initial::Cell => row.copy_from_slice(&c0[from * h..][..h]),
@@ -43,7 +43,8 @@ pub(super) fn store_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>], ids
             hn[to * p..][..p].copy_from_slice(&operand[from * padded..][..p]);
             for (s, what) in states.iter().enumerate() {
                 if what.initial == Initial::Cell {
-                    cn[to * h..][..h].copy_from_slice(&state[(from * states.len() + s) * h..][..h]);
+                    let row = c.state_row(z, Some(c.schedule.length(b) - 1), b);
+                    cn[to * h..][..h].copy_from_slice(&state[(row * states.len() + s) * h..][..h]);
                 }
             }
         }

@@ -1,12 +1,12 @@
 //! A plan bound to a device: buffers, pipelines and bind groups made once, then only encoded.
 
 use super::device::Gpu;
-use super::pipeline::{self, Key, Pipeline, uniform_size};
+use super::pipeline::{self, Pipeline, uniform_size};
 use crate::config::StageShape;
 use crate::cpu::{input_bias, stage_weights};
 use crate::error::{Error, Result};
-use crate::kernels::{Access, weight_offsets};
-use crate::plan::{Dispatch, Plan, SlotId, Step};
+use crate::kernels::{Access, Variant, transposed_offsets, weight_offsets};
+use crate::plan::{Dispatch, Half, Plan, Role, SlotId, Step};
 use crate::schedule::Schedule;
 use crate::weights::{LayerWeights, Weights};
 use std::collections::HashMap;
@@ -19,7 +19,9 @@ struct Shared {
     gpu: Arc<Gpu>,
     /// W and R per layer.
     weights: Vec<[wgpu::Buffer; 2]>,
-    pipelines: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    /// Rᵀ and Wᵀ per layer, in training plans.
+    transposed: Vec<[wgpu::Buffer; 2]>,
+    pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
 }
 
 /// A plan's buffers and bind groups on a device.
@@ -27,9 +29,9 @@ pub(crate) struct Executor {
     shared: Arc<Shared>,
     slots: Vec<wgpu::Buffer>,
     uniforms: Uniforms,
-    /// Per entry of `plan.steps`, per dispatch in it.
-    dispatches: Vec<Vec<Bound>>,
-    /// Readback buffers of y, hn, cn, in that order.
+    /// Per entry of `plan.steps` and of `plan.backward`, per dispatch in it.
+    dispatches: [Vec<Vec<Bound>>; 2],
+    /// Readback buffers of the outputs.
     readback: Vec<(SlotId, wgpu::Buffer)>,
     created: AtomicUsize,
 }
@@ -94,9 +96,18 @@ impl Executor {
                 let r: Vec<f32> = parts.iter().flat_map(|p| pack_recurrent(&stages, p)).collect();
                 [upload(&format!("w.l{layer}"), &w), upload(&format!("r.l{layer}"), &r)]
             };
-            weights.layers.chunks_exact(directions).enumerate().map(pack).collect()
+            let transpose = |(layer, parts): (usize, &[LayerWeights<f32>])| {
+                let inputs = plan.config.layer_input_size(layer);
+                let r: Vec<f32> = parts.iter().flat_map(|p| pack_transposed(&stages, p)).collect();
+                let w: Vec<f32> = parts.iter().flat_map(|p| pack_input_transposed(p, inputs)).collect();
+                [upload(&format!("rt.l{layer}"), &r), upload(&format!("wt.l{layer}"), &w)]
+            };
+            let layers = || weights.layers.chunks_exact(directions).enumerate();
+            let transposed = if plan.train { layers().map(transpose).collect() } else { Vec::new() };
+            (layers().map(pack).collect(), transposed)
         })?;
-        let shared = Shared { gpu: Arc::clone(gpu), weights: buffers, pipelines: Mutex::default() };
+        let (weights, transposed) = buffers;
+        let shared = Shared { gpu: Arc::clone(gpu), weights, transposed, pipelines: Mutex::default() };
         Self::with_shared(Arc::new(shared), plan)
     }
 
@@ -123,11 +134,13 @@ impl Executor {
                 .enumerate()
                 .map(|(id, slot)| {
                     let layer = |ids: &[SlotId]| ids.iter().position(|&i| i == id);
-                    match (layer(&plan.ids.w), layer(&plan.ids.r)) {
-                        (Some(l), _) => shared.weights[l][0].clone(),
-                        (_, Some(l)) => shared.weights[l][1].clone(),
-                        _ => buffer(&slot.name, slot.bytes(), usage),
-                    }
+                    let packed =
+                        |ids: &[SlotId], of: &[[wgpu::Buffer; 2]], n: usize| layer(ids).map(|l| of[l][n].clone());
+                    packed(&plan.ids.w, &shared.weights, 0)
+                        .or_else(|| packed(&plan.ids.r, &shared.weights, 1))
+                        .or_else(|| plan.ids.grad.as_ref().and_then(|g| packed(&g.rt, &shared.transposed, 0)))
+                        .or_else(|| plan.ids.grad.as_ref().and_then(|g| packed(&g.wt, &shared.transposed, 1)))
+                        .unwrap_or_else(|| buffer(&slot.name, slot.bytes(), usage))
                 })
                 .collect();
             let stride = gpu.info().limits.min_uniform_buffer_offset_alignment.max(32);
@@ -148,15 +161,20 @@ impl Executor {
                 stride,
             };
             let read = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-            let readback = [plan.ids.y, plan.ids.hn, plan.ids.cn]
-                .into_iter()
-                .map(|id| (id, buffer("readback", plan.slots[id].bytes(), read)))
+            let readback = plan
+                .slots
+                .iter()
+                .enumerate()
+                .filter(|(_, slot)| slot.role == Role::Output)
+                .map(|(id, slot)| (id, buffer("readback", slot.bytes(), read)))
                 .collect();
             (slots, uniforms, readback)
         })?;
         let mut executor =
-            Self { shared, slots, uniforms, dispatches: Vec::new(), readback, created: AtomicUsize::new(0) };
-        executor.dispatches = executor.bind_all(plan, &HashMap::new())?;
+            Self { shared, slots, uniforms, dispatches: Default::default(), readback, created: AtomicUsize::new(0) };
+        let none = HashMap::new();
+        executor.dispatches =
+            [executor.bind_all(plan, &plan.steps, &none)?, executor.bind_all(plan, &plan.backward, &none)?];
         Ok(executor)
     }
 
@@ -166,25 +184,31 @@ impl Executor {
     }
 
     fn pipeline(&self, plan: &Plan, d: &Dispatch) -> Result<Arc<Pipeline>> {
-        let key = (d.kernel, if d.kernel.is_per_stage() { d.stage } else { 0 }, plan.tiles);
+        let stage = if d.kernel.is_per_stage() { d.stage } else { 0 };
+        let key = Variant { kernel: d.kernel, stage, tiles: plan.tiles, train: plan.train };
         let mut pipelines = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(p) = pipelines.get(&key) {
             return Ok(Arc::clone(p));
         }
         self.created.fetch_add(1, Relaxed);
-        let p = Arc::new(pipeline::create(&self.shared.gpu, &plan.config, key)?);
+        let p = Arc::new(pipeline::create(&self.shared.gpu, &plan.config, &key)?);
         pipelines.insert(key, Arc::clone(&p));
         Ok(p)
     }
 
-    fn bind_all(&self, plan: &Plan, replaced: &HashMap<SlotId, wgpu::Buffer>) -> Result<Vec<Vec<Bound>>> {
-        plan.steps
+    fn bind_all(
+        &self,
+        plan: &Plan,
+        steps: &[Step],
+        replaced: &HashMap<SlotId, wgpu::Buffer>,
+    ) -> Result<Vec<Vec<Bound>>> {
+        steps
             .iter()
             .map(|step| {
                 let list = match step {
                     Step::ClearPadding(_) => &[][..],
                     Step::Once(d) => std::slice::from_ref(d),
-                    Step::EachStep(_, body) => body,
+                    Step::EachStep(_, body) | Step::EachStepBack(_, body) => body,
                 };
                 list.iter().map(|d| self.bind(plan, d, replaced)).collect()
             })
@@ -253,7 +277,7 @@ impl Executor {
             }
             replaced.insert(id, buffer.clone());
         }
-        Ok(IoBinding { dispatches: self.bind_all(plan, &replaced)?, replaced })
+        Ok(IoBinding { dispatches: self.bind_all(plan, &plan.steps, &replaced)?, replaced })
     }
 
     pub(crate) fn write(&self, slot: SlotId, bytes: &[u8]) -> Result<()> {
@@ -266,22 +290,24 @@ impl Executor {
         encoder: &mut wgpu::CommandEncoder,
         plan: &Plan,
         schedule: &Schedule,
+        half: Half,
         part: Range<usize>,
         io: Option<&IoBinding>,
     ) {
+        let steps = plan.half(half).0;
         let slot = |id: SlotId| io.and_then(|io| io.replaced.get(&id)).unwrap_or(&self.slots[id]);
-        for step in &plan.steps[part.clone()] {
+        for step in &steps[part.clone()] {
             if let (Step::ClearPadding(id), true) = (step, schedule.is_ragged()) {
                 encoder.clear_buffer(slot(*id), 0, None);
             }
         }
-        let dispatches = io.map_or(&self.dispatches, |io| &io.dispatches);
+        let dispatches = io.map_or(&self.dispatches[half as usize], |io| &io.dispatches);
         let label = Some("wgpu-rnn");
         let mut pass = Pass {
             pass: encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes: None }),
             current: None,
         };
-        for (step, bound) in plan.steps[part.clone()].iter().zip(&dispatches[part]) {
+        for (step, bound) in steps[part.clone()].iter().zip(&dispatches[part]) {
             match step {
                 Step::ClearPadding(_) => {}
                 Step::Once(d) => pass.dispatch(self, plan, schedule, d, &bound[0], None),
@@ -292,18 +318,26 @@ impl Executor {
                         }
                     }
                 }
+                Step::EachStepBack(range, body) => {
+                    for s in (range.start..range.end.min(schedule.steps())).rev() {
+                        for (d, bound) in body.iter().zip(bound) {
+                            pass.dispatch(self, plan, schedule, d, bound, Some((s, range.start)));
+                        }
+                    }
+                }
             }
         }
     }
 
-    /// Runs the whole plan, submit by submit, then copies `read` (from y, hn, cn) to their readback buffers.
-    pub(crate) fn run(&self, plan: &Plan, schedule: &Schedule, read: &[SlotId]) -> Result<()> {
+    /// Runs a pass of the plan, submit by submit, then copies `read` (outputs) to their readback buffers.
+    pub(crate) fn run(&self, plan: &Plan, schedule: &Schedule, half: Half, read: &[SlotId]) -> Result<()> {
+        let submits = plan.half(half).1;
         let gpu = &self.shared.gpu;
         gpu.scoped("running", || {
-            for (n, part) in plan.submits.iter().enumerate() {
+            for (n, part) in submits.iter().enumerate() {
                 let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                self.encode(&mut encoder, plan, schedule, part.clone(), None);
-                if n + 1 == plan.submits.len() {
+                self.encode(&mut encoder, plan, schedule, half, part.clone(), None);
+                if n + 1 == submits.len() {
                     self.copy_out(&mut encoder, plan, read);
                 }
                 gpu.queue.submit([encoder.finish()]);
@@ -347,10 +381,11 @@ impl Executor {
         &self,
         plan: &Plan,
         schedule: &Schedule,
+        half: Half,
         watch: &mut dyn FnMut(&Dispatch, Option<usize>, SlotId, Vec<f32>),
     ) -> Result<()> {
         let gpu = &self.shared.gpu;
-        for (step, bound) in plan.steps.iter().zip(&self.dispatches) {
+        for (step, bound) in plan.half(half).0.iter().zip(&self.dispatches[half as usize]) {
             let runs: Vec<(&Dispatch, &Bound, Option<(usize, usize)>)> = match step {
                 Step::ClearPadding(id) => {
                     if schedule.is_ragged() {
@@ -360,6 +395,10 @@ impl Executor {
                 }
                 Step::Once(d) => vec![(d, &bound[0], None)],
                 Step::EachStep(range, body) => (range.start..range.end.min(schedule.steps()))
+                    .flat_map(|s| body.iter().zip(bound).map(move |(d, b)| (d, b, Some((s, range.start)))))
+                    .collect(),
+                Step::EachStepBack(range, body) => (range.start..range.end.min(schedule.steps()))
+                    .rev()
                     .flat_map(|s| body.iter().zip(bound).map(move |(d, b)| (d, b, Some((s, range.start)))))
                     .collect(),
             };
@@ -503,11 +542,48 @@ fn pack_recurrent(stages: &[StageShape], layer: &LayerWeights<f32>) -> Vec<f32> 
                 packed[at * 4 + column % 4] = r[row * k + column];
             }
         }
-        for p in 0..shape.unit_params() {
-            for j in 0..n {
-                packed[(params_at + p / 4 * n + j) * 4 + p % 4] = unit[p * n + j];
+        pack_params(&mut packed, params_at, n, &unit);
+    }
+    packed
+}
+
+/// Rᵀ of all stages and their unit parameters as `shaders/lib/stage_backward.wgsl` says.
+fn pack_transposed(stages: &[StageShape], layer: &LayerWeights<f32>) -> Vec<f32> {
+    let offsets = transposed_offsets(stages);
+    let mut packed = vec![0.0; offsets.total * 4];
+    for ((shape, (r, unit)), &(matrix_at, params_at)) in
+        stages.iter().zip(stage_weights(stages, layer)).zip(&offsets.stages)
+    {
+        let (n, k, depth) = (shape.units, shape.operand, shape.units.div_ceil(4));
+        for row in 0..shape.matrix_rows() {
+            let (gate, j) = (row / n, row % n);
+            for column in 0..k {
+                let at = matrix_at + (gate * depth + j / 4) * k + column;
+                packed[at * 4 + j % 4] = r[row * k + column];
             }
+        }
+        pack_params(&mut packed, params_at, n, &unit);
+    }
+    packed
+}
+
+/// Wᵀ as `[G·H / 4][I]` vec4s, four rows of W for one feature.
+fn pack_input_transposed(layer: &LayerWeights<f32>, inputs: usize) -> Vec<f32> {
+    let rows = layer.w.len() / inputs;
+    let mut packed = vec![0.0; rows.div_ceil(4) * inputs * 4];
+    for row in 0..rows {
+        for i in 0..inputs {
+            packed[(row / 4 * inputs + i) * 4 + row % 4] = layer.w[row * inputs + i];
         }
     }
     packed
+}
+
+/// Unit parameters `[params, N]` as `[params / 4][N]` vec4s from vec4 `at`.
+fn pack_params(packed: &mut [f32], at: usize, n: usize, unit: &[f32]) {
+    for (p, values) in unit.chunks_exact(n).enumerate() {
+        for (j, &v) in values.iter().enumerate() {
+            packed[(at + p / 4 * n + j) * 4 + p % 4] = v;
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::device::Gpu;
 use crate::config::RnnConfig;
 use crate::error::Result;
-use crate::kernels::{Access, Kernel, Tiles, source};
+use crate::kernels::{Access, Variant, source};
 use crate::plan::Dims;
 
 /// A compiled kernel.
@@ -12,15 +12,13 @@ pub(super) struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
-/// What makes two pipelines of one configuration different.
-pub(super) type Key = (Kernel, usize, Tiles);
-
-pub(super) fn create(gpu: &Gpu, config: &RnnConfig, (kernel, stage, tiles): Key) -> Result<Pipeline> {
+pub(super) fn create(gpu: &Gpu, config: &RnnConfig, variant: &Variant) -> Result<Pipeline> {
+    let Variant { kernel, stage, .. } = *variant;
     let label = format!("wgpu-rnn {} {} stage {stage}", kernel.name(), config.cell.name);
     gpu.scoped(&format!("compiling {label}"), || {
         let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(source(config, kernel, stage, &tiles).into()),
+            source: wgpu::ShaderSource::Wgsl(source(config, variant).into()),
         });
         let entry = |(binding, (_, access)): (usize, &(&str, Access))| wgpu::BindGroupLayoutEntry {
             binding: binding as u32,

@@ -143,7 +143,8 @@ impl Builder<'_> {
         let (pre, width) = (m.pre[layer], self.tiles.width);
         let input = if layer == 0 { ids.x } else { m.y[layer - 1] };
         let inputs = config.layer_input_size(layer);
-        let grid = |k: usize, rows: usize| ((k + 1).div_ceil(width), Extent::Fixed(rows.div_ceil(WEIGHT_ROWS)), directions);
+        let grid =
+            |k: usize, rows: usize| ((k + 1).div_ceil(width), Extent::Fixed(rows.div_ceil(WEIGHT_ROWS)), directions);
         let slots = vec![pre, input, ids.h0, g.dw[layer], ids.schedule];
         let rows = config.row_layout(true).inputs;
         steps.push(once(Kernel::WeightBackwardInput, Some(layer), dims, slots, grid(inputs, rows)));

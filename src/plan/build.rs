@@ -39,8 +39,6 @@ pub(super) struct Memory {
 /// per binding: the same buffer bound to read and to write in one dispatch is an error.
 pub(super) const UNUSED: [Dim; 1] = [("unused", 1)];
 
-
-
 impl Builder<'_> {
     pub fn slot(&mut self, name: impl Into<String>, role: Role, dims: &[Dim]) -> SlotId {
         let element = match role {
@@ -126,9 +124,11 @@ impl Builder<'_> {
             (0, _) => self.slot("state", Role::Scratch, &UNUSED),
             (_, false) => self.slot("state", Role::Scratch, &[stacked[0], stacked[1], states, stacked[2]]),
             // The states before the first step and after every step.
-            (_, true) => {
-                self.slot("state", Role::Scratch, &[stacked[0], ("B+rows", self.shape.batch + rows), states, stacked[2]])
-            }
+            (_, true) => self.slot(
+                "state",
+                Role::Scratch,
+                &[stacked[0], ("B+rows", self.shape.batch + rows), states, stacked[2]],
+            ),
         };
         let h = self.stacked(("K", config.state_size().next_multiple_of(4)));
         let even = self.slot("operand.even", Role::Scratch, &h);
@@ -154,8 +154,7 @@ impl Builder<'_> {
             let normalising = self.stages.iter().filter(|s| s.stage.normalise);
             let widest = normalising.map(|s| s.stage.recurrent_gates() * s.units).max();
             let sequences = [("D", directions), ("B", self.shape.batch)];
-            product =
-                widest.map(|n| self.slot("product", Role::Scratch, &[sequences[0], sequences[1], ("G·N", n)]));
+            product = widest.map(|n| self.slot("product", Role::Scratch, &[sequences[0], sequences[1], ("G·N", n)]));
         }
         let row = ("G·H", config.row_layout(self.train).width);
         let features = ("D·P", directions * config.state_size());

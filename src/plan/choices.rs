@@ -133,7 +133,9 @@ pub(super) fn split_submits(
     let (mut submits, mut start, mut spent) = (Vec::new(), 0, 0.0);
     for (n, step) in steps.iter().enumerate() {
         let seconds = match step {
-            Step::EachStep(range, _) | Step::EachStepBack(range, _) => range.len() as f64 * step_seconds(config, shape, caps),
+            Step::EachStep(range, _) | Step::EachStepBack(range, _) => {
+                range.len() as f64 * step_seconds(config, shape, caps)
+            }
             Step::Once(d)
                 if matches!(
                     d.kernel,

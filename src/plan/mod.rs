@@ -102,7 +102,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { strategy: None, precision: Precision::F32, max_block: None, submit_budget: Duration::from_millis(500) }
+        Self {
+            strategy: None,
+            precision: Precision::F32,
+            train: false,
+            max_block: None,
+            submit_budget: Duration::from_millis(500),
+        }
     }
 }
 
@@ -195,6 +201,13 @@ pub enum Step {
     EachStep(Range<usize>, Vec<Dispatch>),
     /// The body once per time step, last step first.
     EachStepBack(Range<usize>, Vec<Dispatch>),
+}
+
+/// Which half of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Half {
+    Forward,
+    Backward,
 }
 
 /// The uniform block of `shaders/lib/schedule.wgsl`.
@@ -403,6 +416,14 @@ impl Plan {
     /// Bytes of all slots.
     pub fn bytes(&self) -> u64 {
         self.slots.iter().map(Slot::bytes).sum()
+    }
+
+    /// The steps of a half and which stretches of them go into one submit each.
+    pub(crate) fn half(&self, half: Half) -> (&[Step], &[Range<usize>]) {
+        match half {
+            Half::Forward => (&self.steps, &self.submits),
+            Half::Backward => (&self.backward, &self.backward_submits),
+        }
     }
 
     /// Number of submits of a run.
