@@ -43,8 +43,18 @@ pub enum Kernel {
     StepForwardTrain,
     /// all stages of a block of steps, keeping what the backward pass needs
     SequenceForwardTrain,
-    /// gradient of cn → gradient of the states after the last step
+    /// states and h before a segment → the history's first rows
+    BeginSegment,
+    /// states and h before a segment → checkpoint
+    SaveCheckpoint,
+    /// checkpoint → states and h
+    LoadCheckpoint,
+    /// gradients of hn and cn → gradients of h and the states after the last step
     LoadGradient,
+    /// gradient of h before a segment
+    CarryGradient,
+    /// zeros
+    Clear,
     /// one stage of one step backwards
     StepBackward,
     /// all stages of a block of steps backwards
@@ -66,7 +76,7 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
@@ -77,7 +87,12 @@ impl Kernel {
         Self::StoreState,
         Self::StepForwardTrain,
         Self::SequenceForwardTrain,
+        Self::BeginSegment,
+        Self::SaveCheckpoint,
+        Self::LoadCheckpoint,
         Self::LoadGradient,
+        Self::CarryGradient,
+        Self::Clear,
         Self::StepBackward,
         Self::SequenceBackward,
         Self::StoreGradient,
@@ -97,7 +112,12 @@ impl Kernel {
             Self::StepNormalise => "step_normalise",
             Self::SequenceForward | Self::SequenceForwardTrain => "sequence_forward",
             Self::StoreState => "store_state",
+            Self::BeginSegment => "begin_segment",
+            Self::SaveCheckpoint => "save_checkpoint",
+            Self::LoadCheckpoint => "load_checkpoint",
             Self::LoadGradient => "load_gradient",
+            Self::CarryGradient => "carry_gradient",
+            Self::Clear => "clear",
             Self::StepBackward => "step_backward",
             Self::SequenceBackward => "sequence_backward",
             Self::StoreGradient => "store_gradient",
@@ -162,6 +182,7 @@ impl Kernel {
                 ("state", ReadWrite),
                 ("y", ReadWrite),
                 ("schedule", Read),
+                ("history", ReadWrite),
             ],
             Self::SequenceForwardTrain => &[
                 ("dims", Uniform),
@@ -171,21 +192,39 @@ impl Kernel {
                 ("state", ReadWrite),
                 ("y", ReadWrite),
                 ("schedule", Read),
-                ("link_0", ReadWrite),
-                ("link_1", ReadWrite),
+                ("history", ReadWrite),
             ],
-            Self::LoadGradient => {
-                &[("dims", Uniform), ("dcn", Read), ("d_state", ReadWrite), ("d_unit", ReadWrite), ("schedule", Read)]
+            Self::BeginSegment => {
+                &[("dims", Uniform), ("operand", Read), ("state", Read), ("history", ReadWrite), ("schedule", Read)]
             }
+            Self::SaveCheckpoint => {
+                &[("dims", Uniform), ("operand", Read), ("state", Read), ("checkpoints", ReadWrite)]
+            }
+            Self::LoadCheckpoint => {
+                &[("dims", Uniform), ("operand", ReadWrite), ("state", ReadWrite), ("checkpoints", Read)]
+            }
+            Self::CarryGradient => {
+                &[("dims", Uniform), ("weights", Read), ("pre", Read), ("d_hidden", ReadWrite), ("schedule", Read)]
+            }
+            Self::Clear => &[("dims", Uniform), ("values", ReadWrite)],
+            Self::LoadGradient => &[
+                ("dims", Uniform),
+                ("dhn", Read),
+                ("dcn", Read),
+                ("d_hidden", ReadWrite),
+                ("d_state", ReadWrite),
+                ("d_unit", ReadWrite),
+                ("schedule", Read),
+            ],
             Self::StepBackward => &[
                 ("dims", Uniform),
                 ("step", Uniform),
                 ("pre", ReadWrite),
                 ("weights", Read),
-                ("state", Read),
+                ("history", Read),
                 ("d_state", ReadWrite),
                 ("dy", Read),
-                ("dhn", Read),
+                ("d_hidden", Read),
                 ("d_unit", ReadWrite),
                 ("schedule", Read),
             ],
@@ -193,17 +232,16 @@ impl Kernel {
                 ("dims", Uniform),
                 ("weights", Read),
                 ("pre", ReadWrite),
-                ("state", Read),
+                ("history", Read),
                 ("d_state", ReadWrite),
                 ("dy", Read),
-                ("dhn", Read),
+                ("d_hidden", Read),
                 ("d_unit", ReadWrite),
                 ("schedule", Read),
             ],
             Self::StoreGradient => &[
                 ("dims", Uniform),
-                ("weights", Read),
-                ("pre", Read),
+                ("d_hidden", Read),
                 ("d_state", Read),
                 ("dh0", ReadWrite),
                 ("dc0", ReadWrite),
@@ -212,14 +250,9 @@ impl Kernel {
             Self::InputBackward => {
                 &[("dims", Uniform), ("weights", Read), ("pre", Read), ("dx", ReadWrite), ("schedule", Read)]
             }
-            Self::WeightBackwardInput | Self::WeightBackwardRecurrent => &[
-                ("dims", Uniform),
-                ("pre", Read),
-                ("operand", Read),
-                ("h0", Read),
-                ("gradient", ReadWrite),
-                ("schedule", Read),
-            ],
+            Self::WeightBackwardInput | Self::WeightBackwardRecurrent => {
+                &[("dims", Uniform), ("pre", Read), ("operand", Read), ("gradient", ReadWrite), ("schedule", Read)]
+            }
             Self::UnitBackward => &[("dims", Uniform), ("d_unit", Read), ("gradient", ReadWrite)],
             Self::SequenceForward => &[
                 ("dims", Uniform),
@@ -255,6 +288,16 @@ impl Kernel {
         )
     }
 
+    /// Whether it reads or writes rows of the history.
+    fn reads_history(self) -> bool {
+        self.bindings().iter().any(|b| b.0 == "history") || self == Self::WeightBackwardRecurrent
+    }
+
+    /// Whether it writes y or reads its gradient.
+    pub(crate) fn has_y(self) -> bool {
+        self.bindings().iter().any(|b| b.0 == "y" || b.0 == "dy")
+    }
+
     fn text(self) -> &'static str {
         match self {
             Self::LoadState => include_str!("../shaders/kernels/load_state.wgsl"),
@@ -266,7 +309,12 @@ impl Kernel {
                 include_str!("../shaders/kernels/sequence_forward.wgsl")
             }
             Self::StoreState => include_str!("../shaders/kernels/store_state.wgsl"),
+            Self::BeginSegment => include_str!("../shaders/kernels/begin_segment.wgsl"),
+            Self::SaveCheckpoint => include_str!("../shaders/kernels/save_checkpoint.wgsl"),
+            Self::LoadCheckpoint => include_str!("../shaders/kernels/load_checkpoint.wgsl"),
             Self::LoadGradient => include_str!("../shaders/kernels/load_gradient.wgsl"),
+            Self::CarryGradient => include_str!("../shaders/kernels/carry_gradient.wgsl"),
+            Self::Clear => include_str!("../shaders/kernels/clear.wgsl"),
             Self::StepBackward => include_str!("../shaders/kernels/step_backward.wgsl"),
             Self::SequenceBackward => include_str!("../shaders/kernels/sequence_backward.wgsl"),
             Self::StoreGradient => include_str!("../shaders/kernels/store_gradient.wgsl"),
@@ -338,6 +386,31 @@ fn transposed_size(s: &StageShape) -> usize {
     if s.matrix_rows() == 0 { 0 } else { s.stage.recurrent_gates() * s.units.div_ceil(4) * s.operand }
 }
 
+/// The columns of a row of the history: unit states `[S][H]`, h `[P]`, then the operands between stages.
+pub(crate) struct HistoryLayout {
+    /// Where each stage's `out` is kept (that of the last one is h).
+    pub links: Vec<usize>,
+    /// All of it.
+    pub width: usize,
+}
+
+impl HistoryLayout {
+    pub fn new(config: &RnnConfig, stages: &[StageShape]) -> Self {
+        let hidden = config.cell.states.len() * config.hidden_size;
+        let mut width = hidden + config.state_size();
+        let mut links = Vec::new();
+        for (n, shape) in stages.iter().enumerate() {
+            if n + 1 == stages.len() {
+                links.push(hidden);
+            } else {
+                links.push(width);
+                width += shape.units;
+            }
+        }
+        Self { links, width }
+    }
+}
+
 /// Steps that weight gradients are summed over before they join the running sum.
 pub(crate) const GRADIENT_BLOCK: usize = 64;
 /// Columns of `pre` per invocation of `weight_backward`.
@@ -352,29 +425,37 @@ pub struct Variant {
     pub stage: usize,
     /// Tile sizes.
     pub tiles: Tiles,
-    /// Whether the forward pass keeps what the backward pass needs.
+    /// Whether the plan trains: rows of `pre` then hold all gates.
     pub train: bool,
+    /// Whether y (forward) and its gradient (backward) exist.
+    pub write_y: bool,
 }
 
 /// The WGSL of a kernel for a configuration.
 pub fn source(config: &RnnConfig, variant: &Variant) -> String {
     let stages = config.stages();
     let kernel = variant.kernel;
-    let mut parts: Vec<String> = vec![
-        constants(config, &stages, variant),
-        include_str!("../shaders/lib/schedule.wgsl").into(),
-        include_str!("../shaders/lib/state.wgsl").into(),
-    ];
+    let mut parts: Vec<String> =
+        vec![constants(config, &stages, variant), include_str!("../shaders/lib/dims.wgsl").into()];
+    if kernel.bindings().iter().any(|b| b.0 == "schedule") {
+        parts.push(include_str!("../shaders/lib/schedule.wgsl").into());
+    }
+    if kernel.reads_history() {
+        parts.push(include_str!("../shaders/lib/history.wgsl").into());
+    }
     let text = kernel.text();
     let one = variant.stage;
     match kernel {
         Kernel::LoadState
         | Kernel::StoreState
+        | Kernel::BeginSegment
+        | Kernel::SaveCheckpoint
+        | Kernel::LoadCheckpoint
         | Kernel::LoadGradient
+        | Kernel::StoreGradient
+        | Kernel::Clear
         | Kernel::InputBackward
-        | Kernel::UnitBackward => {
-            parts.push(text.into());
-        }
+        | Kernel::UnitBackward => parts.push(text.into()),
         Kernel::ProjectVec4 => parts.extend([include_str!("../shaders/lib/input_vec4.wgsl").into(), text.into()]),
         Kernel::ProjectScalar => parts.extend([include_str!("../shaders/lib/input_scalar.wgsl").into(), text.into()]),
         Kernel::StepProduct => parts.push(instantiate(text, one)),
@@ -385,7 +466,7 @@ pub fn source(config: &RnnConfig, variant: &Variant) -> String {
             parts.push(instantiate(include_str!("../shaders/lib/operand_recurrent.wgsl"), one));
             parts.push(text.into());
         }
-        Kernel::StoreGradient => {
+        Kernel::CarryGradient => {
             parts.push(text.into());
             parts.extend(backward_parts(config, &stages));
         }
@@ -397,7 +478,7 @@ pub fn source(config: &RnnConfig, variant: &Variant) -> String {
         Kernel::SequenceForward | Kernel::SequenceForwardTrain => {
             parts.extend(forward_parts(config, &stages, kernel));
             parts.push(text.into());
-            parts.extend(sequence_parts(&stages, kernel));
+            parts.extend(sequence_parts(&stages));
         }
         Kernel::StepBackward => {
             parts.extend(backward_parts(config, &stages));
@@ -425,19 +506,15 @@ pub fn source(config: &RnnConfig, variant: &Variant) -> String {
 /// The cell, and where pre-activations go.
 fn forward_parts(config: &RnnConfig, stages: &[StageShape], kernel: Kernel) -> [String; 3] {
     let keep = match kernel {
-        Kernel::StepForwardTrain | Kernel::SequenceForwardTrain => include_str!("../shaders/lib/keep_gates.wgsl"),
+        Kernel::StepForwardTrain | Kernel::SequenceForwardTrain => include_str!("../shaders/lib/keep_history.wgsl"),
         _ => include_str!("../shaders/lib/keep_nothing.wgsl"),
     };
     [include_str!("../shaders/lib/math.wgsl").into(), cell_text(config, stages), keep.into()]
 }
 
 /// One copy of each stage, and `run_stages` that calls them in order.
-fn sequence_parts(stages: &[StageShape], kernel: Kernel) -> Vec<String> {
+fn sequence_parts(stages: &[StageShape]) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
-    parts.push(match kernel {
-        Kernel::SequenceForwardTrain => include_str!("../shaders/lib/keep_links.wgsl").into(),
-        _ => include_str!("../shaders/lib/keep_no_links.wgsl").into(),
-    });
     if stages.iter().any(|s| s.stage.normalise) {
         parts.push("var<workgroup> sums: array<real, WIDTH>;".into());
     }
@@ -466,6 +543,7 @@ fn backward_parts(config: &RnnConfig, stages: &[StageShape]) -> Vec<String> {
         include_str!("../shaders/lib/math.wgsl").into(),
         cell_text(config, stages),
         "fn keep_gate(at: u32, value: real) {}".into(),
+        "fn keep(direction: u32, s: u32, b: u32, column: u32, value: real) {}".into(),
     ];
     let mut before = String::from("    var m = memory;\n");
     for n in 0..stages.len() {
@@ -500,7 +578,7 @@ fn cell_text(config: &RnnConfig, stages: &[StageShape]) -> String {
 
 /// The generated constants. Array lengths are at least 1 (WGSL has no empty arrays); `*_COUNT` is the true number.
 fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> String {
-    let Variant { kernel, tiles, train, .. } = variant;
+    let Variant { kernel, tiles, train, write_y, .. } = variant;
     let rows = config.row_layout(*train);
     let mut text = String::from("alias real = f32;\n");
     let mut put = |name: &str, value: usize| {
@@ -517,6 +595,10 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("OUTPUT_PADDED", config.state_size().next_multiple_of(4));
     put("PRE_WIDTH", rows.inputs);
     put("ROW_WIDTH", rows.width);
+    let history = HistoryLayout::new(config, stages);
+    put("HISTORY", history.width);
+    put("HISTORY_BINDING", kernel.bindings().iter().position(|b| b.0 == "history").unwrap_or(0));
+    put("LAYERS", config.num_layers);
     put("GRADIENT_BLOCK", GRADIENT_BLOCK);
     put("WEIGHT_ROWS", WEIGHT_ROWS);
     put("UNIT_PARAMS", config.cell.params.len());
@@ -527,7 +609,7 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("FROM_CELL", 1);
     put("SHARED_STRIDE", shared_stride(stages));
     let offsets = match kernel {
-        Kernel::StepBackward | Kernel::SequenceBackward | Kernel::StoreGradient => transposed_offsets(stages),
+        Kernel::StepBackward | Kernel::SequenceBackward | Kernel::CarryGradient => transposed_offsets(stages),
         _ => weight_offsets(stages),
     };
     put("LAYER_WEIGHTS", offsets.total);
@@ -547,7 +629,8 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         put("RECURRENT", s.recurrent_gates());
         put("PRE_AT", rows.stages[n].0);
         put("ONLY_AT", rows.stages[n].1);
-        put("INDEX", n);
+        put("LINK_AT", history.links[n]);
+        put("OPERAND_AT", if n == 0 { config.cell.states.len() * config.hidden_size } else { history.links[n - 1] });
         put("OPERAND", shape.operand);
         put("OPERAND_PADDED", shape.operand.next_multiple_of(4));
         put("UNITS4", shape.units.div_ceil(4));
@@ -576,7 +659,9 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         })
         .chain(config.cell.states.is_empty().then(|| "2u".to_string()))
         .collect();
-    let _ = writeln!(text, "const TRAIN: bool = {train};");
+    let keeps = matches!(kernel, Kernel::StepForwardTrain | Kernel::SequenceForwardTrain);
+    let _ = writeln!(text, "const TRAIN: bool = {keeps};");
+    let _ = writeln!(text, "const WRITE_Y: bool = {write_y};");
     let _ = writeln!(text, "const STATE_INITIAL = array<u32, STATES>({});", initial.join(", "));
     let _ = writeln!(text, "const NORMALISE_EPSILON: real = {NORMALISE_EPSILON:e};");
     text.push_str("\n// A unit after one stage: its states, and what the others will see of it.\n");

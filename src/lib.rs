@@ -33,8 +33,8 @@ pub use device::Device;
 pub use error::{Error, Result};
 pub use gpu::{IoBinding, IoBuffers};
 pub use plan::{
-    Caps, DeviceClass, Dims, Dispatch, Extent, GradientIds, Options, Plan, Precision, Role, Slot, SlotId, SlotIds,
-    Step, Strategy,
+    Caps, DeviceClass, Dims, Dispatch, Extent, GradientIds, Memory, Options, Plan, Precision, Role, Slot, SlotId,
+    SlotIds, Step, Strategy,
 };
 pub use real::Real;
 pub use schedule::Schedule;

@@ -6,22 +6,17 @@ use crate::config::{Layout, RnnConfig, Shape};
 /// forward direction and time `length − 1 − s` of the reverse one, so both directions finish a sequence at the same step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
-    /// The table the kernels read: `order[B], length[B], row_offset[T + 1], row[D][T·B]`, and in training
-    /// `packed[D][T·B]` (shaders/lib/schedule.wgsl).
+    /// The table the kernels read: `order[B], length[B], row_offset[T + 1], row[D][T·B]` (shaders/lib/schedule.wgsl).
     table: Vec<u32>,
     batch: usize,
     time: usize,
     steps: usize,
     ragged: bool,
-    directions: usize,
 }
-
-/// No packed row: past a sequence's end.
-pub(crate) const NO_ROW: u32 = u32::MAX;
 
 impl Schedule {
     /// `lengths` are in the caller's order and already validated; `None` means all T.
-    pub fn new(config: &RnnConfig, shape: Shape, lengths: Option<&[usize]>, train: bool) -> Self {
+    pub fn new(config: &RnnConfig, shape: Shape, lengths: Option<&[usize]>) -> Self {
         let Shape { time, batch } = shape;
         let length = |b: usize| lengths.map_or(time, |l| l[b]);
         let mut order: Vec<usize> = (0..batch).collect();
@@ -53,25 +48,7 @@ impl Schedule {
             }
             table.resize(start + time * batch, 0);
         }
-        if train {
-            let rows = table[2 * batch + steps] as usize;
-            let tables = table.len() - config.directions() * time * batch;
-            for direction in 0..config.directions() {
-                let mut packed = vec![NO_ROW; time * batch];
-                for (r, &outer) in table[tables + direction * time * batch..][..rows].iter().enumerate() {
-                    packed[outer as usize] = r as u32;
-                }
-                table.extend(packed);
-            }
-        }
-        Self {
-            table,
-            batch,
-            time,
-            steps,
-            ragged: (0..batch).any(|b| length(b) != time),
-            directions: config.directions(),
-        }
+        Self { table, batch, time, steps, ragged: (0..batch).any(|b| length(b) != time) }
     }
 
     /// The table as the kernels read it.
@@ -101,12 +78,6 @@ impl Schedule {
     /// Sequences still running at `step`.
     pub fn active(&self, step: usize) -> usize {
         self.row_offset(step + 1) - self.row_offset(step)
-    }
-    /// Packed rows of the rows of x and y of a direction, [`NO_ROW`] past a sequence's end; training plans only.
-    pub fn packed(&self, direction: usize) -> &[u32] {
-        let rows = self.time * self.batch;
-        let at = self.table.len() - (self.directions - direction) * rows;
-        &self.table[at..][..rows]
     }
     /// Rows of x and y, in the caller's layout, of the packed rows of a direction.
     pub fn rows(&self, direction: usize) -> &[u32] {

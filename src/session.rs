@@ -165,6 +165,8 @@ impl<T: Real> Session<T> {
             strategy: Some(self.plan.strategy),
             precision: self.plan.precision,
             train: self.plan.train,
+            memory: self.plan.memory,
+            keep_y: self.plan.keep_y,
             ..Default::default()
         };
         let mut plan = Plan::new(&self.plan.config, shape, &self.plan.caps, &options)?;
@@ -177,7 +179,7 @@ impl<T: Real> Session<T> {
     }
 
     fn with_executor(device: &Device, plan: Plan, executor: Executor<T>) -> Result<Self> {
-        let schedule = Schedule::new(&plan.config, plan.shape, None, plan.train);
+        let schedule = Schedule::new(&plan.config, plan.shape, None);
         let session = Self { device: device.clone(), plan, lengths: None, schedule, executor, ran: false, tape: false };
         session.upload_schedule()?;
         Ok(session)
@@ -275,7 +277,7 @@ impl<T: Real> Session<T> {
         if self.lengths.as_deref() == lengths {
             return Ok(());
         }
-        self.schedule = Schedule::new(&self.plan.config, self.plan.shape, lengths, self.plan.train);
+        self.schedule = Schedule::new(&self.plan.config, self.plan.shape, lengths);
         self.lengths = lengths.map(<[usize]>::to_vec);
         self.upload_schedule()
     }

@@ -1,6 +1,7 @@
-// input_backward: dx = the sum over directions of d_pre W, over all rows of x; 0 past a sequence's end.
+// input_backward: adds d_pre W of one direction over a segment's packed rows to dx (cleared before; a row of x belongs to one
+// packed row of a direction, so the sum of two directions has one order).
 //
-// Parallel over: x = features, y = rows of x; an invocation owns PROJECT_ROWS rows of one feature. W is packed transposed,
+// Parallel over: x = features, y = packed rows; an invocation owns PROJECT_ROWS rows of one feature. W is packed transposed,
 // [D][G·H / 4][I] in vec4s (four columns of `pre` for one feature), 0 past the last column.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -12,35 +13,29 @@
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let feature = group.x * WIDTH + lane;
+    let start = row_offset(dims.segment);
+    let rows = row_offset(dims.segment_end) - start;
     let first = group.y * PROJECT_ROWS;
-    let rows = dims.time * dims.batch;
-    if feature >= dims.input_size {
+    if feature >= dims.input_size || first >= rows {
         return;
     }
     let depth = (PRE_WIDTH + 3u) / 4u;
     var acc: array<real, PROJECT_ROWS>;
-    for (var direction = 0u; direction < DIRECTIONS; direction++) {
-        var at: array<u32, PROJECT_ROWS>;
-        var real_row: array<bool, PROJECT_ROWS>;
+    var at: array<u32, PROJECT_ROWS>;
+    for (var r = 0u; r < PROJECT_ROWS; r++) {
+        at[r] = pre_row(dims.direction, start + min(first + r, rows - 1u)) * ROW_WIDTH;
+    }
+    for (var k = 0u; k < depth; k++) {
+        let w = weights[(dims.direction * depth + k) * dims.input_size + feature];
+        let column = min(vec4<u32>(0u, 1u, 2u, 3u) + k * 4u, vec4<u32>(PRE_WIDTH - 1u));
         for (var r = 0u; r < PROJECT_ROWS; r++) {
-            let packed = packed_row(direction, min(first + r, rows - 1u));
-            real_row[r] = packed != NO_ROW;
-            at[r] = pre_row(direction, select(0u, packed, real_row[r])) * ROW_WIDTH;
-        }
-        for (var k = 0u; k < depth; k++) {
-            let w = weights[(direction * depth + k) * dims.input_size + feature];
-            let column = min(vec4<u32>(0u, 1u, 2u, 3u) + k * 4u, vec4<u32>(PRE_WIDTH - 1u));
-            for (var r = 0u; r < PROJECT_ROWS; r++) {
-                if real_row[r] {
-                    let d = vec4<real>(pre[at[r] + column.x], pre[at[r] + column.y], pre[at[r] + column.z], pre[at[r] + column.w]);
-                    acc[r] = fma(w.w, d.w, fma(w.z, d.z, fma(w.y, d.y, fma(w.x, d.x, acc[r]))));
-                }
-            }
+            let d = vec4<real>(pre[at[r] + column.x], pre[at[r] + column.y], pre[at[r] + column.z], pre[at[r] + column.w]);
+            acc[r] = fma(w.w, d.w, fma(w.z, d.z, fma(w.y, d.y, fma(w.x, d.x, acc[r]))));
         }
     }
     for (var r = 0u; r < PROJECT_ROWS; r++) {
         if first + r < rows {
-            dx[(first + r) * dims.input_size + feature] = acc[r];
+            dx[outer_row(dims.direction, start + first + r) * dims.input_size + feature] += acc[r];
         }
     }
 }

@@ -26,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             } else if initial[s] == FROM_CELL {
                 v = c0[src * HIDDEN + unit];
             }
-            state[(state_before(group.z, 0u, b) * STATE_COUNT + s) * HIDDEN + unit] = v;
+            state[(dst * STATE_COUNT + s) * HIDDEN + unit] = v;
         }
     }
 }

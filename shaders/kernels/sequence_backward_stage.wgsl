@@ -3,10 +3,9 @@ fn stage_STAGE(direction: u32, s: u32, b: u32, unit: u32) {
     if unit < UNITS_STAGE {
         let row = pre_row(direction, row_offset(s) + b);
         let d_out = out_gradient_STAGE(direction, s, b, unit);
-        let z = dims.layer * DIRECTIONS + direction;
         var memory: array<real, STATES>;
         for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
-            memory[i] = state[(state_before(z, s, b) * STATE_COUNT + i) * HIDDEN + unit];
+            memory[i] = history[history_before(direction, s, b) * HISTORY + i * HIDDEN + unit];
         }
         memory = states_before_STAGE(direction, row, unit, memory);
         let own = cell_params_STAGE(unit_params_STAGE(direction, unit));

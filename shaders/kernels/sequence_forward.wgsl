@@ -7,7 +7,7 @@
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> weights: array<vec4<real>>;
-// binding 2, pre: lib/keep_nothing.wgsl or lib/keep_gates.wgsl
+// binding 2, pre: lib/keep_nothing.wgsl or lib/keep_history.wgsl
 @group(0) @binding(3) var<storage, read_write> operand: array<real>;
 @group(0) @binding(4) var<storage, read_write> state: array<real>;
 @group(0) @binding(5) var<storage, read_write> y: array<real>;
@@ -34,8 +34,7 @@ struct Place {
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let z = dims.layer * DIRECTIONS + group.z;
-    let sequence = z * dims.batch;
+    let sequence = (dims.layer * DIRECTIONS + group.z) * dims.batch;
     let tile = group.y * TILE;
     // Rows past the batch load the last sequence and store nothing.
     for (var i = lane; i < TILE * OUTPUT_PADDED; i += WIDTH) {
@@ -45,9 +44,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     for (var b = 0u; b < TILE; b++) {
         let place = sequence + min(tile + b, dims.batch - 1u);
-        let old = state_before(z, dims.first, min(tile + b, dims.batch - 1u));
         for (var i = 0u; i < STATE_COUNT; i++) {
-            memory[b][i] = state[(old * STATE_COUNT + i) * HIDDEN + min(lane, HIDDEN - 1u)];
+            memory[b][i] = state[(place * STATE_COUNT + i) * HIDDEN + min(lane, HIDDEN - 1u)];
         }
         last[b] = operand[place * OUTPUT_PADDED + min(lane, OUTPUT - 1u)];
     }
@@ -62,21 +60,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let first_row = row_offset(s);
         let row = pre_row(group.z, first_row);
         side = run_stages(Place(group.z, tile, lane, s, running, row, first_row), side);
-        if TRAIN && lane < HIDDEN {
-            for (var b = 0u; b < TILE; b++) {
-                if tile + b < running {
-                    for (var i = 0u; i < STATE_COUNT; i++) {
-                        state[(state_after(z, s, tile + b) * STATE_COUNT + i) * HIDDEN + lane] = memory[b][i];
-                    }
-                }
-            }
-        }
     }
 
     for (var b = 0u; b < TILE; b++) {
         if tile + b < dims.batch {
             let place = sequence + tile + b;
-            if !TRAIN && lane < HIDDEN {
+            if lane < HIDDEN {
                 for (var i = 0u; i < STATE_COUNT; i++) {
                     state[(place * STATE_COUNT + i) * HIDDEN + lane] = memory[b][i];
                 }

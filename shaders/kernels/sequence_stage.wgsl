@@ -35,13 +35,11 @@ fn stage_STAGE(p: Place, side: u32) {
                 let after = forward_STAGE(gates, memory[b], cell_params_STAGE(params));
                 memory[b] = after.state;
                 shared_operand[dst + b * SHARED_STRIDE + p.unit] = after.out;
-                if TRAIN && !LAST_STAGE {
-                    let z = dims.layer * DIRECTIONS + p.direction;
-                    let place = z * dims.time * dims.batch + p.first_row + p.tile + b;
-                    keep_link(INDEX_STAGE, place * PADDED_STAGE + p.unit, after.out);
-                }
+                keep_stage_STAGE(p.direction, p.step, p.tile + b, p.unit, memory[b], after.out);
                 if LAST_STAGE {
                     last[b] = after.out;
+                }
+                if LAST_STAGE && WRITE_Y {
                     let row = outer_row(p.direction, p.first_row + p.tile + b);
                     y[(row * DIRECTIONS + p.direction) * UNITS_STAGE + p.unit] = after.out;
                 }

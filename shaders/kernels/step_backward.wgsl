@@ -8,10 +8,10 @@
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read_write> pre: array<real>;
 @group(0) @binding(3) var<storage, read> weights: array<vec4<real>>;
-@group(0) @binding(4) var<storage, read> state: array<real>;
+@group(0) @binding(4) var<storage, read> history: array<real>;
 @group(0) @binding(5) var<storage, read_write> d_state: array<real>;
 @group(0) @binding(6) var<storage, read> dy: array<real>;
-@group(0) @binding(7) var<storage, read> dhn: array<real>;
+@group(0) @binding(7) var<storage, read> d_hidden: array<real>;
 @group(0) @binding(8) var<storage, read_write> d_unit: array<real>;
 @group(0) @binding(9) var<storage, read> schedule: array<u32>;
 
@@ -31,10 +31,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let direction = group.z;
     let row = pre_row(direction, row_offset(s) + b);
     let d_out = out_gradient_STAGE(direction, s, b, unit);
-    let z = dims.layer * DIRECTIONS + direction;
     var memory: array<real, STATES>;
     for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
-        memory[i] = state[(state_before(z, s, b) * STATE_COUNT + i) * HIDDEN + unit];
+        memory[i] = history[history_before(direction, s, b) * HISTORY + i * HIDDEN + unit];
     }
     var d_memory: array<real, STATES>;
     let place = direction * dims.batch + b;

@@ -6,7 +6,7 @@
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<uniform> step: Step;
-// binding 2, pre: lib/keep_nothing.wgsl or lib/keep_gates.wgsl
+// binding 2, pre: lib/keep_nothing.wgsl or lib/keep_history.wgsl
 @group(0) @binding(3) var<storage, read> weights: array<vec4<real>>;
 @group(0) @binding(4) var<storage, read> operand: array<vec4<real>>;
 @group(0) @binding(5) var<storage, read_write> out: array<real>;
@@ -30,15 +30,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let own = min(unit, UNITS_STAGE - 1u);
-    let z = dims.layer * DIRECTIONS + direction;
-    let first_row = row_offset(s);
-    // Operands between stages: one per sequence, in training one per row.
-    let rows = select(z * dims.batch, z * dims.time * dims.batch + first_row, TRAIN);
-    let operand_rows = select(rows, z * dims.batch, FIRST_STAGE);
-    let out_rows = select(rows, z * dims.batch, LAST_STAGE);
+    let sequence = (dims.layer * DIRECTIONS + direction) * dims.batch;
     var operands: array<u32, TILE>;
     for (var b = 0u; b < TILE; b++) {
-        operands[b] = (operand_rows + min(tile + b, running - 1u)) * DEPTH_STAGE;
+        operands[b] = (sequence + min(tile + b, running - 1u)) * DEPTH_STAGE;
     }
     var acc: array<array<real, RECURRENT_STAGE>, TILE>;
     let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + own;
@@ -55,26 +50,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     let params = unit_params_STAGE(direction, own);
+    let first_row = row_offset(s);
     let row = pre_row(direction, first_row);
     for (var b = 0u; b < TILE; b++) {
         if tile + b < running {
-            let place = out_rows + tile + b;
-            // A later stage goes on from what the first one left.
-            let next = state_after(z, s, tile + b);
-            let old = select(next, state_before(z, s, tile + b), FIRST_STAGE);
+            let place = sequence + tile + b;
             var memory: array<real, STATES>;
             for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
-                memory[i] = state[(old * STATE_COUNT + i) * HIDDEN + own];
+                memory[i] = state[(place * STATE_COUNT + i) * HIDDEN + own];
             }
             let gates = gates_STAGE(acc[b], row + tile + b, own, params);
             let after = forward_STAGE(gates, memory, cell_params_STAGE(params));
             memory = after.state;
             if unit < UNITS_STAGE {
                 for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
-                    state[(next * STATE_COUNT + i) * HIDDEN + unit] = memory[i];
+                    state[(place * STATE_COUNT + i) * HIDDEN + unit] = memory[i];
                 }
                 out[place * PADDED_STAGE + unit] = after.out;
-                if LAST_STAGE {
+                keep_stage_STAGE(direction, s, tile + b, unit, memory, after.out);
+                if LAST_STAGE && WRITE_Y {
                     y[(outer_row(direction, first_row + tile + b) * DIRECTIONS + direction) * UNITS_STAGE + unit] = after.out;
                 }
             } else {

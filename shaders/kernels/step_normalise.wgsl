@@ -75,7 +75,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             state[(place * STATE_COUNT + i) * HIDDEN + unit] = memory[i];
         }
         out[place * PADDED_STAGE + unit] = after.out;
-        if LAST_STAGE {
+        if LAST_STAGE && WRITE_Y {
             y[(outer_row(direction, first_row + b) * DIRECTIONS + direction) * UNITS_STAGE + unit] = after.out;
         }
     }

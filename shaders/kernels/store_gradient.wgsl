@@ -1,13 +1,12 @@
-// store_gradient: what flows out of the first step: gradients of h0 (through R of stage 0, and of the units' own copy of h)
-// and of c0, in the caller's order. One invocation per (unit, sequence); z = direction.
+// store_gradient: what flows out of the first step: gradients of h0 (of h, and of the units' own copy of it) and of c0, in
+// the caller's order. One invocation per (unit, sequence); z = direction.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> weights: array<vec4<real>>;
-@group(0) @binding(2) var<storage, read> pre: array<real>;
-@group(0) @binding(3) var<storage, read> d_state: array<real>;
-@group(0) @binding(4) var<storage, read_write> dh0: array<real>;
-@group(0) @binding(5) var<storage, read_write> dc0: array<real>;
-@group(0) @binding(6) var<storage, read> schedule: array<u32>;
+@group(0) @binding(1) var<storage, read> d_hidden: array<real>;
+@group(0) @binding(2) var<storage, read> d_state: array<real>;
+@group(0) @binding(3) var<storage, read_write> dh0: array<real>;
+@group(0) @binding(4) var<storage, read_write> dc0: array<real>;
+@group(0) @binding(5) var<storage, read> schedule: array<u32>;
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -16,7 +15,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let z = dims.layer * DIRECTIONS + group.z;
     let dst = z * dims.batch + order_of(b);
     let src = group.z * dims.batch + b;
-    var d_hidden: real = 0.0;
+    var own: real = 0.0;
     if unit < HIDDEN {
         var initial = STATE_INITIAL;
         for (var s = 0u; s < STATE_COUNT; s++) {
@@ -24,11 +23,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             if initial[s] == FROM_CELL {
                 dc0[dst * HIDDEN + unit] = v;
             } else if initial[s] == FROM_HIDDEN {
-                d_hidden = v;
+                own = v;
             }
         }
     }
     if unit < OUTPUT {
-        dh0[dst * OUTPUT + unit] = d_hidden + operand_gradient_0(group.z, pre_row(group.z, b), unit);
+        dh0[dst * OUTPUT + unit] = d_hidden[src * OUTPUT + unit] + own;
     }
 }

@@ -28,7 +28,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var initial = STATE_INITIAL;
         for (var s = 0u; s < STATE_COUNT; s++) {
             if initial[s] == FROM_CELL {
-                cn[dst * HIDDEN + unit] = state[(state_after(group.z, length_of(b) - 1u, b) * STATE_COUNT + s) * HIDDEN + unit];
+                cn[dst * HIDDEN + unit] = state[(src * STATE_COUNT + s) * HIDDEN + unit];
             }
         }
     }

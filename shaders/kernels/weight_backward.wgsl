@@ -1,5 +1,5 @@
-// weight_backward: the gradient of a matrix and its bias: d_pre^T times [operand | 1], summed over all rows in blocks of
-// GRADIENT_BLOCK steps, newest block first, into one running sum: a fixed order whatever the dispatches.
+// weight_backward: the gradient of a matrix and its bias: d_pre^T times [operand | 1], summed over rows of a stretch of steps
+// in blocks of GRADIENT_BLOCK, newest block first, onto the sum of the stretches after it: a fixed order however it is cut.
 //
 // Parallel over: x = columns of the operand (the last one is the bias), y = columns of d_pre, z = direction. An invocation
 // owns 1 column of the operand and WEIGHT_ROWS of d_pre. Where the operand comes from: lib/operand_*.wgsl.
@@ -7,9 +7,8 @@
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> pre: array<real>;
 @group(0) @binding(2) var<storage, read> operand: array<real>;
-@group(0) @binding(3) var<storage, read> h0: array<real>;
-@group(0) @binding(4) var<storage, read_write> gradient: array<real>;
-@group(0) @binding(5) var<storage, read> schedule: array<u32>;
+@group(0) @binding(3) var<storage, read_write> gradient: array<real>;
+@group(0) @binding(4) var<storage, read> schedule: array<u32>;
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -24,10 +23,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sum: array<real, WEIGHT_ROWS>;
     for (var m = 0u; m < WEIGHT_ROWS; m++) {
         column[m] = gradient_column(min(first + m, GRADIENT_ROWS - 1u));
+        if dims.end < dims.time && first + m < GRADIENT_ROWS {
+            sum[m] = gradient[(direction * GRADIENT_ROWS + first + m) * (depth + 1u) + k];
+        }
     }
-    for (var block = (dims.time + GRADIENT_BLOCK - 1u) / GRADIENT_BLOCK; block > 0u; block--) {
+    // Stretches start at multiples of GRADIENT_BLOCK.
+    for (var block = (dims.end + GRADIENT_BLOCK - 1u) / GRADIENT_BLOCK; block * GRADIENT_BLOCK > dims.first; block--) {
         var part: array<real, WEIGHT_ROWS>;
-        for (var s = min(block * GRADIENT_BLOCK, dims.time); s > (block - 1u) * GRADIENT_BLOCK; s--) {
+        for (var s = min(block * GRADIENT_BLOCK, dims.end); s > (block - 1u) * GRADIENT_BLOCK; s--) {
             let step_row = row_offset(s - 1u);
             let running = active_at(s - 1u);
             for (var b = 0u; b < running; b++) {

@@ -1,5 +1,5 @@
-// weight_backward of R of stage _STAGE: the operand is h of the step before (y, or h0 at the first step) for stage 0, else
-// the `out` that the stage before kept for every row.
+// weight_backward of R of stage _STAGE: the operand is h of the step before for stage 0, else the `out` of the stage before;
+// both from the history.
 const GRADIENT_ROWS: u32 = RECURRENT_STAGE * UNITS_STAGE;
 
 fn operand_width() -> u32 {
@@ -7,14 +7,10 @@ fn operand_width() -> u32 {
 }
 
 fn operand_value(direction: u32, s: u32, b: u32, k: u32) -> real {
-    let z = dims.layer * DIRECTIONS + direction;
-    if !FIRST_STAGE {
-        return operand[(z * dims.time * dims.batch + row_offset(s) + b) * OPERAND_PADDED_STAGE + k];
+    if FIRST_STAGE {
+        return operand[history_before(direction, s, b) * HISTORY + STATE_COUNT * HIDDEN + k];
     }
-    if s == 0u {
-        return h0[(z * dims.batch + order_of(b)) * OUTPUT + k];
-    }
-    return operand[(outer_row(direction, row_offset(s - 1u) + b) * DIRECTIONS + direction) * OUTPUT + k];
+    return operand[history_after(direction, s, b) * HISTORY + OPERAND_AT_STAGE + k];
 }
 
 fn gradient_column(m: u32) -> u32 {

@@ -47,6 +47,22 @@ fn gates_STAGE(product: array<real, RECURRENT_STAGE>, row: u32, unit: u32, param
     return gates;
 }
 
+// Keeps what a unit is after the stage: operands between stages, and after the last one its states and h.
+fn keep_stage_STAGE(direction: u32, s: u32, b: u32, unit: u32, memory: array<real, STATES>, out: real) {
+    if !TRAIN {
+        return;
+    }
+    if LAST_STAGE {
+        keep(direction, s, b, STATE_COUNT * HIDDEN + unit, out);
+    } else {
+        keep(direction, s, b, LINK_AT_STAGE + unit, out);
+    }
+    var m = memory;
+    for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
+        keep(direction, s, b, i * HIDDEN + unit, m[i]);
+    }
+}
+
 // The cell's own parameters, without biases and gains.
 fn cell_params_STAGE(params: array<real, PARAMS_STAGE>) -> array<real, UNIT_STAGE> {
     var p = params;

@@ -5,39 +5,41 @@ use super::project::product;
 use crate::kernels::{GRADIENT_BLOCK, Kernel};
 use crate::plan::Dispatch;
 use crate::real::Real;
-use crate::schedule::NO_ROW;
 
-/// dx = Σ over directions of d_pre · W; 0 past a sequence's end.
+/// Adds d_pre · W of one direction over a segment's rows to dx.
 pub(super) fn input_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
     let [_, pre, dx, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
     let (inputs, layer) = (dims.input_size as usize, dims.layer as usize);
-    let (width, columns, directions) = (c.rows.width, c.rows.inputs, c.plan.config.directions());
-    let rows = dims.time as usize * dims.batch as usize;
-    dx.fill(T::default());
-    for direction in 0..directions {
-        let mut gathered = vec![T::default(); rows * columns];
-        for (to, &packed) in gathered.chunks_exact_mut(columns).zip(c.schedule.packed(direction)) {
-            if packed != NO_ROW {
-                let row = c.pre_row(direction, packed as usize, 0);
-                to.copy_from_slice(&pre[row * width..][..columns]);
-            }
-        }
-        product(
-            &gathered,
-            &c.layers[layer * directions + direction].w_rows,
-            dx,
-            (rows, columns, inputs),
-            (inputs, false),
-        );
+    let (width, columns, direction) = (c.rows.width, c.rows.inputs, dims.direction as usize);
+    let row = |s: u32| c.schedule.row_offset((s as usize).min(c.schedule.steps()));
+    let (first, end) = (row(dims.segment), row(dims.segment_end));
+    // At least two rows and columns: a row's bits must not depend on how many there are (see project.rs).
+    let (rows, wide) = ((end - first).max(2), inputs.max(2));
+    let mut gathered = vec![T::default(); rows * columns];
+    for (to, packed) in gathered.chunks_exact_mut(columns).zip(first..end) {
+        to.copy_from_slice(&pre[c.pre_row(dims, direction, packed) * width..][..columns]);
+    }
+    let mut padded = Vec::new();
+    let mut weights = &c.layers[layer * c.plan.config.directions() + direction].w_rows;
+    if inputs == 1 {
+        padded.extend(weights.iter().flat_map(|&v| [v, T::default()]));
+        weights = &padded;
+    }
+    let mut out = vec![T::default(); rows * wide];
+    product(&gathered, weights, &mut out, (rows, columns, wide), (wide, false));
+    for (row, &outer) in out.chunks_exact(wide).zip(&c.schedule.rows(direction)[first..end]) {
+        let dx = &mut dx[outer as usize * inputs..][..inputs];
+        dx.iter_mut().zip(row).for_each(|(d, &v)| *d = *d + v);
     }
 }
 
-/// d_preᵀ · [operand | 1] in blocks of steps, newest first, into one running sum.
+/// d_preᵀ · [operand | 1] over a stretch of steps in blocks, newest first, onto the sum of the stretches after it.
 pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
-    let [pre, operand, h0, gradient, _] = slots else { unreachable!("kernel table") };
+    let [pre, operand, gradient, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
-    let (layer, config) = (dims.layer as usize, &c.plan.config);
+    let config = &c.plan.config;
+    let states = config.cell.states.len() * config.hidden_size;
     let (directions, width) = (config.directions(), c.rows.width);
     let input = d.kernel == Kernel::WeightBackwardInput;
     let shape = c.stages[d.stage];
@@ -52,33 +54,36 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
             shape.operand,
         )
     };
-    let steps = c.schedule.steps();
+    let steps = dims.first as usize..dims.end as usize;
     for direction in 0..directions {
-        let z = layer * directions + direction;
         let out = &mut gradient[direction * columns.len() * (depth + 1)..][..columns.len() * (depth + 1)];
-        out.fill(T::default());
-        for block in (0..steps.div_ceil(GRADIENT_BLOCK)).rev() {
+        if dims.end == dims.time {
+            out.fill(T::default());
+        }
+        // Stretches start at multiples of GRADIENT_BLOCK.
+        for first in steps.clone().step_by(GRADIENT_BLOCK).collect::<Vec<_>>().into_iter().rev() {
             let (mut left, mut right) = (Vec::new(), Vec::new());
-            for s in (block * GRADIENT_BLOCK..((block + 1) * GRADIENT_BLOCK).min(steps)).rev() {
+            for s in (first..(first + GRADIENT_BLOCK).min(steps.end).min(c.schedule.steps())).rev() {
                 for b in 0..c.schedule.active(s) {
                     let packed = c.schedule.row_offset(s) + b;
-                    let row = &pre[c.pre_row(direction, packed, 0) * width..][..width];
+                    let row = &pre[c.pre_row(dims, direction, packed) * width..][..width];
                     left.extend(columns.iter().map(|&column| row[column]));
                     right.extend_from_slice(if input {
                         &operand[c.schedule.rows(direction)[packed] as usize * depth..][..depth]
                     } else if d.stage > 0 {
-                        let stride = depth.next_multiple_of(4);
-                        &operand[(z * (dims.time * dims.batch) as usize + packed) * stride..][..depth]
-                    } else if s == 0 {
-                        &h0[(z * dims.batch as usize + c.schedule.order(b)) * depth..][..depth]
+                        let row = c.history_after(dims, direction, s, b) * c.past.width;
+                        &operand[row + c.past.links[d.stage - 1]..][..depth]
                     } else {
-                        let outer = c.schedule.rows(direction)[c.schedule.row_offset(s - 1) + b] as usize;
-                        &operand[(outer * directions + direction) * depth..][..depth]
+                        let row = c.history_before(dims, direction, s, b) * c.past.width;
+                        &operand[row + states..][..depth]
                     });
                     right.push(T::from_f64(1.0));
                 }
             }
             let rows = right.len() / (depth + 1);
+            if rows == 0 {
+                continue;
+            }
             product(&left, &right, out, (columns.len(), rows, depth + 1), (depth + 1, true));
         }
     }

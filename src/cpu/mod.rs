@@ -18,8 +18,8 @@ pub use retrace::Retrace;
 
 use crate::cell::Activation;
 use crate::config::{RowLayout, StageShape};
-use crate::kernels::Kernel;
-use crate::plan::{Caps, DeviceClass, Dispatch, Plan, Role, SlotId, Step};
+use crate::kernels::{HistoryLayout, Kernel};
+use crate::plan::{Caps, DeviceClass, Dims, Dispatch, Plan, Role, SlotId, Step};
 use crate::real::Real;
 use crate::schedule::Schedule;
 use crate::weights::{LayerWeights, Weights};
@@ -112,6 +112,7 @@ pub(crate) struct Executor<T: Real> {
     layers: Arc<Vec<PackedLayer<T>>>,
     stages: Vec<StageShape>,
     rows: RowLayout,
+    past: HistoryLayout,
     act: Vec<Activation>,
 }
 
@@ -122,25 +123,28 @@ struct Context<'a, T: Real> {
     layers: &'a [PackedLayer<T>],
     stages: &'a [StageShape],
     rows: &'a RowLayout,
+    past: &'a HistoryLayout,
     act: &'a [Activation],
 }
 
 impl<T: Real> Context<'_, T> {
-    /// Row of `pre` of packed row `r`: rows of the block from step `first` in inference, all rows in training.
-    fn pre_row(&self, direction: usize, r: usize, first: usize) -> usize {
-        let rows = self.plan.dims[0].pre_rows as usize;
-        direction * rows + r - if self.plan.train { 0 } else { self.schedule.row_offset(first) }
+    /// Row of `pre` of packed row `r`.
+    fn pre_row(&self, dims: &Dims, direction: usize, r: usize) -> usize {
+        direction * dims.pre_rows as usize + r - self.schedule.row_offset(dims.segment as usize)
     }
 
-    /// Row of the states that sequence `b` has after `step` (`None`: before the first one). Inference overwrites one row per
-    /// sequence.
-    fn state_row(&self, z: usize, step: Option<usize>, b: usize) -> usize {
-        let (batch, time) = (self.plan.shape.batch, self.plan.shape.time);
-        match step {
-            _ if !self.plan.train => z * batch + b,
-            None => z * (batch + batch * time) + b,
-            Some(s) => z * (batch + batch * time) + batch + self.schedule.row_offset(s) + b,
+    /// Row of the history that holds what sequence `b` had before step `s`.
+    fn history_before(&self, dims: &Dims, direction: usize, s: usize, b: usize) -> usize {
+        match s > dims.segment as usize {
+            true => self.history_after(dims, direction, s - 1, b),
+            false => direction * (dims.batch + dims.pre_rows) as usize + b,
         }
+    }
+
+    /// Row of the history that holds what sequence `b` has after step `s`.
+    fn history_after(&self, dims: &Dims, direction: usize, s: usize, b: usize) -> usize {
+        let row = self.schedule.row_offset(s) - self.schedule.row_offset(dims.segment as usize) + b;
+        direction * (dims.batch + dims.pre_rows) as usize + dims.batch as usize + row
     }
 }
 
@@ -183,6 +187,7 @@ impl<T: Real> Executor<T> {
             layers,
             stages: plan.config.stages(),
             rows: plan.config.row_layout(plan.train),
+            past: HistoryLayout::new(&plan.config, &plan.config.stages()),
             act: plan.config.activations(),
         }
     }
@@ -247,8 +252,8 @@ impl<T: Real> Executor<T> {
         };
         // Taken out of the table so that several can be borrowed at once; a slot bound twice is taken once.
         let mut taken: Vec<Vec<T>> = ids.iter().map(|&id| std::mem::take(&mut self.slots[id])).collect();
-        let (layers, stages, rows) = (&self.layers, &self.stages, &self.rows);
-        let context = Context { plan, schedule, layers, stages, rows, act: &self.act };
+        let (layers, stages, rows, past) = (&self.layers, &self.stages, &self.rows, &self.past);
+        let context = Context { plan, schedule, layers, stages, rows, past, act: &self.act };
         match d.kernel {
             Kernel::LoadState => state::load_state(&context, &mut taken),
             Kernel::StoreState => state::store_state(&context, &mut taken, ids),
@@ -260,6 +265,11 @@ impl<T: Real> Executor<T> {
                 step_forward::step_forward(&context, d, step.unwrap_or(0), &mut taken);
             }
             Kernel::StepProduct => step_forward::step_product(&context, d, step.unwrap_or(0), &mut taken),
+            Kernel::BeginSegment => state::begin_segment(&context, d, &mut taken),
+            Kernel::SaveCheckpoint => state::save_checkpoint(&context, d, &mut taken),
+            Kernel::LoadCheckpoint => state::load_checkpoint(&context, d, &mut taken),
+            Kernel::Clear => state::clear(&mut taken),
+            Kernel::CarryGradient => sequence_backward::carry_gradient(&context, d, &mut taken),
             Kernel::LoadGradient => sequence_backward::load_gradient(&context, d, &mut taken),
             Kernel::SequenceBackward => sequence_backward::sequence_backward(&context, d, &mut taken),
             Kernel::StepBackward => sequence_backward::step_backward(&context, d, step.unwrap_or(0), &mut taken),

@@ -40,7 +40,7 @@ pub(super) fn project<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
             &gathered
         };
         let stride = c.rows.width;
-        let out = &mut pre[c.pre_row(direction, first, dims.first as usize) * stride..][..rows * stride];
+        let out = &mut pre[c.pre_row(dims, direction, first) * stride..][..rows * stride];
         for row in out.chunks_exact_mut(stride) {
             row[..width].copy_from_slice(&weights.bias);
         }

@@ -7,21 +7,23 @@ use super::retrace::Retrace;
 use super::sequence_forward::{Task, for_each_task};
 use super::shared::Shared;
 use crate::cell::Initial;
-use crate::plan::Dispatch;
+use crate::plan::{Dims, Dispatch};
 use crate::real::Real;
 
-/// dcn → gradient of the states after the last step, in sorted order; sums of unit parameters' gradients start at 0.
+/// dhn, dcn → gradients of h and the states after the last step, in sorted order; sums of unit parameters' gradients start
+/// at 0.
 pub(super) fn load_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
-    let [dcn, d_state, d_unit, _] = slots else { unreachable!("kernel table") };
+    let [dhn, dcn, d_hidden, d_state, d_unit, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let (batch, h, states) = (c.plan.shape.batch, config.hidden_size, config.cell.states);
-    let layer = c.plan.dims[d.dims].layer as usize;
+    let (layer, p) = (c.plan.dims[d.dims].layer as usize, config.state_size());
     if !config.cell.params.is_empty() {
         d_unit.fill(T::default());
     }
     for direction in 0..config.directions() {
         for b in 0..batch {
             let from = (layer * config.directions() + direction) * batch + c.schedule.order(b);
+            d_hidden[(direction * batch + b) * p..][..p].copy_from_slice(&dhn[from * p..][..p]);
             for (s, state) in states.iter().enumerate() {
                 let row = &mut d_state[((direction * batch + b) * states.len() + s) * h..][..h];
                 match state.initial {
@@ -33,21 +35,34 @@ pub(super) fn load_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
     }
 }
 
+/// The gradient of h before a segment's first step, for the sequences that run there.
+pub(super) fn carry_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+    let [_, pre, d_hidden, _] = slots else { unreachable!("kernel table") };
+    let dims = &c.plan.dims[d.dims];
+    let (batch, p, first) = (c.plan.shape.batch, c.plan.config.state_size(), dims.segment as usize);
+    if first >= c.schedule.steps() {
+        return;
+    }
+    for direction in 0..c.plan.config.directions() {
+        let z = dims.layer as usize * c.plan.config.directions() + direction;
+        let row = c.pre_row(dims, direction, c.schedule.row_offset(first));
+        let out = &mut d_hidden[direction * batch * p..][..c.schedule.active(first) * p];
+        c.operand_gradient(z, 0, &pre[row * c.rows.width..], out);
+    }
+}
+
 /// Gradients of h0 and c0, in the caller's order.
 pub(super) fn store_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
-    let [_, pre, d_state, dh0, dc0, _] = slots else { unreachable!("kernel table") };
+    let [d_hidden, d_state, dh0, dc0, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let (batch, h, p, states) = (c.plan.shape.batch, config.hidden_size, config.state_size(), config.cell.states);
     let layer = c.plan.dims[d.dims].layer as usize;
     for direction in 0..config.directions() {
         let z = layer * config.directions() + direction;
-        let mut through = vec![T::default(); batch * p];
-        let pre = &pre[c.pre_row(direction, 0, 0) * c.rows.width..];
-        c.operand_gradient(z, 0, pre, &mut through);
         for b in 0..batch {
             let to = z * batch + c.schedule.order(b);
             let out = &mut dh0[to * p..][..p];
-            out.copy_from_slice(&through[b * p..][..p]);
+            out.copy_from_slice(&d_hidden[(direction * batch + b) * p..][..p]);
             for (s, state) in states.iter().enumerate() {
                 let row = &d_state[((direction * batch + b) * states.len() + s) * h..][..h];
                 match state.initial {
@@ -63,17 +78,20 @@ pub(super) fn store_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
 /// What tasks share; each touches only the rows of its own sequences and direction.
 struct Memory<'a, T> {
     pre: Shared<'a, T>,
-    state: &'a [T],
+    dims: &'a Dims,
+    history: &'a [T],
     d_state: Shared<'a, T>,
     dy: &'a [T],
-    dhn: &'a [T],
+    d_hidden: &'a [T],
+    has_dy: bool,
     d_unit: Shared<'a, T>,
 }
 
 pub(super) fn sequence_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
-    let [_, pre, state, d_state, dy, dhn, d_unit, _] = slots else { unreachable!("kernel table") };
+    let [_, pre, history, d_state, dy, d_hidden, d_unit, _] = slots else { unreachable!("kernel table") };
     let (pre, d_state, d_unit) = (Shared::new(pre), Shared::new(d_state), Shared::new(d_unit));
-    let m = Memory { pre, state, d_state, dy, dhn, d_unit };
+    let dims = &c.plan.dims[d.dims];
+    let m = Memory { pre, dims, history, d_state, dy, d_hidden, has_dy: d.write_y, d_unit };
     for_each_task(c, d, |task| {
         for s in task.steps.clone().rev() {
             for n in (0..c.stages.len()).rev() {
@@ -84,9 +102,10 @@ pub(super) fn sequence_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots
 }
 
 pub(super) fn step_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, slots: &mut [Vec<T>]) {
-    let [pre, _, state, d_state, dy, dhn, d_unit, _] = slots else { unreachable!("kernel table") };
+    let [pre, _, history, d_state, dy, d_hidden, d_unit, _] = slots else { unreachable!("kernel table") };
     let (pre, d_state, d_unit) = (Shared::new(pre), Shared::new(d_state), Shared::new(d_unit));
-    let m = Memory { pre, state, d_state, dy, dhn, d_unit };
+    let dims = &c.plan.dims[d.dims];
+    let m = Memory { pre, dims, history, d_state, dy, d_hidden, has_dy: d.write_y, d_unit };
     let (layer, directions) = (c.plan.dims[d.dims].layer as usize, c.plan.config.directions());
     for direction in 0..directions {
         let (z, sequences) = (layer * directions + direction, 0..c.plan.shape.batch);
@@ -107,10 +126,13 @@ impl Task {
         let width = c.rows.width;
         let d_out = self.out_gradient(c, m, s, n);
         // SAFETY (all parts below): rows of this task's sequences and direction, which no other task touches.
-        let pre = unsafe { m.pre.part(c.pre_row(self.direction, first_row, 0) * width, active * width) };
+        let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.direction, first_row) * width, active * width) };
         let states = shape.states * shape.units;
-        let before = c.state_row(self.z, s.checked_sub(1), first) * states;
-        let mut state = m.state[before..][..active * states].to_vec();
+        let before = c.history_before(m.dims, self.direction, s, first) * c.past.width;
+        let mut state = Vec::with_capacity(active * states);
+        for row in m.history[before..].chunks(c.past.width).take(active) {
+            state.extend_from_slice(&row[..states]);
+        }
         let place = self.direction * batch + first;
         let d_state: &mut [T] =
             if states == 0 { &mut [] } else { unsafe { m.d_state.part(place * states, active * states) } };
@@ -143,7 +165,7 @@ impl Task {
     }
 
     /// The gradient of stage `n`'s `out`: what the next stage's product passes back, or for the last stage the gradient of y
-    /// plus that of h from step `s + 1` (of hn at a sequence's last step).
+    /// plus that of h from step `s + 1` (from d_hidden at the end of the sequence or segment).
     fn out_gradient<T: Real>(&self, c: &Context<'_, T>, m: &Memory<'_, T>, s: usize, n: usize) -> Vec<T> {
         let units = c.stages[n].units;
         let (batch, directions, first) = (c.plan.shape.batch, c.plan.config.directions(), self.sequences.start);
@@ -152,22 +174,23 @@ impl Task {
         let last = n + 1 == c.stages.len();
         let (step, next, rows) = match last {
             false => (s, n + 1, active),
-            true if s + 1 == c.schedule.steps() => (s, 0, 0),
+            true if s + 1 == c.schedule.steps().min(m.dims.segment_end as usize) => (s, 0, 0),
             true => (s + 1, 0, self.active(c, s + 1)),
         };
         let mut d_out = vec![T::default(); active * units];
         if rows > 0 {
-            let row = c.pre_row(self.direction, c.schedule.row_offset(step) + first, 0);
+            let row = c.pre_row(m.dims, self.direction, c.schedule.row_offset(step) + first);
             // SAFETY: rows of this task; the part lives only in this block.
             let pre = unsafe { m.pre.part(row * width, rows * width) };
             c.operand_gradient(self.z, next, pre, &mut d_out[..rows * units]);
         }
         if last {
             for b in rows..active {
-                let from = (self.z * batch + c.schedule.order(first + b)) * units;
-                d_out[b * units..][..units].copy_from_slice(&m.dhn[from..][..units]);
+                let from = (self.direction * batch + first + b) * units;
+                d_out[b * units..][..units].copy_from_slice(&m.d_hidden[from..][..units]);
             }
             let outer = &c.schedule.rows(self.direction)[c.schedule.row_offset(s) + first..];
+            let outer = if m.has_dy { outer } else { &[] };
             for (out, &outer) in d_out.chunks_exact_mut(units).zip(outer) {
                 let dy = &m.dy[(outer as usize * directions + self.direction) * units..][..units];
                 out.iter_mut().zip(dy).for_each(|(o, &v)| *o = *o + v);

@@ -4,7 +4,7 @@
 use super::Context;
 use super::recur::Recur;
 use super::shared::Shared;
-use crate::plan::Dispatch;
+use crate::plan::{Dims, Dispatch};
 use crate::real::Real;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -13,13 +13,15 @@ use std::ops::Range;
 const PARALLEL_WORK: usize = 1 << 18;
 
 pub(super) fn sequence_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
-    let [_, pre, operand, state, y, _, links @ ..] = slots else { unreachable!("kernel table") };
+    let [_, pre, operand, state, y, _, keep @ ..] = slots else { unreachable!("kernel table") };
     let memory = Memory {
         pre: Shared::new(pre),
         operand: Shared::new(operand),
         state: Shared::new(state),
         y: Shared::new(y),
-        links: links.iter_mut().map(|l| Shared::new(l)).collect(),
+        history: keep.first_mut().map(|h| Shared::new(h)),
+        dims: &c.plan.dims[d.dims],
+        write_y: d.write_y,
     };
     for_each_task(c, d, |task| task.forward(c, &memory));
 }
@@ -30,7 +32,9 @@ struct Memory<'a, T> {
     operand: Shared<'a, T>,
     state: Shared<'a, T>,
     y: Shared<'a, T>,
-    links: Vec<Shared<'a, T>>,
+    history: Option<Shared<'a, T>>,
+    dims: &'a Dims,
+    write_y: bool,
 }
 
 /// Some sequences of one direction over a block of steps.
@@ -104,13 +108,10 @@ impl Task {
         for b in 0..rows {
             from[b * padded..][..padded].copy_from_slice(operand(b));
         }
-        let state_row = |step: Option<usize>, b: usize| unsafe {
-            m.state.part(c.state_row(self.z, step, first + b) * states, states)
+        let state: &mut [T] = match states {
+            0 => &mut [],
+            _ => unsafe { m.state.part((self.z * batch + first) * states, rows * states) },
         };
-        let mut state = vec![T::default(); rows * states];
-        for (b, row) in state.chunks_exact_mut(states.max(1)).enumerate() {
-            row.copy_from_slice(state_row(self.steps.start.checked_sub(1), b));
-        }
         let mut scratch = Vec::new();
 
         for s in self.steps.clone() {
@@ -120,8 +121,7 @@ impl Task {
             }
             let first_row = c.schedule.row_offset(s) + first;
             let width = c.rows.width;
-            let pre =
-                unsafe { m.pre.part(c.pre_row(self.direction, first_row, self.steps.start) * width, active * width) };
+            let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.direction, first_row) * width, active * width) };
             let mut stride = padded;
             for (n, shape) in c.stages.iter().enumerate() {
                 let out_stride = shape.padded_units();
@@ -135,17 +135,21 @@ impl Task {
                     pre: &mut *pre,
                     pre_stride: width,
                     pre_at: c.rows.stages[n],
-                    train: c.plan.train,
-                    state: if shape.states == 0 { &mut [] } else { &mut state },
+                    train: m.history.is_some(),
+                    state: if shape.states == 0 { &mut [] } else { &mut *state },
                     out: &mut to,
                     out_stride,
                     product: None,
                     scratch: &mut scratch,
                 });
-                if c.plan.train && n + 1 < c.stages.len() {
-                    let at = (self.z * batch * c.plan.shape.time + first_row) * out_stride;
-                    let link = unsafe { m.links[n].part(at, active * out_stride) };
-                    link.copy_from_slice(&to[..active * out_stride]);
+                if let Some(history) = &m.history {
+                    let row = c.history_after(m.dims, self.direction, s, first) * c.past.width;
+                    let past = unsafe { history.part(row, active * c.past.width) };
+                    let kept = shape.states * shape.units;
+                    for (b, past) in past.chunks_exact_mut(c.past.width).enumerate() {
+                        past[..kept].copy_from_slice(&state[b * kept..][..kept]);
+                        past[c.past.links[n]..][..shape.units].copy_from_slice(&to[b * out_stride..][..shape.units]);
+                    }
                 }
                 std::mem::swap(&mut from, &mut to);
                 stride = out_stride;
@@ -154,14 +158,12 @@ impl Task {
             for (b, &outer) in outer.iter().enumerate() {
                 let h = &from[b * padded..][..padded];
                 let at = (outer as usize * directions + self.direction) * output;
-                unsafe { m.y.part(at, output) }.copy_from_slice(&h[..output]);
-                // A sequence that ends here, or goes on in the next block, leaves its h in the operand slot.
-                let last = s + 1 == self.steps.end || s + 1 == c.schedule.length(first + b);
-                if last {
-                    operand(b).copy_from_slice(h);
+                if m.write_y {
+                    unsafe { m.y.part(at, output) }.copy_from_slice(&h[..output]);
                 }
-                if states > 0 && (c.plan.train || last) {
-                    state_row(Some(s), b).copy_from_slice(&state[b * states..][..states]);
+                // A sequence that ends here, or goes on in the next block, leaves its h in the operand slot.
+                if s + 1 == self.steps.end || s + 1 == c.schedule.length(first + b) {
+                    operand(b).copy_from_slice(h);
                 }
             }
         }

@@ -11,12 +11,12 @@ use crate::real::Real;
 /// `step_forward`, and `step_normalise` (which finds its products in `product` instead of an operand).
 pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, slots: &mut [Vec<T>]) {
     let normalise = d.kernel == Kernel::StepNormalise;
-    let [pre, _, from, to, state, y, _] = slots else { unreachable!("kernel table") };
+    let [pre, _, from, to, state, y, _, keep @ ..] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let dims = &c.plan.dims[d.dims];
     let (batch, directions, active) = (c.plan.shape.batch, config.directions(), c.schedule.active(s));
     let shape = c.stages[d.stage];
-    let (first_stage, last_stage) = (d.stage == 0, d.stage + 1 == c.stages.len());
+    let last_stage = d.stage + 1 == c.stages.len();
     let layer = dims.layer as usize;
     let (stride, padded) = (shape.operand.next_multiple_of(4), shape.padded_units());
     let first_row = c.schedule.row_offset(s);
@@ -24,36 +24,34 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
     let mut scratch = Vec::new();
     for direction in 0..directions {
         let z = layer * directions + direction;
-        // Operands between stages: one per sequence, in training one per row.
-        let rows = if c.plan.train { z * batch * c.plan.shape.time + first_row } else { z * batch };
-        let operand_row = if first_stage { z * batch } else { rows };
-        let out_row = if last_stage { z * batch } else { rows };
         let products = shape.stage.recurrent_gates() * shape.units;
-        // A later stage goes on from what the first one left.
-        let old = c.state_row(z, if first_stage { s.checked_sub(1) } else { Some(s) }, 0) * width;
-        let new = c.state_row(z, Some(s), 0) * width;
-        let mut working = if width > 0 { state[old..][..active * width].to_vec() } else { Vec::new() };
+        let states = if width == 0 { &mut [][..] } else { &mut state[z * batch * width..][..active * width] };
         (shape.stage.compiled::<T>().recur)(&mut Recur {
             shape,
             act: c.act,
             packed: &c.layers[z].stages[d.stage],
             rows: active,
-            operand: if normalise { &[] } else { &from[operand_row * stride..] },
+            operand: if normalise { &[] } else { &from[z * batch * stride..] },
             operand_stride: stride,
-            pre: &mut pre[c.pre_row(direction, first_row, dims.first as usize) * c.rows.width..],
+            pre: &mut pre[c.pre_row(dims, direction, first_row) * c.rows.width..],
             pre_stride: c.rows.width,
             pre_at: c.rows.stages[d.stage],
-            train: c.plan.train,
-            state: &mut working,
-            out: &mut to[out_row * padded..][..active * padded],
+            train: !keep.is_empty(),
+            state: states,
+            out: &mut to[z * batch * padded..][..active * padded],
             out_stride: padded,
             product: normalise.then(|| &from[direction * batch * products..]),
             scratch: &mut scratch,
         });
-        if width > 0 {
-            state[new..][..active * width].copy_from_slice(&working);
+        if let Some(history) = keep.first_mut() {
+            let row = c.history_after(dims, direction, s, 0) * c.past.width;
+            for (b, past) in history[row..].chunks_mut(c.past.width).take(active).enumerate() {
+                let place = z * batch + b;
+                past[..width].copy_from_slice(&state[place * width..][..width]);
+                past[c.past.links[d.stage]..][..shape.units].copy_from_slice(&to[place * padded..][..shape.units]);
+            }
         }
-        if last_stage {
+        if last_stage && d.write_y {
             let rows = &c.schedule.rows(direction)[first_row..][..active];
             for (b, &row) in rows.iter().enumerate() {
                 let value = &to[(z * batch + b) * padded..][..shape.units];

@@ -6,7 +6,7 @@ use crate::config::StageShape;
 use crate::cpu::{input_bias, stage_weights};
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Variant, transposed_offsets, weight_offsets};
-use crate::plan::{Dispatch, Half, Plan, Role, SlotId, Step};
+use crate::plan::{Dims, Dispatch, Half, Plan, Role, SlotId, Step};
 use crate::schedule::Schedule;
 use crate::weights::{LayerWeights, Weights};
 use std::collections::HashMap;
@@ -143,7 +143,8 @@ impl Executor {
                         .unwrap_or_else(|| buffer(&slot.name, slot.bytes(), usage))
                 })
                 .collect();
-            let stride = gpu.info().limits.min_uniform_buffer_offset_alignment.max(32);
+            let stride =
+                (size_of::<Dims>() as u32).next_multiple_of(gpu.info().limits.min_uniform_buffer_offset_alignment);
             let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
             let spread = |label: &str, blocks: &mut dyn Iterator<Item = Vec<u8>>| {
                 let mut bytes = Vec::new();
@@ -185,7 +186,8 @@ impl Executor {
 
     fn pipeline(&self, plan: &Plan, d: &Dispatch) -> Result<Arc<Pipeline>> {
         let stage = if d.kernel.is_per_stage() { d.stage } else { 0 };
-        let key = Variant { kernel: d.kernel, stage, tiles: plan.tiles, train: plan.train };
+        let write_y = d.write_y || !d.kernel.has_y();
+        let key = Variant { kernel: d.kernel, stage, tiles: plan.tiles, train: plan.train, write_y };
         let mut pipelines = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(p) = pipelines.get(&key) {
             return Ok(Arc::clone(p));

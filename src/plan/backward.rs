@@ -2,22 +2,27 @@
 //!
 //! ```text
 //! for each layer, last first
-//!     load_gradient        dcn -> d_state
-//!     Step:     step_backward       per step and stage, last first: d_pre in place over pre
-//!     Sequence: sequence_backward   the block's steps inside the kernel
-//!     store_gradient       d_pre, d_state -> dh0, dc0
-//!     weight_backward      d_preᵀ · x, d_preᵀ · h, with the biases as a last column of ones
+//!     load_gradient        dhn, dcn -> d_hidden, d_state
+//!     for each segment, last first (one unless there are checkpoints)
+//!         load_checkpoint, begin_segment, project, step or sequence_forward      the segment again, keeping everything
+//!         Step:     step_backward       per step and stage, last first: d_pre in place over pre
+//!         Sequence: sequence_backward   a block's steps inside the kernel
+//!         weight_backward  d_preᵀ · x, d_preᵀ · h, with the biases as a last column of ones: onto the running sum
+//!         input_backward   d_pre · W, added to dx, or to dy of the layer below
+//!         carry_gradient   Rᵀ · d_pre of the first step -> d_hidden
+//!     store_gradient       d_hidden, d_state -> dh0, dc0
 //!     unit_backward        the cell's unit parameters
-//!     input_backward       d_pre · W -> dx, or dy of the layer below
 //! ```
 
 use super::build::{Builder, Dim, Memory, UNUSED, once};
 use super::{Dispatch, Extent, GradientIds, Role, SlotId, SlotIds, Step, Strategy};
 use crate::cell::Product;
-use crate::kernels::{Kernel, WEIGHT_ROWS, transposed_offsets};
+use crate::kernels::{GRADIENT_BLOCK, Kernel, WEIGHT_ROWS, transposed_offsets};
+use std::ops::Range;
 
 /// Working memory of the backward pass.
 pub(super) struct GradientMemory {
+    d_hidden: SlotId,
     d_state: SlotId,
     d_unit: SlotId,
     /// Gradient of each layer's output: the caller's for the last one.
@@ -30,7 +35,10 @@ impl Builder<'_> {
         let (layers, directions) = (config.num_layers, ("D", config.directions()));
         let has_cell = config.cell.has_cell_state();
         let features = ("D·P", config.directions() * config.state_size());
-        let dy = self.slot("dy", Role::Input, &[outer, inner, features]);
+        let dy = match self.keep_y {
+            true => self.slot("dy", Role::Input, &[outer, inner, features]),
+            false => self.slot("dy", Role::Scratch, &UNUSED),
+        };
         let dhn = self.slot("dhn", Role::Input, &self.stacked(self.output()));
         let dcn = has_cell.then(|| self.slot("dcn", Role::Input, &self.stacked(self.hidden())));
         let dx = self.slot("dx", Role::Output, &[outer, inner, ("I", config.input_size)]);
@@ -41,6 +49,7 @@ impl Builder<'_> {
         };
         let per_sequence = |n: usize| [directions, ("B", self.shape.batch), ("S", n), ("H", config.hidden_size)];
         let (states, params) = (per_sequence(config.cell.states.len()), per_sequence(config.cell.params.len()));
+        let d_hidden = self.slot("d_hidden", Role::Scratch, &[directions, ("B", self.shape.batch), self.output()]);
         let d_state = self.slot("d_state", Role::Scratch, sized(&states));
         let d_unit = self.slot("d_unit", Role::Scratch, sized(&params));
         let hidden: Vec<SlotId> = (0..(layers - 1).min(2))
@@ -80,104 +89,133 @@ impl Builder<'_> {
             let dims = [directions, ("params", config.cell.params.len()), ("H", config.hidden_size)];
             ids.du.push((dims[1].1 > 0).then(|| self.slot(format!("du.l{l}"), Role::Output, &dims)));
         }
-        (ids, GradientMemory { d_state, d_unit, dy: all_dy })
+        (ids, GradientMemory { d_hidden, d_state, d_unit, dy: all_dy })
     }
 
     pub fn backward_steps(&mut self, ids: &SlotIds, g: &GradientIds, m: &Memory, b: &GradientMemory) -> Vec<Step> {
         let config = self.config;
-        let time = self.shape.time;
-        let directions = config.directions();
-        let wide = config.hidden_size.max(config.state_size()).div_ceil(self.tiles.width);
+        let (time, directions, width) = (self.shape.time, config.directions(), self.tiles.width);
+        let wide = config.hidden_size.max(config.state_size()).div_ceil(width);
+        let sequences = (wide, Extent::Batch, directions);
         let mut steps = Vec::new();
         for layer in (0..config.num_layers).rev() {
             let at = Some(layer);
             let whole = self.dims(layer, 0..time);
-            let sequences = (wide, Extent::Batch, directions);
-            let slots = vec![g.dcn.unwrap_or(g.dhn), b.d_state, b.d_unit, ids.schedule];
+            let slots = vec![g.dhn, g.dcn.unwrap_or(g.dhn), b.d_hidden, b.d_state, b.d_unit, ids.schedule];
             steps.push(once(Kernel::LoadGradient, at, whole, slots, sequences));
-            for first in (0..time).step_by(self.block).collect::<Vec<_>>().into_iter().rev() {
-                let range = first..(first + self.block).min(time);
-                let dims = self.dims(layer, range.clone());
-                let (pre, rt, dy) = (m.pre[layer], g.rt[layer], b.dy[layer]);
-                steps.push(match self.strategy {
-                    Strategy::Sequence => {
-                        let slots = vec![rt, pre, m.state, b.d_state, dy, g.dhn, b.d_unit, ids.schedule];
-                        once(Kernel::SequenceBackward, at, dims, slots, (1, Extent::Active(1), directions))
-                    }
-                    Strategy::Step => {
-                        let slots = vec![pre, rt, m.state, b.d_state, dy, g.dhn, b.d_unit, ids.schedule];
-                        let stage = |n: usize| Dispatch {
-                            kernel: Kernel::StepBackward,
-                            stage: n,
-                            layer: at,
-                            dims,
-                            slots: slots.clone(),
-                            odd: None,
-                            groups: (self.stages[n].units.div_ceil(self.tiles.width), Extent::Active(1), directions),
-                        };
-                        Step::EachStepBack(range, (0..self.stages.len()).rev().map(stage).collect())
-                    }
-                });
+            let dx = if layer == 0 { g.dx } else { b.dy[layer - 1] };
+            let groups = (self.slots[dx].len().div_ceil(width).min(CLEAR_GROUPS), Extent::Fixed(1), 1);
+            steps.push(once(Kernel::Clear, at, whole, vec![dx], groups));
+            for first in (0..time).step_by(self.segment).collect::<Vec<_>>().into_iter().rev() {
+                let segment = first..(first + self.segment).min(time);
+                let dims = self.dims(layer, segment.clone());
+                if let Some(checkpoints) = m.checkpoints {
+                    let slots = vec![m.operands[0], m.state, checkpoints];
+                    steps.push(once(Kernel::LoadCheckpoint, at, dims, slots, sequences));
+                    steps.push(self.begin_segment(layer, dims, ids, m));
+                    self.run_segment(layer, segment.clone(), true, ids, m, &mut steps);
+                }
+                self.recurrence(layer, segment.clone(), ids, g, m, b, &mut steps);
+                // Cut so that no dispatch takes longer than a block of the recurrence.
+                let stretch = self.block.next_multiple_of(GRADIENT_BLOCK);
+                for first in segment.clone().step_by(stretch).collect::<Vec<_>>().into_iter().rev() {
+                    let dims = self.dims(layer, first..(first + stretch).min(segment.end));
+                    self.weights(layer, dims, ids, g, m, &mut steps);
+                }
+                for direction in 0..directions {
+                    let dims = self.dims_of(layer, segment.clone(), direction);
+                    let groups =
+                        (config.layer_input_size(layer).div_ceil(width), Extent::SegmentRows(self.tiles.project.1), 1);
+                    let slots = vec![g.wt[layer], m.pre[layer], dx, ids.schedule];
+                    steps.push(once(Kernel::InputBackward, at, dims, slots, groups));
+                }
+                let slots = vec![g.rt[layer], m.pre[layer], b.d_hidden, ids.schedule];
+                steps.push(once(Kernel::CarryGradient, at, dims, slots, sequences));
             }
-            let slots = vec![g.rt[layer], m.pre[layer], b.d_state, g.dh0, g.dc0, ids.schedule];
+            let slots = vec![b.d_hidden, b.d_state, g.dh0, g.dc0, ids.schedule];
             steps.push(once(Kernel::StoreGradient, at, whole, slots, sequences));
-            self.collect(layer, whole, ids, g, m, b, &mut steps);
+            if let Some(du) = g.du[layer] {
+                let grid = (config.hidden_size.div_ceil(width), Extent::Fixed(config.cell.params.len()), directions);
+                steps.push(once(Kernel::UnitBackward, at, whole, vec![b.d_unit, du], grid));
+            }
         }
         steps
     }
 
-    /// Gradients that are sums over all rows, and that of the layer's input.
-    #[expect(clippy::too_many_arguments, reason = "the four groups of slots, the layer and where to push")]
-    fn collect(
-        &self,
+    /// The adjoint of the recurrence over a segment, in blocks, last first.
+    #[expect(clippy::too_many_arguments, reason = "the groups of slots, the stretch and where to push")]
+    fn recurrence(
+        &mut self,
         layer: usize,
-        dims: usize,
+        segment: Range<usize>,
         ids: &SlotIds,
         g: &GradientIds,
         m: &Memory,
         b: &GradientMemory,
         steps: &mut Vec<Step>,
     ) {
+        let directions = self.config.directions();
+        let (pre, rt, past, dy) = (m.pre[layer], g.rt[layer], m.history[layer], b.dy[layer]);
+        let write_y = self.write_y(layer);
+        for first in segment.clone().step_by(self.block).collect::<Vec<_>>().into_iter().rev() {
+            let range = first..(first + self.block).min(segment.end);
+            let dims = self.dims(layer, range.clone());
+            let dispatch = |kernel, stage, slots, groups| Dispatch {
+                kernel,
+                stage,
+                layer: Some(layer),
+                dims,
+                write_y,
+                slots,
+                odd: None,
+                groups,
+            };
+            steps.push(match self.strategy {
+                Strategy::Sequence => {
+                    let slots = vec![rt, pre, past, b.d_state, dy, b.d_hidden, b.d_unit, ids.schedule];
+                    Step::Once(dispatch(Kernel::SequenceBackward, 0, slots, (1, Extent::Active(1), directions)))
+                }
+                Strategy::Step => {
+                    let slots = vec![pre, rt, past, b.d_state, dy, b.d_hidden, b.d_unit, ids.schedule];
+                    let stage = |n: usize| {
+                        let wide = self.stages[n].units.div_ceil(self.tiles.width);
+                        dispatch(Kernel::StepBackward, n, slots.clone(), (wide, Extent::Active(1), directions))
+                    };
+                    Step::EachStepBack(range, (0..self.stages.len()).rev().map(stage).collect())
+                }
+            });
+        }
+    }
+
+    /// A stretch's share of the gradients of W, R and their biases.
+    fn weights(&self, layer: usize, dims: usize, ids: &SlotIds, g: &GradientIds, m: &Memory, steps: &mut Vec<Step>) {
         let config = self.config;
-        let directions = config.directions();
-        let (pre, width) = (m.pre[layer], self.tiles.width);
-        let input = if layer == 0 { ids.x } else { m.y[layer - 1] };
-        let inputs = config.layer_input_size(layer);
+        let (pre, width, directions) = (m.pre[layer], self.tiles.width, config.directions());
         let grid =
             |k: usize, rows: usize| ((k + 1).div_ceil(width), Extent::Fixed(rows.div_ceil(WEIGHT_ROWS)), directions);
-        let slots = vec![pre, input, ids.h0, g.dw[layer], ids.schedule];
+        let input = if layer == 0 { ids.x } else { m.y[layer - 1] };
+        let slots = vec![pre, input, g.dw[layer], ids.schedule];
         let rows = config.row_layout(true).inputs;
-        steps.push(once(Kernel::WeightBackwardInput, Some(layer), dims, slots, grid(inputs, rows)));
+        let groups = grid(config.layer_input_size(layer), rows);
+        steps.push(once(Kernel::WeightBackwardInput, Some(layer), dims, slots, groups));
         for (n, shape) in self.stages.iter().enumerate() {
             let Some(gradient) = g.dr[layer][n] else { continue };
-            let operand = if n == 0 { m.y[layer] } else { m.links[n - 1] };
             steps.push(Step::Once(Dispatch {
                 kernel: Kernel::WeightBackwardRecurrent,
                 stage: n,
                 layer: Some(layer),
                 dims,
-                slots: vec![pre, operand, ids.h0, gradient, ids.schedule],
+                write_y: true,
+                slots: vec![pre, m.history[layer], gradient, ids.schedule],
                 odd: None,
                 groups: grid(shape.operand, shape.matrix_rows()),
             }));
         }
-        if let Some(du) = g.du[layer] {
-            let grid = (config.hidden_size.div_ceil(width), Extent::Fixed(config.cell.params.len()), directions);
-            let slots = vec![b.d_unit, du];
-            steps.push(once(Kernel::UnitBackward, Some(layer), dims, slots, grid));
-        }
-        let dx = if layer == 0 { g.dx } else { b.dy[layer - 1] };
-        let rows = (self.shape.time * self.shape.batch).div_ceil(self.tiles.project.1);
-        let slots = vec![g.wt[layer], pre, dx, ids.schedule];
-        steps.push(once(
-            Kernel::InputBackward,
-            Some(layer),
-            dims,
-            slots,
-            (inputs.div_ceil(width), Extent::Fixed(rows), 1),
-        ));
     }
 }
+
+/// Workgroups of `clear`, which stride over the slot.
+const CLEAR_GROUPS: usize = 1024;
 
 /// `dims`, or [`UNUSED`] if one of them is 0.
 fn sized(dims: &[Dim]) -> &[Dim] {

@@ -2,7 +2,7 @@
 
 use super::{Dims, Dispatch, Extent, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy};
 use crate::config::{Layout, RnnConfig, Shape, StageShape};
-use crate::kernels::{Kernel, Tiles, weight_offsets};
+use crate::kernels::{HistoryLayout, Kernel, Tiles, weight_offsets};
 use std::ops::Range;
 
 /// A named dimension.
@@ -17,6 +17,9 @@ pub(super) struct Builder<'a> {
     pub tiles: Tiles,
     pub block: usize,
     pub train: bool,
+    pub keep_y: bool,
+    /// Steps per segment (T without checkpoints).
+    pub segment: usize,
     pub stages: Vec<StageShape>,
     pub slots: Vec<Slot>,
     pub dims: Vec<Dims>,
@@ -27,8 +30,12 @@ pub(super) struct Memory {
     pub state: SlotId,
     /// h of even and of odd steps (the same slot where nothing swaps).
     pub operands: [SlotId; 2],
-    /// Operands between stages.
+    /// Operands between stages (strategy Step).
     pub links: Vec<SlotId>,
+    /// Per layer in training: states, h and operands of a segment's steps.
+    pub history: Vec<SlotId>,
+    /// States and h before every segment, where there are several.
+    pub checkpoints: Option<SlotId>,
     /// Products of normalising stages (strategy Step).
     pub product: Option<SlotId>,
     pub pre: Vec<SlotId>,
@@ -49,17 +56,31 @@ impl Builder<'_> {
         self.slots.len() - 1
     }
 
-    /// The uniform block of a layer's steps.
+    /// The uniform block of a layer's steps, within the segment they belong to.
     pub fn dims(&mut self, layer: usize, steps: Range<usize>) -> usize {
-        let rows = if self.train { self.shape.time } else { self.block } * self.shape.batch;
+        self.dims_of(layer, steps, 0)
+    }
+
+    /// The same for one direction.
+    pub fn dims_of(&mut self, layer: usize, steps: Range<usize>, direction: usize) -> usize {
+        let (held, segment) = if self.train {
+            let first = steps.start / self.segment * self.segment;
+            (self.segment, first..(first + self.segment).min(self.shape.time))
+        } else {
+            (self.block, steps.clone())
+        };
         self.dims.push(Dims {
             batch: self.shape.batch as u32,
             time: self.shape.time as u32,
             layer: layer as u32,
             first: steps.start as u32,
             end: steps.end as u32,
-            pre_rows: rows as u32,
+            pre_rows: (held * self.shape.batch) as u32,
             input_size: self.config.layer_input_size(layer) as u32,
+            segment: segment.start as u32,
+            segment_end: segment.end as u32,
+            direction: direction as u32,
+            checkpoint: (segment.start / self.segment) as u32,
             alternating: u32::from(self.strategy == Strategy::Step),
         });
         self.dims.len() - 1
@@ -93,8 +114,8 @@ impl Builder<'_> {
         let h0 = self.slot("h0", Role::Input, &self.stacked(self.output()));
         let c0 = has_cell.then(|| self.slot("c0", Role::Input, &self.stacked(self.hidden())));
         let rows = self.shape.time * batch;
-        let tables = if self.train { 2 } else { 1 } * directions * rows;
-        let schedule = self.slot("schedule", Role::Schedule, &[("table", 2 * batch + self.shape.time + 1 + tables)]);
+        let table = ("table", 2 * batch + self.shape.time + 1 + directions * rows);
+        let schedule = self.slot("schedule", Role::Schedule, &[table]);
         let (mut w, mut r) = (Vec::new(), Vec::new());
         let inputs = ("G·H", config.cell.input_gates() * config.hidden_size);
         let packed = ("packed", weight_offsets(&self.stages).total);
@@ -116,67 +137,69 @@ impl Builder<'_> {
 
     fn memory(&mut self) -> Memory {
         let (config, [outer, inner]) = (self.config, self.outer());
-        let (layers, directions) = (config.num_layers, config.directions());
-        let rows = self.shape.time * self.shape.batch;
+        let (layers, directions, batch) = (config.num_layers, ("D", config.directions()), self.shape.batch);
         let states = ("S", config.cell.states.len());
         let stacked = self.stacked(self.hidden());
-        let state = match (states.1, self.train) {
-            (0, _) => self.slot("state", Role::Scratch, &UNUSED),
-            (_, false) => self.slot("state", Role::Scratch, &[stacked[0], stacked[1], states, stacked[2]]),
-            // The states before the first step and after every step.
-            (_, true) => self.slot(
-                "state",
-                Role::Scratch,
-                &[stacked[0], ("B+rows", self.shape.batch + rows), states, stacked[2]],
-            ),
+        let state = match states.1 {
+            0 => self.slot("state", Role::Scratch, &UNUSED),
+            _ => self.slot("state", Role::Scratch, &[stacked[0], stacked[1], states, stacked[2]]),
         };
-        let h = self.stacked(("K", config.state_size().next_multiple_of(4)));
+        let padded = config.state_size().next_multiple_of(4);
+        let h = self.stacked(("K", padded));
         let even = self.slot("operand.even", Role::Scratch, &h);
         let odd = match self.strategy {
             Strategy::Step => self.slot("operand.odd", Role::Scratch, &h),
             Strategy::Sequence => even,
         };
         let (mut links, mut product) = (Vec::new(), None);
-        if self.strategy == Strategy::Step || self.train {
+        if self.strategy == Strategy::Step {
             for (n, stage) in self.stages.clone().iter().enumerate().take(self.stages.len() - 1) {
-                let mut dims = self.stacked(("K", stage.padded_units()));
-                if self.train {
-                    dims[1] = ("rows", rows);
-                }
+                let dims = self.stacked(("K", stage.padded_units()));
                 links.push(self.slot(format!("link.{n}"), Role::Scratch, &dims));
             }
-            // sequence_forward has two bindings for them.
-            while self.strategy == Strategy::Sequence && links.len() < 2 {
-                links.push(self.slot(format!("link.{}", links.len()), Role::Scratch, &UNUSED));
-            }
-        }
-        if self.strategy == Strategy::Step {
             let normalising = self.stages.iter().filter(|s| s.stage.normalise);
             let widest = normalising.map(|s| s.stage.recurrent_gates() * s.units).max();
-            let sequences = [("D", directions), ("B", self.shape.batch)];
-            product = widest.map(|n| self.slot("product", Role::Scratch, &[sequences[0], sequences[1], ("G·N", n)]));
+            product = widest.map(|n| self.slot("product", Role::Scratch, &[directions, ("B", batch), ("G·N", n)]));
         }
+        // In training with a single segment every layer keeps its own; else segments and layers share.
+        let held = if self.train { self.segment } else { self.block } * batch;
+        let own = self.train && self.segment == self.shape.time;
         let row = ("G·H", config.row_layout(self.train).width);
-        let features = ("D·P", directions * config.state_size());
-        let (mut pre, mut y) = (Vec::new(), Vec::new());
-        if self.train {
-            for layer in 0..layers {
-                pre.push(self.slot(format!("pre.l{layer}"), Role::Scratch, &[("D", directions), ("rows", rows), row]));
-                let role = if layer + 1 == layers { Role::Output } else { Role::Scratch };
-                let name = if layer + 1 == layers { "y".into() } else { format!("y.l{layer}") };
-                y.push(self.slot(name, role, &[outer, inner, features]));
+        let past = ("past", HistoryLayout::new(config, &self.stages).width);
+        let (mut pre, mut history) = (Vec::new(), Vec::new());
+        for layer in 0..layers {
+            if layer > 0 && !own {
+                pre.push(pre[0]);
+                history.extend(history.first().copied());
+                continue;
             }
-        } else {
-            let block = ("rows", self.block * self.shape.batch);
-            pre = vec![self.slot("pre", Role::Scratch, &[("D", directions), block, row]); layers];
-            // Two hidden layers' outputs are alive at a time.
-            let hidden: Vec<SlotId> = (0..(layers - 1).min(2))
-                .map(|n| self.slot(format!("y.{}", ["even", "odd"][n]), Role::Scratch, &[outer, inner, features]))
-                .collect();
-            let last = self.slot("y", Role::Output, &[outer, inner, features]);
-            y = (0..layers).map(|l| if l + 1 == layers { last } else { hidden[l % 2] }).collect();
+            let name = |what: &str| if own { format!("{what}.l{layer}") } else { what.to_string() };
+            pre.push(self.slot(name("pre"), Role::Scratch, &[directions, ("rows", held), row]));
+            if self.train {
+                let dims = [directions, ("B+rows", batch + held), past];
+                history.push(self.slot(name("history"), Role::Scratch, &dims));
+            }
         }
-        Memory { state, operands: [even, odd], links, product, pre, y }
+        let segments = self.shape.time.div_ceil(self.segment);
+        let checkpoints = (self.train && segments > 1).then(|| {
+            let row = ("S·H+K", states.1 * config.hidden_size + padded);
+            self.slot("checkpoints", Role::Scratch, &[("segments", segments), stacked[0], stacked[1], row])
+        });
+        let features = ("D·P", directions.1 * config.state_size());
+        let whole = [outer, inner, features];
+        // The outputs of hidden layers: all in training, two at a time else.
+        let hidden: Vec<SlotId> = match self.train {
+            true => (0..layers - 1).map(|l| self.slot(format!("y.l{l}"), Role::Scratch, &whole)).collect(),
+            false => (0..(layers - 1).min(2))
+                .map(|n| self.slot(format!("y.{}", ["even", "odd"][n]), Role::Scratch, &whole))
+                .collect(),
+        };
+        let last = match self.keep_y {
+            true => self.slot("y", Role::Output, &whole),
+            false => self.slot("y", Role::Scratch, &UNUSED),
+        };
+        let y = (0..layers).map(|l| if l + 1 == layers { last } else { hidden[l % hidden.len()] }).collect();
+        Memory { state, operands: [even, odd], links, history, checkpoints, product, pre, y }
     }
 
     /// The forward pass.
@@ -188,27 +211,25 @@ impl Builder<'_> {
         let wide = config.hidden_size.max(config.state_size().next_multiple_of(4)).div_ceil(self.tiles.width);
         let all = (wide, Extent::Batch, layers * directions);
         // Layers that share a slot write the same rows of it, so clearing once is enough.
-        let mut cleared = m.y.clone();
+        let mut cleared: Vec<SlotId> = (0..layers).filter(|&l| self.write_y(l)).map(|l| m.y[l]).collect();
         cleared.sort_unstable();
         cleared.dedup();
         let mut steps: Vec<Step> = cleared.into_iter().map(Step::ClearPadding).collect();
         let load = vec![ids.h0, ids.c0.unwrap_or(ids.h0), m.operands[0], m.state, ids.schedule];
         steps.push(once(Kernel::LoadState, None, whole, load, all));
         for layer in 0..layers {
-            let input = if layer == 0 { ids.x } else { m.y[layer - 1] };
-            for first in (0..time).step_by(self.block) {
-                let range = first..(first + self.block).min(time);
+            let sequences = (wide, Extent::Batch, directions);
+            let single = self.segment == time;
+            for first in (0..time).step_by(self.segment) {
+                let range = first..(first + self.segment).min(time);
                 let dims = self.dims(layer, range.clone());
-                let aligned = config.layer_input_size(layer).is_multiple_of(4);
-                let kernel = if aligned { Kernel::ProjectVec4 } else { Kernel::ProjectScalar };
-                let (columns, rows) = self.tiles.project;
-                let width = config.row_layout(false).width.div_ceil(columns * self.tiles.width);
-                let slots = vec![input, ids.w[layer], m.pre[layer], ids.schedule];
-                steps.push(once(kernel, Some(layer), dims, slots, (width, Extent::Rows(rows), directions)));
-                steps.push(match self.strategy {
-                    Strategy::Sequence => self.sequence(layer, dims, ids, m),
-                    Strategy::Step => Step::EachStep(range, self.step_body(layer, dims, ids, m)),
-                });
+                if let Some(checkpoints) = m.checkpoints {
+                    let slots = vec![m.operands[0], m.state, checkpoints];
+                    steps.push(once(Kernel::SaveCheckpoint, Some(layer), dims, slots, sequences));
+                } else if self.train {
+                    steps.push(self.begin_segment(layer, dims, ids, m));
+                }
+                self.run_segment(layer, range, self.train && single, ids, m, &mut steps);
             }
         }
         let store = vec![m.operands[0], m.operands[1], m.state, ids.hn, ids.cn, ids.schedule];
@@ -216,18 +237,62 @@ impl Builder<'_> {
         steps
     }
 
-    fn sequence(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Step {
+    /// States and h before a segment become the first rows of its history.
+    pub fn begin_segment(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Step {
+        let config = self.config;
+        let wide = config.hidden_size.max(config.state_size()).div_ceil(self.tiles.width);
+        let slots = vec![m.operands[0], m.state, m.history[layer], ids.schedule];
+        once(Kernel::BeginSegment, Some(layer), dims, slots, (wide, Extent::Batch, config.directions()))
+    }
+
+    /// A layer over a stretch of steps, in blocks; `keep`: with everything the backward pass needs.
+    pub fn run_segment(
+        &mut self,
+        layer: usize,
+        steps: Range<usize>,
+        keep: bool,
+        ids: &SlotIds,
+        m: &Memory,
+        out: &mut Vec<Step>,
+    ) {
+        let config = self.config;
+        let directions = config.directions();
+        let input = if layer == 0 { ids.x } else { m.y[layer - 1] };
+        for first in steps.clone().step_by(self.block) {
+            let range = first..(first + self.block).min(steps.end);
+            let dims = self.dims(layer, range.clone());
+            let aligned = config.layer_input_size(layer).is_multiple_of(4);
+            let kernel = if aligned { Kernel::ProjectVec4 } else { Kernel::ProjectScalar };
+            let (columns, rows) = self.tiles.project;
+            let width = config.row_layout(false).width.div_ceil(columns * self.tiles.width);
+            let slots = vec![input, ids.w[layer], m.pre[layer], ids.schedule];
+            out.push(once(kernel, Some(layer), dims, slots, (width, Extent::Rows(rows), directions)));
+            out.push(match self.strategy {
+                Strategy::Sequence => self.sequence(layer, dims, keep, ids, m),
+                Strategy::Step => Step::EachStep(range, self.step_body(layer, dims, keep, ids, m)),
+            });
+        }
+    }
+
+    /// Whether the layer's y exists.
+    pub fn write_y(&self, layer: usize) -> bool {
+        self.keep_y || layer + 1 < self.config.num_layers
+    }
+
+    fn sequence(&self, layer: usize, dims: usize, keep: bool, ids: &SlotIds, m: &Memory) -> Step {
         let mut slots = vec![ids.r[layer], m.pre[layer], m.operands[0], m.state, m.y[layer], ids.schedule];
         let mut kernel = Kernel::SequenceForward;
-        if self.train {
+        if keep {
             kernel = Kernel::SequenceForwardTrain;
-            slots.extend_from_slice(&m.links);
+            slots.push(m.history[layer]);
         }
-        once(kernel, Some(layer), dims, slots, (1, Extent::Active(self.tiles.tile), self.config.directions()))
+        let groups = (1, Extent::Active(self.tiles.tile), self.config.directions());
+        let write_y = self.write_y(layer);
+        Step::Once(Dispatch { kernel, stage: 0, layer: Some(layer), dims, write_y, slots, odd: None, groups })
     }
 
     /// The dispatches of one time step: one per stage, two where a stage normalises.
-    fn step_body(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Vec<Dispatch> {
+    fn step_body(&self, layer: usize, dims: usize, keep: bool, ids: &SlotIds, m: &Memory) -> Vec<Dispatch> {
         let (weights, schedule, directions) = (ids.r[layer], ids.schedule, self.config.directions());
         let (pre, state, y) = (m.pre[layer], m.state, m.y[layer]);
         let last = self.stages.len() - 1;
@@ -238,7 +303,17 @@ impl Builder<'_> {
             let to = |odd: usize| if n == last { m.operands[1 - odd] } else { m.links[n] };
             let mut push = |kernel, slots: &dyn Fn(usize) -> Vec<SlotId>, groups| {
                 let odd = Some(slots(1));
-                body.push(Dispatch { kernel, stage: n, layer: Some(layer), dims, slots: slots(0), odd, groups });
+                let write_y = self.write_y(layer);
+                body.push(Dispatch {
+                    kernel,
+                    stage: n,
+                    layer: Some(layer),
+                    dims,
+                    write_y,
+                    slots: slots(0),
+                    odd,
+                    groups,
+                });
             };
             let tiles = Extent::Active(self.tiles.tile);
             let wide = stage.padded_units().div_ceil(self.tiles.width);
@@ -251,8 +326,12 @@ impl Builder<'_> {
                 let slots = |odd| vec![pre, weights, product, to(odd), state, y, schedule];
                 push(Kernel::StepNormalise, &slots, (1, Extent::Active(1), directions));
             } else {
-                let kernel = if self.train { Kernel::StepForwardTrain } else { Kernel::StepForward };
-                let slots = |odd| vec![pre, weights, from(odd), to(odd), state, y, schedule];
+                let kernel = if keep { Kernel::StepForwardTrain } else { Kernel::StepForward };
+                let slots = |odd| {
+                    let mut list = vec![pre, weights, from(odd), to(odd), state, y, schedule];
+                    list.extend(keep.then(|| m.history[layer]));
+                    list
+                };
                 push(kernel, &slots, (wide, tiles, directions));
             }
         }
@@ -268,5 +347,5 @@ pub(super) fn once(
     slots: Vec<SlotId>,
     groups: (usize, Extent, usize),
 ) -> Step {
-    Step::Once(Dispatch { kernel, stage: 0, layer, dims, slots, odd: None, groups })
+    Step::Once(Dispatch { kernel, stage: 0, layer, dims, write_y: true, slots, odd: None, groups })
 }

@@ -1,7 +1,7 @@
 //! What a device cannot hold is refused here, before anything is made.
 
 use super::display::dims_text;
-use super::{Caps, Plan, Precision, Role, Slot};
+use super::{Caps, Options, Plan, Role, Slot};
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
 use crate::kernels::weight_offsets;
@@ -52,7 +52,7 @@ fn check_slot(slot: &Slot, caps: &Caps) -> Result<()> {
 
 /// Refuses what no choice can make fit, before anything is counted or made: past this, products of sizes stay within their
 /// types, and the lists of slots and steps within memory.
-pub(super) fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, precision: Precision) -> Result<()> {
+pub(super) fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, options: &Options) -> Result<()> {
     let (d, stacked) = (config.directions(), config.num_layers * config.directions());
     let most = caps.max_workgroups.min(MAX_STACKED);
     if stacked > most {
@@ -73,10 +73,12 @@ pub(super) fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, precisi
     let (depth, width) = (config.input_size.div_ceil(4) + 1, config.cell.input_gates() * hidden);
     let packed = weight_offsets(&config.stages()).total;
     let check = |name: &str, role, dims: &[(&'static str, usize)]| {
-        check_slot(&Slot { name: name.into(), dims: dims.to_vec(), role, element: precision.bytes() }, caps)
+        check_slot(&Slot { name: name.into(), dims: dims.to_vec(), role, element: options.precision.bytes() }, caps)
     };
     check("x", Role::Input, &[outer, inner, ("I", config.input_size)])?;
-    check("y", Role::Output, &[outer, inner, ("D·P", d.1 * output)])?;
+    if options.keep_y || config.num_layers > 1 {
+        check("y", Role::Output, &[outer, inner, ("D·P", d.1 * output)])?;
+    }
     check("h0", Role::Input, &[stacked, b, ("P", output)])?;
     if config.cell.has_cell_state() {
         check("c0", Role::Input, &[stacked, b, ("H", hidden)])?;

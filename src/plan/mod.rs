@@ -21,7 +21,7 @@ mod limits;
 
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
-use crate::kernels::{Kernel, Tiles};
+use crate::kernels::{GRADIENT_BLOCK, Kernel, Tiles};
 use crate::schedule::Schedule;
 use build::Builder;
 use choices::{choose_block, choose_strategy, choose_tiles, split_submits};
@@ -85,6 +85,19 @@ impl Precision {
     }
 }
 
+/// What a training plan keeps from the forward pass for the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Memory {
+    /// Everything: pre-activations and states of every step. Nothing is computed twice.
+    #[default]
+    Save,
+    /// The states before every stretch of so many steps (rounded up to a multiple of 64); the backward pass runs each
+    /// stretch again. The same bits as `Save`.
+    Checkpoint(usize),
+    /// `Save` if the plan then fits so many bytes, else the longest stretches that do; an error if none do.
+    Auto(u64),
+}
+
 /// What the user may force.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -92,6 +105,11 @@ pub struct Options {
     pub strategy: Option<Strategy>,
     /// Element type.
     pub precision: Precision,
+    /// Whether y is given (and, in training, its gradient taken). Without it long sequences need no memory for y: only the last
+    /// states are given.
+    pub keep_y: bool,
+    /// What training keeps.
+    pub memory: Memory,
     /// Plans the backward pass too: the forward pass keeps what it needs ([`crate::Session::backward`]).
     pub train: bool,
     /// Steps per block at most: the longest stretch of time one `sequence_forward` dispatch covers and `pre` is held for.
@@ -105,6 +123,8 @@ impl Default for Options {
         Self {
             strategy: None,
             precision: Precision::F32,
+            keep_y: true,
+            memory: Memory::Save,
             train: false,
             max_block: None,
             submit_budget: Duration::from_millis(500),
@@ -169,6 +189,8 @@ pub enum Extent {
     Batch,
     /// So many.
     Fixed(usize),
+    /// Tiles of so many of the segment's packed rows.
+    SegmentRows(usize),
 }
 
 /// One kernel run.
@@ -182,6 +204,8 @@ pub struct Dispatch {
     pub layer: Option<usize>,
     /// Index into [`Plan::dims`].
     pub dims: usize,
+    /// Whether y, or its gradient, exists for this dispatch.
+    pub write_y: bool,
     /// One slot per storage binding, in the kernel table's order.
     pub slots: Vec<SlotId>,
     /// The same for odd steps, where buffers swap.
@@ -228,6 +252,14 @@ pub struct Dims {
     pub pre_rows: u32,
     /// Features of the layer's input.
     pub input_size: u32,
+    /// First step of the segment.
+    pub segment: u32,
+    /// One past the last step of the segment.
+    pub segment_end: u32,
+    /// The direction, for kernels that run one at a time.
+    pub direction: u32,
+    /// Which checkpoint.
+    pub checkpoint: u32,
     /// 1 where h alternates between two operand buffers.
     pub alternating: u32,
 }
@@ -306,6 +338,12 @@ pub struct Plan {
     pub block: usize,
     /// Whether it has a backward pass.
     pub train: bool,
+    /// What the forward pass keeps for it.
+    pub memory: Memory,
+    /// Whether y is given.
+    pub keep_y: bool,
+    /// Steps per segment: what `pre` and the history hold in training.
+    pub segment: usize,
     /// All memory.
     pub slots: Vec<Slot>,
     /// Where things are among them.
@@ -333,7 +371,10 @@ impl Plan {
                 reason: "WGSL has no f64; use the CPU executor".into(),
             });
         }
-        check_sizes(config, shape, caps, options.precision)?;
+        if let (Memory::Auto(budget), true) = (options.memory, options.train) {
+            return Self::within(budget, config, shape, caps, options);
+        }
+        check_sizes(config, shape, caps, options)?;
         let (strategy, reason) = choose_strategy(config, caps, options)?;
         let tiles = choose_tiles(config, shape, caps, strategy);
         let block = choose_block(config, shape, caps, options, strategy, &tiles)?;
@@ -345,12 +386,18 @@ impl Plan {
             tiles,
             block,
             train: options.train,
+            keep_y: options.keep_y,
+            segment: match options.memory {
+                Memory::Checkpoint(k) if options.train => k.max(1).next_multiple_of(GRADIENT_BLOCK).min(shape.time),
+                _ => shape.time,
+            },
             stages: config.stages(),
             slots: Vec::new(),
             dims: Vec::new(),
         };
         let (mut ids, memory) = builder.forward_slots();
         let steps = builder.forward_steps(&ids, &memory);
+        let segment = builder.segment;
         let mut backward = Vec::new();
         if options.train {
             if let Some(n) = builder.stages.iter().position(|s| s.stage.normalise) {
@@ -375,6 +422,9 @@ impl Plan {
             tiles,
             block,
             train: options.train,
+            memory: options.memory,
+            keep_y: options.keep_y,
+            segment,
             ids,
             slots: builder.slots,
             dims: builder.dims,
@@ -385,6 +435,33 @@ impl Plan {
         };
         plan.check_limits()?;
         Ok(plan)
+    }
+
+    /// The fastest memory policy whose plan takes at most `budget` bytes.
+    fn within(budget: u64, config: &RnnConfig, shape: Shape, caps: &Caps, options: &Options) -> Result<Self> {
+        let mut smallest = u64::MAX;
+        let mut k = shape.time.next_power_of_two();
+        let mut memory = Memory::Save;
+        loop {
+            match Self::new(config, shape, caps, &Options { memory, ..options.clone() }) {
+                Ok(plan) if plan.bytes() <= budget => return Ok(plan),
+                Ok(plan) => smallest = smallest.min(plan.bytes()),
+                // A slot beyond a binding: shorter segments may do.
+                Err(e) if k <= GRADIENT_BLOCK => return Err(e),
+                Err(_) => {}
+            }
+            if k <= GRADIENT_BLOCK {
+                return Err(Error::Limit {
+                    what: format!("training T={} B={} (smallest plan tried)", shape.time, shape.batch),
+                    needs: smallest,
+                    limit: budget,
+                    limit_name: "memory budget",
+                    hint: "; raise the budget, shorten the sequences or leave out y".into(),
+                });
+            }
+            k /= 2;
+            memory = Memory::Checkpoint(k);
+        }
     }
 
     /// Dispatches, backward pass included, of a run in which all sequences have `steps` steps.
@@ -445,6 +522,10 @@ impl Plan {
             Extent::Active(per) => schedule.active(first).div_ceil(per),
             Extent::Batch => self.shape.batch,
             Extent::Fixed(n) => n,
+            Extent::SegmentRows(per) => {
+                let row = |step: u32| schedule.row_offset((step as usize).min(schedule.steps()));
+                (row(dims.segment_end) - row(dims.segment)).div_ceil(per)
+            }
         }
     }
 }

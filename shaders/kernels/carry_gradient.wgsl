@@ -1,0 +1,19 @@
+// carry_gradient: the gradient of h before a segment's first step, through R of stage 0, for the sequences that run there.
+// One invocation per (unit, sequence); z = direction.
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(2) var<storage, read> pre: array<real>;
+@group(0) @binding(3) var<storage, read_write> d_hidden: array<real>;
+@group(0) @binding(4) var<storage, read> schedule: array<u32>;
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let unit = group.x * WIDTH + lane;
+    let b = group.y;
+    if unit >= OUTPUT || b >= active_at(dims.segment) {
+        return;
+    }
+    let row = pre_row(group.z, row_offset(dims.segment) + b);
+    d_hidden[(group.z * dims.batch + b) * OUTPUT + unit] = operand_gradient_0(group.z, row, unit);
+}

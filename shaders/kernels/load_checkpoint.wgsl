@@ -1,0 +1,24 @@
+// load_checkpoint: back to what save_checkpoint saved.
+// One invocation per (unit, sequence); z = direction. A checkpoint row holds the states [S][H] and h, padded.
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read_write> operand: array<real>;
+@group(0) @binding(2) var<storage, read_write> state: array<real>;
+@group(0) @binding(3) var<storage, read> checkpoints: array<real>;
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let unit = group.x * WIDTH + lane;
+    let layers = dims.layer * DIRECTIONS + group.z;
+    let place = layers * dims.batch + group.y;
+    let width = STATE_COUNT * HIDDEN + OUTPUT_PADDED;
+    let row = ((dims.checkpoint * LAYERS * DIRECTIONS + layers) * dims.batch + group.y) * width;
+    if unit < HIDDEN {
+        for (var s = 0u; s < STATE_COUNT; s++) {
+            state[(place * STATE_COUNT + s) * HIDDEN + unit] = checkpoints[row + s * HIDDEN + unit];
+        }
+    }
+    if unit < OUTPUT_PADDED {
+        operand[place * OUTPUT_PADDED + unit] = checkpoints[row + STATE_COUNT * HIDDEN + unit];
+    }
+}
