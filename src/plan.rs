@@ -263,9 +263,16 @@ pub struct Plan {
 /// workgroup re-reads R (4·H²·gates bytes) from cache every step, so beyond this `Step`, which spreads the units over the whole
 /// device, is expected to win.
 const SEQUENCE_UNITS_GPU: usize = 128;
-/// The same for a software rasteriser, where a dispatch costs 30-60 µs and a workgroup runs on one thread. Measured on lavapipe
-/// (benches/layers.rs): at H = 256, B = 16 `Sequence` takes 0.6-0.7 of the time of `Step`.
-const SEQUENCE_UNITS_SOFTWARE: usize = 256;
+/// The same for a software rasteriser, where a workgroup's invocations share one thread. Measured on lavapipe (2 cores,
+/// `wgpu-rnn bench --device gpu --strategy ..`, T = 100, I = H, 3 rounds in turn, median of `Sequence` time / `Step` time):
+///
+/// | H | LSTM B=1 | LSTM B=16 | GRU B=1 | GRU B=16 |
+/// |---|---|---|---|---|
+/// | 64 | 0.57 | 0.79 | 0.65 | 1.14 |
+/// | 128 | 1.05 | 1.12 | 0.96 | 1.16 |
+/// | 192 | 1.77 | 1.24 | 1.77 | 1.29 |
+/// | 256 | 1.86 | 1.29 | 1.77 | 1.40 |
+const SEQUENCE_UNITS_SOFTWARE: usize = 64;
 
 impl Plan {
     /// Plans `config` for `shape` on a device with `caps`.
@@ -284,7 +291,7 @@ impl Plan {
         let block = choose_block(config, shape, caps, options, strategy, &tiles)?;
         let mut builder = Builder::new(config, shape, options.precision, strategy, tiles, block);
         builder.build();
-        let submits = split_submits(config, shape, caps, options, &builder.steps);
+        let submits = split_submits(config, shape, caps, options, &builder.steps, &builder.dims);
         let plan = Self {
             config: config.clone(),
             shape,
@@ -364,52 +371,72 @@ impl Plan {
                 what: "T·B rows".into(),
                 needs: rows,
                 limit: u64::from(u32::MAX) / 2,
-                limit_name: "u32 row index",
+                unit: "rows",
+                limit_name: "the 32-bit row index",
                 hint: String::new(),
             });
         }
         if self.shape.batch > self.caps.max_workgroups {
             return Err(Error::Limit {
-                what: "B workgroups".into(),
+                what: format!("B = {}", self.shape.batch),
                 needs: self.shape.batch as u64,
                 limit: self.caps.max_workgroups as u64,
-                limit_name: "max_compute_workgroups_per_dimension",
+                unit: "workgroups",
+                limit_name: "the device's max_compute_workgroups_per_dimension",
                 hint: "; split the batch".into(),
+            });
+        }
+        // Memory is one for all slots on the CPU; what a GPU has in all, no API tells.
+        if self.caps.class == DeviceClass::Cpu && self.bytes() > self.caps.max_buffer {
+            return Err(Error::Limit {
+                what: format!("all slots for T = {}, B = {}", self.shape.time, self.shape.batch),
+                needs: self.bytes(),
+                limit: self.caps.max_buffer,
+                unit: "bytes",
+                limit_name: MEMORY,
+                hint: SMALLER.into(),
             });
         }
         Ok(())
     }
 }
 
+/// Name of the one limit of the CPU executor.
+const MEMORY: &str = "this machine's memory";
+/// What helps where x, y or `pre` is too large.
+const SMALLER: &str = "; run fewer steps per call (carry the state) or fewer sequences";
+
 /// A slot within a binding and a buffer.
 fn check_slot(slot: &Slot, caps: &Caps) -> Result<()> {
-    let (limit, limit_name) = if slot.bytes() > caps.max_binding {
-        (caps.max_binding, "max_storage_buffer_binding_size")
+    let (limit, limit_name) = if caps.class == DeviceClass::Cpu {
+        (caps.max_buffer, MEMORY)
+    } else if slot.bytes() > caps.max_binding {
+        (caps.max_binding, "the device's max_storage_buffer_binding_size")
     } else {
-        (caps.max_buffer, "max_buffer_size")
+        (caps.max_buffer, "the device's max_buffer_size")
     };
     if slot.bytes() <= limit {
         return Ok(());
     }
     let hint = match slot.role {
         Role::Weights => String::new(),
-        _ => "; run fewer steps per call (carry the state) or fewer sequences".into(),
+        _ => SMALLER.into(),
     };
     let what = format!("slot {} {}", slot.name, dims_text(slot));
-    Err(Error::Limit { what, needs: slot.bytes(), limit, limit_name, hint })
+    Err(Error::Limit { what, needs: slot.bytes(), limit, unit: "bytes", limit_name, hint })
 }
 
 /// Refuses what no choice can make fit, before anything is counted or made: past this, products of sizes stay within their
 /// types, and the lists of slots and steps within memory.
 fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, precision: Precision) -> Result<()> {
     let (d, stacked) = (config.directions(), config.num_layers * config.directions());
-    let most = caps.max_workgroups.min(MAX_STACKED);
-    if stacked > most {
+    if stacked > caps.max_workgroups {
         return Err(Error::Limit {
-            what: "L·D workgroups".into(),
+            what: format!("L·D = {stacked}"),
             needs: stacked as u64,
-            limit: most as u64,
-            limit_name: "max_compute_workgroups_per_dimension",
+            limit: caps.max_workgroups as u64,
+            unit: "workgroups",
+            limit_name: "the device's max_compute_workgroups_per_dimension",
             hint: "; use fewer layers".into(),
         });
     }
@@ -433,9 +460,6 @@ fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, precision: Precisi
     check("w.l0", Role::Weights, &[d, ("I/4+1", depth), ("G·H", width), ("k", 4)])?;
     check("r.l0", Role::Weights, &[d, ("packed", packed), ("k", 4)])
 }
-
-/// Layers times directions beyond this are refused on any device.
-const MAX_STACKED: usize = 65_535;
 
 fn choose_strategy(config: &RnnConfig, caps: &Caps, options: &Options) -> Result<(Strategy, String)> {
     if caps.class == DeviceClass::Cpu {
@@ -520,7 +544,12 @@ fn choose_block(
             what: format!("slot pre for a single step of {} sequences", shape.batch),
             needs: pre_step,
             limit: pre_limit,
-            limit_name: "max_storage_buffer_binding_size",
+            unit: "bytes",
+            limit_name: match caps.class {
+                DeviceClass::Cpu => MEMORY,
+                _ if caps.max_binding <= caps.max_buffer => "the device's max_storage_buffer_binding_size",
+                _ => "the device's max_buffer_size",
+            },
             hint: "; split the batch".into(),
         });
     }
@@ -538,8 +567,30 @@ fn choose_block(
         // `pre` of a block stays in the second-level cache between the product and the recurrence.
         block = block.min(((CPU_PRE_BYTES / pre_step) as usize).max(CPU_MIN_BLOCK));
     }
-    Ok(block.min(options.max_block.unwrap_or(usize::MAX)).max(1))
+    let block = block.min(options.max_block.unwrap_or(usize::MAX)).max(1);
+    check_blocks(config, shape, caps, block)?;
+    Ok(block)
 }
+
+/// Refuses short blocks of a long sequence: the list of steps, and on a GPU the bind groups, grow with their number.
+fn check_blocks(config: &RnnConfig, shape: Shape, caps: &Caps, block: usize) -> Result<()> {
+    // A GPU keeps every block's `Dims` in one buffer, at the largest distance that WebGPU lets a device ask for.
+    let buffer = if caps.class == DeviceClass::Cpu { u64::MAX } else { caps.max_buffer };
+    let (limit, limit_name) = match (buffer / 256).saturating_sub(1) {
+        most if most < MAX_BLOCKS => (most, "the device's max_buffer_size over 256 bytes"),
+        _ => (MAX_BLOCKS, "this crate's limit"),
+    };
+    let needs = shape.time.div_ceil(block) as u64 * config.num_layers as u64;
+    if needs <= limit {
+        return Ok(());
+    }
+    let what = format!("{} steps in blocks of {block}, layers: {}", shape.time, config.num_layers);
+    let hint = "; run fewer steps per call (carry the state), or allow longer blocks and submits".into();
+    Err(Error::Limit { what, needs, limit, unit: "blocks", limit_name, hint })
+}
+
+/// Blocks of all layers.
+const MAX_BLOCKS: u64 = 1 << 20;
 
 /// Bytes of `pre` per block that the CPU executor aims at.
 const CPU_PRE_BYTES: u64 = 1 << 20;
@@ -553,14 +604,15 @@ fn split_submits(
     caps: &Caps,
     options: &Options,
     steps: &[Step],
+    dims: &[Dims],
 ) -> Vec<Range<usize>> {
     let (mut submits, mut start, mut spent) = (Vec::new(), 0, 0.0);
     for (n, step) in steps.iter().enumerate() {
         let seconds = match step {
             Step::EachStep(range, _) => range.len() as f64 * step_seconds(config, shape, caps),
             Step::Once(d) if d.kernel == Kernel::SequenceForward => {
-                // Its dims are in the plan; a block at most.
-                options.submit_budget.as_secs_f64().min(shape.time as f64 * step_seconds(config, shape, caps))
+                let block = dims[d.dims];
+                f64::from(block.end - block.first) * step_seconds(config, shape, caps)
             }
             _ => 0.0,
         };
