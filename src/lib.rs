@@ -41,3 +41,8 @@ pub use session::{Initial, Input, Output, Session, Snapshot};
 pub use tensor::{Tensor, View};
 pub use weights::Weights;
 pub use wgpu;
+
+/// The README's examples run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

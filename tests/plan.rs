@@ -158,6 +158,11 @@ fn dispatch_counts_are_one_per_step_and_stage_or_one_per_block() {
             assert_eq!((step.submit_count(), sequence.submit_count()), (1, 1));
         }
     }
+    // A single sequence of a small layer: the same.
+    for (strategy, count) in [(Strategy::Step, 100 + FEW), (Strategy::Sequence, 1 + FEW)] {
+        let small = plan(&config(&cells::LSTM, 64, 64), 100, 1, &caps(DeviceClass::SoftwareGpu), &forced(strategy));
+        assert_eq!((small.dispatches(), small.submit_count()), (count, 1), "{small}");
+    }
     // Each further layer: its own project and recurrence, nothing else.
     let deep = RnnConfig { num_layers: 3, ..lstm(64) };
     assert_eq!(plan(&deep, 50, 4, &caps(DeviceClass::Gpu), &forced(Strategy::Step)).dispatches(), 3 * (50 + 1) + 2);
