@@ -28,7 +28,7 @@ pub struct Caps {
     pub class: DeviceClass,
     /// Bytes of one storage binding.
     pub max_binding: u64,
-    /// Bytes of one buffer.
+    /// Bytes of one buffer; of all slots together on the CPU executor.
     pub max_buffer: u64,
     /// Bytes of workgroup memory.
     pub max_workgroup_memory: usize,
