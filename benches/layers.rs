@@ -5,7 +5,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::time::Duration;
-use wgpu_rnn::{Device, Input, Options, Plan, Precision, RnnConfig, Session, Shape, Strategy, View, Weights, cells};
+use wgpu_rnn::{Device, Input, Options, Plan, RnnConfig, Session, Shape, Strategy, View, Weights, cells, verify};
 
 /// (T, B, I = H)
 const SHAPES: [(usize, usize, usize); 4] = [(100, 1, 64), (100, 16, 64), (100, 16, 256), (50, 32, 512)];
@@ -44,24 +44,15 @@ fn layers(c: &mut Criterion) {
     }
 }
 
-/// A session with weights and input uploaded, its result compared with the f64 oracle.
+/// A session with weights and input uploaded, held against the f64 oracle within the calibrated bound.
 fn verified(device: &Device, plan: Plan) -> Session {
-    let (config, shape) = (plan.config.clone(), plan.shape);
-    let weights = Weights::<f64>::random(&config, 1).unwrap();
-    let dims = [shape.time, shape.batch, config.input_size];
+    let dims = [plan.shape.time, plan.shape.batch, plan.config.input_size];
+    let weights = Weights::random(&plan.config, 1).unwrap();
     let x: Vec<f32> = (0..dims.iter().product()).map(|i: usize| ((i * 7919 % 1009) as f32 - 504.0) / 504.0).collect();
-    let wide: Vec<f64> = x.iter().map(|&v| v.into()).collect();
-    let options = Options { precision: Precision::F64, ..Default::default() };
-    let oracle_plan = Plan::new(&config, shape, &Device::cpu().caps(), &options).unwrap();
-    let rounded = weights.cast::<f32>();
-    let mut oracle = Session::from_plan(&Device::cpu(), oracle_plan, &rounded.cast::<f64>()).unwrap();
-    let truth = oracle.forward(&Input::new(View::new(&wide, &dims))).unwrap();
-    let mut session = Session::from_plan(device, plan, &rounded).unwrap();
-    let input = Input::new(View::new(&x, &dims));
-    let got = session.forward(&input).unwrap();
-    let error = got.y.data.iter().zip(&truth.y.data).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
-    assert!(error < 1e-4, "{}: off by {error}", session.plan());
-    session.write(&input).unwrap();
+    let mut session = Session::from_plan(device, plan, &weights).unwrap();
+    let check = verify::check(&mut session, &weights, &x).unwrap();
+    assert!(check.passed(), "{}: {check:?}", session.plan());
+    session.write(&Input::new(View::new(&x, &dims))).unwrap();
     session
 }
 

@@ -3,8 +3,9 @@
 # The library and its main example need none of this; the GPU tests do.
 set -euo pipefail
 
-icd_present() { ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json 2>/dev/null | grep -q .; }
-loader_present() { ldconfig -p 2>/dev/null | grep -q libvulkan.so.1; }
+# No pipes: with pipefail a folder that is not there, or a reader that stops early, would count as a driver that is not there.
+icd_present() { compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null || compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null; }
+loader_present() { [[ "$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null)" == *libvulkan.so.1* ]]; }
 
 if [ "$(uname -s)" != Linux ]; then
     echo "setup: not Linux, using the system's own Metal, DX12 or Vulkan driver"

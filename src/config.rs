@@ -102,6 +102,10 @@ pub struct Shape {
 
 /// Sizes beyond this are refused at once: products of two of them still fit u64, and no device holds them.
 const MAX_SIZE: usize = 1 << 30;
+/// Layers times directions: what WebGPU's default limits let one dispatch cover; far beyond any network.
+const MAX_STACKED: usize = 65_535;
+/// Parameters of a stack: beyond what any device holds in f32.
+const MAX_PARAMETERS: u64 = 1 << 33;
 
 impl RnnConfig {
     /// D: 1, or 2 for bidirectional.
@@ -165,12 +169,30 @@ impl RnnConfig {
             .collect();
         RowLayout { width: if train { only_at } else { inputs }, inputs, stages: places }
     }
+    /// Values of all parameters; `u64::MAX` where it is more.
+    pub(crate) fn parameter_count(&self) -> u64 {
+        let (h, state) = (self.hidden_size as u64, self.state_size() as u64);
+        let gates = (self.cell.input_gates() as u64, self.cell.recurrent_gates() as u64);
+        let normalised: usize = self.cell.stages.iter().filter(|s| s.normalise).map(Stage::recurrent_gates).sum();
+        let (bias_w, bias_r) = (u64::from(self.bias != Bias::None), u64::from(self.bias == Bias::Two));
+        let per_unit = bias_w * gates.0 + bias_r * gates.1 + (self.cell.params.len() + normalised) as u64;
+        // Per unit of one layer and direction; sizes are at most MAX_SIZE, so no sum here overflows.
+        let fixed = gates.1 * state + per_unit + self.proj_size as u64;
+        let layer = |layer: usize| h.saturating_mul(gates.0 * self.layer_input_size(layer) as u64 + fixed);
+        let further = layer(1).saturating_mul(self.num_layers as u64 - 1);
+        layer(0).saturating_add(further).saturating_mul(self.directions() as u64)
+    }
     /// Refuses zero sizes, sizes no device holds, and combinations the cell does not have.
     pub fn validate(&self) -> Result<()> {
         for (what, size) in
             [("input_size", self.input_size), ("hidden_size", self.hidden_size), ("num_layers", self.num_layers)]
         {
             positive(what, size)?;
+        }
+        let stacked = self.num_layers * self.directions();
+        if stacked > MAX_STACKED {
+            let expected = format!("at most {MAX_STACKED}");
+            return Err(Error::mismatch("num_layers times directions", expected, stacked));
         }
         if self.proj_size > 0 && self.proj_size >= self.hidden_size {
             return Err(Error::mismatch(
@@ -201,6 +223,17 @@ impl RnnConfig {
                     stage.gates.iter().map(|g| g.name).collect::<Vec<_>>().join(" "),
                 ));
             }
+        }
+        let needs = self.parameter_count();
+        if needs > MAX_PARAMETERS {
+            return Err(Error::Limit {
+                what: format!("weights of {} layer(s)", self.num_layers),
+                needs,
+                limit: MAX_PARAMETERS,
+                unit: "parameters",
+                limit_name: "this crate's limit",
+                hint: String::new(),
+            });
         }
         Ok(())
     }

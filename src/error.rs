@@ -25,16 +25,18 @@ pub enum Error {
         /// Why it was refused.
         reason: String,
     },
-    /// A request beyond what the device offers.
-    #[error("{what}: needs {needs} bytes, over the device's {limit_name} of {limit} bytes{hint}")]
+    /// A request beyond what the device offers or the crate takes.
+    #[error("{what}: needs {needs} {unit}, over {limit_name} of {limit} {unit}{hint}")]
     Limit {
         /// The slot or request.
         what: String,
-        /// Bytes asked for.
+        /// How much is asked for.
         needs: u64,
-        /// Bytes allowed.
+        /// How much there may be.
         limit: u64,
-        /// The limit's name in wgpu.
+        /// What both count: `bytes`, `workgroups`, …
+        unit: &'static str,
+        /// Whose limit, and its name: `the device's max_buffer_size`.
         limit_name: &'static str,
         /// What would help; empty or starting with `; `.
         hint: String,

@@ -42,3 +42,8 @@ pub use session::{Gradients, Initial, Input, Output, Session, Snapshot, Upstream
 pub use tensor::{Tensor, View};
 pub use weights::Weights;
 pub use wgpu;
+
+/// The README's examples run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -26,8 +26,16 @@ pub enum Initial<'a, T> {
         /// c0
         c0: Option<View<'a, T>>,
     },
-    /// Where the last run of this session ended (streaming); it never leaves the device.
+    /// Where the last run of this session ended, or the state of [`Session::set_state`] (streaming); it never leaves the
+    /// device. An error before the first of these and after [`Session::reset`]: there is nothing to carry then.
     Carry,
+}
+
+impl<'a, T> Initial<'a, T> {
+    /// h0 `[L·D, B, P or H]`, of a cell without cell state (RNN, GRU); a cell state starts from zeros.
+    pub fn hidden(h0: View<'a, T>) -> Self {
+        Self::Given { h0: Some(h0), c0: None }
+    }
 }
 
 /// What one run reads.
@@ -119,7 +127,8 @@ pub struct Session<T: Real = f32> {
     lengths: Option<Vec<usize>>,
     schedule: Schedule,
     executor: Executor<T>,
-    ran: bool,
+    /// Whether hn and cn hold a state to carry.
+    has_state: bool,
     /// A forward run whose kept values no backward pass has consumed yet.
     tape: bool,
 }
@@ -180,8 +189,9 @@ impl<T: Real> Session<T> {
 
     fn with_executor(device: &Device, plan: Plan, executor: Executor<T>) -> Result<Self> {
         let schedule = Schedule::new(&plan.config, plan.shape, None);
-        let session = Self { device: device.clone(), plan, lengths: None, schedule, executor, ran: false, tape: false };
-        session.upload_schedule()?;
+        let session =
+            Self { device: device.clone(), plan, lengths: None, schedule, executor, has_state: false, tape: false };
+        session.upload_schedule(&session.schedule)?;
         Ok(session)
     }
 
@@ -233,29 +243,16 @@ impl<T: Real> Session<T> {
                 Layout::BatchFirst => input.x.check("x", &["B", "T", "I"], &[batch, time, i])?,
             }
         }
-        let ids = self.plan.ids.clone();
-        let layers = config.num_layers * config.directions();
-        let check = |what: &str, width: &str, size: usize, view: &Option<View<'_, T>>| match view {
-            Some(v) if v.shape.len() == 2 && batch == 1 => v.check(what, &["L·D", width], &[layers, size]),
-            Some(v) => v.check(what, &["L·D", "B", width], &[layers, batch, size]),
-            None => Ok(()),
-        };
         let (h0, c0) = match &input.initial {
             Initial::Given { h0, c0 } => (*h0, *c0),
             _ => (None, None),
         };
-        check("h0", "P", config.state_size(), &h0)?;
-        match (ids.c0, &c0) {
-            (None, Some(c0)) => {
-                let expected = format!("none ({} has no cell state)", config.cell.name);
-                return Err(Error::mismatch("c0", expected, format!("{:?}", c0.shape)));
-            }
-            _ => check("c0", "H", config.hidden_size, &c0)?,
-        }
-        if matches!(input.initial, Initial::Carry) && !self.ran {
+        self.check_state(h0, c0)?;
+        if matches!(input.initial, Initial::Carry) && !self.has_state {
             return Err(Error::mismatch("initial state", "an earlier run to carry from", "none"));
         }
         self.set_lengths(input.lengths)?;
+        let ids = self.plan.ids.clone();
         self.write_slot(ids.x, input.x.data)?;
         match input.initial {
             Initial::Carry => self.carry(),
@@ -263,6 +260,24 @@ impl<T: Real> Session<T> {
                 self.write_state(ids.h0, h0)?;
                 ids.c0.map_or(Ok(()), |slot| self.write_state(slot, c0))
             }
+        }
+    }
+
+    fn check_state(&self, h0: Option<View<'_, T>>, c0: Option<View<'_, T>>) -> Result<()> {
+        let (config, batch) = (&self.plan.config, self.plan.shape.batch);
+        let layers = config.num_layers * config.directions();
+        let check = |what: &str, width: &str, size: usize, view: Option<View<'_, T>>| match view {
+            Some(v) if v.shape.len() == 2 && batch == 1 => v.check(what, &["L·D", width], &[layers, size]),
+            Some(v) => v.check(what, &["L·D", "B", width], &[layers, batch, size]),
+            None => Ok(()),
+        };
+        check("h0", "P", config.state_size(), h0)?;
+        match c0 {
+            Some(c0) if !config.cell.has_cell_state() => {
+                let expected = format!("none ({} has no cell state)", config.cell.name);
+                Err(Error::mismatch("c0", expected, format!("{:?}", c0.shape)))
+            }
+            c0 => check("c0", "H", config.hidden_size, c0),
         }
     }
 
@@ -277,9 +292,12 @@ impl<T: Real> Session<T> {
         if self.lengths.as_deref() == lengths {
             return Ok(());
         }
-        self.schedule = Schedule::new(&self.plan.config, self.plan.shape, lengths);
+        let schedule = Schedule::new(&self.plan.config, self.plan.shape, lengths);
+        // First, so that after a failed upload the same lengths are not taken for done.
+        self.upload_schedule(&schedule)?;
+        self.schedule = schedule;
         self.lengths = lengths.map(<[usize]>::to_vec);
-        self.upload_schedule()
+        Ok(())
     }
 
     /// Backpropagation through time: gradients of everything the last run read, given those of what it gave. Training plans
@@ -366,18 +384,36 @@ impl<T: Real> Session<T> {
         self.run_and_read(&read)
     }
 
-    /// One step of a stream (plans with T = 1): runs from where the last step ended, or from zeros at the first.
+    /// One step of a stream (plans with T = 1): runs from where the last step ended, or from [`Session::set_state`]; from zeros
+    /// at the first.
     ///
     /// # Errors
     /// As [`Session::forward`].
     pub fn step(&mut self, x: View<'_, T>) -> Result<Output<T>> {
-        let initial = if self.ran { Initial::Carry } else { Initial::Zero };
+        let initial = if self.has_state { Initial::Carry } else { Initial::Zero };
         self.forward(&Input { x, lengths: None, initial })
     }
 
-    /// Forgets the state: the next [`Session::step`] starts from zeros.
+    /// Sets the state that the next [`Session::step`] (or [`Initial::Carry`]) goes on from: h0 `[L·D, B, P or H]` and, for
+    /// cells with a cell state, c0 `[L·D, B, H]` (`None`: zeros).
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for wrong shapes, or a c0 for a cell that has none; errors of the device.
+    pub fn set_state(&mut self, h0: View<'_, T>, c0: Option<View<'_, T>>) -> Result<()> {
+        self.check_state(Some(h0), c0)?;
+        // As if a run had ended there.
+        let (hn, cn) = (self.plan.ids.hn, self.plan.ids.cn);
+        self.write_state(hn, Some(h0))?;
+        if self.plan.config.cell.has_cell_state() {
+            self.write_state(cn, c0)?;
+        }
+        self.has_state = true;
+        Ok(())
+    }
+
+    /// Forgets the state: the next [`Session::step`] starts from zeros, and [`Initial::Carry`] is an error.
     pub fn reset(&mut self) {
-        self.ran = false;
+        self.has_state = false;
     }
 
     /// Bind groups that use the caller's own buffers, for [`Session::encode`]. GPU only.
@@ -455,7 +491,7 @@ impl<T: Real> Session<T> {
     pub fn trace(&mut self, input: &Input<'_, T>) -> Result<Vec<Snapshot<T>>> {
         self.write(input)?;
         let snapshots = self.trace_pass(Half::Forward)?;
-        (self.ran, self.tape) = (true, self.plan.train);
+        (self.has_state, self.tape) = (true, self.plan.train);
         Ok(snapshots)
     }
 
@@ -495,7 +531,7 @@ impl<T: Real> Session<T> {
 
     fn start(&mut self, read: &[SlotId]) -> Result<()> {
         self.run_pass(Half::Forward, read)?;
-        (self.ran, self.tape) = (true, self.plan.train);
+        (self.has_state, self.tape) = (true, self.plan.train);
         Ok(())
     }
 
@@ -562,10 +598,10 @@ impl<T: Real> Session<T> {
         }
     }
 
-    fn upload_schedule(&self) -> Result<()> {
+    fn upload_schedule(&self, schedule: &Schedule) -> Result<()> {
         match &self.executor {
             Executor::Cpu(_) => Ok(()),
-            Executor::Gpu(e) => e.write(self.plan.ids.schedule, bytemuck::cast_slice(self.schedule.table())),
+            Executor::Gpu(e) => e.write(self.plan.ids.schedule, bytemuck::cast_slice(schedule.table())),
         }
     }
 }

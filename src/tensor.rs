@@ -28,7 +28,8 @@ impl<'a, T> View<'a, T> {
             ));
         }
         if count != Some(self.data.len()) {
-            let expected = format!("{sizes:?} = {} values", sizes.iter().product::<usize>());
+            let count = count.map_or("too many".into(), |n| n.to_string());
+            let expected = format!("{sizes:?} = {count} values");
             return Err(Error::mismatch(what, expected, format!("{} values", self.data.len())));
         }
         Ok(())

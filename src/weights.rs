@@ -4,6 +4,7 @@
 //! `[P, H]`, and the cell's per-unit parameters `[params, H]`. Row blocks follow the cell's gate order (see each cell's doc).
 
 use crate::config::{Bias, RnnConfig};
+use crate::cpu::memory;
 use crate::error::{Error, Result};
 use crate::real::Real;
 use rand::{RngExt, SeedableRng};
@@ -159,7 +160,22 @@ impl<T: Real> Weights<T> {
     }
 
     /// Uniform in ±1/√H, as PyTorch initialises `nn.RNN`, `nn.LSTM` and `nn.GRU`; gains are 1.
+    ///
+    /// # Errors
+    /// See [`RnnConfig::validate`]; [`Error::Limit`] for more than this machine's memory holds.
     pub fn random(config: &RnnConfig, seed: u64) -> Result<Self> {
+        config.validate()?;
+        let needs = config.parameter_count().saturating_mul(size_of::<T>() as u64);
+        if needs > memory() {
+            return Err(Error::Limit {
+                what: format!("weights of {} layer(s)", config.num_layers),
+                needs,
+                limit: memory(),
+                unit: "bytes",
+                limit_name: "this machine's memory",
+                hint: String::new(),
+            });
+        }
         let bound = 1.0 / (config.hidden_size as f64).sqrt();
         let mut rng = rand::rngs::SmallRng::seed_from_u64(seed);
         let mut values = |name: &str, n: usize| -> Vec<T> {
@@ -168,7 +184,6 @@ impl<T: Real> Weights<T> {
             }
             (0..n).map(|_| T::from_f64(rng.random_range(-bound..bound))).collect()
         };
-        config.validate()?;
         let mut weights = Self::empty(config);
         for p in parameters(config) {
             *weights.layers[p.entry].get_mut(p.field) = values(&p.name, p.shape.iter().product());
@@ -190,6 +205,7 @@ impl<T: Real> Weights<T> {
 
     /// Checks that every tensor has the size the configuration asks for.
     pub fn validate(&self, config: &RnnConfig) -> Result<()> {
+        config.validate()?;
         let wanted = config.num_layers * config.directions();
         if self.layers.len() != wanted {
             return Err(Error::mismatch(
@@ -199,9 +215,11 @@ impl<T: Real> Weights<T> {
             ));
         }
         let parameters = parameters(config);
-        for (entry, layer) in self.layers.iter().enumerate() {
+        // The same number for every entry, entry after entry.
+        let per_entry = parameters.len() / wanted;
+        for (entry, (layer, parameters)) in self.layers.iter().zip(parameters.chunks(per_entry)).enumerate() {
             for field in Field::ALL {
-                let parameter = parameters.iter().find(|p| p.entry == entry && p.field == field);
+                let parameter = parameters.iter().find(|p| p.field == field);
                 let expected: usize = parameter.map_or(0, |p| p.shape.iter().product());
                 let got = layer.get(field).len();
                 if got != expected {
@@ -224,5 +242,28 @@ impl<T: Real> Weights<T> {
 
     fn empty(config: &RnnConfig) -> Self {
         Self { layers: vec![LayerWeights::default(); config.num_layers * config.directions()] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Direction, cells};
+
+    #[test]
+    fn the_count_of_parameters_is_that_of_their_list() {
+        for cell in cells::ALL.into_iter().chain([&cells::LSTM_PEEPHOLE]) {
+            for (num_layers, direction) in [(1, Direction::Forward), (3, Direction::Bidirectional)] {
+                for bias in [Bias::None, Bias::One, Bias::Two] {
+                    for proj_size in [0, 2] {
+                        let sizes =
+                            RnnConfig { input_size: 7, hidden_size: 5, num_layers, proj_size, ..Default::default() };
+                        let config = RnnConfig { cell, direction, bias, ..sizes };
+                        let listed: usize = parameters(&config).iter().map(|p| p.shape.iter().product::<usize>()).sum();
+                        assert_eq!(config.parameter_count(), listed as u64, "{config:?}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 use wgpu_rnn::{
-    Activation, Cell, Device, Error, Initial, Input, IoBuffers, Options, Output, Plan, Precision, RnnConfig, Session,
-    Shape, Strategy, View, Weights, cells, wgpu,
+    Activation, Caps, Cell, Device, Error, Initial, Input, IoBuffers, Options, Output, Plan, Precision, RnnConfig,
+    Session, Shape, Strategy, View, Weights, cells, wgpu,
 };
 
 const SHAPE: Shape = Shape { time: 4, batch: 3 };
@@ -214,7 +214,66 @@ fn a_state_is_carried_only_from_an_earlier_run() {
         s.forward(&carry).expect("a carried run");
         s.reset();
         assert_eq!(mismatch(s.forward(&carry)), text);
+        s.set_state(View::new(&x[..15], &[1, 3, 5]), None).expect("a state");
+        s.forward(&carry).expect("a run from the state");
     }
+}
+
+#[test]
+fn a_state_of_another_shape_is_refused() {
+    let x = values(24);
+    for device in [Device::cpu(), gpu()] {
+        let mut s = session(&device, &config(&cells::GRU), SHAPE);
+        let (h0, wrong) = (View::new(&x[..15], &[1, 3, 5]), View::new(&x[..15], &[3, 5]));
+        assert_eq!(mismatch(s.set_state(wrong, None)), "h0: expected [L·D, B, P] = [1, 3, 5], got [3, 5]");
+        let text = "c0: expected none (gru has no cell state), got [1, 3, 5]";
+        assert_eq!(mismatch(s.set_state(h0, Some(h0))), text);
+        // Nothing was set.
+        let carry = Input { initial: Initial::Carry, ..Input::new(View::new(&x, &[4, 3, 2])) };
+        assert!(mismatch(s.forward(&carry)).contains("an earlier run"));
+        let given = Input { initial: Initial::hidden(h0), ..carry };
+        let expected = s.forward(&given).expect("a run");
+        s.set_state(h0, None).expect("a state");
+        assert_eq!(s.forward(&carry).expect("a run"), expected);
+    }
+}
+
+#[test]
+fn more_than_this_machines_memory_is_refused_before_it_is_taken() {
+    let c = RnnConfig { input_size: 64, hidden_size: 64, ..config(&cells::LSTM) };
+    let weights = Weights::<f32>::random(&c, 1).expect("weights");
+    let error = Session::new(&Device::cpu(), &c, Shape { time: 1_000_000, batch: 1_000_000 }, &weights).err();
+    let Some(Error::Limit { what, needs, unit, limit_name, .. }) = error else { panic!("{error:?}") };
+    assert_eq!((what.as_str(), needs), ("slot x [T, B, I] = [1000000, 1000000, 64]", 256_000_000_000_000));
+    assert_eq!((unit, limit_name), ("bytes", "this machine's memory"));
+
+    // Each slot fits, all of them do not.
+    let shape = Shape { time: 1000, batch: 10 };
+    let total = Plan::new(&c, shape, &Device::cpu().caps(), &Options::default()).expect("a plan").bytes();
+    let caps = Caps { max_buffer: total - 1, ..Device::cpu().caps() };
+    match Plan::new(&c, shape, &caps, &Options::default()) {
+        Err(Error::Limit { what, needs, .. }) => {
+            assert_eq!((what.as_str(), needs), ("all slots for T = 1000, B = 10", total));
+        }
+        other => panic!("expected Error::Limit, got {:?}", other.err()),
+    }
+}
+
+#[test]
+fn absurd_weights_are_refused_before_they_are_made() {
+    let big = 1 << 30;
+    let c = RnnConfig { input_size: big, hidden_size: big, ..config(&cells::LSTM) };
+    let named = Weights::<f32>::from_named(&c, |_| panic!("asked for a tensor"));
+    for error in [Weights::<f32>::random(&c, 1).err(), named.err(), c.validate().err()] {
+        match error {
+            Some(e @ Error::Limit { unit: "parameters", .. }) => assert!(e.to_string().contains("8589934592"), "{e}"),
+            other => panic!("expected Error::Limit, got {other:?}"),
+        }
+    }
+    let deep = RnnConfig { num_layers: 40_000, direction: wgpu_rnn::Direction::Bidirectional, ..config(&cells::GRU) };
+    let text = "num_layers times directions: expected at most 65535, got 80000";
+    assert_eq!(mismatch(Weights::<f32>::random(&deep, 1)), text);
+    assert_eq!(mismatch(deep.validate()), text);
 }
 
 #[test]
@@ -293,12 +352,15 @@ fn a_lost_device_is_an_error_again_and_again() {
     let c = config(&cells::LSTM);
     let weights = Weights::<f32>::random(&c, 1).expect("weights");
     type Call<'a> = (&'a str, &'a dyn Fn(&mut Session) -> Result<(), Error>);
-    let calls: [Call<'_>; 10] = [
+    let calls: [Call<'_>; 12] = [
         ("forward", &|s| s.forward(&input).map(drop)),
         ("write", &|s| s.write(&input)),
         ("run", &|s| s.run()),
         ("run_for_state", &|s| s.run_for_state().map(drop)),
         ("set_lengths", &|s| s.set_lengths(Some(&[2, 4, 1])).and_then(|()| s.set_lengths(None))),
+        // The same lengths each time: not uploaded, so not done.
+        ("set_lengths again", &|s| s.set_lengths(Some(&[1, 2, 3]))),
+        ("set_state", &|s| s.set_state(View::new(&x[..15], &[1, 3, 5]), None)),
         ("poison", &|s| s.poison()),
         ("trace", &|s| s.trace(&input).map(drop)),
         ("for_shape", &|s| s.for_shape(Shape { time: 2, batch: 1 }).map(drop)),

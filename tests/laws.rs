@@ -88,21 +88,35 @@ fn split_and_streamed_equal_whole() {
         assert_eq!(bits(&y), bits(&whole.y.data), "{what}: split");
         assert_eq!(bits(&part.h0), bits(&whole.hn.data), "{what}: split");
 
-        let mut one = case.clone();
-        one.shape.time = 1;
-        let mut session = one.session(device, strategy, None);
+        streamed_equals(what, &case, &whole, &mut {
+            let one = Case { shape: Shape { time: 1, batch: 3 }, ..case.clone() };
+            one.session(device, strategy, None)
+        });
+    });
+}
+
+/// Steps one by one, twice: after a run with the state given, and after `set_state`, which replaces what there is to carry.
+fn streamed_equals(what: &str, case: &Case, whole: &Output<f32>, session: &mut Session) {
+    let [h, c] = case.state_shapes();
+    for set in [false, true] {
         let mut last = None;
+        if set {
+            let c0 = case.config.cell.has_cell_state().then(|| View::new(&case.c0[..], &c));
+            session.set_state(View::new(&case.h0, &h), c0).unwrap();
+        }
         for t in 0..7 {
-            one.x = case.x[t * 15..][..15].to_vec();
+            let one = Case { shape: Shape { time: 1, batch: 3 }, x: case.x[t * 15..][..15].to_vec(), ..case.clone() };
             let shape = one.x_shape();
-            let out = if t == 0 { one.run_in(&mut session) } else { session.step(View::new(&one.x, &shape)).unwrap() };
-            assert_eq!(bits(&out.y.data), bits(&whole.y.data[t * 51..][..51]), "{what}: step {t}");
+            let given = t == 0 && !set;
+            let out = if given { one.run_in(session) } else { session.step(View::new(&one.x, &shape)).unwrap() };
+            assert_eq!(bits(&out.y.data), bits(&whole.y.data[t * 51..][..51]), "{what}: step {t}, set_state {set}");
             last = Some(out);
         }
         let last = last.unwrap();
         assert_eq!(bits(&last.hn.data), bits(&whole.hn.data), "{what}: streamed hn");
-        assert_eq!(last.cn.map(|c| bits(&c.data)), whole.cn.map(|c| bits(&c.data)), "{what}: streamed cn");
-    });
+        let cn = |out: &Output<f32>| out.cn.as_ref().map(|c| bits(&c.data));
+        assert_eq!(cn(&last), cn(whole), "{what}: streamed cn");
+    }
 }
 
 /// The reverse direction is the forward one on flipped time; bidirectional is both, side by side.

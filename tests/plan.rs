@@ -59,8 +59,9 @@ fn the_strategy_follows_from_device_class_and_hidden_size() {
         (Gpu, 129, Step, "132 units are more than 128, up to which one workgroup keeps up"),
         (Gpu, 256, Step, "256 units are more than 128, up to which one workgroup keeps up"),
         (Gpu, 257, Step, "sequence would need 260 units, but a workgroup has at most 256 invocations"),
-        (SoftwareGpu, 1, Sequence, "4 units fit one workgroup (limit 256)"),
-        (SoftwareGpu, 256, Sequence, "256 units fit one workgroup (limit 256)"),
+        (SoftwareGpu, 1, Sequence, "4 units fit one workgroup (limit 64)"),
+        (SoftwareGpu, 64, Sequence, "64 units fit one workgroup (limit 64)"),
+        (SoftwareGpu, 65, Step, "68 units are more than 64, up to which one workgroup keeps up"),
         (SoftwareGpu, 257, Step, "sequence would need 260 units, but a workgroup has at most 256 invocations"),
     ];
     for (class, hidden, strategy, reason) in table {
@@ -69,7 +70,7 @@ fn the_strategy_follows_from_device_class_and_hidden_size() {
     }
     let large = Caps { max_invocations: 1024, ..caps(SoftwareGpu) };
     let p = plan(&lstm(300), 5, 3, &large, &Options::default());
-    assert_eq!((p.strategy, p.reason.contains("300 units are more than 256")), (Step, true), "{}", p.reason);
+    assert_eq!((p.strategy, p.reason.contains("300 units are more than 64")), (Step, true), "{}", p.reason);
 
     for hidden in [1, 64, 1000] {
         let p = plan(&lstm(hidden), 5, 3, &Device::cpu().caps(), &Options::default());
@@ -156,6 +157,11 @@ fn dispatch_counts_are_one_per_step_and_stage_or_one_per_block() {
             assert_eq!(sequence.dispatches(), 1 + FEW, "{sequence}");
             assert_eq!((step.submit_count(), sequence.submit_count()), (1, 1));
         }
+    }
+    // A single sequence of a small layer: the same.
+    for (strategy, count) in [(Strategy::Step, 100 + FEW), (Strategy::Sequence, 1 + FEW)] {
+        let small = plan(&config(&cells::LSTM, 64, 64), 100, 1, &caps(DeviceClass::SoftwareGpu), &forced(strategy));
+        assert_eq!((small.dispatches(), small.submit_count()), (count, 1), "{small}");
     }
     // Each further layer: its own project and recurrence, nothing else.
     let deep = RnnConfig { num_layers: 3, ..lstm(64) };
@@ -246,10 +252,13 @@ fn a_slot_beyond_the_limit_is_an_error_that_names_slot_size_and_limit() {
     assert!(text.contains("slot x") && text.contains("max_buffer_size of 65536 bytes"), "{text}");
     // A batch, or layers, beyond the grid of one dispatch.
     let text = refuse(&config(&cells::RNN_TANH, 1, 1), Shape { time: 1, batch: 70_000 }, &caps(DeviceClass::Gpu));
-    assert!(text.contains("70000") && text.contains("max_compute_workgroups_per_dimension of 65535"), "{text}");
-    let deep = RnnConfig { num_layers: 40_000, direction: Direction::Bidirectional, ..config(&cells::RNN_TANH, 1, 1) };
-    let text = refuse(&deep, Shape { time: 1, batch: 1 }, &caps(DeviceClass::Gpu));
-    assert!(text.contains("80000") && text.contains("max_compute_workgroups_per_dimension of 65535"), "{text}");
+    let grid = "over the device's max_compute_workgroups_per_dimension of 65535 workgroups";
+    assert!(text.starts_with("B = 70000: needs 70000 workgroups") && text.contains(grid), "{text}");
+    let few = Caps { max_workgroups: 100, ..caps(DeviceClass::Gpu) };
+    let deep = RnnConfig { num_layers: 60, direction: Direction::Bidirectional, ..config(&cells::RNN_TANH, 1, 1) };
+    let text = refuse(&deep, Shape { time: 1, batch: 1 }, &few);
+    let grid = "over the device's max_compute_workgroups_per_dimension of 100 workgroups";
+    assert!(text.starts_with("L·D = 120: needs 120 workgroups") && text.contains(grid), "{text}");
 }
 
 #[test]
@@ -298,7 +307,7 @@ fn a_small_submit_budget_splits_the_plan_into_submits_in_order() {
             let c = RnnConfig { num_layers: 2, direction: Direction::Bidirectional, ..lstm(64) };
             let whole = plan(&c, 200, 16, &caps(class), &forced(strategy));
             assert_eq!(whole.submit_count(), 1, "{whole}");
-            for micros in [1, 100, 2000] {
+            for micros in [0, 1, 100, 2000] {
                 let options = Options { submit_budget: Duration::from_micros(micros), ..forced(strategy) };
                 let p = plan(&c, 200, 16, &caps(class), &options);
                 assert!(p.submit_count() > 1, "{class:?} {strategy} {micros} us");
@@ -372,6 +381,38 @@ fn display_shows_strategy_reason_slots_and_dispatches() {
         has(&format!("{} B  total", p.bytes()));
         for d in dispatches(&p) {
             has(d.kernel.name());
+        }
+    }
+}
+
+#[test]
+fn a_submit_takes_as_many_blocks_as_its_budget_allows() {
+    // Blocks much shorter than the budget share a submit, with either strategy.
+    for strategy in [Strategy::Step, Strategy::Sequence] {
+        let with = |max_block| Options { max_block, submit_budget: Duration::from_millis(4), ..forced(strategy) };
+        let gpu = caps(DeviceClass::Gpu);
+        let whole = plan(&lstm(64), 1000, 16, &gpu, &with(None));
+        let short = plan(&lstm(64), 1000, 16, &gpu, &with(Some(20)));
+        assert_eq!(blocks(&short, 0).len(), 50);
+        let submits = whole.submit_count()..=whole.submit_count() + 1;
+        assert!(whole.submit_count() > 1 && submits.contains(&short.submit_count()), "{strategy}: {short}");
+    }
+}
+
+#[test]
+fn too_many_blocks_are_an_error() {
+    let shape = Shape { time: 1 << 22, batch: 1 };
+    let blocks = Options { max_block: Some(1), ..Default::default() };
+    let budget = Options { submit_budget: Duration::ZERO, ..Default::default() };
+    let (gpu, cpu) = (caps(DeviceClass::Gpu), Device::cpu().caps());
+    // 256 MiB of buffer hold so many blocks' sizes, and those of load_state and store_state.
+    let most = (1 << 20) - 1;
+    for (caps, options, limit) in [(&gpu, &blocks, most), (&gpu, &budget, most), (&cpu, &blocks, 1 << 20)] {
+        match Plan::new(&lstm(1), shape, caps, options) {
+            Err(Error::Limit { needs, limit: named, unit: "blocks", .. }) => {
+                assert_eq!((needs, named), (1 << 22, limit));
+            }
+            other => panic!("expected Error::Limit, got {:?}", other.err()),
         }
     }
 }

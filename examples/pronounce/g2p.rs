@@ -8,7 +8,7 @@
 
 use std::path::Path;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::{Device, Error, Initial, Input, Result, RnnConfig, Session, Shape, View, Weights, cells};
+use wgpu_rnn::{Device, Error, Input, Result, RnnConfig, Session, Shape, View, Weights, cells};
 
 /// The decoder gives up after so many phonemes, as the original does.
 const MAX_PHONEMES: usize = 20;
@@ -117,15 +117,13 @@ impl<'a> Speller<'a> {
 
         // Greedy decoding: each word's best phoneme is its next input. A finished word keeps running, unheard.
         let (i, h) = (model.decoder.config.input_size, model.decoder.config.hidden_size);
-        let (x_shape, h_shape) = ([1, batch, i], [1, batch, h]);
+        let x_shape = [1, batch, i];
+        self.decoder.set_state(View::new(&encoded, &[1, batch, h]), None)?;
         let mut last = vec![model.start; batch];
         let mut finished = vec![false; batch];
-        let mut initial = Initial::Given { h0: Some(View::new(&encoded, &h_shape)), c0: None };
         for _ in 0..MAX_PHONEMES {
             let x: Vec<f32> = last.iter().flat_map(|&p| model.decoder.embed(p)).copied().collect();
-            let out = self.decoder.forward(&Input { initial, ..Input::new(View::new(&x, &x_shape)) })?;
-            initial = Initial::Carry;
-
+            let out = self.decoder.step(View::new(&x, &x_shape))?;
             for (b, state) in out.y.data.chunks_exact(h).enumerate() {
                 if finished[b] {
                     continue;
@@ -189,7 +187,7 @@ fn find(symbols: &[String], symbol: &str) -> Result<usize> {
 
 /// A list of symbols from the file's metadata, a JSON array of strings.
 fn symbols(file: &TensorFile, key: &str) -> Result<Vec<String>> {
-    let text = file.metadata()?.remove(key).unwrap_or_default();
+    let text = file.metadata().remove(key).unwrap_or_default();
     let error = |e| Error::File { path: file.path().into(), reason: format!("metadata {key}: {e}") };
     serde_json::from_str(&text).map_err(error)
 }

@@ -1,5 +1,5 @@
 // Elementwise functions. The only place that evaluates exp or tanh: both must stay finite and accurate for any argument on
-// any driver (WGSL's own tanh may give NaN for large arguments).
+// any driver (WGSL's own tanh may give NaN for large arguments). Call `activate`: the others may swallow NaN.
 
 const SIGMOID: u32 = 0u;
 const TANH: u32 = 1u;
@@ -12,7 +12,7 @@ fn sigmoid(x: real) -> real {
 }
 
 // A rational approximation (numerator of degree 13, denominator of degree 6, odd), |error| < 3e-7; saturates exactly. The same
-// coefficients as `Lanes::tanh` on the CPU. NaN in, NaN out (clamp alone may swallow it).
+// coefficients as `Lanes::tanh` on the CPU.
 fn safe_tanh(x: real) -> real {
     let v = clamp(x, -7.90531110763549805, 7.90531110763549805);
     let s = v * v;
@@ -29,7 +29,7 @@ fn safe_tanh(x: real) -> real {
 }
 
 // `kind` is a constant wherever this is called, so only one branch is left in the compiled kernel.
-fn activate(kind: u32, x: real) -> real {
+fn activate_number(kind: u32, x: real) -> real {
     if kind == SIGMOID {
         return sigmoid(x);
     }
@@ -37,6 +37,12 @@ fn activate(kind: u32, x: real) -> real {
         return safe_tanh(x);
     }
     return max(x, 0.0);
+}
+
+// NaN in, NaN out: clamp and max may give their other argument for NaN. Tested by bits, for a driver that assumes finite
+// arithmetic folds `x != x` to false.
+fn activate(kind: u32, x: real) -> real {
+    return select(activate_number(kind, x), x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
 }
 
 // The derivative of `activate` at x, where it has the value y; 0 for relu at 0.

@@ -24,19 +24,33 @@ use crate::real::Real;
 use crate::schedule::Schedule;
 use crate::weights::{LayerWeights, Weights};
 use recur::Packed;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What the CPU executor offers: memory is the only limit.
 pub(crate) fn caps() -> Caps {
     Caps {
         class: DeviceClass::Cpu,
-        max_binding: 1 << 40,
-        max_buffer: 1 << 40,
+        max_binding: memory(),
+        max_buffer: memory(),
         max_workgroup_memory: usize::MAX,
         max_invocations: usize::MAX,
         max_workgroups: usize::MAX >> 8,
         parallel_groups: rayon::current_num_threads(),
     }
+}
+
+/// Bytes of physical memory: a request beyond it is refused, where an allocation would end the process. Elsewhere than on
+/// Linux an assumed 64 GiB.
+pub(crate) fn memory() -> u64 {
+    static BYTES: OnceLock<u64> = OnceLock::new();
+    *BYTES.get_or_init(|| {
+        let read = std::fs::read_to_string("/proc/meminfo").ok();
+        let bytes = read.and_then(|text| {
+            let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+            line.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()?.checked_mul(1024)
+        });
+        bytes.unwrap_or(1 << 36).min(isize::MAX as u64)
+    })
 }
 
 /// The packed parameters of one layer and direction.
@@ -115,6 +129,9 @@ pub(crate) struct Executor<T: Real> {
     past: HistoryLayout,
     act: Vec<Activation>,
 }
+
+/// Sees a dispatch after it ran, its step if it runs once per step, and all slots.
+pub(crate) type Watch<'a, T> = dyn FnMut(&Dispatch, Option<usize>, &[Vec<T>]) + 'a;
 
 /// What every twin needs besides its slots.
 struct Context<'a, T: Real> {
@@ -205,13 +222,7 @@ impl<T: Real> Executor<T> {
     }
 
     /// Runs steps of the plan; `watch` sees every dispatch after it ran.
-    pub(crate) fn run(
-        &mut self,
-        plan: &Plan,
-        schedule: &Schedule,
-        steps: &[Step],
-        watch: &mut dyn FnMut(&Dispatch, Option<usize>, &[Vec<T>]),
-    ) {
+    pub(crate) fn run(&mut self, plan: &Plan, schedule: &Schedule, steps: &[Step], watch: &mut Watch<'_, T>) {
         for step in steps {
             match step {
                 Step::ClearPadding(slot) => {

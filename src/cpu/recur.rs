@@ -308,8 +308,8 @@ fn pointwise<P: Pointwise, V: Lanes>(
     for (g, pre) in pre.iter_mut().enumerate().take(gx) {
         *pre = V::load(isa, &a.pre[place(g)..][..n][first..]);
     }
-    for g in 0..both {
-        pre[g] = pre[g] + part(g);
+    for (g, pre) in pre.iter_mut().enumerate().take(both) {
+        *pre = *pre + part(g);
     }
     for g in 0..only {
         pre[gx + g] = part(both + g) + unit(g);

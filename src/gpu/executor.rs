@@ -6,7 +6,7 @@ use crate::config::StageShape;
 use crate::cpu::{input_bias, stage_weights};
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Variant, transposed_offsets, weight_offsets};
-use crate::plan::{Dims, Dispatch, Half, Plan, Role, SlotId, Step};
+use crate::plan::{Dims, Dispatch, Half, Plan, Role, SlotId, Step, Strategy};
 use crate::schedule::Schedule;
 use crate::weights::{LayerWeights, Weights};
 use std::collections::HashMap;
@@ -51,8 +51,15 @@ struct Bound {
     odd: Option<wgpu::BindGroup>,
 }
 
+/// A dispatch with what it binds and, where it runs once per step, its step and the first step of its block.
+type Run<'a> = (&'a Dispatch, &'a Bound, Option<(usize, usize)>);
+
+/// Sees a dispatch after it ran, its step if it runs once per step, and the values of a slot it wrote.
+pub(crate) type Watch<'a> = dyn FnMut(&Dispatch, Option<usize>, SlotId, Vec<f32>) + 'a;
+
 /// The caller's own buffers instead of the session's; `None` keeps the session's. All need `BufferUsages::STORAGE` and the
-/// sizes of the plan's slots, and must live on the session's device.
+/// sizes of the plan's slots, and must be made by the session's own `wgpu::Device` ([`crate::Device::wgpu`]): wgpu refuses those
+/// of another device of the same instance, but does not detect those of another instance.
 #[derive(Clone, Copy, Default)]
 pub struct IoBuffers<'a> {
     /// x `[T, B, I]` (or `[B, T, I]`, as configured)
@@ -156,9 +163,11 @@ impl Executor {
                 gpu.queue.write_buffer(&buffer, 0, &bytes);
                 buffer
             };
+            // With the time loop inside the kernel nothing reads a step's index.
+            let steps = if plan.strategy == Strategy::Step { plan.block } else { 1 };
             let uniforms = Uniforms {
                 dims: spread("dims", &mut plan.dims.iter().map(|d| bytemuck::bytes_of(d).to_vec())),
-                steps: spread("steps", &mut (0..plan.block as u32).map(|s| s.to_le_bytes().to_vec())),
+                steps: spread("steps", &mut (0..steps as u32).map(|s| s.to_le_bytes().to_vec())),
                 stride,
             };
             let read = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
@@ -379,16 +388,10 @@ impl Executor {
     }
 
     /// Runs dispatch by dispatch; `watch` gets every read-write slot's values after each.
-    pub(crate) fn trace(
-        &self,
-        plan: &Plan,
-        schedule: &Schedule,
-        half: Half,
-        watch: &mut dyn FnMut(&Dispatch, Option<usize>, SlotId, Vec<f32>),
-    ) -> Result<()> {
+    pub(crate) fn trace(&self, plan: &Plan, schedule: &Schedule, half: Half, watch: &mut Watch<'_>) -> Result<()> {
         let gpu = &self.shared.gpu;
         for (step, bound) in plan.half(half).0.iter().zip(&self.dispatches[half as usize]) {
-            let runs: Vec<(&Dispatch, &Bound, Option<(usize, usize)>)> = match step {
+            let runs: Vec<Run<'_>> = match step {
                 Step::ClearPadding(id) => {
                     if schedule.is_ragged() {
                         self.fill(plan, *id, 0.0)?;

@@ -5,6 +5,7 @@ use crate::config::{Bias, Direction, RnnConfig};
 use crate::error::{Error, Result};
 use crate::real::Real;
 use crate::weights::{Weights, parameters};
+use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,9 @@ const KINDS: [&str; 7] =
 pub struct TensorFile {
     path: PathBuf,
     bytes: Vec<u8>,
+    header: Metadata,
+    /// Where the tensors' data begins.
+    data_at: usize,
 }
 
 impl TensorFile {
@@ -29,9 +33,10 @@ impl TensorFile {
 
     /// The same from bytes in memory; `name` stands for the path in errors.
     pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self> {
-        let file = Self { path: name.into(), bytes };
-        file.tensors()?;
-        Ok(file)
+        let path = name.into();
+        let (header_bytes, header) =
+            SafeTensors::read_metadata(&bytes).map_err(|e| Error::file(&path, format!("not safetensors: {e}")))?;
+        Ok(Self { path, bytes, header, data_at: size_of::<u64>() + header_bytes })
     }
 
     /// Where it came from.
@@ -39,53 +44,51 @@ impl TensorFile {
         &self.path
     }
 
-    /// The parsed header.
-    fn tensors(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.bytes).map_err(|e| Error::file(&self.path, format!("not safetensors: {e}")))
-    }
-
-    /// The names in the file.
-    pub fn names(&self) -> Result<Vec<String>> {
-        Ok(self.tensors()?.names().into_iter().map(String::from).collect())
+    /// The names in the file, in the order of their data.
+    pub fn names(&self) -> Vec<String> {
+        self.header.offset_keys()
     }
 
     /// The header's string-to-string metadata.
-    pub fn metadata(&self) -> Result<HashMap<String, String>> {
-        let (_, header) = SafeTensors::read_metadata(&self.bytes)
-            .map_err(|e| Error::file(&self.path, format!("not safetensors: {e}")))?;
-        Ok(header.metadata().clone().unwrap_or_default())
+    pub fn metadata(&self) -> HashMap<String, String> {
+        self.header.metadata().clone().unwrap_or_default()
+    }
+
+    /// A tensor's bytes; the header check has shown that they are there, and as many as its shape says.
+    fn data(&self, info: &TensorInfo) -> &[u8] {
+        let (start, end) = info.data_offsets;
+        &self.bytes[self.data_at..][start..end]
     }
 
     /// Shape and values of a floating-point tensor, or `None` if the file has no such name.
     pub fn real<T: Real>(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<T>)>> {
-        let tensors = self.tensors()?;
-        let Ok(view) = tensors.tensor(name) else { return Ok(None) };
-        let data = view.data();
-        let values = match view.dtype() {
+        let Some(info) = self.header.info(name) else { return Ok(None) };
+        let data = self.data(info);
+        let values = match info.dtype {
             Dtype::F64 => decode(data, f64::from_le_bytes),
             Dtype::F32 => decode(data, |b| f64::from(f32::from_le_bytes(b))),
             Dtype::F16 => decode(data, |b| half::f16::from_le_bytes(b).to_f64()),
             Dtype::BF16 => decode(data, |b| half::bf16::from_le_bytes(b).to_f64()),
             other => return Err(self.tensor_error(name, "F64, F32, F16 or BF16", format!("{other:?}"))),
         };
-        Ok(Some((view.shape().to_vec(), values)))
+        Ok(Some((info.shape.clone(), values)))
     }
 
     /// Shape and values of an integer tensor, or `None` if the file has no such name.
     pub fn integers(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<i64>)>> {
-        let tensors = self.tensors()?;
-        let Ok(view) = tensors.tensor(name) else { return Ok(None) };
-        let values = match view.dtype() {
-            Dtype::I64 => view.data().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
-            Dtype::I32 => view.data().as_chunks().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))).collect(),
+        let Some(info) = self.header.info(name) else { return Ok(None) };
+        let data = self.data(info);
+        let values = match info.dtype {
+            Dtype::I64 => data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
+            Dtype::I32 => data.as_chunks().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))).collect(),
             other => return Err(self.tensor_error(name, "I64 or I32", format!("{other:?}"))),
         };
-        Ok(Some((view.shape().to_vec(), values)))
+        Ok(Some((info.shape.clone(), values)))
     }
 
     /// The element type of a tensor, or `None` if the file has no such name.
-    pub(crate) fn dtype(&self, name: &str) -> Result<Option<Dtype>> {
-        Ok(self.tensors()?.tensor(name).ok().map(|view| view.dtype()))
+    pub(crate) fn dtype(&self, name: &str) -> Option<Dtype> {
+        self.header.info(name).map(|info| info.dtype)
     }
 
     fn tensor_error(&self, name: &str, expected: impl ToString, got: impl ToString) -> Error {
@@ -102,8 +105,7 @@ impl TensorFile {
 
     /// The configuration that the tensors under `prefix` describe for `cell`: sizes, layers, directions, projection, bias.
     pub fn config(&self, cell: &'static Cell, prefix: &str) -> Result<RnnConfig> {
-        let tensors = self.tensors()?;
-        let shape = |name: &str| tensors.tensor(&format!("{prefix}{name}")).ok().map(|t| t.shape().to_vec());
+        let shape = |name: &str| self.header.info(&format!("{prefix}{name}")).map(|info| info.shape.clone());
         let matrix = |name: &str| match shape(name) {
             Some(s) if s.len() == 2 => Ok(s),
             other => {
@@ -143,20 +145,21 @@ impl TensorFile {
             ..Default::default()
         };
         config.validate()?;
-        self.check_all_used(&config, prefix, tensors.names())?;
+        self.check_all_used(&config, prefix)?;
         Ok(config)
     }
 
     /// Refuses parameters under `prefix` that `config` would leave out: a file with a gap (layer 2 without layer 1, R of a
     /// reverse direction without its W, a bias that stands alone) must not run as a smaller network.
-    fn check_all_used(&self, config: &RnnConfig, prefix: &str, mut names: Vec<&str>) -> Result<()> {
+    fn check_all_used(&self, config: &RnnConfig, prefix: &str) -> Result<()> {
         let known: HashSet<String> = parameters(config).into_iter().map(|p| p.name).collect();
         let is_parameter = |name: &str| {
             let layer = KINDS.iter().find_map(|kind| name.strip_prefix(kind));
             layer.is_some_and(|l| l.starts_with(|c: char| c.is_ascii_digit()))
         };
+        let mut names = self.names();
         names.sort_unstable();
-        for name in names {
+        for name in &names {
             let Some(parameter) = name.strip_prefix(prefix) else { continue };
             if is_parameter(parameter) && !known.contains(parameter) {
                 let RnnConfig { cell, num_layers, direction, bias, .. } = config;

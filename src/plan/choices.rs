@@ -1,6 +1,7 @@
 //! The planner's choices: strategy, tiles, blocks of steps, submits; each constant with its reason.
 
-use super::{Caps, DeviceClass, Options, Step, Strategy};
+use super::limits::MEMORY;
+use super::{Caps, DeviceClass, Dims, Options, Step, Strategy};
 use crate::config::{RnnConfig, Shape, StageShape};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernel, Tiles, sequence_workgroup_bytes};
@@ -10,9 +11,16 @@ use std::ops::Range;
 /// workgroup re-reads R (4·H²·gates bytes) from cache every step, so beyond this `Step`, which spreads the units over the whole
 /// device, is expected to win.
 const SEQUENCE_UNITS_GPU: usize = 128;
-/// The same for a software rasteriser, where a dispatch costs 30-60 µs and a workgroup runs on one thread. Measured on lavapipe
-/// (benches/layers.rs): at H = 256, B = 16 `Sequence` takes 0.6-0.7 of the time of `Step`.
-const SEQUENCE_UNITS_SOFTWARE: usize = 256;
+/// The same for a software rasteriser, where a workgroup's invocations share one thread. Measured on lavapipe (2 cores,
+/// `wgpu-rnn bench --device gpu --strategy ..`, T = 100, I = H, 3 rounds in turn, median of `Sequence` time / `Step` time):
+///
+/// | H | LSTM B=1 | LSTM B=16 | GRU B=1 | GRU B=16 |
+/// |---|---|---|---|---|
+/// | 64 | 0.57 | 0.79 | 0.65 | 1.14 |
+/// | 128 | 1.05 | 1.12 | 0.96 | 1.16 |
+/// | 192 | 1.77 | 1.24 | 1.77 | 1.29 |
+/// | 256 | 1.86 | 1.29 | 1.77 | 1.40 |
+const SEQUENCE_UNITS_SOFTWARE: usize = 64;
 pub(super) fn choose_strategy(config: &RnnConfig, caps: &Caps, options: &Options) -> Result<(Strategy, String)> {
     if caps.class == DeviceClass::Cpu {
         return Ok(match options.strategy {
@@ -96,7 +104,12 @@ pub(super) fn choose_block(
             what: format!("slot pre for a single step of {} sequences", shape.batch),
             needs: pre_step,
             limit: pre_limit,
-            limit_name: "max_storage_buffer_binding_size",
+            unit: "bytes",
+            limit_name: match caps.class {
+                DeviceClass::Cpu => MEMORY,
+                _ if caps.max_binding <= caps.max_buffer => "the device's max_storage_buffer_binding_size",
+                _ => "the device's max_buffer_size",
+            },
             hint: "; split the batch".into(),
         });
     }
@@ -114,8 +127,30 @@ pub(super) fn choose_block(
         // `pre` of a block stays in the second-level cache between the product and the recurrence.
         block = block.min(((CPU_PRE_BYTES / pre_step) as usize).max(CPU_MIN_BLOCK));
     }
-    Ok(block.min(options.max_block.unwrap_or(usize::MAX)).max(1))
+    let block = block.min(options.max_block.unwrap_or(usize::MAX)).max(1);
+    check_blocks(config, shape, caps, block)?;
+    Ok(block)
 }
+
+/// Refuses short blocks of a long sequence: the list of steps, and on a GPU the bind groups, grow with their number.
+fn check_blocks(config: &RnnConfig, shape: Shape, caps: &Caps, block: usize) -> Result<()> {
+    // A GPU keeps every block's `Dims` in one buffer, at the largest distance that WebGPU lets a device ask for.
+    let buffer = if caps.class == DeviceClass::Cpu { u64::MAX } else { caps.max_buffer };
+    let (limit, limit_name) = match (buffer / 256).saturating_sub(1) {
+        most if most < MAX_BLOCKS => (most, "the device's max_buffer_size over 256 bytes"),
+        _ => (MAX_BLOCKS, "this crate's limit"),
+    };
+    let needs = shape.time.div_ceil(block) as u64 * config.num_layers as u64;
+    if needs <= limit {
+        return Ok(());
+    }
+    let what = format!("{} steps in blocks of {block}, layers: {}", shape.time, config.num_layers);
+    let hint = "; run fewer steps per call (carry the state), or allow longer blocks and submits".into();
+    Err(Error::Limit { what, needs, limit, unit: "blocks", limit_name, hint })
+}
+
+/// Blocks of all layers.
+const MAX_BLOCKS: u64 = 1 << 20;
 
 /// Bytes of `pre` per block that the CPU executor aims at.
 const CPU_PRE_BYTES: u64 = 1 << 20;
@@ -129,6 +164,7 @@ pub(super) fn split_submits(
     caps: &Caps,
     options: &Options,
     steps: &[Step],
+    dims: &[Dims],
 ) -> Vec<Range<usize>> {
     let (mut submits, mut start, mut spent) = (Vec::new(), 0, 0.0);
     for (n, step) in steps.iter().enumerate() {
@@ -142,8 +178,8 @@ pub(super) fn split_submits(
                     Kernel::SequenceForward | Kernel::SequenceForwardTrain | Kernel::SequenceBackward
                 ) =>
             {
-                // Its dims are in the plan; a block at most.
-                options.submit_budget.as_secs_f64().min(shape.time as f64 * step_seconds(config, shape, caps))
+                let block = dims[d.dims];
+                f64::from(block.end - block.first) * step_seconds(config, shape, caps)
             }
             _ => 0.0,
         };

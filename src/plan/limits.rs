@@ -1,7 +1,7 @@
 //! What a device cannot hold is refused here, before anything is made.
 
 use super::display::dims_text;
-use super::{Caps, Options, Plan, Role, Slot};
+use super::{Caps, DeviceClass, Options, Plan, Role, Slot};
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
 use crate::kernels::weight_offsets;
@@ -16,51 +16,72 @@ impl Plan {
                 what: "T·B rows".into(),
                 needs: rows,
                 limit: u64::from(u32::MAX) / 2,
-                limit_name: "u32 row index",
+                unit: "rows",
+                limit_name: "the 32-bit row index",
                 hint: String::new(),
             });
         }
         if self.shape.batch > self.caps.max_workgroups {
             return Err(Error::Limit {
-                what: "B workgroups".into(),
+                what: format!("B = {}", self.shape.batch),
                 needs: self.shape.batch as u64,
                 limit: self.caps.max_workgroups as u64,
-                limit_name: "max_compute_workgroups_per_dimension",
+                unit: "workgroups",
+                limit_name: "the device's max_compute_workgroups_per_dimension",
                 hint: "; split the batch".into(),
+            });
+        }
+        // Memory is one for all slots on the CPU; what a GPU has in all, no API tells.
+        if self.caps.class == DeviceClass::Cpu && self.bytes() > self.caps.max_buffer {
+            return Err(Error::Limit {
+                what: format!("all slots for T = {}, B = {}", self.shape.time, self.shape.batch),
+                needs: self.bytes(),
+                limit: self.caps.max_buffer,
+                unit: "bytes",
+                limit_name: MEMORY,
+                hint: SMALLER.into(),
             });
         }
         Ok(())
     }
 }
 
+/// Name of the one limit of the CPU executor.
+pub(super) const MEMORY: &str = "this machine's memory";
+/// What helps where x, y or `pre` is too large.
+const SMALLER: &str = "; run fewer steps per call (carry the state) or fewer sequences";
+
+/// A slot within a binding and a buffer.
 fn check_slot(slot: &Slot, caps: &Caps) -> Result<()> {
-    let (limit, limit_name) = if slot.bytes() > caps.max_binding {
-        (caps.max_binding, "max_storage_buffer_binding_size")
+    let (limit, limit_name) = if caps.class == DeviceClass::Cpu {
+        (caps.max_buffer, MEMORY)
+    } else if slot.bytes() > caps.max_binding {
+        (caps.max_binding, "the device's max_storage_buffer_binding_size")
     } else {
-        (caps.max_buffer, "max_buffer_size")
+        (caps.max_buffer, "the device's max_buffer_size")
     };
     if slot.bytes() <= limit {
         return Ok(());
     }
     let hint = match slot.role {
         Role::Weights => String::new(),
-        _ => "; run fewer steps per call (carry the state) or fewer sequences".into(),
+        _ => SMALLER.into(),
     };
     let what = format!("slot {} {}", slot.name, dims_text(slot));
-    Err(Error::Limit { what, needs: slot.bytes(), limit, limit_name, hint })
+    Err(Error::Limit { what, needs: slot.bytes(), limit, unit: "bytes", limit_name, hint })
 }
 
 /// Refuses what no choice can make fit, before anything is counted or made: past this, products of sizes stay within their
 /// types, and the lists of slots and steps within memory.
 pub(super) fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, options: &Options) -> Result<()> {
     let (d, stacked) = (config.directions(), config.num_layers * config.directions());
-    let most = caps.max_workgroups.min(MAX_STACKED);
-    if stacked > most {
+    if stacked > caps.max_workgroups {
         return Err(Error::Limit {
-            what: "L·D workgroups".into(),
+            what: format!("L·D = {stacked}"),
             needs: stacked as u64,
-            limit: most as u64,
-            limit_name: "max_compute_workgroups_per_dimension",
+            limit: caps.max_workgroups as u64,
+            unit: "workgroups",
+            limit_name: "the device's max_compute_workgroups_per_dimension",
             hint: "; use fewer layers".into(),
         });
     }
@@ -86,6 +107,3 @@ pub(super) fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, options
     check("w.l0", Role::Weights, &[d, ("I/4+1", depth), ("G·H", width), ("k", 4)])?;
     check("r.l0", Role::Weights, &[d, ("packed", packed), ("k", 4)])
 }
-
-/// Layers times directions beyond this are refused on any device.
-const MAX_STACKED: usize = 65_535;

@@ -36,7 +36,7 @@ pub struct Caps {
     pub class: DeviceClass,
     /// Bytes of one storage binding.
     pub max_binding: u64,
-    /// Bytes of one buffer.
+    /// Bytes of one buffer; of all slots together on the CPU executor.
     pub max_buffer: u64,
     /// Bytes of workgroup memory.
     pub max_workgroup_memory: usize,
@@ -410,8 +410,8 @@ impl Plan {
             backward = builder.backward_steps(&ids, &gradients, &memory, &working);
             ids.grad = Some(gradients);
         }
-        let submits = split_submits(config, shape, caps, options, &steps);
-        let backward_submits = split_submits(config, shape, caps, options, &backward);
+        let submits = split_submits(config, shape, caps, options, &steps, &builder.dims);
+        let backward_submits = split_submits(config, shape, caps, options, &backward, &builder.dims);
         let plan = Self {
             config: config.clone(),
             shape,
@@ -455,7 +455,8 @@ impl Plan {
                     what: format!("training T={} B={} (smallest plan tried)", shape.time, shape.batch),
                     needs: smallest,
                     limit: budget,
-                    limit_name: "memory budget",
+                    unit: "bytes",
+                    limit_name: "the memory budget",
                     hint: "; raise the budget, shorten the sequences or leave out y".into(),
                 });
             }

@@ -79,11 +79,11 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(file: &'a TensorFile) -> Result<Self> {
-        let metadata = file.metadata()?;
+        let metadata = file.metadata();
         let text =
             metadata.get("config").ok_or_else(|| Error::file(file.path(), "no golden: metadata lacks config"))?;
         match serde_json::from_str(text) {
-            Ok(Value::Object(fields)) => Ok(Self { file, fields, names: file.names()?.into_iter().collect() }),
+            Ok(Value::Object(fields)) => Ok(Self { file, fields, names: file.names().into_iter().collect() }),
             Ok(other) => Err(Error::mismatch(Self::what(file, "config"), "a JSON object", shown(&other))),
             Err(e) => Err(Error::file(file.path(), format!("metadata config is not JSON: {e}"))),
         }
@@ -203,7 +203,7 @@ impl<'a> Reader<'a> {
             let got = format!("{} at index {at}", tensor.data[at]);
             return Err(self.mismatch(name, "finite numbers", got));
         }
-        let Some(dtype) = self.file.dtype(name)? else { return Err(self.mismatch(name, "a tensor", "none")) };
+        let Some(dtype) = self.file.dtype(name) else { return Err(self.mismatch(name, "a tensor", "none")) };
         let recorded = Recorded::from_dtype(&Self::what(self.file, name), dtype)?;
         Ok(Truth { name: name.into(), tensor, recorded })
     }

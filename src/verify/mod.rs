@@ -11,9 +11,11 @@
 
 mod golden;
 pub mod naive;
+mod session;
 pub mod tolerance;
 
 pub use golden::{Golden, Truth};
+pub use session::{Check, check};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -30,7 +32,7 @@ pub struct Comparison {
     pub tensor: String,
     /// max |got − truth|; infinite if anything is NaN or missing.
     pub error: f64,
-    /// What the error may be; see [`tolerance::bound`].
+    /// What the error may be; see [`tolerance`].
     pub bound: f64,
 }
 
