@@ -220,7 +220,7 @@ impl Kernel {
                 ("gradient", ReadWrite),
                 ("schedule", Read),
             ],
-            Self::UnitBackward => &[("dims", Uniform), ("d_unit", Read), ("gradient", ReadWrite)],
+            Self::UnitBackward => &[("dims", Uniform), ("d_unit", Read), ("gradient", ReadWrite), ("schedule", Read)],
             Self::SequenceForward => &[
                 ("dims", Uniform),
                 ("weights", Read),

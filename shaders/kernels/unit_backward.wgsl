@@ -4,6 +4,7 @@
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> d_unit: array<real>;
 @group(0) @binding(2) var<storage, read_write> gradient: array<real>;
+@group(0) @binding(3) var<storage, read> schedule: array<u32>;
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -14,22 +14,29 @@ pub(super) fn input_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
     let (inputs, layer) = (dims.input_size as usize, dims.layer as usize);
     let (width, columns, directions) = (c.rows.width, c.rows.inputs, c.plan.config.directions());
     let rows = dims.time as usize * dims.batch as usize;
-    dx.fill(T::default());
+    // At least two rows and two columns, as in `project`: the bits of a row must not depend on how many there are.
+    let (m, n) = (rows.max(2), inputs.max(2));
+    let mut sum = vec![T::default(); m * n];
     for direction in 0..directions {
-        let mut gathered = vec![T::default(); rows * columns];
+        let mut gathered = vec![T::default(); m * columns];
         for (to, &packed) in gathered.chunks_exact_mut(columns).zip(c.schedule.packed(direction)) {
             if packed != NO_ROW {
                 let row = c.pre_row(direction, packed as usize, 0);
                 to.copy_from_slice(&pre[row * width..][..columns]);
             }
         }
-        product(
-            &gathered,
-            &c.layers[layer * directions + direction].w_rows,
-            dx,
-            (rows, columns, inputs),
-            (inputs, false),
-        );
+        let w = &c.layers[layer * directions + direction].w_rows;
+        let wide: Vec<T>;
+        let w = if inputs == 1 {
+            wide = w.iter().flat_map(|&v| [v, T::default()]).collect();
+            &wide
+        } else {
+            w
+        };
+        product(&gathered, w, &mut sum, (m, columns, n), (n, false));
+    }
+    for (to, from) in dx.chunks_exact_mut(inputs).zip(sum.chunks_exact(n)) {
+        to.copy_from_slice(&from[..inputs]);
     }
 }
 
@@ -86,7 +93,7 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
 
 /// Unit parameters: the sum over the sequences.
 pub(super) fn unit_backward<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
-    let [d_unit, gradient] = slots else { unreachable!("kernel table") };
+    let [d_unit, gradient, _] = slots else { unreachable!("kernel table") };
     let n = c.plan.config.cell.params.len() * c.plan.config.hidden_size;
     for (direction, out) in gradient.chunks_exact_mut(n).enumerate() {
         out.fill(T::default());

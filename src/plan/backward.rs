@@ -163,7 +163,7 @@ impl Builder<'_> {
         }
         if let Some(du) = g.du[layer] {
             let grid = (config.hidden_size.div_ceil(width), Extent::Fixed(config.cell.params.len()), directions);
-            let slots = vec![b.d_unit, du];
+            let slots = vec![b.d_unit, du, ids.schedule];
             steps.push(once(Kernel::UnitBackward, Some(layer), dims, slots, grid));
         }
         let dx = if layer == 0 { g.dx } else { b.dy[layer - 1] };

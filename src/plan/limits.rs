@@ -1,7 +1,7 @@
 //! What a device cannot hold is refused here, before anything is made.
 
 use super::display::dims_text;
-use super::{Caps, Plan, Precision, Role, Slot};
+use super::{Caps, Dispatch, Extent, Plan, Precision, Role, Slot, Step};
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
 use crate::kernels::weight_offsets;
@@ -28,6 +28,23 @@ impl Plan {
                 limit_name: "max_compute_workgroups_per_dimension",
                 hint: "; split the batch".into(),
             });
+        }
+        self.check_grids()
+    }
+
+    /// Grids that cover all rows at once, as only the backward pass has them.
+    fn check_grids(&self) -> Result<()> {
+        for step in &self.backward {
+            let Step::Once(Dispatch { kernel, groups: (_, Extent::Fixed(n), _), .. }) = step else { continue };
+            if *n > self.caps.max_workgroups {
+                return Err(Error::Limit {
+                    what: format!("{} workgroups", kernel.name()),
+                    needs: *n as u64,
+                    limit: self.caps.max_workgroups as u64,
+                    limit_name: "max_compute_workgroups_per_dimension",
+                    hint: "; run fewer steps per call (carry the state) or fewer sequences".into(),
+                });
+            }
         }
         Ok(())
     }
