@@ -192,12 +192,14 @@ impl Activation {
         }
     }
 
-    /// Its derivative at `x`, where it has the value `y`; 0 for relu at 0.
+    /// Its derivative at `x`; 0 for relu at 0. Not taken from the value y there: 1 − y² is all rounding
+    /// error where y is near 1.
     #[inline(always)]
-    pub fn slope<V: Lanes>(self, x: V, y: V) -> V {
+    pub fn slope<V: Lanes>(self, x: V) -> V {
         match self {
-            Self::Sigmoid => y * (y.like(1.0) - y),
-            Self::Tanh => y.like(1.0) - y * y,
+            Self::Sigmoid => x.sigmoid_slope(),
+            // tanh x = 2 sigmoid(2 x) − 1
+            Self::Tanh => (x + x).sigmoid_slope() * x.like(4.0),
             Self::Relu => x.positive(),
         }
     }

@@ -131,6 +131,8 @@ pub struct Session<T: Real = f32> {
     has_state: bool,
     /// A forward run whose kept values no backward pass has consumed yet.
     tape: bool,
+    /// The last input came without a batch dimension.
+    unbatched: bool,
 }
 
 impl<T: Real> Session<T> {
@@ -189,8 +191,16 @@ impl<T: Real> Session<T> {
 
     fn with_executor(device: &Device, plan: Plan, executor: Executor<T>) -> Result<Self> {
         let schedule = Schedule::new(&plan.config, plan.shape, None);
-        let session =
-            Self { device: device.clone(), plan, lengths: None, schedule, executor, has_state: false, tape: false };
+        let session = Self {
+            device: device.clone(),
+            plan,
+            lengths: None,
+            schedule,
+            executor,
+            has_state: false,
+            tape: false,
+            unbatched: false,
+        };
         session.upload_schedule(&session.schedule)?;
         Ok(session)
     }
@@ -252,6 +262,9 @@ impl<T: Real> Session<T> {
             return Err(Error::mismatch("initial state", "an earlier run to carry from", "none"));
         }
         self.set_lengths(input.lengths)?;
+        // What the last run kept does not belong to this input.
+        self.tape = false;
+        self.unbatched = input.x.shape.len() == 2;
         let ids = self.plan.ids.clone();
         self.write_slot(ids.x, input.x.data)?;
         match input.initial {
@@ -292,6 +305,7 @@ impl<T: Real> Session<T> {
         if self.lengths.as_deref() == lengths {
             return Ok(());
         }
+        self.tape = false;
         let schedule = Schedule::new(&self.plan.config, self.plan.shape, lengths);
         // First, so that after a failed upload the same lengths are not taken for done.
         self.upload_schedule(&schedule)?;
@@ -302,26 +316,24 @@ impl<T: Real> Session<T> {
 
     /// Backpropagation through time: gradients of everything the last run read, given those of what it gave. Training plans
     /// ([`Options::train`]) only; a run can be gone back through once, for its kept values are overwritten by gradients.
+    /// Where x came without a batch dimension, so may the upstream gradients, and so do the gradients.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the plan does not train, nothing has run since the last backward pass, or a shape is wrong;
     /// [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
     pub fn backward(&mut self, upstream: &Upstream<'_, T>) -> Result<Gradients<T>> {
-        let ids = self.write_upstream(upstream)?;
+        let ids = self.tape_ids()?;
+        self.write_upstream(upstream)?;
         let mut slots = vec![ids.dx, ids.dh0, ids.dc0];
         if ids.dcn.is_none() {
             slots.pop();
         }
-        for layer in 0..self.plan.config.num_layers {
-            slots.push(ids.dw[layer]);
-            slots.extend(ids.dr[layer].iter().flatten().chain(&ids.du[layer]));
-        }
-        self.tape = false;
-        self.run_pass(Half::Backward, &slots)?;
-        let values: HashMap<SlotId, Vec<T>> = slots.iter().copied().zip(self.read(&slots)?).collect();
-        let tensor = |slot: SlotId| Tensor {
-            data: values[&slot].clone(),
-            shape: self.plan.slots[slot].dims.iter().map(|d| d.1).collect(),
+        slots.extend(self.parameter_gradients(&ids));
+        let values = self.run_back_and_read(&slots)?;
+        let tensor = |slot: SlotId| {
+            let dims = self.plan.slots[slot].dims.iter();
+            let shape = dims.filter(|d| !(self.unbatched && d.0 == "B")).map(|d| d.1).collect();
+            Tensor { data: values[&slot].clone(), shape }
         };
         Ok(Gradients {
             x: tensor(ids.dx),
@@ -331,21 +343,29 @@ impl<T: Real> Session<T> {
         })
     }
 
-    fn write_upstream(&mut self, upstream: &Upstream<'_, T>) -> Result<GradientIds> {
-        let Some(ids) = self.plan.ids.grad.clone() else {
-            return Err(Error::mismatch(
-                "backward",
-                "a plan made with Options { train: true, .. }",
-                "an inference plan",
-            ));
-        };
-        if !self.tape {
-            return Err(Error::mismatch("backward", "a forward run before it", "none since the last backward pass"));
-        }
+    /// Goes back through the last run from the upstream gradients written last, and waits for those of the parameters.
+    ///
+    /// # Errors
+    /// As [`Session::backward`].
+    pub fn run_backward(&mut self) -> Result<Weights<T>> {
+        let ids = self.tape_ids()?;
+        let slots = self.parameter_gradients(&ids);
+        let values = self.run_back_and_read(&slots)?;
+        Ok(gradients(&self.plan, &ids, &values))
+    }
+
+    /// Checks and uploads upstream gradients, for [`Session::run_backward`] as often as wanted.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the plan does not train or a shape is wrong; from the device.
+    pub fn write_upstream(&mut self, upstream: &Upstream<'_, T>) -> Result<()> {
+        let ids = self.gradient_ids()?;
         let check = |what: &str, slot: SlotId, view: &Option<View<'_, T>>| {
-            let dims = &self.plan.slots[slot].dims;
-            let (names, sizes): (Vec<_>, Vec<_>) = dims.iter().copied().unzip();
-            view.as_ref().map_or(Ok(()), |v| v.check(what, &names, &sizes))
+            let Some(view) = view else { return Ok(()) };
+            let unbatched = self.unbatched && view.shape.len() == 2;
+            let dims = self.plan.slots[slot].dims.iter().copied().filter(|d| !(unbatched && d.0 == "B"));
+            let (names, sizes): (Vec<_>, Vec<_>) = dims.unzip();
+            view.check(what, &names, &sizes)
         };
         check("dy", ids.dy, &upstream.y)?;
         check("dhn", ids.dhn, &upstream.hn)?;
@@ -359,10 +379,32 @@ impl<T: Real> Session<T> {
         }
         self.write_state(ids.dy, upstream.y)?;
         self.write_state(ids.dhn, upstream.hn)?;
-        if let Some(slot) = ids.dcn {
-            self.write_state(slot, upstream.cn)?;
+        ids.dcn.map_or(Ok(()), |slot| self.write_state(slot, upstream.cn))
+    }
+
+    fn gradient_ids(&self) -> Result<GradientIds> {
+        let expected = "a plan made with Options { train: true, .. }";
+        self.plan.ids.grad.clone().ok_or_else(|| Error::mismatch("backward", expected, "an inference plan"))
+    }
+
+    /// The same, where there is a run to go back through.
+    fn tape_ids(&self) -> Result<GradientIds> {
+        let ids = self.gradient_ids()?;
+        if !self.tape {
+            return Err(Error::mismatch("backward", "a forward run before it", "none since the last backward pass"));
         }
         Ok(ids)
+    }
+
+    fn parameter_gradients(&self, ids: &GradientIds) -> Vec<SlotId> {
+        let layer = |l: usize| [ids.dw[l]].into_iter().chain(ids.dr[l].iter().flatten().copied()).chain(ids.du[l]);
+        (0..self.plan.config.num_layers).flat_map(layer).collect()
+    }
+
+    fn run_back_and_read(&mut self, slots: &[SlotId]) -> Result<HashMap<SlotId, Vec<T>>> {
+        self.tape = false;
+        self.run_pass(Half::Backward, slots)?;
+        Ok(slots.iter().copied().zip(self.read(slots)?).collect())
     }
 
     /// Runs what was written. On a GPU it returns once the work is submitted.
@@ -500,6 +542,7 @@ impl<T: Real> Session<T> {
     /// # Errors
     /// As [`Session::backward`].
     pub fn trace_backward(&mut self, upstream: &Upstream<'_, T>) -> Result<Vec<Snapshot<T>>> {
+        self.tape_ids()?;
         self.write_upstream(upstream)?;
         self.tape = false;
         self.trace_pass(Half::Backward)

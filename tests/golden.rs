@@ -1,16 +1,17 @@
-//! The proof against PyTorch: every golden, on both executors, with both strategies; and that a wrong number is caught.
+//! The proof against PyTorch: every golden, outputs and gradients, on both executors, with both strategies; and that a wrong
+//! number is caught.
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use tempfile::TempDir;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::verify::{Golden, naive, tolerance, verify, verify_file};
+use wgpu_rnn::verify::{Golden, naive, naive_backward, tolerance, verify, verify_file};
 use wgpu_rnn::{
-    Bias, Device, Direction, Initial, Input, Layout, Options, Plan, Precision, Real, RnnConfig, Session, Shape,
-    Strategy, Tensor, View, Weights, cells,
+    Bias, Device, Direction, Gradients, Initial, Input, Layout, Options, Output, Plan, Precision, Real, RnnConfig,
+    Session, Shape, Strategy, Tensor, Upstream, View, Weights, cells,
 };
 
 const STRATEGIES: [Strategy; 2] = [Strategy::Step, Strategy::Sequence];
@@ -33,7 +34,8 @@ fn all_pass(device: &Device, precision: Precision) {
         for strategy in STRATEGIES {
             let name = file.file_stem().unwrap_or_default().display().to_string();
             match verify_file(&file, device, Some(strategy), precision) {
-                Ok(report) if report.passed() => {}
+                // x, the outputs, their loss and every parameter at least: a golden without gradients would prove half.
+                Ok(report) if report.passed() && report.comparisons.len() >= 6 => {}
                 Ok(report) => failures.push(format!("{name} {strategy}: {:?}", report.worst())),
                 Err(e) => failures.push(format!("{name} {strategy}: {e}")),
             }
@@ -104,14 +106,37 @@ const PRECISIONS: [Precision; 2] = [Precision::F64, Precision::F32];
 fn one_wrong_number_fails() {
     for precision in PRECISIONS {
         assert!(Parts::of("lstm_l1").passes(precision));
-        for tensor in ["out.y", "out.hn", "out.cn"] {
+        let truths = Parts::of("lstm_l1").golden().expect("a golden").truths;
+        assert_eq!(truths.len(), 4 + 3 + 4, "y, hn, cn, loss; x, h0, c0; W, R and two biases");
+        for truth in truths {
+            let at = 5.min(truth.tensor.data.len() - 1);
             // From just above f32 rounding to absurd: a wrong truth must not widen the bound it is held against.
             for wrong in [1e-5, 0.1, 1e6, f64::NAN, f64::INFINITY] {
                 let mut parts = Parts::of("lstm_l1");
-                parts.values(tensor, |v| v[5] += wrong);
-                assert!(!parts.passes(precision), "{tensor} + {wrong} in {precision:?}");
+                parts.values(&truth.name, |v| v[at] += wrong * truth.scale);
+                assert!(!parts.passes(precision), "{} + {wrong} in {precision:?}", truth.name);
             }
         }
+        for upstream in ["up.y", "up.hn", "up.cn"] {
+            for wrong in [1e-3, 1e6, f64::NAN, f64::INFINITY] {
+                let mut parts = Parts::of("lstm_l1");
+                parts.values(upstream, |v| v[5] += wrong);
+                assert!(!parts.passes(precision), "{upstream} + {wrong} in {precision:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_golden_without_gradients_proves_its_outputs() {
+    for precision in PRECISIONS {
+        let mut parts = Parts::of("lstm_l1");
+        parts.tensors.retain(|name, _| !name.starts_with("up.") && !name.starts_with("grad.") && name != "out.loss");
+        let golden = parts.golden().expect("a golden");
+        assert!(golden.upstream.is_none());
+        let report = verify(&golden, &Device::cpu(), None, precision).expect("it runs");
+        let names: Vec<_> = report.comparisons.iter().map(|c| c.tensor.as_str()).collect();
+        assert_eq!((report.passed(), names), (true, vec!["out.y", "out.hn", "out.cn"]));
     }
 }
 
@@ -150,7 +175,7 @@ fn a_truth_recorded_coarsely_is_held_to_its_precision() {
 #[test]
 fn goldens_that_do_not_fit_are_refused_with_the_reason() {
     type Change = fn(&mut Parts);
-    let cases: [(Change, &str); 14] = [
+    let cases: [(Change, &str); 19] = [
         (|p| drop(p.tensors.remove("out.hn")), "out.hn: expected a tensor of shape [1, 3, 7], got none"),
         (|p| drop(p.tensors.remove("in.x")), "in.x: expected a tensor of shape [6, 3, 5], got none"),
         (|p| drop(p.tensors.remove("in.c0")), "in.c0: expected a tensor of shape [1, 3, 7], got none"),
@@ -170,7 +195,7 @@ fn goldens_that_do_not_fit_are_refused_with_the_reason() {
         (|p| p.config = "{".into(), "metadata config is not JSON"),
         (
             |p| p.config = p.config.replace("\"has_state\": true", "\"has_state\": false"),
-            "in.c0: expected no such tensor",
+            "grad.c0: expected no such tensor with this config, got one",
         ),
         (
             |p| {
@@ -178,6 +203,17 @@ fn goldens_that_do_not_fit_are_refused_with_the_reason() {
                 p.tensors.insert("out.z".into(), loss);
             },
             "out.z: expected no such tensor with this config, got one",
+        ),
+        (|p| drop(p.tensors.remove("up.y")), "up.y: expected a tensor of shape [6, 3, 7], got none"),
+        (|p| drop(p.tensors.remove("grad.c0")), "grad.c0: expected a tensor of shape [1, 3, 7], got none"),
+        (|p| drop(p.tensors.remove("grad.bias_hh_l0")), "grad.bias_hh_l0: expected a tensor of shape [28], got none"),
+        (|p| drop(p.tensors.remove("out.loss")), "out.loss: expected a tensor of shape [1], got none"),
+        (
+            |p| {
+                let w = p.tensors["grad.weight_ih_l0"].clone();
+                p.tensors.insert("grad.weight_ih_l1".into(), w);
+            },
+            "grad.weight_ih_l1: expected no such tensor with this config, got one",
         ),
         (
             |p| {
@@ -206,11 +242,11 @@ fn lengths_outside_the_sequence_are_refused() {
     }
 }
 
-fn wgpu_rnn(arguments: &[&str], paths: &[&Path]) -> Output {
+fn wgpu_rnn(arguments: &[&str], paths: &[&Path]) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_wgpu-rnn")).arg("verify").args(arguments).args(paths).output().expect("it starts")
 }
 
-fn lines(output: &Output) -> Vec<String> {
+fn lines(output: &std::process::Output) -> Vec<String> {
     String::from_utf8_lossy(&output.stdout).lines().map(String::from).collect()
 }
 
@@ -227,7 +263,8 @@ fn the_command_passes_the_folder() {
         let (head, numbers) = line.split_once("  ").expect("two spaces before the numbers");
         assert_eq!(head, format!("PASS {}", file.file_stem().unwrap_or_default().display()));
         let fields: Vec<&str> = numbers.split(' ').collect();
-        assert!(fields[0].starts_with("out.") && fields.len() == 3, "{line}");
+        let compared = fields[0].starts_with("out.") || fields[0].starts_with("grad.");
+        assert!(compared && fields.len() == 3, "{line}");
         assert!(fields[1].parse::<f64>().expect("the error") <= fields[2].parse().expect("the bound"), "{line}");
     }
 }
@@ -244,6 +281,9 @@ fn the_command_fails_what_is_wrong_and_goes_on() {
     let mut unknown = Parts::of("gru_l1");
     unknown.config = unknown.config.replace("GRU", "mamba\\nselective_scan");
     write("d_unknown.safetensors", &unknown.bytes());
+    let mut wrong = Parts::of("gru_l1");
+    wrong.values("grad.weight_hh_l0", |v| v[40] += 1e-4);
+    write("e_wrong_gradient.safetensors", &wrong.bytes());
     write("not_a_golden.txt", b"ignored in a folder");
     std::fs::create_dir(at.path().join("empty")).expect("a folder");
 
@@ -253,14 +293,20 @@ fn the_command_fails_what_is_wrong_and_goes_on() {
         let output = wgpu_rnn(&["--precision", precision], &paths);
         let lines = lines(&output);
         assert_eq!(output.status.code(), Some(1), "{lines:?}");
-        let starts = ["FAIL a_wrong  out.y ", "PASS b_good  out.", "FAIL c_empty  ", "FAIL d_unknown  not supported: "];
+        let starts = [
+            "FAIL a_wrong  out.y ",
+            "PASS b_good  ",
+            "FAIL c_empty  ",
+            "FAIL d_unknown  not supported: ",
+            "FAIL e_wrong_gradient  grad.weight_hh_l0 ",
+        ];
         for (line, start) in lines.iter().zip(starts) {
             assert!(line.starts_with(start), "{line}");
         }
-        assert!(lines[4].starts_with("FAIL ") && lines[4].ends_with("  a folder without *.safetensors"), "{lines:?}");
-        assert!(lines[5].starts_with("FAIL missing  "), "{lines:?}");
-        assert!(lines[6].starts_with("PASS gru_l1  "), "{lines:?}");
-        assert_eq!(lines[7..], ["2 passed, 5 failed"]);
+        assert!(lines[5].starts_with("FAIL ") && lines[5].ends_with("  a folder without *.safetensors"), "{lines:?}");
+        assert!(lines[6].starts_with("FAIL missing  "), "{lines:?}");
+        assert!(lines[7].starts_with("PASS gru_l1  "), "{lines:?}");
+        assert_eq!(lines[8..], ["2 passed, 6 failed"]);
     }
 }
 
@@ -275,13 +321,14 @@ fn the_command_refuses_f64_on_a_gpu() {
     assert!(matches!(error, wgpu_rnn::Error::Unsupported { .. }), "{error}");
 }
 
-/// x, h0, c0 and lengths for a configuration, for cells and settings that PyTorch has no goldens of.
+/// x, h0, c0, lengths and upstream gradients for a configuration, for cells and settings that PyTorch has no goldens of.
 struct Case {
     config: RnnConfig,
     weights: Weights<f64>,
     x: Tensor<f64>,
     h0: Tensor<f64>,
     c0: Option<Tensor<f64>>,
+    up: Output<f64>,
 }
 
 const SHAPE: Shape = Shape { time: 5, batch: 3 };
@@ -299,42 +346,72 @@ impl Case {
             Layout::BatchFirst => [SHAPE.batch, SHAPE.time],
         };
         let stack = config.num_layers * config.directions();
+        let state = |width: usize, seed: usize| values(&[stack, SHAPE.batch, width], seed);
+        let cell_state = config.cell.has_cell_state();
         Self {
             x: values(&[rows[0], rows[1], config.input_size], 1),
-            h0: values(&[stack, SHAPE.batch, config.state_size()], 2),
-            c0: config.cell.has_cell_state().then(|| values(&[stack, SHAPE.batch, config.hidden_size], 3)),
+            h0: state(config.state_size(), 2),
+            c0: cell_state.then(|| state(config.hidden_size, 3)),
+            up: Output {
+                y: values(&[rows[0], rows[1], config.output_size()], 5),
+                hn: state(config.state_size(), 6),
+                cn: cell_state.then(|| state(config.hidden_size, 7)),
+            },
             weights: Weights::random(&config, 4).expect("a valid configuration"),
             config,
         }
     }
 
-    fn with_input<T: Real, R>(&self, run: impl FnOnce(&Input<'_, T>) -> wgpu_rnn::Result<R>) -> R {
+    fn with<T: Real, R>(&self, run: impl FnOnce(&Input<'_, T>, &Upstream<'_, T>) -> wgpu_rnn::Result<R>) -> R {
         let cast = |t: &Tensor<f64>| Tensor {
             data: t.data.iter().map(|&v| T::from_f64(v)).collect::<Vec<T>>(),
             shape: t.shape.clone(),
         };
         let (x, h0, c0) = (cast(&self.x), cast(&self.h0), self.c0.as_ref().map(cast));
+        let (y, hn, cn) = (cast(&self.up.y), cast(&self.up.hn), self.up.cn.as_ref().map(cast));
         let initial = Initial::Given { h0: Some(h0.view()), c0: c0.as_ref().map(Tensor::view) };
-        run(&Input { x: x.view(), lengths: Some(&LENGTHS), initial }).expect("it runs")
+        let up = Upstream { y: Some(y.view()), hn: Some(hn.view()), cn: cn.as_ref().map(Tensor::view) };
+        run(&Input { x: x.view(), lengths: Some(&LENGTHS), initial }, &up).expect("it runs")
     }
 
-    fn naive<T: naive::Scalar>(&self) -> Vec<Vec<f64>> {
-        flat(self.with_input(|input| naive::forward(&self.config, &self.weights.cast::<T>(), input)))
+    fn naive<T: naive::Scalar>(&self) -> Named {
+        let weights = self.weights.cast::<T>();
+        self.with(|input, up| {
+            let output = naive::forward(&self.config, &weights, input)?;
+            Ok(self.named(output, naive_backward::backward(&self.config, &weights, input, up)?))
+        })
     }
 
-    fn session<T: Real>(&self, device: &Device, strategy: Strategy, precision: Precision) -> Vec<Vec<f64>> {
-        let options = Options { strategy: Some(strategy), precision, ..Default::default() };
+    fn session<T: Real>(&self, device: &Device, strategy: Strategy, precision: Precision) -> Named {
+        let options = Options { strategy: Some(strategy), precision, train: true, ..Default::default() };
         let plan = Plan::new(&self.config, SHAPE, &device.caps(), &options).expect("a plan");
         let mut session = Session::<T>::from_plan(device, plan, &self.weights.cast()).expect("a session");
         session.poison().expect("poisoned");
-        flat(self.with_input(|input| session.forward(input)))
+        self.with(|input, up| {
+            let output = session.forward(input)?;
+            Ok(self.named(output, session.backward(up)?))
+        })
+    }
+
+    fn named<T: Real>(&self, output: Output<T>, gradients: Gradients<T>) -> Named {
+        let wide = |v: &[T]| v.iter().map(|v| v.to_f64()).collect::<Vec<f64>>();
+        let tensors = [
+            ("y", Some(output.y)),
+            ("hn", Some(output.hn)),
+            ("cn", output.cn),
+            ("grad.x", Some(gradients.x)),
+            ("grad.h0", Some(gradients.h0)),
+            ("grad.c0", gradients.c0),
+        ];
+        let mut list: Named =
+            tensors.into_iter().filter_map(|(n, t)| t.map(|t| (n.to_string(), wide(&t.data)))).collect();
+        list.extend(gradients.weights.named(&self.config).map(|(p, v)| (format!("grad.{}", p.name), wide(v))));
+        list
     }
 }
 
-fn flat<T: Real>(output: wgpu_rnn::Output<T>) -> Vec<Vec<f64>> {
-    let tensors = [Some(output.y), Some(output.hn), output.cn];
-    tensors.into_iter().flatten().map(|t| t.data.into_iter().map(T::to_f64).collect()).collect()
-}
+/// Tensors by name.
+type Named = Vec<(String, Vec<f64>)>;
 
 /// Every registered cell under `settings`, held against the naive loop.
 fn agree_with_naive<T: Real>(device: &Device, precision: Precision, settings: &[RnnConfig]) {
@@ -346,19 +423,15 @@ fn agree_with_naive<T: Real>(device: &Device, precision: Precision, settings: &[
         for strategy in STRATEGIES {
             let got = case.session::<T>(device, strategy, precision);
             assert_eq!(got.len(), truth.len());
-            for (n, (got, truth)) in got.iter().zip(&truth).enumerate() {
+            for (((name, got), (_, truth)), (_, rounded)) in got.iter().zip(&truth).zip(&rounded) {
                 let scale = tolerance::scale(truth);
                 let bound = match precision {
                     Precision::F64 => tolerance::bound_f64(scale),
-                    Precision::F32 => tolerance::bound_f32(scale, tolerance::error(&rounded[n], truth)),
+                    Precision::F32 => tolerance::bound_f32(scale, tolerance::error(rounded, truth)),
                 };
                 let error = tolerance::error(got, truth);
                 if !bound.is_finite() || error > bound {
-                    failures.push(format!(
-                        "{} {strategy} {}: {error:e} > {bound:e}",
-                        setting.cell.name,
-                        ["y", "hn", "cn"][n]
-                    ));
+                    failures.push(format!("{setting:?} {strategy} {name}: {error:e} > {bound:e}"));
                 }
             }
         }
@@ -408,4 +481,29 @@ fn a_view_without_its_values_is_refused() {
     for shape in [[1 << 20, 1 << 20, 5], [1 << 40, 1 << 40, 5], [0, 2, 5]] {
         assert!(naive::forward(&config, &weights, &Input::new(View::new(&x, &shape))).is_err());
     }
+}
+
+#[test]
+fn gradients_come_in_the_shapes_of_what_was_given() {
+    let config = RnnConfig { cell: &cells::LSTM, input_size: 5, hidden_size: 7, ..Default::default() };
+    let weights = Weights::<f32>::random(&config, 1).expect("valid");
+    let options = Options { train: true, ..Default::default() };
+    let shape = Shape { time: 4, batch: 1 };
+    let plan = Plan::new(&config, shape, &Device::cpu().caps(), &options).expect("a plan");
+    let mut session = Session::from_plan(&Device::cpu(), plan, &weights).expect("a session");
+    let (x, dy) = ([0.5; 20], [1.0; 28]);
+    let flat = Upstream { y: Some(View::new(&dy, &[4, 7])), hn: None, cn: None };
+    let whole = Upstream { y: Some(View::new(&dy, &[4, 1, 7])), hn: None, cn: None };
+
+    session.forward(&Input::new(View::new(&x, &[4, 5]))).expect("it runs");
+    let unbatched = session.backward(&flat).expect("it runs");
+    let shapes = |g: &Gradients<f32>| (g.x.shape.clone(), g.h0.shape.clone(), g.c0.clone().expect("an LSTM").shape);
+    assert_eq!(shapes(&unbatched), (vec![4, 5], vec![1, 7], vec![1, 7]));
+
+    session.forward(&Input::new(View::new(&x, &[4, 1, 5]))).expect("it runs");
+    let refused = session.backward(&flat).expect_err("a batch dimension is missing").to_string();
+    assert_eq!(refused, "dy: expected [T, B, D·P] = [4, 1, 7], got [4, 7]");
+    let batched = session.backward(&whole).expect("it runs");
+    assert_eq!(shapes(&batched), (vec![4, 1, 5], vec![1, 1, 7], vec![1, 1, 7]));
+    assert_eq!((batched.x.data, batched.weights), (unbatched.x.data, unbatched.weights));
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use wgpu_rnn::kernels::Kernel;
 use wgpu_rnn::{
-    Caps, Cell, Device, DeviceClass, Direction, Dispatch, Error, Layout, Options, Plan, Precision, RnnConfig, Schedule,
-    Shape, Step, Strategy, cells,
+    Caps, Cell, Device, DeviceClass, Direction, Dispatch, Error, Extent, Layout, Options, Plan, Precision, RnnConfig,
+    Schedule, Shape, Step, Strategy, cells,
 };
 
 /// WebGPU's default limits.
@@ -35,6 +35,11 @@ fn forced(strategy: Strategy) -> Options {
     Options { strategy: Some(strategy), ..Default::default() }
 }
 
+/// The same with a backward pass.
+fn training(strategy: Strategy) -> Options {
+    Options { train: true, ..forced(strategy) }
+}
+
 fn plan(config: &RnnConfig, time: usize, batch: usize, caps: &Caps, options: &Options) -> Plan {
     Plan::new(config, Shape { time, batch }, caps, options).unwrap_or_else(|e| panic!("T={time} B={batch}: {e}"))
 }
@@ -43,9 +48,9 @@ fn dispatches(plan: &Plan) -> Vec<&Dispatch> {
     let list = |s| match s {
         &Step::ClearPadding(_) => &[][..],
         Step::Once(d) => std::slice::from_ref(d),
-        Step::EachStep(_, body) => body,
+        Step::EachStep(_, body) | Step::EachStepBack(_, body) => body,
     };
-    plan.steps.iter().flat_map(list).collect()
+    plan.steps.iter().chain(&plan.backward).flat_map(list).collect()
 }
 
 #[test]
@@ -172,13 +177,81 @@ fn dispatch_counts_are_one_per_step_and_stage_or_one_per_block() {
     assert_eq!(plan(&lstm(64), 100, 4, &caps(DeviceClass::Gpu), &blocks).dispatches(), 7 * 2 + 2);
 }
 
+/// Backward, per layer: load_gradient, store_gradient, weight_backward of W, input_backward; weight_backward once more per
+/// matrix of a stage; unit_backward if the cell has unit parameters; and the recurrence once more.
+#[test]
+fn a_backward_pass_is_as_many_recurrent_dispatches_again_and_a_few_sums_per_layer() {
+    let projected = RnnConfig { proj_size: 64, ..config(&cells::LSTM, 256, 256) };
+    let table = [
+        (config(&cells::LSTM, 256, 256), 1, 0),
+        (config(&cells::GRU, 256, 256), 1, 0),
+        (config(&cells::RNN_TANH, 256, 256), 1, 0),
+        (config(&cells::LSTM_PEEPHOLE, 256, 256), 1, 1),
+        (config(&cells::GRU_RESET_BEFORE, 256, 256), 2, 0),
+        (projected, 2, 0),
+    ];
+    for class in [DeviceClass::Gpu, DeviceClass::SoftwareGpu] {
+        for (config, stages, params) in &table {
+            for layers in [1, 3] {
+                let config = RnnConfig { num_layers: layers, ..config.clone() };
+                for (strategy, recurrent) in [(Strategy::Step, 100 * stages), (Strategy::Sequence, 1)] {
+                    let p = plan(&config, 100, 16, &caps(class), &training(strategy));
+                    let forward = layers * (recurrent + 1) + 2;
+                    let backward = layers * (recurrent + 4 + stages + params);
+                    assert_eq!(p.dispatches(), forward + backward, "{p}");
+                    assert!(p.train && !p.backward.is_empty() && p.ids.grad.is_some());
+                    assert_eq!(p.submit_count(), p.submits.len());
+                    let q = plan(&config, 100, 16, &caps(class), &forced(strategy));
+                    assert!(!q.train && q.backward.is_empty() && q.backward_submits.is_empty() && q.ids.grad.is_none());
+                    assert!(q.bytes() < p.bytes(), "training keeps more");
+                }
+            }
+        }
+    }
+    let blocks = Options { max_block: Some(16), ..training(Strategy::Sequence) };
+    assert_eq!(plan(&lstm(64), 100, 4, &caps(DeviceClass::Gpu), &blocks).dispatches(), (7 * 2 + 2) + (7 + 5));
+}
+
+/// Block by block, every step exactly once, last first; and the submits cover the pass in order.
+#[test]
+fn the_backward_pass_walks_every_step_of_every_layer_backwards() {
+    let c = RnnConfig { num_layers: 2, direction: Direction::Bidirectional, ..lstm(16) };
+    for strategy in [Strategy::Step, Strategy::Sequence] {
+        for micros in [1, 500_000] {
+            let submit_budget = Duration::from_micros(micros);
+            let options = Options { max_block: Some(30), submit_budget, ..training(strategy) };
+            let p = plan(&c, 100, 4, &caps(DeviceClass::Gpu), &options);
+            assert_eq!(p.backward_submits.len() > 1, micros == 1, "{p}");
+            let ends: Vec<_> = p.backward_submits.iter().flat_map(|r| [r.start, r.end]).collect();
+            assert_eq!((ends[0], ends[ends.len() - 1]), (0, p.backward.len()));
+            assert!(ends[1..ends.len() - 1].chunks(2).all(|pair| pair[0] == pair[1]), "{ends:?}");
+            let mut seen = [Vec::new(), Vec::new()];
+            for step in &p.backward {
+                match step {
+                    Step::EachStepBack(range, body) => {
+                        seen[body[0].layer.expect("a layer")].extend(range.clone().rev());
+                    }
+                    Step::Once(d) if d.kernel == Kernel::SequenceBackward => {
+                        let dims = &p.dims[d.dims];
+                        seen[d.layer.expect("a layer")].extend((dims.first as usize..dims.end as usize).rev());
+                    }
+                    Step::Once(_) => {}
+                    other => panic!("{other:?} in a backward pass"),
+                }
+            }
+            let all: Vec<usize> = (0..100).rev().collect();
+            assert_eq!(seen, [all.clone(), all]);
+        }
+    }
+}
+
 #[test]
 fn both_directions_of_a_layer_run_in_one_dispatch() {
     for cell in cells::ALL {
-        for strategy in [Strategy::Step, Strategy::Sequence] {
+        for options in [Strategy::Step, Strategy::Sequence].into_iter().flat_map(|s| [forced(s), training(s)]) {
             let count = |direction| {
                 let c = RnnConfig { direction, num_layers: 2, ..config(cell, 8, 40) };
-                plan(&c, 30, 4, &caps(DeviceClass::Gpu), &forced(strategy)).dispatches()
+                plan(&c, 30, 4, &caps(DeviceClass::Gpu), &options).dispatches()
             };
             let one = count(Direction::Forward);
             assert_eq!([count(Direction::Reverse), count(Direction::Bidirectional)], [one; 2], "{}", cell.name);
@@ -261,6 +334,53 @@ fn a_slot_beyond_the_limit_is_an_error_that_names_slot_size_and_limit() {
     assert!(text.starts_with("L·D = 120: needs 120 workgroups") && text.contains(grid), "{text}");
 }
 
+/// What training keeps over all T steps must fit whole; the error says which slot does not, and every grid of the backward
+/// pass fits the device.
+#[test]
+fn a_training_plan_beyond_the_device_is_an_error() {
+    let refuse = |config: &RnnConfig, shape: Shape, caps: &Caps, strategy| match Plan::new(
+        config,
+        shape,
+        caps,
+        &training(strategy),
+    ) {
+        Err(e @ Error::Limit { .. }) => e.to_string(),
+        other => panic!("expected Error::Limit, got {:?}", other.err()),
+    };
+    let small = Caps { max_binding: 65_536, ..caps(DeviceClass::Gpu) };
+    let shape = Shape { time: 500, batch: 4 };
+    for strategy in [Strategy::Step, Strategy::Sequence] {
+        let text = refuse(&lstm(8), shape, &small, strategy);
+        let limit = "over the device's max_storage_buffer_binding_size of 65536 bytes";
+        assert!(text.starts_with("slot ") && text.contains(limit), "{text}");
+        Plan::new(&lstm(8), shape, &small, &forced(strategy)).expect("inference goes block by block");
+
+        // T·B rows for input_backward: 8 rows per workgroup, 65535 workgroups along one dimension.
+        let long = config(&cells::RNN_TANH, 1, 1);
+        let shape = Shape { time: 8 * 65_535, batch: 1 };
+        let p = Plan::new(&long, shape, &caps(DeviceClass::Gpu), &training(strategy)).expect("just fits");
+        assert!(grids(&p).iter().all(|&n| n <= 65_535), "{p}");
+        match Plan::new(&long, Shape { time: 8 * 65_535 + 1, batch: 1 }, &caps(DeviceClass::Gpu), &training(strategy)) {
+            Ok(p) => assert!(grids(&p).iter().all(|&n| n <= 65_535), "a grid of {:?}", grids(&p).iter().max()),
+            Err(e) => assert!(matches!(e, Error::Limit { .. }), "{e}"),
+        }
+    }
+}
+
+/// Workgroups along each dimension of every dispatch, as far as the plan alone fixes them.
+fn grids(plan: &Plan) -> Vec<usize> {
+    let grid = |d: &&Dispatch| {
+        let y = match d.groups.1 {
+            Extent::Fixed(n) => n,
+            Extent::Rows(per) => (plan.block * plan.shape.batch).div_ceil(per),
+            Extent::Active(per) => plan.shape.batch.div_ceil(per),
+            Extent::Batch => plan.shape.batch,
+        };
+        [d.groups.0, y, d.groups.2]
+    };
+    dispatches(plan).iter().flat_map(grid).collect()
+}
+
 #[test]
 fn absurd_sizes_are_typed_errors() {
     let (big, far) = (1 << 30, usize::MAX);
@@ -283,9 +403,10 @@ fn absurd_sizes_are_typed_errors() {
     for caps in [caps(DeviceClass::Gpu), caps(DeviceClass::SoftwareGpu), Device::cpu().caps()] {
         for (input_size, hidden_size, num_layers, time, batch) in sizes {
             for direction in [Direction::Forward, Direction::Bidirectional] {
-                for strategy in [None, Some(Strategy::Step), Some(Strategy::Sequence)] {
+                let choices = [None, Some(Strategy::Step), Some(Strategy::Sequence)];
+                for (strategy, train) in choices.into_iter().flat_map(|s| [(s, false), (s, true)]) {
                     let c = RnnConfig { input_size, hidden_size, num_layers, direction, ..Default::default() };
-                    let options = Options { strategy, ..Default::default() };
+                    let options = Options { strategy, train, ..Default::default() };
                     let error = Plan::new(&c, Shape { time, batch }, &caps, &options).err();
                     let Some(error) = error else {
                         let sizes = [input_size, hidden_size, num_layers, time, batch];
@@ -357,6 +478,7 @@ fn plans_are_equal_exactly_where_their_request_is() {
     assert_ne!(first, plan(&lstm(21), 10, 3, &gpu, &Options::default()));
     assert_ne!(first, plan(&config(&cells::LSTM_PEEPHOLE, 3, 20), 10, 3, &gpu, &Options::default()));
     assert_ne!(first, plan(&lstm(20), 10, 3, &gpu, &forced(Strategy::Step)));
+    assert_ne!(first, plan(&lstm(20), 10, 3, &gpu, &Options { train: true, ..Default::default() }));
 }
 
 #[test]
@@ -366,6 +488,8 @@ fn display_shows_strategy_reason_slots_and_dispatches() {
         (caps(DeviceClass::Gpu), Options::default()),
         (caps(DeviceClass::Gpu), forced(Strategy::Step)),
         (Device::cpu().caps(), Options::default()),
+        (caps(DeviceClass::Gpu), training(Strategy::Sequence)),
+        (caps(DeviceClass::Gpu), training(Strategy::Step)),
     ] {
         let p = plan(&c, 10, 3, &caps, &options);
         let text = p.to_string();
@@ -428,10 +552,10 @@ fn batches() -> impl Generate<Value = (usize, Vec<usize>, Layout, Direction)> {
 
 proptest! {
     #[test]
-    fn the_schedule_is_right_for_any_lengths((time, lengths, layout, direction) in batches()) {
+    fn the_schedule_is_right_for_any_lengths((time, lengths, layout, direction) in batches(), train: bool) {
         let batch = lengths.len();
         let config = RnnConfig { layout, direction, ..Default::default() };
-        let s = Schedule::new(&config, Shape { time, batch }, Some(&lengths));
+        let s = Schedule::new(&config, Shape { time, batch }, Some(&lengths), train);
 
         let order: Vec<_> = (0..batch).map(|b| s.order(b)).collect();
         prop_assert_eq!(order.iter().copied().collect::<BTreeSet<_>>(), (0..batch).collect::<BTreeSet<_>>());
@@ -448,7 +572,8 @@ proptest! {
         for step in 0..time {
             prop_assert_eq!(s.active(step), lengths.iter().filter(|&&l| l > step).count());
         }
-        prop_assert_eq!(s.table().len(), 2 * batch + time + 1 + config.directions() * time * batch);
+        let tables = if train { 2 } else { 1 } * config.directions();
+        prop_assert_eq!(s.table().len(), 2 * batch + time + 1 + tables * time * batch);
 
         let row_of = |t: usize, b: usize| match layout {
             Layout::TimeMajor => t * batch + b,
@@ -467,6 +592,14 @@ proptest! {
             let seen: BTreeSet<_> = rows.iter().map(|&r| r as usize).collect();
             prop_assert_eq!(rows.len(), seen.len());
             prop_assert_eq!(&seen, &real);
+            if train {
+                // The other way round: every real row knows its packed row, every other row that it has none.
+                let packed = s.packed(d);
+                prop_assert_eq!(packed.len(), time * batch);
+                for (row, &at) in packed.iter().enumerate() {
+                    prop_assert_eq!(rows.get(at as usize).map(|&r| r as usize), real.get(&row).copied());
+                }
+            }
         }
     }
 
@@ -475,17 +608,20 @@ proptest! {
         let shape = Shape { time, batch };
         let config = RnnConfig { direction: Direction::Bidirectional, ..Default::default() };
         let full = vec![time; batch];
-        prop_assert_eq!(Schedule::new(&config, shape, None), Schedule::new(&config, shape, Some(&full)));
+        for train in [false, true] {
+            let given = Schedule::new(&config, shape, Some(&full), train);
+            prop_assert_eq!(Schedule::new(&config, shape, None, train), given);
+        }
     }
 
     #[test]
     fn blocks_cover_all_steps_for_any_sizes(
         time in 1usize..400, batch in 1usize..40, hidden in 1usize..80, layers in 1usize..4, max_block in 1usize..500,
-        limit in 16u64..22,
+        limit in 16u64..22, train: bool,
     ) {
         let c = RnnConfig { num_layers: layers, ..lstm(hidden) };
         let small = Caps { max_binding: 1 << limit, ..caps(DeviceClass::Gpu) };
-        let options = Options { max_block: Some(max_block), ..Default::default() };
+        let options = Options { max_block: Some(max_block), train, ..Default::default() };
         match Plan::new(&c, Shape { time, batch }, &small, &options) {
             Ok(p) => {
                 for layer in 0..layers {

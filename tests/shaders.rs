@@ -6,8 +6,8 @@ use naga::{AddressSpace, GlobalVariable, Module, StorageAccess, TypeInner};
 use std::collections::BTreeSet;
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
-use wgpu_rnn::cell::{Gate, Product, Stage, StageFn};
-use wgpu_rnn::kernels::{Access, Kernel, source};
+use wgpu_rnn::cell::{Adjoint, Gate, Product, Stage, StageFn};
+use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
     Activation, Caps, Cell, DeviceClass, Dims, Direction, Error, Options, Plan, RnnConfig, Shape, Step, Strategy, cells,
 };
@@ -34,6 +34,9 @@ impl wgpu_rnn::cell::Pointwise for Pass {
     fn forward<V: wgpu_rnn::cpu::Lanes>(_: &[Activation], pre: &[V], _: &mut [V], _: &[V]) -> V {
         pre[0]
     }
+    fn backward<V: wgpu_rnn::cpu::Lanes>(_: &[Activation], _: &[V], _: &[V], _: &[V], d: &mut Adjoint<V>) {
+        d.pre[0] = d.out;
+    }
 }
 
 /// The contract's corners that no registered cell reaches yet: a normalised product, and a stage without a matrix. A
@@ -44,11 +47,15 @@ fn normalising_cell() -> &'static Cell {
         gates: const { &[Gate::recurrent("h")] },
         product: Product::Identity,
         normalise: true,
-        forward: StageFn::of::<Pass>(),
+        pointwise: StageFn::of::<Pass>(),
     };
     let text =
         "fn forward_1(pre: array<real, PRE_1>, state: array<real, STATES>, unit: array<real, UNIT_1>) -> Forward {
     return Forward(state, pre[0]);
+}
+
+fn backward_1(pre: array<real, PRE_1>, state: array<real, STATES>, unit: array<real, UNIT_1>, d_out: real, d_state: array<real, STATES>) -> Backward_1 {
+    return Backward_1(array<real, PRE_1>(d_out), d_state, unit);
 }
 ";
     Box::leak(Box::new(Cell {
@@ -97,7 +104,8 @@ fn parse(text: &str, label: &str) -> (Module, ModuleInfo) {
     (module, info)
 }
 
-/// Runs `check` on every kernel and stage of every configuration, whether or not a plan would use it.
+/// Runs `check` on every kernel and stage of every configuration, keeping what training needs and not, whether or not a plan
+/// would use it.
 fn for_every_source(hidden: &[usize], mut check: impl FnMut(Kernel, &str, &Module, &ModuleInfo)) {
     let mut count = 0;
     for config in configs(hidden) {
@@ -105,16 +113,17 @@ fn for_every_source(hidden: &[usize], mut check: impl FnMut(Kernel, &str, &Modul
         let tiles = Plan::new(&config, shape, &webgpu_caps(), &Options::default()).expect("a small plan").tiles;
         for kernel in Kernel::ALL {
             let stages = if kernel.is_per_stage() { config.stages().len() } else { 1 };
-            for stage in 0..stages {
+            for (stage, train) in (0..stages).flat_map(|s| [(s, false), (s, true)]) {
                 let label = format!(
-                    "{} stage {stage} of {} H={} P={} {:?}",
+                    "{} stage {stage} of {} H={} P={} {:?} train={train}",
                     kernel.name(),
                     config.cell.name,
                     config.hidden_size,
                     config.proj_size,
                     config.direction
                 );
-                let (module, info) = parse(&source(&config, kernel, stage, &tiles), &label);
+                let variant = Variant { kernel, stage, tiles, train };
+                let (module, info) = parse(&source(&config, &variant), &label);
                 check(kernel, &label, &module, &info);
                 count += 1;
             }
@@ -317,9 +326,13 @@ fn plans_for_webgpus_default_limits_keep_within_256_invocations_and_16_kib() {
     assert_eq!((caps.max_invocations, caps.max_workgroup_memory), (256, 16384), "WebGPU's defaults");
     let (mut most, mut refused) = ((0, 0), Vec::new());
     for config in configs(&[1, 17, 63, 64, 65, 128, 129, 256, 300]) {
+        let normalises = config.stages().iter().any(|s| s.stage.normalise);
         for strategy in [Strategy::Step, Strategy::Sequence] {
-            for batch in [1, 2000] {
-                let options = Options { strategy: Some(strategy), ..Default::default() };
+            for (batch, train) in [(1, false), (2000, false), (1, true), (2000, true)] {
+                if train && normalises {
+                    continue;
+                }
+                let options = Options { strategy: Some(strategy), train, ..Default::default() };
                 let plan = match Plan::new(&config, Shape { time: 2, batch }, &caps, &options) {
                     Err(Error::Unsupported { .. }) if strategy == Strategy::Sequence => {
                         refused.push(config.hidden_size);
@@ -327,14 +340,15 @@ fn plans_for_webgpus_default_limits_keep_within_256_invocations_and_16_kib() {
                     }
                     plan => plan.expect("a plan of this size"),
                 };
-                let dispatches = plan.steps.iter().flat_map(|s| match s {
+                let dispatches = plan.steps.iter().chain(&plan.backward).flat_map(|s| match s {
                     Step::ClearPadding(_) => &[][..],
                     Step::Once(d) => std::slice::from_ref(d),
-                    Step::EachStep(_, body) => body,
+                    Step::EachStep(_, body) | Step::EachStepBack(_, body) => body,
                 });
                 for d in dispatches {
                     let label = format!("{} of\n{plan}", d.kernel.name());
-                    let (module, _) = parse(&source(&config, d.kernel, d.stage, &plan.tiles), &label);
+                    let variant = Variant { kernel: d.kernel, stage: d.stage, tiles: plan.tiles, train };
+                    let (module, _) = parse(&source(&config, &variant), &label);
                     let (invocations, bytes) = workgroup(&module, &label);
                     assert!(invocations <= 256, "{invocations} invocations: {label}");
                     assert!(bytes <= 16384, "{bytes} bytes of workgroup memory: {label}");
@@ -397,7 +411,7 @@ const OTHER_TWINS: [(&str, &str, &str); 1] = [(
 
 #[test]
 fn every_kernel_is_one_shader_file_with_one_cpu_twin() {
-    let pieces = ["sequence_stage", "sequence_normalise"];
+    let pieces = ["sequence_stage", "sequence_normalise", "sequence_backward_stage"];
     let stem = |p: &PathBuf| p.file_stem().expect("a name").to_string_lossy().into_owned();
     let shaders: BTreeSet<_> = files("shaders/kernels").iter().map(stem).collect();
     assert!(pieces.iter().all(|p| shaders.contains(*p)), "{shaders:?}");
@@ -427,7 +441,9 @@ fn every_cell_is_ordered_and_fits_the_executors_registers() {
             assert!(stage.is_ordered(), "{} stage {n}", cell.name);
             assert!((1..=4).contains(&stage.recurrent_gates()), "{} stage {n}", cell.name);
             assert!(stage.gates.len() <= 8, "{} stage {n}", cell.name);
-            assert!(cell.wgsl.contains(&format!("fn forward_{n}(")), "{} stage {n}", cell.name);
+            for half in ["forward", "backward"] {
+                assert!(cell.wgsl.contains(&format!("fn {half}_{n}(")), "{} stage {n}: no {half}", cell.name);
+            }
         }
     }
     let names: BTreeSet<_> = cells::ALL.iter().map(|c| c.name).collect();

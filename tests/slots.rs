@@ -1,34 +1,11 @@
 //! The two executors, slot by slot: after every dispatch, every slot it wrote. A failure names the first dispatch and slot
 //! that differ.
 
+#[expect(dead_code, reason = "every test file uses its own part")]
 mod harness;
 
 use harness::*;
 use wgpu_rnn::*;
-
-/// Largest |a - b|, where both may be NaN (memory that nothing wrote).
-fn difference(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    let one = |(a, b): (&f32, &f32)| match (a.is_nan(), b.is_nan()) {
-        (true, true) => 0.0,
-        (false, false) => (a - b).abs(),
-        _ => f32::INFINITY,
-    };
-    a.iter().zip(b).map(one).fold(0.0, f32::max)
-}
-
-/// `None`, or the first place where the traces differ by more than `tolerance`.
-fn first_difference(a: &[Snapshot<f32>], b: &[Snapshot<f32>], tolerance: f32) -> Option<String> {
-    assert_eq!(
-        a.iter().map(|s| (&s.dispatch, &s.slot)).collect::<Vec<_>>(),
-        b.iter().map(|s| (&s.dispatch, &s.slot)).collect::<Vec<_>>(),
-        "both executors walk the same steps"
-    );
-    a.iter().zip(b).find_map(|(a, b)| {
-        let d = difference(&a.values, &b.values);
-        (d > tolerance).then(|| format!("{} wrote {}: differs by {d}", a.dispatch, a.slot))
-    })
-}
 
 fn trace(case: &Case, device: &Device, strategy: Strategy) -> Vec<Snapshot<f32>> {
     // Blocks of 3 steps on both, so that the slots have the same sizes.
@@ -51,15 +28,13 @@ const TOLERANCE: f32 = 25.0 * 8.0 * f32::EPSILON;
 #[test]
 fn executors_agree_after_every_dispatch() {
     let mut failures = Vec::new();
-    for cell in cells::ALL {
-        for proj_size in if cell.has_cell_state() { vec![0, 5] } else { vec![0] } {
-            let case = case(cell, proj_size);
-            for strategy in [Strategy::Step, Strategy::Sequence] {
-                let (cpu, gpu) = (trace(&case, &Device::cpu(), strategy), trace(&case, &gpu(), strategy));
-                assert!(cpu.len() > 6, "{} {strategy}: a trace of {} entries", cell.name, cpu.len());
-                if let Some(what) = first_difference(&cpu, &gpu, TOLERANCE) {
-                    failures.push(format!("{} P={proj_size} {strategy}: {what}", cell.name));
-                }
+    for (cell, proj_size) in cells_and_projections(5) {
+        let case = case(cell, proj_size);
+        for strategy in [Strategy::Step, Strategy::Sequence] {
+            let (cpu, gpu) = (trace(&case, &Device::cpu(), strategy), trace(&case, &gpu(), strategy));
+            assert!(cpu.len() > 6, "{} {strategy}: a trace of {} entries", cell.name, cpu.len());
+            if let Some(what) = first_difference(&cpu, &gpu, TOLERANCE) {
+                failures.push(format!("{} P={proj_size} {strategy}: {what}", cell.name));
             }
         }
     }

@@ -14,8 +14,8 @@ fn backward_0(pre: array<real, PRE_0>, state: array<real, STATES>, unit: array<r
     let a_n = fma(r, pre[3], pre[2]);
     let n = activate(ACT_1, a_n);
     let d_h = d_out + d_state[0];
-    let d_n = (d_h - d_h * z) * slope(ACT_1, a_n, n);
-    let d_r = d_n * pre[3] * slope(ACT_0, pre[0], r);
-    let d_z = d_h * (state[0] - n) * slope(ACT_0, pre[1], z);
+    let d_n = (d_h - d_h * z) * slope(ACT_1, a_n);
+    let d_r = d_n * pre[3] * slope(ACT_0, pre[0]);
+    let d_z = d_h * (state[0] - n) * slope(ACT_0, pre[1]);
     return Backward_0(array<real, PRE_0>(d_r, d_z, d_n, d_n * r), array<real, STATES>(d_h * z), unit);
 }

@@ -16,10 +16,10 @@ fn backward_0(pre: array<real, PRE_0>, state: array<real, STATES>, unit: array<r
     let o = activate(ACT_0, pre[3]);
     let c = fma(f, state[0], i * g);
     let t = activate(ACT_2, c);
-    let d_c = fma(d_out * o, slope(ACT_2, c, t), d_state[0]);
-    let d_i = d_c * g * slope(ACT_0, pre[0], i);
-    let d_f = d_c * state[0] * slope(ACT_0, pre[1], f);
-    let d_g = d_c * i * slope(ACT_1, pre[2], g);
-    let d_o = d_out * t * slope(ACT_0, pre[3], o);
+    let d_c = fma(d_out * o, slope(ACT_2, c), d_state[0]);
+    let d_i = d_c * g * slope(ACT_0, pre[0]);
+    let d_f = d_c * state[0] * slope(ACT_0, pre[1]);
+    let d_g = d_c * i * slope(ACT_1, pre[2]);
+    let d_o = d_out * t * slope(ACT_0, pre[3]);
     return Backward_0(array<real, PRE_0>(d_i, d_f, d_g, d_o), array<real, STATES>(d_c * f), unit);
 }

@@ -19,11 +19,11 @@ fn backward_0(pre: array<real, PRE_0>, state: array<real, STATES>, unit: array<r
     let a_o = fma(unit[2], c, pre[3]);
     let o = activate(ACT_0, a_o);
     let t = activate(ACT_2, c);
-    let d_o = d_out * t * slope(ACT_0, a_o, o);
-    let d_c = fma(d_out * o, slope(ACT_2, c, t), fma(d_o, unit[2], d_state[0]));
-    let d_i = d_c * g * slope(ACT_0, a_i, i);
-    let d_f = d_c * state[0] * slope(ACT_0, a_f, f);
-    let d_g = d_c * i * slope(ACT_1, pre[2], g);
+    let d_o = d_out * t * slope(ACT_0, a_o);
+    let d_c = fma(d_out * o, slope(ACT_2, c), fma(d_o, unit[2], d_state[0]));
+    let d_i = d_c * g * slope(ACT_0, a_i);
+    let d_f = d_c * state[0] * slope(ACT_0, a_f);
+    let d_g = d_c * i * slope(ACT_1, pre[2]);
     let d_before = fma(d_i, unit[0], fma(d_f, unit[1], d_c * f));
     let d_unit = array<real, UNIT_0>(d_i * state[0], d_f * state[0], d_o * c);
     return Backward_0(array<real, PRE_0>(d_i, d_f, d_g, d_o), array<real, STATES>(d_before), d_unit);

@@ -45,13 +45,29 @@ fn activate(kind: u32, x: real) -> real {
     return select(activate_number(kind, x), x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
 }
 
-// The derivative of `activate` at x, where it has the value y; 0 for relu at 0.
-fn slope(kind: u32, x: real, y: real) -> real {
+// The derivative of sigmoid: e / (1 + e)^2 with e = exp(-|x|), since y * (1 - y) cancels where the gate saturates.
+fn sigmoid_slope(x: real) -> real {
+    let e = exp(-min(abs(x), 80.0));
+    return e / ((1.0 + e) * (1.0 + e));
+}
+
+// The derivative of sigmoid: e / (1 + e)^2 with e = exp(-|x|), since y * (1 - y) cancels where the gate saturates.
+fn sigmoid_slope(x: real) -> real {
+    let e = exp(-min(abs(x), 80.0));
+    return e / ((1.0 + e) * (1.0 + e));
+}
+
+fn slope_of_number(kind: u32, x: real) -> real {
     if kind == SIGMOID {
-        return y * (1.0 - y);
+        return sigmoid_slope(x);
     }
     if kind == TANH {
-        return 1.0 - y * y;
+        return 4.0 * sigmoid_slope(x + x);
     }
     return select(0.0, 1.0, x > 0.0);
+}
+
+// The derivative of `activate` at x; 0 for relu at 0; NaN for NaN.
+fn slope(kind: u32, x: real) -> real {
+    return select(slope_of_number(kind, x), x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
 }

@@ -34,10 +34,10 @@ impl Pointwise for Gru {
         let a_n = r.mul_add(pre[3], pre[2]);
         let n = act[1].apply(a_n);
         let d_h = d.out + d.state[0];
-        d.pre[2] = (d_h - d_h * z) * act[1].slope(a_n, n);
+        d.pre[2] = (d_h - d_h * z) * act[1].slope(a_n);
         d.pre[3] = d.pre[2] * r;
-        d.pre[0] = d.pre[2] * pre[3] * act[0].slope(pre[0], r);
-        d.pre[1] = d_h * (state[0] - n) * act[0].slope(pre[1], z);
+        d.pre[0] = d.pre[2] * pre[3] * act[0].slope(pre[0]);
+        d.pre[1] = d_h * (state[0] - n) * act[0].slope(pre[1]);
         d.state[0] = d_h * z;
     }
 }

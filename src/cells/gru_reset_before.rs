@@ -26,8 +26,8 @@ impl Pointwise for Gates {
     #[inline(always)]
     fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
         let (r, z) = (act[0].apply(pre[0]), act[0].apply(pre[1]));
-        d.pre[0] = d.out * state[0] * act[0].slope(pre[0], r);
-        d.pre[1] = d.state[1] * act[0].slope(pre[1], z);
+        d.pre[0] = d.out * state[0] * act[0].slope(pre[0]);
+        d.pre[1] = d.state[1] * act[0].slope(pre[1]);
         d.state[0] = d.out.mul_add(r, d.state[0]);
         d.state[1] = z.like(0.0);
     }
@@ -49,7 +49,7 @@ impl Pointwise for Candidate {
     fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
         let n = act[1].apply(pre[0]);
         let d_h = d.out + d.state[0];
-        d.pre[0] = (d_h - d_h * state[1]) * act[1].slope(pre[0], n);
+        d.pre[0] = (d_h - d_h * state[1]) * act[1].slope(pre[0]);
         d.state[0] = d_h * state[1];
         d.state[1] = d_h.mul_add(state[0] - n, d.state[1]);
     }

@@ -33,11 +33,11 @@ impl Pointwise for Lstm {
         let g = act[1].apply(pre[2]);
         let c = f.mul_add(state[0], i * g);
         let t = act[2].apply(c);
-        let d_c = (d.out * o).mul_add(act[2].slope(c, t), d.state[0]);
-        d.pre[0] = d_c * g * act[0].slope(pre[0], i);
-        d.pre[1] = d_c * state[0] * act[0].slope(pre[1], f);
-        d.pre[2] = d_c * i * act[1].slope(pre[2], g);
-        d.pre[3] = d.out * t * act[0].slope(pre[3], o);
+        let d_c = (d.out * o).mul_add(act[2].slope(c), d.state[0]);
+        d.pre[0] = d_c * g * act[0].slope(pre[0]);
+        d.pre[1] = d_c * state[0] * act[0].slope(pre[1]);
+        d.pre[2] = d_c * i * act[1].slope(pre[2]);
+        d.pre[3] = d.out * t * act[0].slope(pre[3]);
         d.state[0] = d_c * f;
     }
 }

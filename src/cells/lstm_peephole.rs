@@ -34,11 +34,11 @@ impl Pointwise for LstmPeephole {
         let c = f.mul_add(state[0], i * g);
         let a_o = unit[2].mul_add(c, pre[3]);
         let (o, t) = (act[0].apply(a_o), act[2].apply(c));
-        d.pre[3] = d.out * t * act[0].slope(a_o, o);
-        let d_c = (d.out * o).mul_add(act[2].slope(c, t), d.pre[3].mul_add(unit[2], d.state[0]));
-        d.pre[0] = d_c * g * act[0].slope(a_i, i);
-        d.pre[1] = d_c * state[0] * act[0].slope(a_f, f);
-        d.pre[2] = d_c * i * act[1].slope(pre[2], g);
+        d.pre[3] = d.out * t * act[0].slope(a_o);
+        let d_c = (d.out * o).mul_add(act[2].slope(c), d.pre[3].mul_add(unit[2], d.state[0]));
+        d.pre[0] = d_c * g * act[0].slope(a_i);
+        d.pre[1] = d_c * state[0] * act[0].slope(a_f);
+        d.pre[2] = d_c * i * act[1].slope(pre[2]);
         d.state[0] = d.pre[0].mul_add(unit[0], d.pre[1].mul_add(unit[1], d_c * f));
         d.unit[0] = d.pre[0] * state[0];
         d.unit[1] = d.pre[1] * state[0];

@@ -18,7 +18,7 @@ impl Pointwise for Rnn {
 
     #[inline(always)]
     fn backward<V: Lanes>(act: &[Activation], pre: &[V], _state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
-        d.pre[0] = d.out * act[0].slope(pre[0], act[0].apply(pre[0]));
+        d.pre[0] = d.out * act[0].slope(pre[0]);
     }
 }
 

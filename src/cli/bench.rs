@@ -1,14 +1,16 @@
-//! `wgpu-rnn bench`: checks a configuration, then times whole forward passes.
+//! `wgpu-rnn bench`: checks a configuration, then times whole runs: forward, with `--train` forward and backward.
+
+mod check;
 
 use super::model::ModelArgs;
-use rand::{RngExt, SeedableRng};
+use check::{Check, Numbers, check};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
-use wgpu_rnn::verify::{Check, Report, check};
-use wgpu_rnn::{Device, Input, Plan, Session, Shape, View, Weights};
+use wgpu_rnn::verify::{Comparison, Report};
+use wgpu_rnn::{Device, Plan, Session, Shape, Weights};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -22,23 +24,25 @@ pub struct Args {
     json: bool,
 }
 
-/// Seeds of the weights and of x, so that two runs measure the same.
-const SEEDS: (u64, u64) = (1, 2);
+/// Seed of the weights, so that two runs measure the same.
+const SEED: u64 = 1;
 
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let (device, plan) = args.model.plan()?;
-    let weights = Weights::<f32>::random(&plan.config, SEEDS.0)?;
+    let weights = Weights::<f32>::random(&plan.config, SEED)?;
     let mut session = Session::from_plan(&device, plan.clone(), &weights)?;
-    let x = random_input(&plan);
-    let x_dims = [plan.shape.time, plan.shape.batch, plan.config.input_size];
-    let check = check(&mut session, &weights, &x)?;
+    let numbers = Numbers::random(&plan);
+    let check = check(&mut session, &weights, &numbers)?;
 
-    session.write(&Input::new(View::new(&x, &x_dims)))?;
-    session.run_for_state()?;
+    session.write(&numbers.input())?;
+    if let Some(upstream) = numbers.upstream() {
+        session.write_upstream(&upstream)?;
+    }
+    run_once(&mut session)?;
     let mut times = Vec::new();
     for _ in 0..args.runs {
         let start = Instant::now();
-        session.run_for_state()?;
+        run_once(&mut session)?;
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
     let result = Measured { device, plan, check, times: Times::new(times) };
@@ -51,11 +55,14 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     Ok(if result.check.passed() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// Uniform in ±1.
-fn random_input(plan: &Plan) -> Vec<f32> {
-    let mut rng = rand::rngs::SmallRng::seed_from_u64(SEEDS.1);
-    let n = plan.shape.time * plan.shape.batch * plan.config.input_size;
-    (0..n).map(|_| rng.random_range(-1.0..1.0)).collect()
+/// One run of what was uploaded, until the last state (training: the gradients of the parameters) is read back.
+fn run_once(session: &mut Session<f32>) -> wgpu_rnn::Result<()> {
+    if session.plan().train {
+        session.run()?;
+        session.run_backward().map(drop)
+    } else {
+        session.run_for_state().map(drop)
+    }
 }
 
 /// Milliseconds of a run.
@@ -109,7 +116,7 @@ impl Measured {
             "layers": config.num_layers,
             "directions": config.directions(),
             "proj_size": config.proj_size,
-            "train": false,
+            "train": plan.train,
             "runs": self.times.count,
             "median_ms": self.times.median,
             "min_ms": self.times.min,
@@ -128,13 +135,23 @@ impl Measured {
             let verdict = if report.passed() { "verified" } else { "NOT VERIFIED" };
             let Shape { time, batch } = shape;
             write!(out, "{verdict}: {batch} sequence(s) of {time} step(s) against the {}:", report.name)?;
-            for c in &report.comparisons {
+            let is_gradient = |c: &&Comparison| c.tensor.starts_with("grad.");
+            for c in report.comparisons.iter().filter(|c| !is_gradient(c)) {
                 write!(out, " {} {:.1e} (bound {:.1e})", c.tensor, c.error, c.bound)?;
+            }
+            let comparisons: Vec<_> = report.comparisons.iter().filter(is_gradient).cloned().collect();
+            let gradients = Report { name: report.name.clone(), comparisons };
+            if let Some(c) = gradients.worst() {
+                let count = gradients.comparisons.len();
+                write!(out, "; worst of {count} gradients: {} {:.1e} (bound {:.1e})", c.tensor, c.error, c.bound)?;
             }
             writeln!(out)?;
         }
         if self.check.part.time < plan.shape.time {
             writeln!(out, "  the first bound is the second's, times T over the naive loop's steps")?;
+        }
+        if plan.train && self.check.part != plan.shape {
+            writeln!(out, "  (of the parameters' gradients: times T·B over the naive loop's)")?;
         }
         writeln!(
             out,

@@ -22,7 +22,7 @@ struct Cli {
 enum Command {
     /// List the GPU adapters and the CPU executor.
     Devices(devices::Args),
-    /// Run golden files and compare every output with its recorded truth.
+    /// Run golden files and compare every output and gradient with its recorded truth.
     Verify(verify::Args),
     /// Print how a configuration would run: strategy and reason, slots with bytes, dispatches.
     Plan(plan::Args),

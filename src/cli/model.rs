@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use wgpu_rnn::{Bias, Cell, Device, Direction, Error, Options, Plan, Result, RnnConfig, Shape, Strategy, cells};
+use wgpu_rnn::{Bias, Cell, Device, Direction, Options, Plan, Result, RnnConfig, Shape, Strategy, cells};
 
 /// A stack of recurrent layers over T steps of B sequences.
 #[derive(Args)]
@@ -89,14 +89,8 @@ fn cell_parser() -> impl TypedValueParser<Value = &'static Cell> {
 }
 
 impl ModelArgs {
-    /// The configuration; an error for `--train`.
+    /// The configuration.
     pub fn config(&self) -> Result<RnnConfig> {
-        if self.train {
-            return Err(Error::Unsupported {
-                what: "--train".into(),
-                reason: "the backward pass is not built yet; leave the flag out for forward alone".into(),
-            });
-        }
         let direction = match (self.bidirectional, self.reverse) {
             (true, _) => Direction::Bidirectional,
             (_, true) => Direction::Reverse,
@@ -130,7 +124,8 @@ impl ModelArgs {
     pub fn plan(&self) -> Result<(Device, Plan)> {
         let config = self.config()?;
         let device = self.place.device()?;
-        let plan = self.place.plan(&config, self.shape(), &device)?;
+        let options = Options { train: self.train, ..self.place.options() };
+        let plan = Plan::new(&config, self.shape(), &device.caps(), &options)?;
         Ok((device, plan))
     }
 }
@@ -147,10 +142,14 @@ impl PlaceArgs {
 
     /// The plan of `config` on `device`.
     pub fn plan(&self, config: &RnnConfig, shape: Shape, device: &Device) -> Result<Plan> {
+        Plan::new(config, shape, &device.caps(), &self.options())
+    }
+
+    fn options(&self) -> Options {
         let strategy = self.strategy.map(|s| match s {
             StrategyArg::Step => Strategy::Step,
             StrategyArg::Sequence => Strategy::Sequence,
         });
-        Plan::new(config, shape, &device.caps(), &Options { strategy, ..Default::default() })
+        Options { strategy, ..Default::default() }
     }
 }

@@ -1,4 +1,4 @@
-//! `wgpu-rnn plan`: how a configuration would run.
+//! `wgpu-rnn plan`: how a configuration would run, with `--train` forward and backward.
 
 use super::model::ModelArgs;
 use std::error::Error;

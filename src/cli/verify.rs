@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wgpu_rnn::{Device, Precision, Strategy, verify};
 
-/// Run golden files and compare every output with its recorded truth.
+/// Run golden files and compare every output and gradient with its recorded truth.
 #[derive(clap::Args)]
 pub struct Args {
     /// Where to run: the CPU executor, or any GPU adapter, software rasterisers included.

@@ -31,6 +31,8 @@ pub trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = S
     fn sigmoid(self) -> Self;
     /// tanh(x); f32: |error| < 4e-7, f64: the standard library's.
     fn tanh(self) -> Self;
+    /// The derivative of sigmoid at x, e / (1 + e)² with e = exp(−|x|): y·(1 − y) cancels where the gate saturates.
+    fn sigmoid_slope(self) -> Self;
 }
 
 /// `S::f32s` with its instruction set at hand.
@@ -144,6 +146,13 @@ impl<S: Simd> Lanes for F32s<S> {
         let one = self.like(1.0);
         one.div(one + (self.like(0.0) - self).exp())
     }
+    #[inline(always)]
+    fn sigmoid_slope(self) -> Self {
+        let zero = self.like(0.0);
+        let e = (zero - self.max(zero - self)).exp();
+        let whole = e + self.like(1.0);
+        e.div(whole * whole)
+    }
     // The coefficients of `safe_tanh` in shaders/lib/math.wgsl.
     #[inline(always)]
     fn tanh(self) -> Self {
@@ -231,5 +240,12 @@ impl<S: Simd> Lanes for F64s<S> {
     #[inline(always)]
     fn tanh(self) -> Self {
         self.map(f64::tanh)
+    }
+    #[inline(always)]
+    fn sigmoid_slope(self) -> Self {
+        self.map(|x| {
+            let e = (-x.abs()).exp();
+            e / ((1.0 + e) * (1.0 + e))
+        })
     }
 }

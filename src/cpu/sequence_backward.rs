@@ -75,7 +75,8 @@ pub(super) fn store_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
     }
 }
 
-/// What tasks share; each touches only the rows of its own sequences and direction.
+/// What tasks share. Each touches only the rows of its own sequences and direction, and drops a part before it takes the next
+/// overlapping one: what `Shared::part` asks for.
 struct Memory<'a, T> {
     pre: Shared<'a, T>,
     dims: &'a Dims,
@@ -125,7 +126,7 @@ impl Task {
         let first_row = c.schedule.row_offset(s) + first;
         let width = c.rows.width;
         let d_out = self.out_gradient(c, m, s, n);
-        // SAFETY (all parts below): rows of this task's sequences and direction, which no other task touches.
+        // SAFETY: rows of this task's sequences and direction only; see `Memory`.
         let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.direction, first_row) * width, active * width) };
         let states = shape.states * shape.units;
         let before = c.history_before(m.dims, self.direction, s, first) * c.past.width;
@@ -135,9 +136,11 @@ impl Task {
         }
         let place = self.direction * batch + first;
         let d_state: &mut [T] =
+            // SAFETY: rows of this task's sequences and direction only; see `Memory`.
             if states == 0 { &mut [] } else { unsafe { m.d_state.part(place * states, active * states) } };
         let params = shape.params * shape.units;
         let d_unit: &mut [T] =
+            // SAFETY: rows of this task's sequences and direction only; see `Memory`.
             if params == 0 { &mut [] } else { unsafe { m.d_unit.part(place * params, active * params) } };
         let mut retrace = |stage: usize, d_out: &[T], d_state: &mut [T], d_unit: &mut [T], back: bool| {
             let shape = c.stages[stage];

@@ -26,7 +26,8 @@ pub(super) fn sequence_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots:
     for_each_task(c, d, |task| task.forward(c, &memory));
 }
 
-/// What tasks share; each touches only the rows of its own sequences and direction.
+/// What tasks share. Each touches only the rows of its own sequences and direction, and drops a part before it takes the next
+/// overlapping one: what `Shared::part` asks for.
 struct Memory<'a, T> {
     pre: Shared<'a, T>,
     operand: Shared<'a, T>,
@@ -102,14 +103,14 @@ impl Task {
         let widest = c.stages.iter().map(|s| s.operand.max(s.units).next_multiple_of(4)).max().unwrap_or(4);
         // The operand and the stage's output swap at every stage.
         let (mut from, mut to) = (vec![T::default(); rows * widest], vec![T::default(); rows * widest]);
-        // SAFETY (all parts below): rows of this task's sequences and direction, which no other task touches; each part is
-        // dropped before the next overlapping one is taken.
+        // SAFETY: rows of this task's sequences and direction only; see `Memory`.
         let operand = |b: usize| unsafe { m.operand.part((self.z * batch + first + b) * padded, padded) };
         for b in 0..rows {
             from[b * padded..][..padded].copy_from_slice(operand(b));
         }
         let state: &mut [T] = match states {
             0 => &mut [],
+            // SAFETY: rows of this task's sequences and direction only; see `Memory`.
             _ => unsafe { m.state.part((self.z * batch + first) * states, rows * states) },
         };
         let mut scratch = Vec::new();
@@ -121,6 +122,7 @@ impl Task {
             }
             let first_row = c.schedule.row_offset(s) + first;
             let width = c.rows.width;
+            // SAFETY: rows of this task's sequences and direction only; see `Memory`.
             let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.direction, first_row) * width, active * width) };
             let mut stride = padded;
             for (n, shape) in c.stages.iter().enumerate() {
@@ -144,6 +146,7 @@ impl Task {
                 });
                 if let Some(history) = &m.history {
                     let row = c.history_after(m.dims, self.direction, s, first) * c.past.width;
+                    // SAFETY: rows of this task's sequences and direction only; see `Memory`.
                     let past = unsafe { history.part(row, active * c.past.width) };
                     let kept = shape.states * shape.units;
                     for (b, past) in past.chunks_exact_mut(c.past.width).enumerate() {
@@ -159,6 +162,7 @@ impl Task {
                 let h = &from[b * padded..][..padded];
                 let at = (outer as usize * directions + self.direction) * output;
                 if m.write_y {
+                    // SAFETY: rows of this task's sequences and direction only; see `Memory`.
                     unsafe { m.y.part(at, output) }.copy_from_slice(&h[..output]);
                 }
                 // A sequence that ends here, or goes on in the next block, leaves its h in the operand slot.

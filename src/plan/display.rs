@@ -37,6 +37,11 @@ impl fmt::Display for Plan {
         writeln!(f, "strategy: {} ({})", self.strategy, self.reason)?;
         writeln!(f, "block: {} steps; tile: {} sequences per invocation", self.block, self.tiles.tile)?;
         writeln!(f, "dispatches: {} in {} submit(s)", self.dispatches(), self.submits.len())?;
+        if self.train {
+            let (forward, backward) = (self.forward_dispatches(), self.backward_dispatches());
+            let submits = self.backward_submits.len();
+            writeln!(f, "  forward: {forward}; backward: {backward} in {submits} submit(s) more")?;
+        }
         writeln!(f, "work: {:.3} GFLOP in matrix products", self.flops() as f64 / 1e9)?;
         writeln!(f, "slots:")?;
         for slot in &self.slots {

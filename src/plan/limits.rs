@@ -1,7 +1,7 @@
 //! What a device cannot hold is refused here, before anything is made.
 
 use super::display::dims_text;
-use super::{Caps, DeviceClass, Options, Plan, Role, Slot};
+use super::{Caps, DeviceClass, Dispatch, Extent, Options, Plan, Role, Slot, Step};
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
 use crate::kernels::weight_offsets;
@@ -41,6 +41,29 @@ impl Plan {
                 limit_name: MEMORY,
                 hint: SMALLER.into(),
             });
+        }
+        self.check_grids()
+    }
+
+    /// Grids that cover all rows of a segment at once, as only the backward pass has them.
+    fn check_grids(&self) -> Result<()> {
+        for step in &self.backward {
+            let Step::Once(Dispatch { kernel, groups: (_, extent, _), .. }) = step else { continue };
+            let groups = match extent {
+                Extent::Fixed(n) => *n,
+                Extent::SegmentRows(per) => (self.segment * self.shape.batch).div_ceil(*per),
+                _ => continue,
+            };
+            if groups > self.caps.max_workgroups {
+                return Err(Error::Limit {
+                    what: kernel.name().into(),
+                    needs: groups as u64,
+                    limit: self.caps.max_workgroups as u64,
+                    unit: "workgroups",
+                    limit_name: "the device's max_compute_workgroups_per_dimension",
+                    hint: "; use checkpoints, fewer steps per call (carry the state) or fewer sequences".into(),
+                });
+            }
         }
         Ok(())
     }

@@ -467,19 +467,26 @@ impl Plan {
 
     /// Dispatches, backward pass included, of a run in which all sequences have `steps` steps.
     pub fn dispatches(&self) -> usize {
-        self.steps
-            .iter()
-            .chain(&self.backward)
-            .map(|s| match s {
-                Step::ClearPadding(_) => 0,
-                Step::Once(_) => 1,
-                Step::EachStep(range, body) | Step::EachStepBack(range, body) => range.len() * body.len(),
-            })
-            .sum()
+        self.forward_dispatches() + self.backward_dispatches()
     }
 
-    /// Multiply-adds of all matrix products, times two.
+    /// Those of the forward pass.
+    pub fn forward_dispatches(&self) -> usize {
+        count(&self.steps)
+    }
+
+    /// Those of the backward pass; 0 unless the plan trains.
+    pub fn backward_dispatches(&self) -> usize {
+        count(&self.backward)
+    }
+
+    /// Multiply-adds of all matrix products, times two. The way back has two for each of the forward pass: the gradient of
+    /// the matrix and that of what it is multiplied by.
     pub fn flops(&self) -> u64 {
+        self.forward_flops() * if self.train { 3 } else { 1 }
+    }
+
+    fn forward_flops(&self) -> u64 {
         let config = &self.config;
         let steps = self.shape.time as u64 * self.shape.batch as u64 * config.directions() as u64;
         let recurrent: usize = config.stages().iter().map(|s| s.matrix_rows() * s.operand).sum();
@@ -529,4 +536,13 @@ impl Plan {
             }
         }
     }
+}
+
+fn count(steps: &[Step]) -> usize {
+    let of = |step: &Step| match step {
+        Step::ClearPadding(_) => 0,
+        Step::Once(_) => 1,
+        Step::EachStep(range, body) | Step::EachStepBack(range, body) => range.len() * body.len(),
+    };
+    steps.iter().map(of).sum()
 }

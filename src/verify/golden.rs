@@ -1,16 +1,19 @@
-//! Golden files: safetensors with a network (`w.*`), its input (`in.*`) and what another implementation made of it (`out.*`).
+//! Golden files: safetensors with a network (`w.*`), its input (`in.*`) and what another implementation made of it (`out.*`);
+//! and, if it recorded gradients, the upstream ones (`up.y`, `up.hn`, `up.cn`), the loss `out.loss` = Σ up·out that they are
+//! the gradients of, and `grad.x`, `grad.h0`, `grad.c0`, `grad.<parameter>` (all that the network and its input have).
 //!
 //! The metadata entry `config` is JSON: `kind` (RNN, LSTM, GRU), `nonlinearity` (RNN: tanh, relu), `T`, `B`, `input_size`,
 //! `hidden_size`, and optionally `num_layers`, `bidirectional`, `bias`, `batch_first`, `proj_size`, `packed` (then there is
 //! `in.lengths`), `has_state` (then there is `in.h0` and, for an LSTM, `in.c0`), `unbatched`. Names, gate order and shapes are
 //! PyTorch's; `tests/data/make_torch_golden.py` writes such files. Everything in a file is checked before any of it is used.
 
-use super::tolerance::Recorded;
+use super::tolerance::{self, Recorded};
 use crate::cell::Cell;
 use crate::cells;
 use crate::config::{Bias, Direction, Layout, RnnConfig, Shape};
 use crate::error::{Error, Result};
 use crate::io::safetensors::TensorFile;
+use crate::session::Output;
 use crate::tensor::Tensor;
 use crate::weights::{self, Weights};
 use serde_json::{Map, Value};
@@ -36,17 +39,23 @@ pub struct Golden {
     pub h0: Option<Tensor<f64>>,
     /// c0 `[L·D, B, H]`, if not zeros.
     pub c0: Option<Tensor<f64>>,
-    /// What was recorded: `out.y`, `out.hn` and, for cells with a cell state, `out.cn`.
+    /// Gradients of the recorded loss with respect to y, hn and cn, in their shapes; `None` where nothing of the way back
+    /// was recorded.
+    pub upstream: Option<Output<f64>>,
+    /// What was recorded: `out.y`, `out.hn` and, for cells with a cell state, `out.cn`; with [`Self::upstream`] also
+    /// `out.loss` and every `grad.*`.
     pub truths: Vec<Truth>,
 }
 
 /// One recorded result.
 #[derive(Clone, Debug)]
 pub struct Truth {
-    /// Its name in the file, e.g. `out.y`.
+    /// Its name in the file, e.g. `out.y` or `grad.weight_ih_l0`.
     pub name: String,
     /// Its values; all finite.
     pub tensor: Tensor<f64>,
+    /// What errors are measured against: max |value|, for `out.loss` Σ |up·out|.
+    pub scale: f64,
     /// What it was stored in.
     pub recorded: Recorded,
 }
@@ -67,6 +76,36 @@ impl Golden {
     /// As [`Golden::open`].
     pub fn read(file: &TensorFile) -> Result<Self> {
         Reader::new(file)?.golden()
+    }
+}
+
+/// The shapes of a golden's tensors.
+struct Sizes<'a> {
+    config: &'a RnnConfig,
+    shape: Shape,
+    unbatched: bool,
+}
+
+impl Sizes<'_> {
+    /// `[T, B, width]`, `[B, T, width]` or, unbatched, `[T, width]`.
+    fn sequence(&self, width: usize) -> Vec<usize> {
+        match (self.unbatched, self.config.layout) {
+            (true, _) => vec![self.shape.time, width],
+            (false, Layout::TimeMajor) => vec![self.shape.time, self.shape.batch, width],
+            (false, Layout::BatchFirst) => vec![self.shape.batch, self.shape.time, width],
+        }
+    }
+    /// h: `[L·D, B, P or H]`
+    fn h(&self) -> Vec<usize> {
+        self.stacked(self.config.state_size())
+    }
+    /// c: `[L·D, B, H]`
+    fn c(&self) -> Vec<usize> {
+        self.stacked(self.config.hidden_size)
+    }
+    fn stacked(&self, width: usize) -> Vec<usize> {
+        let stack = self.config.num_layers * self.config.directions();
+        if self.unbatched { vec![stack, width] } else { vec![stack, self.shape.batch, width] }
     }
 }
 
@@ -101,29 +140,55 @@ impl<'a> Reader<'a> {
             return Err(self.mismatch("num_layers", format!("tensors of {} layers", config.num_layers), got));
         }
         let weights = self.file.weights::<f64>(&config, "w.")?;
-        let (hidden, state, features) = (config.hidden_size, config.state_size(), config.output_size());
-        let sequence = |width: usize| match (unbatched, config.layout) {
-            (true, _) => vec![shape.time, width],
-            (false, Layout::TimeMajor) => vec![shape.time, shape.batch, width],
-            (false, Layout::BatchFirst) => vec![shape.batch, shape.time, width],
-        };
-        let stack = config.num_layers * config.directions();
-        let stacked = |width: usize| if unbatched { vec![stack, width] } else { vec![stack, shape.batch, width] };
+        let sizes = Sizes { config: &config, shape, unbatched };
         let cell_state = config.cell.has_cell_state();
 
-        let x = self.tensor("in.x", &sequence(config.input_size))?;
+        let x = self.tensor("in.x", &sizes.sequence(config.input_size))?;
         let has_state = self.flag("has_state", self.names.contains("in.h0"))?;
-        let h0 = has_state.then(|| self.tensor("in.h0", &stacked(state))).transpose()?;
-        let c0 = (has_state && cell_state).then(|| self.tensor("in.c0", &stacked(hidden))).transpose()?;
+        let h0 = has_state.then(|| self.tensor("in.h0", &sizes.h())).transpose()?;
+        let c0 = (has_state && cell_state).then(|| self.tensor("in.c0", &sizes.c())).transpose()?;
         let packed = self.flag("packed", self.names.contains("in.lengths"))?;
         let lengths = packed.then(|| self.lengths(shape)).transpose()?;
-        let mut truths = vec![self.truth("out.y", &sequence(features))?, self.truth("out.hn", &stacked(state))?];
+        let mut truths =
+            vec![self.truth("out.y", &sizes.sequence(config.output_size()))?, self.truth("out.hn", &sizes.h())?];
         if cell_state {
-            truths.push(self.truth("out.cn", &stacked(hidden))?);
+            truths.push(self.truth("out.cn", &sizes.c())?);
         }
-        let golden = Golden { name: self.name(), config, shape, weights, x, lengths, h0, c0, truths };
+        let backward = |name: &String| name.starts_with("up.") || name.starts_with("grad.") || name == "out.loss";
+        let mut upstream = None;
+        if self.names.iter().any(backward) {
+            let up = self.upstream(&sizes)?;
+            truths.push(self.loss(&up, &truths)?);
+            truths.push(self.truth("grad.x", &x.shape)?);
+            for (name, state) in [("grad.h0", &h0), ("grad.c0", &c0)] {
+                truths.extend(state.as_ref().map(|s| self.truth(name, &s.shape)).transpose()?);
+            }
+            for p in weights::parameters(&config) {
+                truths.push(self.truth(&format!("grad.{}", p.name), &p.shape)?);
+            }
+            upstream = Some(up);
+        }
+        let name = self.name();
+        let golden = Golden { name, config, shape, weights, x, lengths, h0, c0, upstream, truths };
         self.refuse_unused(&golden)?;
         Ok(golden)
+    }
+
+    fn upstream(&self, sizes: &Sizes<'_>) -> Result<Output<f64>> {
+        let cell_state = sizes.config.cell.has_cell_state();
+        Ok(Output {
+            y: self.tensor("up.y", &sizes.sequence(sizes.config.output_size()))?,
+            hn: self.tensor("up.hn", &sizes.h())?,
+            cn: cell_state.then(|| self.tensor("up.cn", &sizes.c())).transpose()?,
+        })
+    }
+
+    /// Σ up·out; its scale is that of the recorded outputs.
+    fn loss(&self, up: &Output<f64>, outputs: &[Truth]) -> Result<Truth> {
+        let mut truth = self.truth("out.loss", &[1])?;
+        let pairs = [Some(&up.y), Some(&up.hn), up.cn.as_ref()].into_iter().flatten().zip(outputs);
+        truth.scale = pairs.map(|(up, out)| tolerance::product(&up.data, &out.tensor.data, f64::abs)).sum();
+        Ok(truth)
     }
 
     fn name(&self) -> String {
@@ -205,7 +270,7 @@ impl<'a> Reader<'a> {
         }
         let Some(dtype) = self.file.dtype(name) else { return Err(self.mismatch(name, "a tensor", "none")) };
         let recorded = Recorded::from_dtype(&Self::what(self.file, name), dtype)?;
-        Ok(Truth { name: name.into(), tensor, recorded })
+        Ok(Truth { name: name.into(), scale: tolerance::scale(&tensor.data), tensor, recorded })
     }
 
     fn lengths(&self, shape: Shape) -> Result<Vec<usize>> {
@@ -233,12 +298,14 @@ impl<'a> Reader<'a> {
             golden.h0.as_ref().map(|_| "in.h0"),
             golden.c0.as_ref().map(|_| "in.c0"),
             golden.lengths.as_ref().map(|_| "in.lengths"),
-            // The loss belongs to the gradients, which this build does not compute.
-            Some("out.loss"),
+            golden.upstream.as_ref().map(|_| "up.y"),
+            golden.upstream.as_ref().map(|_| "up.hn"),
+            golden.upstream.as_ref().and_then(|up| up.cn.as_ref()).map(|_| "up.cn"),
         ];
         used.extend(given.into_iter().flatten().map(String::from));
         used.extend(golden.truths.iter().map(|t| t.name.clone()));
-        let belongs = |name: &&String| ["w.", "in.", "out."].iter().any(|prefix| name.starts_with(prefix));
+        let belongs =
+            |name: &&String| ["w.", "in.", "out.", "up.", "grad."].iter().any(|prefix| name.starts_with(prefix));
         match self.names.iter().filter(belongs).filter(|name| !used.contains(*name)).min() {
             Some(name) => Err(self.mismatch(&shortened(name), "no such tensor with this config", "one")),
             None => Ok(()),

@@ -3,25 +3,28 @@
 //! ```text
 //! golden ──f64──> naive loop ──┐ its f32 error is the yardstick ([`tolerance`])
 //!        ──f32──> naive loop ──┘
-//!        ──────> Session (cpu f64 | cpu f32 | gpu f32), all working memory NaN-filled first ──> out.* compared
+//!        ──────> Session (cpu f64 | cpu f32 | gpu f32), all working memory NaN-filled first ──> out.*, grad.* compared
 //! ```
 //!
-//! A later backward pass adds `grad.*` (and `out.loss`) to what [`Golden`] reads and to what a run computes; the comparison
-//! goes by tensor name and stays as it is.
+//! There are two sessions: one that only infers and, where the golden has gradients, one that trains; the outputs of both
+//! count.
 
 mod golden;
 pub mod naive;
+pub mod naive_backward;
 mod session;
 pub mod tolerance;
 
 pub use golden::{Golden, Truth};
 pub use session::{Check, check};
 
+use crate::config::RnnConfig;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::plan::{Options, Plan, Precision, Strategy};
-use crate::session::{Initial, Input, Output, Session};
+use crate::session::{Gradients, Initial, Input, Output, Session, Upstream};
 use crate::tensor::Tensor;
+use crate::weights::{Parameter, Weights};
 use naive::Scalar;
 use std::path::Path;
 
@@ -75,7 +78,7 @@ impl Report {
     }
 }
 
-/// Reads the golden at `path`, runs it on `device` and compares every `out.*` tensor with the recorded truth.
+/// Reads the golden at `path`, runs it on `device` and compares every `out.*` and `grad.*` tensor with the recorded truth.
 ///
 /// `strategy`: `None` leaves the choice to the planner.
 ///
@@ -97,45 +100,69 @@ pub fn verify_file(
 /// As [`verify_file`], from the run.
 pub fn verify(golden: &Golden, device: &Device, strategy: Option<Strategy>, precision: Precision) -> Result<Report> {
     let options = Options { strategy, precision, ..Default::default() };
-    let (got, naive_errors) = match precision {
-        Precision::F64 => (run::<f64>(golden, device, &options)?, Vec::new()),
-        Precision::F32 => (run::<f32>(golden, device, &options)?, calibrate(golden)?),
+    let (runs, naive_errors) = match precision {
+        Precision::F64 => (runs::<f64>(golden, device, &options)?, Vec::new()),
+        Precision::F32 => (runs::<f32>(golden, device, &options)?, calibrate(golden)?),
     };
     let compare = |truth: &Truth| {
-        let name = truth.name.as_str();
-        let missing = || Error::mismatch(name, "a tensor that this build computes", "none");
-        let (_, values) = got.iter().find(|(n, _)| *n == name).ok_or_else(missing)?;
-        let scale = tolerance::scale(&truth.tensor.data);
+        let missing = || Error::mismatch(&truth.name, "a tensor that this build computes", "none");
+        let of = |run: &Named| run.iter().find(|(n, _)| *n == truth.name).map(|(_, got)| off_by(got, &truth.tensor));
+        let error = runs.iter().filter_map(of).reduce(f64::max).ok_or_else(missing)?;
         let mut bound = match precision {
-            Precision::F64 => tolerance::bound_f64(scale),
+            Precision::F64 => tolerance::bound_f64(truth.scale),
             Precision::F32 => {
-                let (_, error) = naive_errors.iter().find(|(n, _)| *n == name).ok_or_else(missing)?;
-                tolerance::bound_f32(scale, *error)
+                let (_, naive) = naive_errors.iter().find(|(n, _)| *n == truth.name).ok_or_else(missing)?;
+                tolerance::bound_f32(truth.scale, *naive)
             }
         };
-        bound += tolerance::recording(scale, truth.recorded);
-        Ok(Comparison { tensor: name.into(), error: tolerance::error(&values.data, &truth.tensor.data), bound })
+        bound += tolerance::recording(truth.scale, truth.recorded);
+        Ok(Comparison { tensor: truth.name.clone(), error, bound })
     };
     let comparisons = golden.truths.iter().map(compare).collect::<Result<_>>()?;
     Ok(Report { name: golden.name.clone(), comparisons })
 }
 
-type Named = Vec<(&'static str, Tensor<f64>)>;
+/// Tensors under the golden's names.
+type Named = Vec<(String, Tensor<f64>)>;
 
-/// What the executor makes of the golden's inputs, under the golden's names.
-fn run<T: Scalar>(golden: &Golden, device: &Device, options: &Options) -> Result<Named> {
-    let plan = Plan::new(&golden.config, golden.shape, &device.caps(), options)?;
-    let mut session = Session::<T>::from_plan(device, plan, &golden.weights.cast())?;
-    session.poison()?;
-    with_input(golden, |input| session.forward(input)).map(named)
+/// [`tolerance::error`]; infinite for another shape.
+fn off_by(got: &Tensor<f64>, truth: &Tensor<f64>) -> f64 {
+    if got.shape == truth.shape { tolerance::error(&got.data, &truth.data) } else { f64::INFINITY }
+}
+
+/// What the executor makes of the golden's inputs: by inference, and by a run that trains if there are gradients.
+fn runs<T: Scalar>(golden: &Golden, device: &Device, options: &Options) -> Result<Vec<Named>> {
+    let session = |train: bool| {
+        let options = Options { train, ..options.clone() };
+        let plan = Plan::new(&golden.config, golden.shape, &device.caps(), &options)?;
+        let mut session = Session::<T>::from_plan(device, plan, &golden.weights.cast())?;
+        session.poison()?;
+        Ok::<_, Error>(session)
+    };
+    let mut inference = session(false)?;
+    let mut runs = vec![named_outputs(golden, golden.with_input(|input| inference.forward(input))?)];
+    if golden.upstream.is_some() {
+        let mut training = session(true)?;
+        let output = golden.with_input(|input| training.forward(input))?;
+        let gradients = golden.with_upstream(|up| training.backward(up))?;
+        let mut run = named_outputs(golden, output);
+        run.extend(gradients.map(|g| named_gradients(&golden.config, g)).into_iter().flatten());
+        runs.push(run);
+    }
+    Ok(runs)
 }
 
 /// max |f32 − f64| of the naive loop per tensor: what plain f32 arithmetic costs on this golden. Both sides are the naive
 /// loop's own, so that a wrong truth cannot widen the bound it is held against.
-fn calibrate(golden: &Golden) -> Result<Vec<(&'static str, f64)>> {
-    let exact = named(golden.naive::<f64>()?);
-    let rounded = named(golden.naive::<f32>()?);
-    Ok(exact.iter().zip(&rounded).map(|((name, e), (_, r))| (*name, tolerance::error(&r.data, &e.data))).collect())
+fn calibrate(golden: &Golden) -> Result<Vec<(String, f64)>> {
+    let (exact, rounded) = (naive_run::<f64>(golden)?, naive_run::<f32>(golden)?);
+    Ok(exact.into_iter().zip(&rounded).map(|((name, e), (_, r))| (name, tolerance::error(&r.data, &e.data))).collect())
+}
+
+fn naive_run<T: Scalar>(golden: &Golden) -> Result<Named> {
+    let mut run = named_outputs(golden, golden.naive::<T>()?);
+    run.extend(golden.naive_gradients::<T>()?.map(|g| named_gradients(&golden.config, g)).into_iter().flatten());
+    Ok(run)
 }
 
 impl Golden {
@@ -145,25 +172,61 @@ impl Golden {
     /// [`Error::Mismatch`] or [`Error::Unsupported`] for a golden put together by hand that does not fit together.
     pub fn naive<T: Scalar>(&self) -> Result<Output<T>> {
         let weights = self.weights.cast::<T>();
-        with_input(self, |input| naive::forward(&self.config, &weights, input))
+        self.with_input(|input| naive::forward(&self.config, &weights, input))
+    }
+
+    /// The gradients that the naive loop gives in precision `T`; `None` for a golden without upstream gradients.
+    ///
+    /// # Errors
+    /// As [`Golden::naive`].
+    pub fn naive_gradients<T: Scalar>(&self) -> Result<Option<Gradients<T>>> {
+        let weights: Weights<T> = self.weights.cast();
+        self.with_upstream(|up| self.with_input(|input| naive_backward::backward(&self.config, &weights, input, up)))
+    }
+
+    /// Runs `run` on the input in precision `T`.
+    fn with_input<T: Scalar, R>(&self, run: impl FnOnce(&Input<'_, T>) -> Result<R>) -> Result<R> {
+        let (x, h0, c0) = (cast(&self.x), self.h0.as_ref().map(cast), self.c0.as_ref().map(cast));
+        let initial = Initial::Given { h0: h0.as_ref().map(Tensor::view), c0: c0.as_ref().map(Tensor::view) };
+        run(&Input { x: x.view(), lengths: self.lengths.as_deref(), initial })
+    }
+
+    /// Runs `run` on the upstream gradients in precision `T`, if there are any.
+    fn with_upstream<T: Scalar, R>(&self, run: impl FnOnce(&Upstream<'_, T>) -> Result<R>) -> Result<Option<R>> {
+        let Some(up) = &self.upstream else { return Ok(None) };
+        let (y, hn, cn) = (cast(&up.y), cast(&up.hn), up.cn.as_ref().map(cast));
+        run(&Upstream { y: Some(y.view()), hn: Some(hn.view()), cn: cn.as_ref().map(Tensor::view) }).map(Some)
     }
 }
 
-/// The golden's input in precision `T`.
-fn with_input<T: Scalar, R>(golden: &Golden, run: impl FnOnce(&Input<'_, T>) -> Result<R>) -> Result<R> {
-    let cast = |tensor: &Tensor<f64>| Tensor {
-        data: tensor.data.iter().map(|&v| T::from_f64(v)).collect(),
-        shape: tensor.shape.clone(),
-    };
-    let (x, h0, c0) = (cast(&golden.x), golden.h0.as_ref().map(cast), golden.c0.as_ref().map(cast));
-    let initial = Initial::Given { h0: h0.as_ref().map(Tensor::view), c0: c0.as_ref().map(Tensor::view) };
-    run(&Input { x: x.view(), lengths: golden.lengths.as_deref(), initial })
+fn cast<T: Scalar>(tensor: &Tensor<f64>) -> Tensor<T> {
+    Tensor { data: tensor.data.iter().map(|&v| T::from_f64(v)).collect(), shape: tensor.shape.clone() }
 }
 
-fn named<T: Scalar>(output: Output<T>) -> Named {
-    let widen = |t: Tensor<T>| Tensor { data: t.data.into_iter().map(|v| v.to_f64()).collect(), shape: t.shape };
-    let mut list = vec![("out.y", widen(output.y)), ("out.hn", widen(output.hn))];
-    list.extend(output.cn.map(|cn| ("out.cn", widen(cn))));
+fn widen<T: Scalar>(tensor: Tensor<T>) -> Tensor<f64> {
+    Tensor { data: tensor.data.into_iter().map(T::to_f64).collect(), shape: tensor.shape }
+}
+
+/// `out.*`, and the loss where there are upstream gradients.
+fn named_outputs<T: Scalar>(golden: &Golden, output: Output<T>) -> Named {
+    let mut list = vec![("out.y".to_string(), widen(output.y)), ("out.hn".into(), widen(output.hn))];
+    list.extend(output.cn.map(|cn| ("out.cn".into(), widen(cn))));
+    if let Some(up) = &golden.upstream {
+        let pairs = [Some(&up.y), Some(&up.hn), up.cn.as_ref()].into_iter().flatten().zip(&list);
+        let loss = pairs.map(|(up, (_, out))| tolerance::product(&up.data, &out.data, |v| v)).sum();
+        list.push(("out.loss".into(), Tensor { data: vec![loss], shape: vec![1] }));
+    }
+    list
+}
+
+/// `grad.*`
+fn named_gradients<T: Scalar>(config: &RnnConfig, gradients: Gradients<T>) -> Named {
+    let parameter = |(p, values): (Parameter, &[T])| {
+        (format!("grad.{}", p.name), Tensor { data: values.iter().map(|v| v.to_f64()).collect(), shape: p.shape })
+    };
+    let mut list: Named = gradients.weights.named(config).map(parameter).collect();
+    list.extend([("grad.x".into(), widen(gradients.x)), ("grad.h0".into(), widen(gradients.h0))]);
+    list.extend(gradients.c0.map(|c0| ("grad.c0".into(), widen(c0))));
     list
 }
 

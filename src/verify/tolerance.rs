@@ -42,6 +42,11 @@ pub fn error(got: &[f64], truth: &[f64]) -> f64 {
     differences.fold(0.0, |m, d| if d.is_nan() { f64::INFINITY } else { m.max(d) })
 }
 
+/// Σ map(a·b): the loss that a and its upstream gradients b stand for, and with [`f64::abs`] its scale.
+pub fn product(a: &[f64], b: &[f64], map: impl Fn(f64) -> f64) -> f64 {
+    a.iter().zip(b).map(|(a, b)| map(a * b)).sum()
+}
+
 /// The bound of an f64 result.
 pub fn bound_f64(scale: f64) -> f64 {
     1e-10 * scale

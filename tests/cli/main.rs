@@ -121,6 +121,32 @@ fn plan_prints_strategy_reason_slots_and_dispatches() {
 }
 
 #[test]
+fn plan_train_prints_both_passes() {
+    for cell in cells::ALL {
+        for device in ["cpu", "gpu"] {
+            for strategy in ["step", "sequence"] {
+                let args = format!("plan --cell {} {SMALL} --device {device} --strategy {strategy}", cell.name);
+                let number = |text: &str, after: &str| -> usize {
+                    let (_, rest) = text.split_once(after).unwrap_or_else(|| panic!("{after:?} is not in {text}"));
+                    rest.split_once(|c: char| !c.is_ascii_digit()).unwrap().0.parse().unwrap()
+                };
+                let bytes = |text: &str| -> usize {
+                    let line = text.lines().find(|l| l.ends_with(" B  total")).unwrap();
+                    line.trim().split_once(' ').unwrap().0.parse().unwrap()
+                };
+                let (inference, training) = (printed(command(&args)), printed(command(&format!("{args} --train"))));
+                let (forward, backward) = (number(&training, "  forward: "), number(&training, "; backward: "));
+                assert_eq!(number(&training, "dispatches: "), forward + backward, "{training}");
+                assert_eq!(number(&inference, "dispatches: "), forward, "{training}");
+                assert!(backward >= if strategy == "step" { 7 + 5 } else { 1 + 5 }, "{training}");
+                assert!(bytes(&training) > bytes(&inference), "{training}");
+                assert!(!inference.contains("backward") && training.contains("weight_backward"), "{inference}");
+            }
+        }
+    }
+}
+
+#[test]
 fn flags_that_do_not_fit_are_refused() {
     let unknown = complaint(command(&format!("plan --cell lsmt {SMALL}")));
     assert!(unknown.starts_with("error: invalid value 'lsmt' for '--cell <NAME>'\n"), "{unknown}");
@@ -139,14 +165,6 @@ fn flags_that_do_not_fit_are_refused() {
         (
             "plan --cell gru --time 7 --batch 3 --input 5 --hidden 9 --proj 2",
             "not supported: proj_size 2 with gru: a projection needs a cell whose own state is not h (the LSTMs)",
-        ),
-        (
-            "plan --cell gru --time 7 --batch 3 --input 5 --hidden 9 --train",
-            "not supported: --train: the backward pass is not built yet; leave the flag out for forward alone",
-        ),
-        (
-            "bench --cell gru --time 7 --batch 3 --input 5 --hidden 9 --train --json",
-            "not supported: --train: the backward pass is not built yet; leave the flag out for forward alone",
         ),
     ];
     for (args, message) in cases {
@@ -185,6 +203,39 @@ fn bench_verifies_every_cell_and_reports_in_json() {
             assert!(number("min_ms") > 0.0 && number("median_ms") >= number("min_ms") && number("gflops") > 0.0);
         }
     }
+}
+
+#[test]
+fn bench_train_verifies_gradients_of_every_cell() {
+    for cell in cells::ALL {
+        for device in ["cpu", "gpu"] {
+            let flags = "--layers 2 --bidirectional --runs 2 --train --json";
+            let args = format!("bench --cell {} {SMALL} {flags} --device {device}", cell.name);
+            let json = one_line_of_json(&printed(command(&args)));
+            assert_eq!((&json["train"], &json["verified"]), (&true.into(), &true.into()), "{json}");
+            for check in json["checks"].as_array().unwrap() {
+                let names: Vec<_> =
+                    check["tensors"].as_array().unwrap().iter().map(|t| t["tensor"].as_str().unwrap()).collect();
+                for name in ["y", "hn", "grad.x", "grad.h0", "grad.weight_ih_l0", "grad.bias_hh_l1_reverse"] {
+                    assert!(names.contains(&name), "{name} is not in {names:?}");
+                }
+            }
+            let number = |key: &str| json[key].as_f64().unwrap();
+            assert!(number("min_ms") > 0.0 && number("median_ms") >= number("min_ms") && number("gflops") > 0.0);
+        }
+    }
+}
+
+#[test]
+fn bench_train_says_what_it_checked() {
+    let args = "bench --cell gru --train --time 60 --batch 9 --input 512 --hidden 512 --device cpu --runs 1";
+    let text = printed(command(args));
+    let checks: Vec<_> = text.lines().filter(|l| l.starts_with("verified: ")).collect();
+    assert_eq!(checks.len(), 2, "{text}");
+    for line in checks {
+        assert!(line.contains("; worst of 6 gradients: grad."), "{text}");
+    }
+    assert!(text.contains("\n  (of the parameters' gradients: times T·B over the naive loop's)\n"), "{text}");
 }
 
 #[test]

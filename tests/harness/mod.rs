@@ -1,7 +1,5 @@
 //! What the law tests share: devices, strategies, seeded values, one call that runs a configuration.
 
-#![expect(dead_code, reason = "every test file uses its own part")]
-
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::sync::OnceLock;
 use wgpu_rnn::*;
@@ -28,7 +26,13 @@ pub fn values(seed: u64, n: usize, scale: f32) -> Vec<f32> {
     (0..n).map(|_| rng.random_range(-scale..scale)).collect()
 }
 
-/// A configuration, a shape and the numbers to run it on.
+/// Every cell of the registry and, where a cell has a state of its own, once more with a projection to `proj_size`.
+pub fn cells_and_projections(proj_size: usize) -> Vec<(&'static Cell, usize)> {
+    let with = |cell: &&'static Cell| [Some((*cell, 0)), cell.has_cell_state().then_some((*cell, proj_size))];
+    cells::ALL.iter().flat_map(with).flatten().collect()
+}
+
+/// A configuration, a shape and the numbers to run it on, and upstream gradients to go back from.
 #[derive(Clone)]
 pub struct Case {
     pub config: RnnConfig,
@@ -38,6 +42,9 @@ pub struct Case {
     pub lengths: Option<Vec<usize>>,
     pub h0: Vec<f32>,
     pub c0: Vec<f32>,
+    pub dy: Vec<f32>,
+    pub dhn: Vec<f32>,
+    pub dcn: Vec<f32>,
 }
 
 impl Case {
@@ -51,6 +58,9 @@ impl Case {
             lengths: None,
             h0: values(seed + 2, h0, 1.0),
             c0: values(seed + 3, c0, 1.0),
+            dy: values(seed + 4, time * batch * config.output_size(), 1.0),
+            dhn: values(seed + 5, h0, 1.0),
+            dcn: values(seed + 6, c0, 1.0),
             config,
         }
     }
@@ -65,6 +75,12 @@ impl Case {
         if self.config.layout == Layout::TimeMajor { vec![t, b, i] } else { vec![b, t, i] }
     }
 
+    pub fn y_shape(&self) -> Vec<usize> {
+        let mut shape = self.x_shape();
+        shape[2] = self.config.output_size();
+        shape
+    }
+
     pub fn state_shapes(&self) -> [Vec<usize>; 2] {
         let outer = self.config.num_layers * self.config.directions();
         [self.config.state_size(), self.config.hidden_size].map(|n| vec![outer, self.shape.batch, n])
@@ -74,6 +90,32 @@ impl Case {
         let options = Options { strategy: Some(strategy), max_block: block, ..Default::default() };
         let plan = Plan::new(&self.config, self.shape, &device.caps(), &options).unwrap();
         Session::from_plan(device, plan, &self.weights).unwrap()
+    }
+
+    /// A session with a backward pass.
+    pub fn training<T: Real>(&self, device: &Device, options: Options) -> Session<T> {
+        let precision = if size_of::<T>() == 8 { Precision::F64 } else { Precision::F32 };
+        let options = Options { precision, train: true, ..options };
+        let plan = Plan::new(&self.config, self.shape, &device.caps(), &options).unwrap();
+        Session::from_plan(device, plan, &self.weights.cast()).unwrap()
+    }
+
+    /// Forward and back over NaN-filled memory.
+    pub fn train(&self, device: &Device, strategy: Strategy) -> (Output<f32>, Gradients<f32>) {
+        let mut session = self.training(device, forced(strategy));
+        session.poison().unwrap();
+        self.train_in(&mut session)
+    }
+
+    /// Forward and back, in either precision.
+    pub fn train_in<T: Real>(&self, session: &mut Session<T>) -> (Output<T>, Gradients<T>) {
+        let out = self.with_input_as(|input| session.forward(input).unwrap());
+        (out, self.with_upstream_as(|upstream| session.backward(upstream).unwrap()))
+    }
+
+    /// The truth: f64 on the CPU executor.
+    pub fn true_gradients(&self) -> Gradients<f64> {
+        self.train_in(&mut self.training::<f64>(&Device::cpu(), Options::default())).1
     }
 
     /// Runs over NaN-filled memory.
@@ -89,12 +131,30 @@ impl Case {
 
     /// Calls `f` with the case as an [`Input`].
     pub fn with_input<R>(&self, f: impl FnOnce(&Input<'_, f32>) -> R) -> R {
+        self.with_input_as(f)
+    }
+
+    /// The same in either precision.
+    pub fn with_input_as<T: Real, R>(&self, f: impl FnOnce(&Input<'_, T>) -> R) -> R {
         let (shape, [h, c]) = (self.x_shape(), self.state_shapes());
+        let [x, h0, c0] = [&self.x, &self.h0, &self.c0].map(|v| cast::<T>(v));
         let cell = self.config.cell.has_cell_state();
         f(&Input {
-            x: View::new(&self.x, &shape),
+            x: View::new(&x, &shape),
             lengths: self.lengths.as_deref(),
-            initial: Initial::Given { h0: Some(View::new(&self.h0, &h)), c0: cell.then(|| View::new(&self.c0, &c)) },
+            initial: Initial::Given { h0: Some(View::new(&h0, &h)), c0: cell.then(|| View::new(&c0, &c)) },
+        })
+    }
+
+    /// Calls `f` with the case's upstream gradients.
+    pub fn with_upstream_as<T: Real, R>(&self, f: impl FnOnce(&Upstream<'_, T>) -> R) -> R {
+        let (shape, [h, c]) = (self.y_shape(), self.state_shapes());
+        let [dy, dhn, dcn] = [&self.dy, &self.dhn, &self.dcn].map(|v| cast::<T>(v));
+        let cell = self.config.cell.has_cell_state();
+        f(&Upstream {
+            y: Some(View::new(&dy, &shape)),
+            hn: Some(View::new(&dhn, &h)),
+            cn: cell.then(|| View::new(&dcn, &c)),
         })
     }
 
@@ -110,9 +170,71 @@ impl Case {
             lengths: self.lengths.as_ref().map(|l| vec![l[b]]),
             h0: pick(&self.h0, self.config.state_size()),
             c0: pick(&self.c0, self.config.hidden_size),
+            dy: pick(&self.dy, self.config.output_size()),
+            dhn: pick(&self.dhn, self.config.state_size()),
+            dcn: pick(&self.dcn, self.config.hidden_size),
             ..self.clone()
         }
     }
+}
+
+/// The same values in `T`.
+pub fn cast<T: Real>(v: &[f32]) -> Vec<T> {
+    v.iter().map(|&x| T::from_f64(x.into())).collect()
+}
+
+/// Default options with a strategy.
+pub fn forced(strategy: Strategy) -> Options {
+    Options { strategy: Some(strategy), ..Default::default() }
+}
+
+/// Every gradient by name: x, h0, c0 (if the cell has one), then the parameters.
+pub fn named<T: Real>(config: &RnnConfig, g: &Gradients<T>) -> Vec<(String, Vec<T>)> {
+    let states = [("x", Some(&g.x)), ("h0", Some(&g.h0)), ("c0", g.c0.as_ref())];
+    let states = states.into_iter().filter_map(|(name, t)| t.map(|t| (name.to_string(), t.data.clone())));
+    states.chain(g.weights.named(config).map(|(p, v)| (p.name, v.to_vec()))).collect()
+}
+
+/// Asserts that two sets of gradients are the same bit for bit.
+pub fn assert_same_gradients(what: &str, config: &RnnConfig, a: &Gradients<f32>, b: &Gradients<f32>) {
+    assert_eq!((&a.x.shape, &a.h0.shape), (&b.x.shape, &b.h0.shape), "{what}");
+    for ((name, a), (_, b)) in named(config, a).iter().zip(&named(config, b)) {
+        assert_eq!(bits(a), bits(b), "{what}: gradient of {name}");
+    }
+}
+
+/// wgpu's own counts of live buffers, bind groups, layouts, pipelines and shader modules.
+pub fn allocated(device: &Device) -> [isize; 5] {
+    let (device, _) = device.wgpu().unwrap();
+    device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    let hal = device.get_internal_counters().hal;
+    [&hal.buffers, &hal.bind_groups, &hal.bind_group_layouts, &hal.compute_pipelines, &hal.shader_modules]
+        .map(|c| c.read())
+}
+
+/// Largest |a - b|, where both may be NaN (memory that nothing wrote).
+pub fn difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let one = |(a, b): (&f32, &f32)| match (a.is_nan(), b.is_nan()) {
+        (true, true) => 0.0,
+        (false, false) => (a - b).abs(),
+        _ => f32::INFINITY,
+    };
+    a.iter().zip(b).map(one).fold(0.0, f32::max)
+}
+
+/// `None`, or the first place where two traces differ by more than `tolerance` times the slot's scale (at least 1).
+pub fn first_difference(a: &[Snapshot<f32>], b: &[Snapshot<f32>], tolerance: f32) -> Option<String> {
+    assert_eq!(
+        a.iter().map(|s| (&s.dispatch, &s.slot)).collect::<Vec<_>>(),
+        b.iter().map(|s| (&s.dispatch, &s.slot)).collect::<Vec<_>>(),
+        "both executors walk the same steps"
+    );
+    a.iter().zip(b).find_map(|(a, b)| {
+        let d = difference(&a.values, &b.values);
+        let scale = a.values.iter().fold(1.0, |m: f32, v| m.max(v.abs()));
+        (d > tolerance * scale).then(|| format!("{} wrote {}: differs by {d}", a.dispatch, a.slot))
+    })
 }
 
 /// Bits, so that -0, NaN and the last digit count.

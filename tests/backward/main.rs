@@ -1,0 +1,10 @@
+//! The backward pass, over the registry of cells: derivatives against differences in f64 ([`derivatives`]), the GPU against
+//! the CPU ([`executors`]), the laws that hold bit for bit ([`laws`]), and what is refused ([`refusals`]).
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod derivatives;
+mod executors;
+mod laws;
+mod refusals;
