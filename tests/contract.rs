@@ -3,7 +3,6 @@
 //! strategies, against a naive f64 loop written from the equations. Peepholes, projection and the two-stage GRU are in the
 //! registry and covered by its tests.
 
-#[expect(dead_code, reason = "every test file uses its own part")]
 mod harness;
 
 use harness::*;

@@ -1,6 +1,5 @@
 //! The laws that hold bit for bit, within one strategy, on both executors, for every cell of the registry.
 
-#[expect(dead_code, reason = "every test file uses its own part")]
 mod harness;
 
 use harness::*;

@@ -113,16 +113,18 @@ fn for_every_source(hidden: &[usize], mut check: impl FnMut(Kernel, &str, &Modul
         let tiles = Plan::new(&config, shape, &webgpu_caps(), &Options::default()).expect("a small plan").tiles;
         for kernel in Kernel::ALL {
             let stages = if kernel.is_per_stage() { config.stages().len() } else { 1 };
-            for (stage, train) in (0..stages).flat_map(|s| [(s, false), (s, true)]) {
+            // Without y only in training, where no plan of these tests asks for it otherwise.
+            let variants = |s: usize| [(s, false, true), (s, true, true), (s, true, false)];
+            for (stage, train, write_y) in (0..stages).flat_map(variants) {
                 let label = format!(
-                    "{} stage {stage} of {} H={} P={} {:?} train={train}",
+                    "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y}",
                     kernel.name(),
                     config.cell.name,
                     config.hidden_size,
                     config.proj_size,
                     config.direction
                 );
-                let variant = Variant { kernel, stage, tiles, train };
+                let variant = Variant { kernel, stage, tiles, train, write_y };
                 let (module, info) = parse(&source(&config, &variant), &label);
                 check(kernel, &label, &module, &info);
                 count += 1;
@@ -281,7 +283,7 @@ fn the_kernel_table_is_what_the_shaders_declare() {
 
 #[test]
 fn the_uniform_blocks_are_laid_out_as_in_rust() {
-    assert_eq!(size_of::<Dims>(), 32);
+    assert_eq!(size_of::<Dims>(), 48);
     let rust = [
         ("batch", offset_of!(Dims, batch)),
         ("time", offset_of!(Dims, time)),
@@ -290,6 +292,10 @@ fn the_uniform_blocks_are_laid_out_as_in_rust() {
         ("end", offset_of!(Dims, end)),
         ("pre_rows", offset_of!(Dims, pre_rows)),
         ("input_size", offset_of!(Dims, input_size)),
+        ("segment", offset_of!(Dims, segment)),
+        ("segment_end", offset_of!(Dims, segment_end)),
+        ("direction", offset_of!(Dims, direction)),
+        ("checkpoint", offset_of!(Dims, checkpoint)),
         ("alternating", offset_of!(Dims, alternating)),
     ];
     for_every_source(&[5], |_, label, module, _| {
@@ -303,7 +309,7 @@ fn the_uniform_blocks_are_laid_out_as_in_rust() {
                 assert_eq!(module.types[member.ty].inner, u32_type, "{label}: {:?}", member.name);
             }
             match variable.name.as_deref() {
-                Some("dims") => assert_eq!((shader.as_slice(), *span), (&rust[..], 32), "{label}"),
+                Some("dims") => assert_eq!((shader.as_slice(), *span), (&rust[..], 48), "{label}"),
                 // The executor writes one u32 per step.
                 Some("step") => assert_eq!((shader.as_slice(), *span), (&[("index", 0)][..], 4), "{label}"),
                 other => panic!("{label}: unknown uniform {other:?}"),
@@ -347,7 +353,8 @@ fn plans_for_webgpus_default_limits_keep_within_256_invocations_and_16_kib() {
                 });
                 for d in dispatches {
                     let label = format!("{} of\n{plan}", d.kernel.name());
-                    let variant = Variant { kernel: d.kernel, stage: d.stage, tiles: plan.tiles, train };
+                    let variant =
+                        Variant { kernel: d.kernel, stage: d.stage, tiles: plan.tiles, train, write_y: d.write_y };
                     let (module, _) = parse(&source(&config, &variant), &label);
                     let (invocations, bytes) = workgroup(&module, &label);
                     assert!(invocations <= 256, "{invocations} invocations: {label}");

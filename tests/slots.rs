@@ -1,7 +1,6 @@
 //! The two executors, slot by slot: after every dispatch, every slot it wrote. A failure names the first dispatch and slot
 //! that differ.
 
-#[expect(dead_code, reason = "every test file uses its own part")]
 mod harness;
 
 use harness::*;

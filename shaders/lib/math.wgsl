@@ -51,12 +51,6 @@ fn sigmoid_slope(x: real) -> real {
     return e / ((1.0 + e) * (1.0 + e));
 }
 
-// The derivative of sigmoid: e / (1 + e)^2 with e = exp(-|x|), since y * (1 - y) cancels where the gate saturates.
-fn sigmoid_slope(x: real) -> real {
-    let e = exp(-min(abs(x), 80.0));
-    return e / ((1.0 + e) * (1.0 + e));
-}
-
 fn slope_of_number(kind: u32, x: real) -> real {
     if kind == SIGMOID {
         return sigmoid_slope(x);

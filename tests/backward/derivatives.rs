@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use wgpu_rnn::*;
 
 /// Everything a run reads, by name: x, h0, c0 (if the cell has one), then the parameters. The order of [`named`].
-type Values = Vec<(String, Vec<f64>)>;
+type Values = Vec<Named<f64>>;
 
 fn values_of(case: &Case) -> Values {
     let cell = case.config.cell.has_cell_state();
@@ -41,7 +41,7 @@ fn loss(case: &Case, values: &Values) -> (f64, f64) {
 /// (L(v + h·d) − L(v − h·d)) / 2h, and the size of the loss.
 fn central(case: &Case, values: &Values, direction: &Values, h: f64) -> (f64, f64) {
     let moved = |h: f64| {
-        let step = |((name, v), (_, d)): (&(String, Vec<f64>), &(String, Vec<f64>))| {
+        let step = |((name, v), (_, d)): (&Named<f64>, &Named<f64>)| {
             (name.clone(), v.iter().zip(d).map(|(v, d)| v + h * d).collect())
         };
         loss(case, &values.iter().zip(direction).map(step).collect())
@@ -137,7 +137,7 @@ fn check_adjoint(case: &Case) -> f64 {
     let forward = fine + (fine - coarse) / 15.0;
     let bound = (forward - fine).abs() + rounding(size, h / 4.0);
     let got = named(&case.config, &case.true_gradients());
-    let dot = |(d, g): (&(String, Vec<f64>), &(String, Vec<f64>))| -> f64 {
+    let dot = |(d, g): (&Named<f64>, &Named<f64>)| -> f64 {
         assert_eq!(d.0, g.0);
         d.1.iter().zip(&g.1).map(|(d, g)| d * g).sum()
     };

@@ -22,9 +22,12 @@ fn for_all(law: impl Fn(&str, RnnConfig, &Device, Strategy)) {
 #[test]
 fn training_plans_give_the_outputs_of_inference_plans() {
     for_all(|what, config, device, strategy| {
+        let case = Case::new(config, 5, 4, 41);
+        let mut inference = case.session(device, strategy, None);
+        let mut training = case.training(device, forced(strategy));
         for lengths in [[5, 5, 5, 5], [2, 5, 1, 3]] {
-            let case = Case::new(config.clone(), 5, 4, 41).with_lengths(&lengths);
-            assert_same(what, &case.run(device, strategy), &case.train(device, strategy).0);
+            let case = case.clone().with_lengths(&lengths);
+            assert_same(what, &case.run_in(&mut inference), &case.poisoned(&mut training).0);
         }
     });
 }
@@ -40,9 +43,9 @@ fn runs_repeat_and_cuts_do_not_matter() {
             assert_same(&format!("{what}, {how}"), &whole.0, &again.0);
             assert_same_gradients(&format!("{what}, {how}"), &config, &whole.1, &again.1);
         };
-        let whole = case.train(device, strategy);
         let mut session = case.training(device, forced(strategy));
-        same("a fresh session", &mut session, &whole);
+        let whole = case.poisoned(&mut session);
+        same("again", &mut session, &whole);
         let other = Case { lengths: None, ..Case::new(config.clone(), 7, 5, 77) };
         other.train_in(&mut session);
         same("after another run", &mut session, &whole);
@@ -56,8 +59,8 @@ fn runs_repeat_and_cuts_do_not_matter() {
         assert!(device.kind() == "cpu" || session.plan().backward_submits.len() > 1, "{what}: one submit");
         same("many submits", &mut session, &whole);
 
-        let small = Case { shape: Shape { time: 2, batch: 1 }, ..case.clone() };
-        let mut sibling = small.training::<f32>(device, forced(strategy)).for_shape(case.shape).unwrap();
+        let mut sibling = session.for_shape(Shape { time: 2, batch: 1 }).unwrap().for_shape(case.shape).unwrap();
+        sibling.poison().unwrap();
         same("session for another shape", &mut sibling, &whole);
         if device.kind() == "cpu" {
             for threads in [1, 3] {
@@ -100,8 +103,9 @@ fn padding_never_leaks() {
         fill(&mut noisy.x, 5);
         fill(&mut noisy.dy, config.output_size());
         assert!(noisy.dy.iter().any(|v| v.is_nan()));
-        let (out, gradients) = case.train(device, strategy);
-        let (noisy_out, noisy_gradients) = noisy.train(device, strategy);
+        let mut session = case.training(device, forced(strategy));
+        let (out, gradients) = case.poisoned(&mut session);
+        let (noisy_out, noisy_gradients) = noisy.poisoned(&mut session);
         assert_same(what, &out, &noisy_out);
         assert_same_gradients(what, &config, &gradients, &noisy_gradients);
         for (row, dx) in gradients.x.data.chunks_exact(5).enumerate() {
@@ -111,12 +115,30 @@ fn padding_never_leaks() {
     });
 }
 
+/// Not even weights that are not finite reach it.
+#[test]
+fn padding_stays_zero_whatever_the_weights() {
+    let config = config(&cells::GRU, 0, Direction::Bidirectional);
+    let mut case = Case::new(config, 3, 2, 51).with_lengths(&[1, 3]);
+    case.weights.layers[0].w[0] = f32::NAN;
+    case.weights.layers[1].w[1] = f32::INFINITY;
+    for (device, strategy) in executors() {
+        let dx = case.train(&device, strategy).1.x.data;
+        assert!(dx[..10].iter().any(|v| v.is_nan()), "NaN is computed, not lost");
+        for row in [2, 4] {
+            let padded = bits(&dx[row * 5..][..5]);
+            assert_eq!(padded, [0; 5], "on {} with {strategy}, row {row}", device.kind());
+        }
+    }
+}
+
 /// A sequence's own gradients do not depend on its batch neighbours, nor on the batch size.
-fn check_neighbours(what: &str, case: &Case, sequences: &[usize], device: &Device, strategy: Strategy) {
+fn check_neighbours(what: &str, case: &Case, sequences: &[usize], session: &mut Session) {
     let (config, batch) = (&case.config, case.shape.batch);
-    let all = case.train(device, strategy).1;
+    let all = case.poisoned(session).1;
+    let mut one = session.for_shape(Shape { batch: 1, ..case.shape }).unwrap();
     for &b in sequences {
-        let alone = case.alone(b).train(device, strategy).1;
+        let alone = case.alone(b).poisoned(&mut one).1;
         let what = format!("{what} sequence {b}");
         let own = |v: &[f32], width: usize| bits(&sequence(v, batch, width, b));
         assert_eq!(bits(&alone.x.data), own(&all.x.data, config.input_size), "{what}: x");
@@ -131,8 +153,11 @@ fn check_neighbours(what: &str, case: &Case, sequences: &[usize], device: &Devic
 fn batch_neighbours_do_not_matter() {
     for_all(|what, config, device, strategy| {
         let case = Case::new(config.clone(), 6, 7, 45).with_lengths(&[3, 6, 1, 6, 2, 5, 4]);
-        check_neighbours(what, &case, &[0, 1, 2, 6], device, strategy);
-        check_neighbours(&format!("{what}, T = 1"), &Case::new(config, 1, 3, 46), &[0, 2], device, strategy);
+        let mut session = case.training(device, forced(strategy));
+        check_neighbours(what, &case, &[0, 1, 2, 6], &mut session);
+        let case = Case::new(config, 1, 3, 46);
+        let mut session = session.for_shape(case.shape).unwrap();
+        check_neighbours(&format!("{what}, T = 1"), &case, &[0, 2], &mut session);
     });
 }
 
@@ -146,9 +171,11 @@ fn gradients_of_any_width_do_not_depend_on_the_batch() {
                 let config = RnnConfig { cell, input_size, hidden_size, ..Default::default() };
                 let case = Case::new(config, time, 33, 47);
                 let what = format!("{} I={input_size} H={hidden_size} T={time}", cell.name);
-                check_neighbours(&what, &case, &[0, 32], &Device::cpu(), Strategy::Sequence);
+                let mut session = case.training(&Device::cpu(), Options::default());
+                check_neighbours(&what, &case, &[0, 32], &mut session);
                 if hidden_size < 200 {
-                    check_neighbours(&what, &case, &[32], &gpu(), Strategy::Step);
+                    let mut session = case.training(&gpu(), forced(Strategy::Step));
+                    check_neighbours(&what, &case, &[32], &mut session);
                 }
             }
         }
@@ -160,7 +187,8 @@ fn gradients_of_any_width_do_not_depend_on_the_batch() {
 fn layouts_agree() {
     for_all(|what, config, device, strategy| {
         let case = Case::new(config.clone(), 4, 3, 48).with_lengths(&[4, 1, 3]);
-        let (_, expected) = case.train(device, strategy);
+        let mut session = case.training(device, forced(strategy));
+        let (_, expected) = case.poisoned(&mut session);
         let swap = |v: &[f32], rows: usize, columns: usize, width: usize| -> Vec<f32> {
             (0..columns)
                 .flat_map(|c| (0..rows).flat_map(move |r| v[(r * columns + c) * width..][..width].to_vec()))
@@ -176,8 +204,8 @@ fn layouts_agree() {
         assert_same_gradients(what, &config, &expected, &got);
 
         let one = case.alone(0);
-        let (_, expected) = one.train(device, strategy);
-        let mut session = one.training::<f32>(device, forced(strategy));
+        let mut session = session.for_shape(one.shape).unwrap();
+        let (_, expected) = one.poisoned(&mut session);
         let (p, h) = ([4, config.state_size()], [4, config.hidden_size]);
         let cell = config.cell.has_cell_state();
         let initial = Initial::Given { h0: Some(View::new(&one.h0, &p)), c0: cell.then(|| View::new(&one.c0, &h)) };
@@ -211,7 +239,7 @@ fn what_is_not_given_is_zero_and_what_is_carried_is_given() {
         case.h0 = out.hn.data;
         case.c0 = out.cn.map_or(Vec::new(), |c| c.data);
         (case.dy, case.dcn) = (vec![0.0; dy.iter().product()], vec![0.0; case.dcn.len()]);
-        assert_same_gradients(what, &config, &case.train(device, strategy).1, &got);
+        assert_same_gradients(what, &config, &case.poisoned(&mut session).1, &got);
         // Nothing given at all: no gradient at all.
         case.with_input(|input| session.forward(input).unwrap());
         let got = session.backward(&Upstream { y: None, hn: None, cn: None }).unwrap();

@@ -79,6 +79,43 @@ fn an_input_written_after_the_run_takes_the_way_back_away() {
     }
 }
 
+/// A run encoded for a host leaves nothing to go back through: it reads the host's x.
+#[test]
+fn an_encoded_run_takes_the_way_back_away() {
+    let (device, case) = (gpu(), case(&cells::LSTM));
+    let mut s = case.training::<f32>(&device, Options::default());
+    case.run_in(&mut s);
+    let binding = s.bind(&IoBuffers::default()).unwrap();
+    let mut encoder = device.wgpu().unwrap().0.create_command_encoder(&Default::default());
+    s.encode(&mut encoder, &binding).unwrap();
+    assert_eq!(mismatch(case.with_upstream_as(|up| s.backward(up))), NO_RUN);
+}
+
+#[test]
+fn a_lost_device_is_an_error_on_the_way_back_too() {
+    let case = case(&cells::LSTM_PEEPHOLE);
+    for strategy in [Strategy::Step, Strategy::Sequence] {
+        for traced in [false, true] {
+            // A device of its own to lose.
+            let device = Device::gpu().unwrap();
+            let mut s = case.training::<f32>(&device, forced(strategy));
+            case.run_in(&mut s);
+            device.wgpu().unwrap().0.destroy();
+            let back = |s: &mut Session| {
+                case.with_upstream_as(
+                    |up| if traced { s.trace_backward(up).map(drop) } else { s.backward(up).map(drop) },
+                )
+            };
+            match back(&mut s) {
+                Err(e @ Error::DeviceLost { .. }) => assert!(e.to_string().starts_with("device lost: "), "{e}"),
+                other => panic!("expected a lost device, got {other:?}"),
+            }
+            assert!(matches!(back(&mut s), Err(Error::DeviceLost { .. } | Error::Mismatch { .. })));
+            assert!(matches!(case.with_input(|i| s.forward(i)), Err(Error::DeviceLost { .. })));
+        }
+    }
+}
+
 #[test]
 fn wrong_shapes_are_refused_in_the_callers_terms_and_leave_the_run_to_go_back_through() {
     let (y, h) = (vec![0.5; 4 * 3 * 5], vec![0.5; 2 * 3 * 5]);

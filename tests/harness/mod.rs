@@ -1,5 +1,7 @@
 //! What the law tests share: devices, strategies, seeded values, one call that runs a configuration.
 
+#![expect(dead_code, reason = "every test file uses its own part")]
+
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::sync::OnceLock;
 use wgpu_rnn::*;
@@ -102,9 +104,13 @@ impl Case {
 
     /// Forward and back over NaN-filled memory.
     pub fn train(&self, device: &Device, strategy: Strategy) -> (Output<f32>, Gradients<f32>) {
-        let mut session = self.training(device, forced(strategy));
+        self.poisoned(&mut self.training(device, forced(strategy)))
+    }
+
+    /// The same in a session that there is.
+    pub fn poisoned(&self, session: &mut Session) -> (Output<f32>, Gradients<f32>) {
         session.poison().unwrap();
-        self.train_in(&mut session)
+        self.train_in(session)
     }
 
     /// Forward and back, in either precision.
@@ -188,8 +194,11 @@ pub fn forced(strategy: Strategy) -> Options {
     Options { strategy: Some(strategy), ..Default::default() }
 }
 
+/// A tensor's name and values.
+pub type Named<T> = (String, Vec<T>);
+
 /// Every gradient by name: x, h0, c0 (if the cell has one), then the parameters.
-pub fn named<T: Real>(config: &RnnConfig, g: &Gradients<T>) -> Vec<(String, Vec<T>)> {
+pub fn named<T: Real>(config: &RnnConfig, g: &Gradients<T>) -> Vec<Named<T>> {
     let states = [("x", Some(&g.x)), ("h0", Some(&g.h0)), ("c0", g.c0.as_ref())];
     let states = states.into_iter().filter_map(|(name, t)| t.map(|t| (name.to_string(), t.data.clone())));
     states.chain(g.weights.named(config).map(|(p, v)| (p.name, v.to_vec()))).collect()
