@@ -6,7 +6,9 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh
 # Mesa complains on stderr without it.
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"
-# One profile for tests and examples: the dependencies are built once.
-cargo run --quiet --release -- devices
+# One profile and one set of features for tests and examples, and the tests' own build of the command: the dependencies are
+# built once.
+cargo test --release --all-features --no-run
+"${CARGO_TARGET_DIR:-target}/release/wgpu-rnn" devices
 cargo test --release --all-features
 cargo run --quiet --release --example pronounce

@@ -6,6 +6,7 @@ usage: python3 benches/peers/onnxruntime.py [ROUNDS]        needs: pip install o
 Prints a row per case: the median over rounds of each side's median over runs, and the ratio ours / theirs.
 """
 import json, statistics, subprocess, sys, time
+sys.path.pop(0)  # this file's folder, else the file would stand for the package of its name
 import numpy as np
 import onnx
 import onnxruntime
