@@ -4,9 +4,12 @@
 //! x ──W──> pre-activations of every step ──┐             (1) project : one matrix product over all T·B rows
 //!                                          ▼
 //! h[t-1] ──R──> + ──> P ──> h[t], c[t]                   (2) recur   : the only sequential part
+//!                                          │
+//! dy ──> P* ──> dpre[t] ──Rᵀ──> dh[t-1]                  (3) recur backward, last step first
+//! dpre ──> dx = dpre·W, dW = dpreᵀ·x, dR = dpreᵀ·h, db   (4) collect : matrix products over all T·B rows
 //! ```
 //!
-//! `P` is the **cell**: the arithmetic of one hidden unit ([`cells`]). Everything else is shared by every cell. Data goes one
+//! `P` (and its adjoint `P*`) is the **cell**: the arithmetic of one hidden unit ([`cells`]). Everything else is shared by every cell. Data goes one
 //! way, [`RnnConfig`] → [`Plan`] → [`Session`]; two executors run the same plan, the CPU one (in f64 the oracle of the tests)
 //! and the GPU one. `Session` has the example; the `cell` module explains the contract that new cells follow.
 

@@ -59,7 +59,7 @@ impl<'a, T> Input<'a, T> {
 /// What one run gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output<T> {
-    /// y `[T, B, D·(P or H)]` in x's layout; 0 past a sequence's end.
+    /// y `[T, B, D·(P or H)]` in x's layout; 0 past a sequence's end. Empty if the plan keeps none ([`Options::keep_y`]).
     pub y: Tensor<T>,
     /// hn `[L·D, B, P or H]`: the state at each sequence's own end.
     pub hn: Tensor<T>,
@@ -225,7 +225,9 @@ impl<T: Real> Session<T> {
         self.write(input)?;
         let ids = self.plan.ids.clone();
         let cell = self.plan.config.cell.has_cell_state();
-        let read: Vec<SlotId> = [ids.y, ids.hn].into_iter().chain(cell.then_some(ids.cn)).collect();
+        let keep_y = self.plan.keep_y;
+        let read: Vec<SlotId> =
+            keep_y.then_some(ids.y).into_iter().chain([ids.hn]).chain(cell.then_some(ids.cn)).collect();
         let mut values = self.run_and_read(&read)?.into_iter();
         let mut tensor = |slot: SlotId| {
             let shape: Vec<usize> = self.plan.slots[slot].dims.iter().map(|d| d.1).collect();
@@ -235,7 +237,8 @@ impl<T: Real> Session<T> {
             let keep = |(n, d): (usize, usize)| (!(unbatched && n == batch_at)).then_some(d);
             Tensor { data, shape: shape.into_iter().enumerate().filter_map(keep).collect() }
         };
-        Ok(Output { y: tensor(ids.y), hn: tensor(ids.hn), cn: cell.then(|| tensor(ids.cn)) })
+        let y = if keep_y { tensor(ids.y) } else { Tensor { data: Vec::new(), shape: vec![0] } };
+        Ok(Output { y, hn: tensor(ids.hn), cn: cell.then(|| tensor(ids.cn)) })
     }
 
     /// Checks and uploads an input; [`Session::run`] then runs it as often as wanted.
@@ -367,6 +370,9 @@ impl<T: Real> Session<T> {
             let (names, sizes): (Vec<_>, Vec<_>) = dims.unzip();
             view.check(what, &names, &sizes)
         };
+        if let (false, Some(dy)) = (self.plan.keep_y, &upstream.y) {
+            return Err(Error::mismatch("dy", "none (the plan keeps no y)", format!("{:?}", dy.shape)));
+        }
         check("dy", ids.dy, &upstream.y)?;
         check("dhn", ids.dhn, &upstream.hn)?;
         match (ids.dcn, &upstream.cn) {

@@ -49,3 +49,49 @@ fn checkpoints_change_no_bits() {
         }
     }
 }
+
+/// Full backpropagation through a million steps from a loss on the last state fits 256 MiB beside x.
+#[test]
+fn a_million_steps_fit_a_budget() {
+    let config = RnnConfig { cell: &cells::LSTM, input_size: 8, hidden_size: 64, ..Default::default() };
+    let shape = Shape { time: 1_000_000, batch: 1 };
+    let x_bytes = 1_000_000 * 8 * 4;
+    let budget = (256 << 20) + x_bytes;
+    let options = Options { train: true, keep_y: false, memory: Memory::Auto(budget), ..Default::default() };
+    for device in [Device::cpu(), gpu()] {
+        let caps = device.caps();
+        let plan = Plan::new(&config, shape, &caps, &options).unwrap();
+        assert!(plan.bytes() <= budget, "{} bytes", plan.bytes());
+        assert!(matches!(plan.memory, Memory::Checkpoint(_)), "{:?}", plan.memory);
+        assert!(plan.slots.iter().all(|s| s.bytes() <= caps.max_binding));
+    }
+    let small = Options { memory: Memory::Auto(1 << 20), ..options };
+    let error = Plan::new(&config, shape, &Device::cpu().caps(), &small).unwrap_err().to_string();
+    assert!(error.contains("over the memory budget of 1048576 bytes"), "{error}");
+}
+
+/// A plan without y gives the same last state and, from a loss on it, the same gradients.
+#[test]
+fn leaving_out_y_changes_no_bits() {
+    for (device, strategy) in executors() {
+        let config =
+            RnnConfig { cell: &cells::GRU, input_size: 3, hidden_size: 5, num_layers: 2, ..Default::default() };
+        let case = Case::new(config, 130, 2, 50).with_lengths(&[130, 70]);
+        let run = |keep_y: bool| {
+            let memory = Memory::Checkpoint(64);
+            let options = Options { strategy: Some(strategy), train: true, keep_y, memory, ..Default::default() };
+            let plan = Plan::new(&case.config, case.shape, &device.caps(), &options).unwrap();
+            let mut session = Session::from_plan(&device, plan, &case.weights).unwrap();
+            session.poison().unwrap();
+            let state = case.with_input(|input| {
+                session.write(input).unwrap();
+                session.run_for_state().unwrap()
+            });
+            let up = values(7, state[0].len(), 1.0);
+            let shape = [2, 2, 5];
+            let upstream = Upstream { y: None, hn: Some(View::new(&up, &shape)), cn: None };
+            (state.iter().map(|s| bits(s)).collect::<Vec<_>>(), all_bits(&session.backward(&upstream).unwrap()))
+        };
+        assert_eq!(run(true), run(false), "{} {strategy}", device.kind());
+    }
+}

@@ -1,0 +1,46 @@
+//! Full backpropagation through a million steps in bounded memory: an LSTM (I = 8, H = 64, B = 1) and a loss on its last state.
+//!
+//! `cargo run --release --example long_sequence [STEPS]` prints the plan's bytes, the time, and (on Linux) the peak memory of the
+//! process. Checkpoints every so many steps are kept, the stretches between them run again on the way back; the bits are
+//! those of keeping everything.
+
+use std::time::Instant;
+use wgpu_rnn::{Device, Input, Memory, Options, Plan, RnnConfig, Session, Shape, Upstream, View, Weights, cells};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let time: usize = std::env::args().nth(1).map_or(Ok(1_000_000), |n| n.parse())?;
+    let config = RnnConfig { cell: &cells::LSTM, input_size: 8, hidden_size: 64, ..Default::default() };
+    let weights = Weights::<f32>::random(&config, 1)?;
+    let device = Device::auto();
+    let x_bytes = (time * config.input_size * 4) as u64;
+    let memory = Memory::Auto((256 << 20) + x_bytes);
+    let options = Options { train: true, keep_y: false, memory, ..Default::default() };
+    let plan = Plan::new(&config, Shape { time, batch: 1 }, &device.caps(), &options)?;
+    println!("device    {device}");
+    println!("memory    {:?}: {:.1} MiB beside x", plan.memory, (plan.bytes() - x_bytes) as f64 / (1 << 20) as f64);
+
+    let mut session = Session::from_plan(&device, plan, &weights)?;
+    let x: Vec<f32> = (0..time * config.input_size).map(|i| ((i * 7919 % 2003) as f32 - 1001.0) / 1001.0).collect();
+    session.write(&Input::new(View::new(&x, &[time, 1, config.input_size])))?;
+    let start = Instant::now();
+    let state = session.run_for_state()?;
+    let forward = start.elapsed();
+    // loss = Σ hn²/2, so its gradient is hn.
+    let shape = [1, 1, config.hidden_size];
+    let gradients = session.backward(&Upstream { y: None, hn: Some(View::new(&state[0], &shape)), cn: None })?;
+    println!("time      forward {forward:.2?}, backward {:.2?}", start.elapsed() - forward);
+
+    let norm = |v: &[f32]| v.iter().map(|v| v * v).sum::<f32>().sqrt();
+    let rows = gradients.x.data.chunks_exact(config.input_size);
+    let distant = rows.clone().rev().position(|r| norm(r) == 0.0);
+    println!("|dL/dR|   {:.4}", norm(&gradients.weights.layers[0].r));
+    println!(
+        "|dL/dx|   last step {:.2e}; exactly 0 from {distant:?} steps before the end",
+        norm(&gradients.x.data[(time - 1) * 8..])
+    );
+    if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
+        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or("").trim();
+        println!("peak      {peak} of this process, x and its copies included");
+    }
+    Ok(())
+}
