@@ -4,8 +4,8 @@
 //!
 //! `cargo bench --bench layers`; `cargo bench --bench layers -- cpu` for one executor.
 //!
-//! Medians in ms of `cargo bench --bench layers -- forward/lstm/` on 2 cores of an AVX-512 Xeon; lavapipe (Mesa 22.3, LLVM 15) runs
-//! the GPU kernels on the same cores. No real GPU has been measured.
+//! The LSTM rows of a run of it, medians in ms, on 2 cores of an AVX-512 Xeon; lavapipe (Mesa 22.3, LLVM 15) runs the GPU kernels
+//! on the same cores. No real GPU has been measured.
 //!
 //! | LSTM, I = H | CPU executor | lavapipe, step | lavapipe, sequence |
 //! |---|---|---|---|
