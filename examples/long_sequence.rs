@@ -34,10 +34,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rows = gradients.x.data.chunks_exact(config.input_size);
     let distant = rows.clone().rev().position(|r| norm(r) == 0.0);
     println!("|dL/dR|   {:.4}", norm(&gradients.weights.layers[0].r));
-    println!(
-        "|dL/dx|   last step {:.2e}; exactly 0 from {distant:?} steps before the end",
-        norm(&gradients.x.data[(time - 1) * 8..])
-    );
+    println!("|dL/dx|   {:.2e} at the last step", norm(&gradients.x.data[(time - 1) * 8..]));
+    if let Some(steps) = distant {
+        println!("          too small for f32 from {steps} steps before the end: why long memory is hard to train");
+    }
     if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
         let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or("").trim();
         println!("peak      {peak} of this process, x and its copies included");

@@ -10,6 +10,8 @@
 //! store_state                     operand, state -> hn, cn          once
 //! ```
 //!
+//! A training plan (`Options::train`) has a second list, `backward`, explained in `backward.rs`.
+//!
 //! Both executors walk `steps` over the same `slots`. What decides the order of additions (strategy, stages) depends on
 //! (config, device) or is forced, never on T, B or lengths; tiles and blocks follow T and B but change no bits.
 
