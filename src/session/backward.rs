@@ -1,0 +1,174 @@
+//! The way back: upstream gradients in, gradients out.
+
+use super::Session;
+use crate::config::Bias;
+use crate::error::{Error, Result};
+use crate::plan::{GradientIds, Half, Plan, SlotId};
+use crate::real::Real;
+use crate::tensor::{Tensor, View};
+use crate::weights::{LayerWeights, Weights};
+use std::collections::HashMap;
+
+/// Gradients of a loss with respect to what a run gave: what [`Session::backward`] starts from. `None`: zeros.
+#[derive(Clone, Copy, Debug)]
+pub struct Upstream<'a, T> {
+    /// Of y, in its shape. Values past a sequence's end are ignored.
+    pub y: Option<View<'a, T>>,
+    /// Of hn `[L·D, B, P or H]`.
+    pub hn: Option<View<'a, T>>,
+    /// Of cn `[L·D, B, H]`, for cells with a cell state.
+    pub cn: Option<View<'a, T>>,
+}
+
+/// Gradients of a loss with respect to everything a run read. They replace those of the run before; nothing accumulates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gradients<T> {
+    /// Of x, in its layout; exactly 0 past a sequence's end.
+    pub x: Tensor<T>,
+    /// Of h0 `[L·D, B, P or H]`.
+    pub h0: Tensor<T>,
+    /// Of c0 `[L·D, B, H]`, for cells with a cell state.
+    pub c0: Option<Tensor<T>>,
+    /// Of every parameter, in the same canonical order.
+    pub weights: Weights<T>,
+}
+
+impl<T: Real> Session<T> {
+    /// Backpropagation through time: gradients of everything the last run read, given those of what it gave. Training plans
+    /// ([`Options::train`]) only; a run can be gone back through once, for its kept values are overwritten by gradients.
+    /// Where x came without a batch dimension, so may the upstream gradients, and so do the gradients.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the plan does not train, nothing has run since the last backward pass, or a shape is wrong;
+    /// [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    pub fn backward(&mut self, upstream: &Upstream<'_, T>) -> Result<Gradients<T>> {
+        let ids = self.tape_ids()?;
+        self.write_upstream(upstream)?;
+        let mut slots = vec![ids.dx, ids.dh0, ids.dc0];
+        if ids.dcn.is_none() {
+            slots.pop();
+        }
+        slots.extend(self.parameter_gradients(&ids));
+        let values = self.run_back_and_read(&slots)?;
+        let tensor = |slot: SlotId| {
+            let dims = self.plan.slots[slot].dims.iter();
+            let shape = dims.filter(|d| !(self.unbatched && d.0 == "B")).map(|d| d.1).collect();
+            Tensor { data: values[&slot].clone(), shape }
+        };
+        Ok(Gradients {
+            x: tensor(ids.dx),
+            h0: tensor(ids.dh0),
+            c0: ids.dcn.map(|_| tensor(ids.dc0)),
+            weights: gradients(&self.plan, &ids, &values),
+        })
+    }
+
+    /// Goes back through the last run from the upstream gradients written last, and waits for those of the parameters.
+    ///
+    /// # Errors
+    /// As [`Session::backward`].
+    pub fn run_backward(&mut self) -> Result<Weights<T>> {
+        let ids = self.tape_ids()?;
+        let slots = self.parameter_gradients(&ids);
+        let values = self.run_back_and_read(&slots)?;
+        Ok(gradients(&self.plan, &ids, &values))
+    }
+
+    /// Checks and uploads upstream gradients, for [`Session::run_backward`] as often as wanted.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the plan does not train or a shape is wrong; from the device.
+    pub fn write_upstream(&mut self, upstream: &Upstream<'_, T>) -> Result<()> {
+        let ids = self.gradient_ids()?;
+        let check = |what: &str, slot: SlotId, view: &Option<View<'_, T>>| {
+            let Some(view) = view else { return Ok(()) };
+            let unbatched = self.unbatched && view.shape.len() == 2;
+            let dims = self.plan.slots[slot].dims.iter().copied().filter(|d| !(unbatched && d.0 == "B"));
+            let (names, sizes): (Vec<_>, Vec<_>) = dims.unzip();
+            view.check(what, &names, &sizes)
+        };
+        if let (false, Some(dy)) = (self.plan.keep_y, &upstream.y) {
+            return Err(Error::mismatch("dy", "none (the plan keeps no y)", format!("{:?}", dy.shape)));
+        }
+        check("dy", ids.dy, &upstream.y)?;
+        check("dhn", ids.dhn, &upstream.hn)?;
+        match (ids.dcn, &upstream.cn) {
+            (Some(slot), cn) => check("dcn", slot, cn)?,
+            (None, Some(cn)) => {
+                let expected = format!("none ({} has no cell state)", self.plan.config.cell.name);
+                return Err(Error::mismatch("dcn", expected, format!("{:?}", cn.shape)));
+            }
+            (None, None) => {}
+        }
+        self.write_state(ids.dy, upstream.y)?;
+        self.write_state(ids.dhn, upstream.hn)?;
+        ids.dcn.map_or(Ok(()), |slot| self.write_state(slot, upstream.cn))
+    }
+
+    fn gradient_ids(&self) -> Result<GradientIds> {
+        let expected = "a plan made with Options { train: true, .. }";
+        self.plan.ids.grad.clone().ok_or_else(|| Error::mismatch("backward", expected, "an inference plan"))
+    }
+
+    /// The same, where there is a run to go back through.
+    pub(super) fn tape_ids(&self) -> Result<GradientIds> {
+        let ids = self.gradient_ids()?;
+        if !self.tape {
+            return Err(Error::mismatch("backward", "a forward run before it", "none since the last backward pass"));
+        }
+        Ok(ids)
+    }
+
+    fn parameter_gradients(&self, ids: &GradientIds) -> Vec<SlotId> {
+        let layer = |l: usize| [ids.dw[l]].into_iter().chain(ids.dr[l].iter().flatten().copied()).chain(ids.du[l]);
+        (0..self.plan.config.num_layers).flat_map(layer).collect()
+    }
+
+    fn run_back_and_read(&mut self, slots: &[SlotId]) -> Result<HashMap<SlotId, Vec<T>>> {
+        self.tape = false;
+        self.run_pass(Half::Backward, slots)?;
+        Ok(slots.iter().copied().zip(self.read(slots)?).collect())
+    }
+}
+
+/// The slots of weight gradients as parameters: the last column of each matrix is its bias.
+fn gradients<T: Real>(plan: &Plan, ids: &GradientIds, values: &HashMap<SlotId, Vec<T>>) -> Weights<T> {
+    let (config, directions) = (&plan.config, plan.config.directions());
+    let stages = config.stages();
+    let mut layers = Vec::new();
+    for layer in 0..config.num_layers {
+        for direction in 0..directions {
+            let mut out = LayerWeights::default();
+            let half = |slot: SlotId| {
+                let all = &values[&slot];
+                &all[direction * (all.len() / directions)..][..all.len() / directions]
+            };
+            split_bias(half(ids.dw[layer]), config.layer_input_size(layer), &mut out.w, &mut out.b_w);
+            for (n, shape) in stages.iter().enumerate() {
+                let Some(slot) = ids.dr[layer][n] else { continue };
+                let projection = n == config.cell.stages.len();
+                let (matrix, mut bias) = (if projection { &mut out.projection } else { &mut out.r }, Vec::new());
+                split_bias(half(slot), shape.operand, matrix, &mut bias);
+                if !projection {
+                    out.b_r.extend(bias);
+                }
+            }
+            out.unit = ids.du[layer].map_or(Vec::new(), |slot| half(slot).to_vec());
+            if config.bias == Bias::None {
+                out.b_w.clear();
+            }
+            if config.bias != Bias::Two {
+                out.b_r.clear();
+            }
+            layers.push(out);
+        }
+    }
+    Weights { layers }
+}
+
+fn split_bias<T: Real>(rows: &[T], columns: usize, matrix: &mut Vec<T>, bias: &mut Vec<T>) {
+    for row in rows.chunks_exact(columns + 1) {
+        matrix.extend_from_slice(&row[..columns]);
+        bias.push(row[columns]);
+    }
+}

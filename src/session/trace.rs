@@ -1,0 +1,83 @@
+//! For tests: NaN-filled memory, and every slot after every dispatch.
+
+use super::{Executor, Input, Session, Upstream};
+use crate::error::Result;
+use crate::gpu;
+use crate::plan::{Dispatch, Half, Role, SlotId};
+use crate::real::Real;
+
+/// A slot's values after a dispatch, from [`Session::trace`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot<T> {
+    /// Which dispatch: `step_forward stage 0 layer 1 step 3`.
+    pub dispatch: String,
+    /// Which slot it wrote.
+    pub slot: String,
+    /// Its values.
+    pub values: Vec<T>,
+}
+
+impl<T: Real> Session<T> {
+    /// Fills all working memory and outputs with NaN: nothing may read what the run did not write. For tests.
+    ///
+    /// # Errors
+    /// From the device.
+    pub fn poison(&mut self) -> Result<()> {
+        for id in 0..self.plan.slots.len() {
+            if matches!(self.plan.slots[id].role, Role::Scratch | Role::Output) {
+                match &mut self.executor {
+                    Executor::Cpu(e) => e.slot_mut(id).fill(T::from_f64(f64::NAN)),
+                    Executor::Gpu(e) => e.fill(&self.plan, id, f32::NAN)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `input` dispatch by dispatch and returns every slot after every dispatch that wrote it: to find the first place
+    /// where two executors differ.
+    ///
+    /// # Errors
+    /// As [`Session::forward`].
+    pub fn trace(&mut self, input: &Input<'_, T>) -> Result<Vec<Snapshot<T>>> {
+        self.write(input)?;
+        let snapshots = self.trace_pass(Half::Forward)?;
+        (self.has_state, self.tape) = (true, self.plan.train);
+        Ok(snapshots)
+    }
+
+    /// The same for the backward pass of the last run.
+    ///
+    /// # Errors
+    /// As [`Session::backward`].
+    pub fn trace_backward(&mut self, upstream: &Upstream<'_, T>) -> Result<Vec<Snapshot<T>>> {
+        self.tape_ids()?;
+        self.write_upstream(upstream)?;
+        self.tape = false;
+        self.trace_pass(Half::Backward)
+    }
+
+    fn trace_pass(&mut self, half: Half) -> Result<Vec<Snapshot<T>>> {
+        let mut snapshots = Vec::new();
+        let plan = &self.plan;
+        let name = |d: &Dispatch, step: Option<usize>| {
+            let stage = if d.kernel.is_per_stage() { format!(" stage {}", d.stage) } else { String::new() };
+            let layer = d.layer.map_or(String::new(), |l| format!(" layer {l} from step {}", plan.dims[d.dims].first));
+            format!("{}{stage}{layer}{}", d.kernel.name(), step.map_or(String::new(), |s| format!(" step {s}")))
+        };
+        let mut record = |d: &Dispatch, step, slot: SlotId, values: Vec<T>| {
+            snapshots.push(Snapshot { dispatch: name(d, step), slot: plan.slots[slot].name.clone(), values });
+        };
+        match &mut self.executor {
+            Executor::Cpu(e) => e.run(plan, &self.schedule, plan.half(half).0, &mut |d, step, slots| {
+                for slot in gpu::written(d, step) {
+                    record(d, step, slot, slots[slot].clone());
+                }
+            }),
+            Executor::Gpu(e) => e.trace(plan, &self.schedule, half, &mut |d, step, slot, values| {
+                record(d, step, slot, values.iter().map(|&v| T::from_f64(f64::from(v))).collect());
+            })?,
+        }
+        Ok(snapshots)
+    }
+}
