@@ -1,0 +1,366 @@
+//! THE kernel table: every kernel's name, bindings and WGSL, and how a pipeline's source is put together.
+//!
+//! A source is plain text joined in order: generated constants, `lib/*.wgsl`, `cells/<cell>.wgsl`, `kernels/<kernel>.wgsl`.
+//! Two things are generated, because a static language without generics needs them: the constants of a configuration
+//! (sizes, gate counts, offsets: one source of truth, the Rust data), and one copy of a stage's text per stage, with
+//! `_STAGE` replaced by `_0`, `_1`, … A test compares the table with naga's reflection of every source.
+
+mod layout;
+mod source;
+
+pub(crate) use layout::{HistoryLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
+pub use source::source;
+
+/// How a kernel sees a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A uniform block at a dynamic offset.
+    Uniform,
+    /// A read-only storage buffer.
+    Read,
+    /// A read-write storage buffer.
+    ReadWrite,
+}
+
+/// Which kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kernel {
+    /// h0, c0 → operand, state
+    LoadState,
+    /// x·Wᵀ + b over a block of steps, I divisible by 4
+    ProjectVec4,
+    /// x·Wᵀ + b over a block of steps, any I
+    ProjectScalar,
+    /// one stage of one step
+    StepForward,
+    /// the product of a normalising stage of one step
+    StepProduct,
+    /// the statistic and pointwise part of a normalising stage of one step
+    StepNormalise,
+    /// all stages of a block of steps
+    SequenceForward,
+    /// operand, state → hn, cn
+    StoreState,
+    /// one stage of one step, keeping what the backward pass needs
+    StepForwardTrain,
+    /// all stages of a block of steps, keeping what the backward pass needs
+    SequenceForwardTrain,
+    /// states and h before a segment → the history's first rows
+    BeginSegment,
+    /// states and h before a segment → checkpoint
+    SaveCheckpoint,
+    /// checkpoint → states and h
+    LoadCheckpoint,
+    /// gradients of hn and cn → gradients of h and the states after the last step
+    LoadGradient,
+    /// gradient of h before a segment
+    CarryGradient,
+    /// zeros
+    Clear,
+    /// one stage of one step backwards
+    StepBackward,
+    /// all stages of a block of steps backwards
+    SequenceBackward,
+    /// gradients of h0 and c0
+    StoreGradient,
+    /// gradient of x
+    InputBackward,
+    /// gradients of W and b_w
+    WeightBackwardInput,
+    /// gradients of R and b_r of one stage
+    WeightBackwardRecurrent,
+    /// gradients of the unit parameters
+    UnitBackward,
+}
+
+/// `(name, access)` in binding order.
+type Bindings = &'static [(&'static str, Access)];
+
+impl Kernel {
+    /// Every kernel.
+    pub const ALL: [Self; 23] = [
+        Self::LoadState,
+        Self::ProjectVec4,
+        Self::ProjectScalar,
+        Self::StepForward,
+        Self::StepProduct,
+        Self::StepNormalise,
+        Self::SequenceForward,
+        Self::StoreState,
+        Self::StepForwardTrain,
+        Self::SequenceForwardTrain,
+        Self::BeginSegment,
+        Self::SaveCheckpoint,
+        Self::LoadCheckpoint,
+        Self::LoadGradient,
+        Self::CarryGradient,
+        Self::Clear,
+        Self::StepBackward,
+        Self::SequenceBackward,
+        Self::StoreGradient,
+        Self::InputBackward,
+        Self::WeightBackwardInput,
+        Self::WeightBackwardRecurrent,
+        Self::UnitBackward,
+    ];
+
+    /// The name of its file and of its CPU twin.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LoadState => "load_state",
+            Self::ProjectVec4 | Self::ProjectScalar => "project",
+            Self::StepForward | Self::StepForwardTrain => "step_forward",
+            Self::StepProduct => "step_product",
+            Self::StepNormalise => "step_normalise",
+            Self::SequenceForward | Self::SequenceForwardTrain => "sequence_forward",
+            Self::StoreState => "store_state",
+            Self::BeginSegment => "begin_segment",
+            Self::SaveCheckpoint => "save_checkpoint",
+            Self::LoadCheckpoint => "load_checkpoint",
+            Self::LoadGradient => "load_gradient",
+            Self::CarryGradient => "carry_gradient",
+            Self::Clear => "clear",
+            Self::StepBackward => "step_backward",
+            Self::SequenceBackward => "sequence_backward",
+            Self::StoreGradient => "store_gradient",
+            Self::InputBackward => "input_backward",
+            Self::WeightBackwardInput | Self::WeightBackwardRecurrent => "weight_backward",
+            Self::UnitBackward => "unit_backward",
+        }
+    }
+
+    /// Its bindings, in binding order, all in group 0.
+    pub fn bindings(self) -> Bindings {
+        use Access::{Read, ReadWrite, Uniform};
+        match self {
+            Self::LoadState => &[
+                ("dims", Uniform),
+                ("h0", Read),
+                ("c0", Read),
+                ("operand", ReadWrite),
+                ("state", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::ProjectVec4 | Self::ProjectScalar => {
+                &[("dims", Uniform), ("x", Read), ("weights", Read), ("pre", ReadWrite), ("schedule", Read)]
+            }
+            Self::StepForward => &[
+                ("dims", Uniform),
+                ("step", Uniform),
+                ("pre", Read),
+                ("weights", Read),
+                ("operand", Read),
+                ("out", ReadWrite),
+                ("state", ReadWrite),
+                ("y", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::StepProduct => &[
+                ("dims", Uniform),
+                ("step", Uniform),
+                ("weights", Read),
+                ("operand", Read),
+                ("product", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::StepNormalise => &[
+                ("dims", Uniform),
+                ("step", Uniform),
+                ("pre", Read),
+                ("weights", Read),
+                ("product", Read),
+                ("out", ReadWrite),
+                ("state", ReadWrite),
+                ("y", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::StepForwardTrain => &[
+                ("dims", Uniform),
+                ("step", Uniform),
+                ("pre", ReadWrite),
+                ("weights", Read),
+                ("operand", Read),
+                ("out", ReadWrite),
+                ("state", ReadWrite),
+                ("y", ReadWrite),
+                ("schedule", Read),
+                ("history", ReadWrite),
+            ],
+            Self::SequenceForwardTrain => &[
+                ("dims", Uniform),
+                ("weights", Read),
+                ("pre", ReadWrite),
+                ("operand", ReadWrite),
+                ("state", ReadWrite),
+                ("y", ReadWrite),
+                ("schedule", Read),
+                ("history", ReadWrite),
+            ],
+            Self::BeginSegment => {
+                &[("dims", Uniform), ("operand", Read), ("state", Read), ("history", ReadWrite), ("schedule", Read)]
+            }
+            Self::SaveCheckpoint => {
+                &[("dims", Uniform), ("operand", Read), ("state", Read), ("checkpoints", ReadWrite)]
+            }
+            Self::LoadCheckpoint => {
+                &[("dims", Uniform), ("operand", ReadWrite), ("state", ReadWrite), ("checkpoints", Read)]
+            }
+            Self::CarryGradient => {
+                &[("dims", Uniform), ("weights", Read), ("pre", Read), ("d_hidden", ReadWrite), ("schedule", Read)]
+            }
+            Self::Clear => &[("dims", Uniform), ("values", ReadWrite)],
+            Self::LoadGradient => &[
+                ("dims", Uniform),
+                ("dhn", Read),
+                ("dcn", Read),
+                ("d_hidden", ReadWrite),
+                ("d_state", ReadWrite),
+                ("d_unit", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::StepBackward => &[
+                ("dims", Uniform),
+                ("step", Uniform),
+                ("pre", ReadWrite),
+                ("weights", Read),
+                ("history", Read),
+                ("d_state", ReadWrite),
+                ("dy", Read),
+                ("d_hidden", Read),
+                ("d_unit", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::SequenceBackward => &[
+                ("dims", Uniform),
+                ("weights", Read),
+                ("pre", ReadWrite),
+                ("history", Read),
+                ("d_state", ReadWrite),
+                ("dy", Read),
+                ("d_hidden", Read),
+                ("d_unit", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::StoreGradient => &[
+                ("dims", Uniform),
+                ("d_hidden", Read),
+                ("d_state", Read),
+                ("dh0", ReadWrite),
+                ("dc0", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::InputBackward => {
+                &[("dims", Uniform), ("weights", Read), ("pre", Read), ("dx", ReadWrite), ("schedule", Read)]
+            }
+            Self::WeightBackwardInput | Self::WeightBackwardRecurrent => {
+                &[("dims", Uniform), ("pre", Read), ("operand", Read), ("gradient", ReadWrite), ("schedule", Read)]
+            }
+            Self::UnitBackward => &[("dims", Uniform), ("d_unit", Read), ("gradient", ReadWrite)],
+            Self::SequenceForward => &[
+                ("dims", Uniform),
+                ("weights", Read),
+                ("pre", Read),
+                ("operand", ReadWrite),
+                ("state", ReadWrite),
+                ("y", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::StoreState => &[
+                ("dims", Uniform),
+                ("operand_even", Read),
+                ("operand_odd", Read),
+                ("state", Read),
+                ("hn", ReadWrite),
+                ("cn", ReadWrite),
+                ("schedule", Read),
+            ],
+        }
+    }
+
+    /// Whether the kernel works on one stage of the cell (then there is one pipeline per stage).
+    pub fn is_per_stage(self) -> bool {
+        matches!(
+            self,
+            Self::StepForward
+                | Self::StepForwardTrain
+                | Self::StepProduct
+                | Self::StepNormalise
+                | Self::StepBackward
+                | Self::WeightBackwardRecurrent
+        )
+    }
+
+    /// Whether it reads or writes rows of the history.
+    fn reads_history(self) -> bool {
+        self.bindings().iter().any(|b| b.0 == "history") || self == Self::WeightBackwardRecurrent
+    }
+
+    /// Whether it writes y or reads its gradient.
+    pub(crate) fn has_y(self) -> bool {
+        self.bindings().iter().any(|b| b.0 == "y" || b.0 == "dy")
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::LoadState => include_str!("../../shaders/kernels/load_state.wgsl"),
+            Self::ProjectVec4 | Self::ProjectScalar => include_str!("../../shaders/kernels/project.wgsl"),
+            Self::StepForward | Self::StepForwardTrain => include_str!("../../shaders/kernels/step_forward.wgsl"),
+            Self::StepProduct => include_str!("../../shaders/kernels/step_product.wgsl"),
+            Self::StepNormalise => include_str!("../../shaders/kernels/step_normalise.wgsl"),
+            Self::SequenceForward | Self::SequenceForwardTrain => {
+                include_str!("../../shaders/kernels/sequence_forward.wgsl")
+            }
+            Self::StoreState => include_str!("../../shaders/kernels/store_state.wgsl"),
+            Self::BeginSegment => include_str!("../../shaders/kernels/begin_segment.wgsl"),
+            Self::SaveCheckpoint => include_str!("../../shaders/kernels/save_checkpoint.wgsl"),
+            Self::LoadCheckpoint => include_str!("../../shaders/kernels/load_checkpoint.wgsl"),
+            Self::LoadGradient => include_str!("../../shaders/kernels/load_gradient.wgsl"),
+            Self::CarryGradient => include_str!("../../shaders/kernels/carry_gradient.wgsl"),
+            Self::Clear => include_str!("../../shaders/kernels/clear.wgsl"),
+            Self::StepBackward => include_str!("../../shaders/kernels/step_backward.wgsl"),
+            Self::SequenceBackward => include_str!("../../shaders/kernels/sequence_backward.wgsl"),
+            Self::StoreGradient => include_str!("../../shaders/kernels/store_gradient.wgsl"),
+            Self::InputBackward => include_str!("../../shaders/kernels/input_backward.wgsl"),
+            Self::WeightBackwardInput | Self::WeightBackwardRecurrent => {
+                include_str!("../../shaders/kernels/weight_backward.wgsl")
+            }
+            Self::UnitBackward => include_str!("../../shaders/kernels/unit_backward.wgsl"),
+        }
+    }
+}
+
+/// The sizes of workgroups and register tiles: they decide speed, never bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tiles {
+    /// Invocations of a workgroup (units per workgroup) in the step, project and state kernels.
+    pub width: usize,
+    /// Sequences per invocation in the recurrent kernels.
+    pub tile: usize,
+    /// Invocations of a workgroup of `sequence_forward`: at least the padded units of every stage.
+    pub sequence_width: usize,
+    /// Columns and rows per invocation in `project`.
+    pub project: (usize, usize),
+}
+
+/// ε of layer normalisation, PyTorch's default; one value for both executors.
+pub(crate) const NORMALISE_EPSILON: f64 = 1e-5;
+
+/// Steps that weight gradients are summed over before they join the running sum.
+pub(crate) const GRADIENT_BLOCK: usize = 64;
+/// Columns of `pre` per invocation of `weight_backward`.
+pub(crate) const WEIGHT_ROWS: usize = 8;
+
+/// What a pipeline's text depends on besides the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// Which kernel.
+    pub kernel: Kernel,
+    /// The stage, for per-stage kernels; else 0.
+    pub stage: usize,
+    /// Tile sizes.
+    pub tiles: Tiles,
+    /// Whether the plan trains: rows of `pre` then hold all gates.
+    pub train: bool,
+    /// Whether y (forward) and its gradient (backward) exist.
+    pub write_y: bool,
+}

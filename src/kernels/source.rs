@@ -1,0 +1,252 @@
+//! How a pipeline's WGSL is put together; see the module doc above.
+
+use super::layout::{HistoryLayout, shared_stride, transposed_offsets, weight_offsets};
+use super::{GRADIENT_BLOCK, Kernel, NORMALISE_EPSILON, Variant, WEIGHT_ROWS};
+use crate::cell::{Initial, Product};
+use crate::config::{RnnConfig, StageShape};
+use std::fmt::Write as _;
+
+/// The WGSL of a kernel for a configuration.
+pub fn source(config: &RnnConfig, variant: &Variant) -> String {
+    let stages = config.stages();
+    let kernel = variant.kernel;
+    let mut parts: Vec<String> =
+        vec![constants(config, &stages, variant), include_str!("../../shaders/lib/dims.wgsl").into()];
+    if kernel.bindings().iter().any(|b| b.0 == "schedule") {
+        parts.push(include_str!("../../shaders/lib/schedule.wgsl").into());
+    }
+    if kernel.reads_history() {
+        parts.push(include_str!("../../shaders/lib/history.wgsl").into());
+    }
+    let text = kernel.text();
+    let one = variant.stage;
+    match kernel {
+        Kernel::LoadState
+        | Kernel::StoreState
+        | Kernel::BeginSegment
+        | Kernel::SaveCheckpoint
+        | Kernel::LoadCheckpoint
+        | Kernel::LoadGradient
+        | Kernel::StoreGradient
+        | Kernel::Clear
+        | Kernel::InputBackward
+        | Kernel::UnitBackward => parts.push(text.into()),
+        Kernel::ProjectVec4 => parts.extend([include_str!("../../shaders/lib/input_vec4.wgsl").into(), text.into()]),
+        Kernel::ProjectScalar => {
+            parts.extend([include_str!("../../shaders/lib/input_scalar.wgsl").into(), text.into()])
+        }
+        Kernel::StepProduct => parts.push(instantiate(text, one)),
+        Kernel::WeightBackwardInput => {
+            parts.extend([include_str!("../../shaders/lib/operand_input.wgsl").into(), text.into()]);
+        }
+        Kernel::WeightBackwardRecurrent => {
+            parts.push(instantiate(include_str!("../../shaders/lib/operand_recurrent.wgsl"), one));
+            parts.push(text.into());
+        }
+        Kernel::CarryGradient => {
+            parts.push(text.into());
+            parts.extend(backward_parts(config, &stages));
+        }
+        Kernel::StepForward | Kernel::StepForwardTrain | Kernel::StepNormalise => {
+            parts.extend(forward_parts(config, &stages, kernel));
+            parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), one));
+            parts.push(instantiate(text, one));
+        }
+        Kernel::SequenceForward | Kernel::SequenceForwardTrain => {
+            parts.extend(forward_parts(config, &stages, kernel));
+            parts.push(text.into());
+            parts.extend(sequence_parts(&stages));
+        }
+        Kernel::StepBackward => {
+            parts.extend(backward_parts(config, &stages));
+            parts.push(next_part(&stages, one));
+            parts.push(instantiate(text, one));
+        }
+        Kernel::SequenceBackward => {
+            parts.extend(backward_parts(config, &stages));
+            parts.push(text.into());
+            let mut calls = String::new();
+            for n in (0..stages.len()).rev() {
+                parts.push(next_part(&stages, n));
+                parts.push(instantiate(include_str!("../../shaders/kernels/sequence_backward_stage.wgsl"), n));
+                let _ = write!(
+                    calls,
+                    "    stage_{n}(direction, s, b, unit);\n    storageBarrier();\n    workgroupBarrier();\n"
+                );
+            }
+            parts.push(format!("fn run_stages(direction: u32, s: u32, b: u32, unit: u32) {{\n{calls}}}"));
+        }
+    }
+    parts.join("\n")
+}
+
+/// The cell, and where pre-activations go.
+fn forward_parts(config: &RnnConfig, stages: &[StageShape], kernel: Kernel) -> [String; 3] {
+    let keep = match kernel {
+        Kernel::StepForwardTrain | Kernel::SequenceForwardTrain => include_str!("../../shaders/lib/keep_history.wgsl"),
+        _ => include_str!("../../shaders/lib/keep_nothing.wgsl"),
+    };
+    [include_str!("../../shaders/lib/math.wgsl").into(), cell_text(config, stages), keep.into()]
+}
+
+/// One copy of each stage, and `run_stages` that calls them in order.
+fn sequence_parts(stages: &[StageShape]) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    if stages.iter().any(|s| s.stage.normalise) {
+        parts.push("var<workgroup> sums: array<real, WIDTH>;".into());
+    }
+    let mut calls = String::new();
+    for (n, shape) in stages.iter().enumerate() {
+        parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), n));
+        parts.push(instantiate(include_str!("../../shaders/kernels/sequence_stage.wgsl"), n));
+        parts.push(instantiate(
+            if shape.stage.normalise {
+                include_str!("../../shaders/kernels/sequence_normalise.wgsl")
+            } else {
+                "fn normalise_STAGE(p: Place, acc: ptr<function, array<array<real, RECURRENT_STAGE>, TILE>>) {}"
+            },
+            n,
+        ));
+        let _ = write!(calls, "    stage_{n}(p, side);\n    workgroupBarrier();\n    side = 1u - side;\n");
+    }
+    let run = "fn run_stages(p: Place, start: u32) -> u32 {\n    var side = start;\n";
+    parts.push(format!("{run}{calls}    return side;\n}}"));
+    parts
+}
+
+/// Everything the adjoint of any stage needs: the cell, every stage's reading functions, and the states before each stage.
+fn backward_parts(config: &RnnConfig, stages: &[StageShape]) -> Vec<String> {
+    let mut parts = vec![
+        include_str!("../../shaders/lib/math.wgsl").into(),
+        cell_text(config, stages),
+        "fn keep_gate(at: u32, value: real) {}".into(),
+        "fn keep(direction: u32, s: u32, b: u32, column: u32, value: real) {}".into(),
+    ];
+    let mut before = String::from("    var m = memory;\n");
+    for n in 0..stages.len() {
+        parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), n));
+        parts.push(instantiate(include_str!("../../shaders/lib/stage_backward.wgsl"), n));
+        let head = "direction: u32, row: u32, unit: u32, memory: array<real, STATES>) -> array<real, STATES>";
+        parts.push(format!("fn states_before_{n}({head} {{\n{before}    return m;\n}}"));
+        let params = format!("cell_params_{n}(unit_params_{n}(direction, unit))");
+        let _ = writeln!(before, "    m = forward_{n}(read_gates_{n}(row, unit), m, {params}).state;");
+    }
+    parts
+}
+
+/// Where the gradient of stage `n`'s `out` comes from.
+fn next_part(stages: &[StageShape], n: usize) -> String {
+    let next = if n + 1 == stages.len() { 0 } else { n + 1 };
+    instantiate(&include_str!("../../shaders/lib/backward_next.wgsl").replace("_NEXT", &format!("_{next}")), n)
+}
+
+fn instantiate(text: &str, stage: usize) -> String {
+    text.replace("_STAGE", &format!("_{stage}"))
+}
+
+/// The cell's text, and the identity pointwise part of a projection.
+fn cell_text(config: &RnnConfig, stages: &[StageShape]) -> String {
+    let mut text = config.cell.wgsl.to_string();
+    if stages.len() > config.cell.stages.len() {
+        text.push_str(&instantiate(include_str!("../../shaders/cells/projection.wgsl"), stages.len() - 1));
+    }
+    text
+}
+
+/// The generated constants. Array lengths are at least 1 (WGSL has no empty arrays); `*_COUNT` is the true number.
+fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> String {
+    let Variant { kernel, tiles, train, write_y, .. } = variant;
+    let rows = config.row_layout(*train);
+    let mut text = String::from("alias real = f32;\n");
+    let mut put = |name: &str, value: usize| {
+        let _ = writeln!(text, "const {name}: u32 = {value}u;");
+    };
+    let sequence = matches!(kernel, Kernel::SequenceForward | Kernel::SequenceForwardTrain | Kernel::SequenceBackward);
+    put("WIDTH", if sequence { tiles.sequence_width } else { tiles.width });
+    put("TILE", tiles.tile);
+    put("PROJECT_COLUMNS", tiles.project.0);
+    put("PROJECT_ROWS", tiles.project.1);
+    put("DIRECTIONS", config.directions());
+    put("HIDDEN", config.hidden_size);
+    put("OUTPUT", config.state_size());
+    put("OUTPUT_PADDED", config.state_size().next_multiple_of(4));
+    put("PRE_WIDTH", rows.inputs);
+    put("ROW_WIDTH", rows.width);
+    let history = HistoryLayout::new(config, stages);
+    put("HISTORY", history.width);
+    put("HISTORY_BINDING", kernel.bindings().iter().position(|b| b.0 == "history").unwrap_or(0));
+    put("LAYERS", config.num_layers);
+    put("GRADIENT_BLOCK", GRADIENT_BLOCK);
+    put("WEIGHT_ROWS", WEIGHT_ROWS);
+    put("UNIT_PARAMS", config.cell.params.len());
+    put("UNIT_SUMS", config.cell.params.len().max(1));
+    put("STATE_COUNT", config.cell.states.len());
+    put("STATES", config.cell.states.len().max(1));
+    put("FROM_HIDDEN", 0);
+    put("FROM_CELL", 1);
+    put("SHARED_STRIDE", shared_stride(stages));
+    let offsets = match kernel {
+        Kernel::StepBackward | Kernel::SequenceBackward | Kernel::CarryGradient => transposed_offsets(stages),
+        _ => weight_offsets(stages),
+    };
+    put("LAYER_WEIGHTS", offsets.total);
+    for (n, activation) in config.activations().iter().enumerate() {
+        put(&format!("ACT_{n}"), activation.code() as usize);
+    }
+    for (n, shape) in stages.iter().enumerate() {
+        let s = &shape.stage;
+        let mut put = |name: &str, value: usize| put(&format!("{name}_{n}"), value);
+        put("UNITS", shape.units);
+        put("PADDED", shape.padded_units());
+        put("DEPTH", shape.operand.div_ceil(4));
+        put("PRE", s.gates.len());
+        put("INPUT", s.input_gates());
+        put("BOTH", s.both_gates());
+        put("ONLY", s.recurrent_only_gates());
+        put("RECURRENT", s.recurrent_gates());
+        put("PRE_AT", rows.stages[n].0);
+        put("ONLY_AT", rows.stages[n].1);
+        put("LINK_AT", history.links[n]);
+        put("OPERAND_AT", if n == 0 { config.cell.states.len() * config.hidden_size } else { history.links[n - 1] });
+        put("OPERAND", shape.operand);
+        put("OPERAND_PADDED", shape.operand.next_multiple_of(4));
+        put("UNITS4", shape.units.div_ceil(4));
+        put("WEIGHTS_AT", offsets.stages[n].0);
+        put("PARAMS_AT", offsets.stages[n].1);
+        put("PARAM_COUNT", shape.unit_params());
+        put("PARAMS", shape.unit_params().max(1));
+        put("UNIT_COUNT", shape.params);
+        put("UNIT", shape.params.max(1));
+        put("STATE_COUNT", shape.states);
+    }
+    for (n, shape) in stages.iter().enumerate() {
+        let _ = writeln!(text, "const NORMALISE_{n}: bool = {};", shape.stage.normalise);
+        let _ = writeln!(text, "const IDENTITY_{n}: bool = {};", shape.stage.product == Product::Identity);
+        let _ = writeln!(text, "const FIRST_{n}: bool = {};", n == 0);
+        let _ = writeln!(text, "const LAST_{n}: bool = {};", n + 1 == stages.len());
+    }
+    let initial: Vec<String> = config
+        .cell
+        .states
+        .iter()
+        .map(|s| match s.initial {
+            Initial::Hidden => "0u".into(),
+            Initial::Cell => "1u".into(),
+            Initial::Scratch => "2u".to_string(),
+        })
+        .chain(config.cell.states.is_empty().then(|| "2u".to_string()))
+        .collect();
+    let keeps = matches!(kernel, Kernel::StepForwardTrain | Kernel::SequenceForwardTrain);
+    let _ = writeln!(text, "const TRAIN: bool = {keeps};");
+    let _ = writeln!(text, "const WRITE_Y: bool = {write_y};");
+    let _ = writeln!(text, "const STATE_INITIAL = array<u32, STATES>({});", initial.join(", "));
+    let _ = writeln!(text, "const NORMALISE_EPSILON: real = {NORMALISE_EPSILON:e};");
+    text.push_str("\n// A unit after one stage: its states, and what the others will see of it.\n");
+    text.push_str("struct Forward {\n    state: array<real, STATES>,\n    out: real,\n}\n\n");
+    for n in 0..stages.len() {
+        let _ = writeln!(text, "// Gradients of a stage's gates, of the states before it, and of its unit parameters.");
+        let fields = "pre: array<real, PRE_STAGE>,\n    state: array<real, STATES>,\n    unit: array<real, UNIT_STAGE>";
+        let _ = writeln!(text, "struct Backward_{n} {{\n    {},\n}}\n", instantiate(fields, n));
+    }
+    text
+}
