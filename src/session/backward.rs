@@ -35,7 +35,7 @@ pub struct Gradients<T> {
 
 impl<T: Real> Session<T> {
     /// Backpropagation through time: gradients of everything the last run read, given those of what it gave. Training plans
-    /// ([`Options::train`]) only; a run can be gone back through once, for its kept values are overwritten by gradients.
+    /// ([`crate::Options::train`]) only; a run can be gone back through once, for its kept values are overwritten by gradients.
     /// Where x came without a batch dimension, so may the upstream gradients, and so do the gradients.
     ///
     /// # Errors
