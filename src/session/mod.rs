@@ -378,6 +378,7 @@ impl<T: Real> Session<T> {
         let Some(part) = self.plan.submits.get(index).cloned() else {
             return Err(Error::mismatch("part", format!("0..{}", self.plan.submits.len()), index));
         };
+        self.tape = false;
         gpu.scoped("encoding", || e.encode(encoder, &self.plan, &self.schedule, Half::Forward, part, Some(io)))
     }
 
