@@ -20,6 +20,8 @@ pub(super) struct Builder<'a> {
     pub keep_y: bool,
     /// Steps per segment (T without checkpoints).
     pub segment: usize,
+    /// `Memory::Recompute`.
+    pub recompute: bool,
     pub stages: Vec<StageShape>,
     pub slots: Vec<Slot>,
     pub dims: Vec<Dims>,
@@ -36,6 +38,8 @@ pub(super) struct Memory {
     pub history: Vec<SlotId>,
     /// States and h before every segment, where there are several.
     pub checkpoints: Option<SlotId>,
+    /// Per layer: what `Memory::Recompute` keeps of all steps.
+    pub kept: Vec<SlotId>,
     /// Products of normalising stages (strategy Step).
     pub product: Option<SlotId>,
     pub pre: Vec<SlotId>,
@@ -161,9 +165,9 @@ impl Builder<'_> {
             let widest = normalising.map(|s| s.stage.recurrent_gates() * s.units).max();
             product = widest.map(|n| self.slot("product", Role::Scratch, &[directions, ("B", batch), ("G·N", n)]));
         }
-        // In training with a single segment every layer keeps its own; else segments and layers share.
+        // Where everything is kept every layer has its own; else segments and layers share.
         let held = if self.train { self.segment } else { self.block } * batch;
-        let own = self.train && self.segment == self.shape.time;
+        let own = self.train && self.segment == self.shape.time && !self.recompute;
         let row = ("G·H", config.row_layout(self.train).width);
         let past = ("past", HistoryLayout::new(config, &self.stages).width);
         let (mut pre, mut history) = (Vec::new(), Vec::new());
@@ -181,10 +185,11 @@ impl Builder<'_> {
             }
         }
         let segments = self.shape.time.div_ceil(self.segment);
-        let checkpoints = (self.train && segments > 1).then(|| {
+        let checkpoints = (self.train && segments > 1 && !self.recompute).then(|| {
             let row = ("S·H+K", states.1 * config.hidden_size + padded);
             self.slot("checkpoints", Role::Scratch, &[("segments", segments), stacked[0], stacked[1], row])
         });
+        let kept = if self.recompute { self.kept_slots() } else { Vec::new() };
         let features = ("D·P", directions.1 * config.state_size());
         let whole = [outer, inner, features];
         // The outputs of hidden layers: all in training, two at a time else.
@@ -199,7 +204,7 @@ impl Builder<'_> {
             false => self.slot("y", Role::Scratch, &UNUSED),
         };
         let y = (0..layers).map(|l| if l + 1 == layers { last } else { hidden[l % hidden.len()] }).collect();
-        Memory { state, operands: [even, odd], links, history, checkpoints, product, pre, y }
+        Memory { state, operands: [even, odd], links, history, checkpoints, kept, product, pre, y }
     }
 
     /// The forward pass.
@@ -219,17 +224,20 @@ impl Builder<'_> {
         steps.push(once(Kernel::LoadState, None, whole, load, all));
         for layer in 0..layers {
             let sequences = (wide, Extent::Batch, directions);
-            let single = self.segment == time;
+            let keep = self.train && m.checkpoints.is_none();
             for first in (0..time).step_by(self.segment) {
                 let range = first..(first + self.segment).min(time);
                 let dims = self.dims(layer, range.clone());
                 if let Some(checkpoints) = m.checkpoints {
                     let slots = vec![m.operands[0], m.state, checkpoints];
                     steps.push(once(Kernel::SaveCheckpoint, Some(layer), dims, slots, sequences));
-                } else if self.train {
+                } else if keep {
                     steps.push(self.begin_segment(layer, dims, ids, m));
                 }
-                self.run_segment(layer, range, self.train && single, ids, m, &mut steps);
+                self.run_segment(layer, range, keep, ids, m, &mut steps);
+                if self.recompute {
+                    steps.push(self.save_history(layer, dims, ids, m));
+                }
             }
         }
         let store = vec![m.operands[0], m.operands[1], m.state, ids.hn, ids.cn, ids.schedule];
@@ -255,23 +263,27 @@ impl Builder<'_> {
         m: &Memory,
         out: &mut Vec<Step>,
     ) {
-        let config = self.config;
-        let directions = config.directions();
-        let input = if layer == 0 { ids.x } else { m.y[layer - 1] };
         for first in steps.clone().step_by(self.block) {
             let range = first..(first + self.block).min(steps.end);
             let dims = self.dims(layer, range.clone());
-            let aligned = config.layer_input_size(layer).is_multiple_of(4);
-            let kernel = if aligned { Kernel::ProjectVec4 } else { Kernel::ProjectScalar };
-            let (columns, rows) = self.tiles.project;
-            let width = config.row_layout(false).width.div_ceil(columns * self.tiles.width);
-            let slots = vec![input, ids.w[layer], m.pre[layer], ids.schedule];
-            out.push(once(kernel, Some(layer), dims, slots, (width, Extent::Rows(rows), directions)));
+            out.push(self.project(layer, dims, ids, m));
             out.push(match self.strategy {
                 Strategy::Sequence => self.sequence(layer, dims, keep, ids, m),
                 Strategy::Step => Step::EachStep(range, self.step_body(layer, dims, keep, ids, m)),
             });
         }
+    }
+
+    /// x·Wᵀ + b of a block of steps.
+    pub fn project(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Step {
+        let config = self.config;
+        let input = if layer == 0 { ids.x } else { m.y[layer - 1] };
+        let aligned = config.layer_input_size(layer).is_multiple_of(4);
+        let kernel = if aligned { Kernel::ProjectVec4 } else { Kernel::ProjectScalar };
+        let (columns, rows) = self.tiles.project;
+        let width = config.row_layout(false).width.div_ceil(columns * self.tiles.width);
+        let slots = vec![input, ids.w[layer], m.pre[layer], ids.schedule];
+        once(kernel, Some(layer), dims, slots, (width, Extent::Rows(rows), config.directions()))
     }
 
     /// Whether the layer's y exists.

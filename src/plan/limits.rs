@@ -45,9 +45,9 @@ impl Plan {
         self.check_grids()
     }
 
-    /// Grids that cover all rows of a segment at once, as only the backward pass has them.
+    /// Grids that cover all rows of a segment at once, as only training has them.
     fn check_grids(&self) -> Result<()> {
-        for step in &self.backward {
+        for step in self.steps.iter().chain(&self.backward) {
             let Step::Once(Dispatch { kernel, groups: (_, extent, _), .. }) = step else { continue };
             let groups = match extent {
                 Extent::Fixed(n) => *n,
