@@ -283,7 +283,7 @@ fn the_kernel_table_is_what_the_shaders_declare() {
 
 #[test]
 fn the_uniform_blocks_are_laid_out_as_in_rust() {
-    assert_eq!(size_of::<Dims>(), 48);
+    assert_eq!(size_of::<Dims>(), 52);
     let rust = [
         ("batch", offset_of!(Dims, batch)),
         ("time", offset_of!(Dims, time)),
@@ -297,6 +297,7 @@ fn the_uniform_blocks_are_laid_out_as_in_rust() {
         ("direction", offset_of!(Dims, direction)),
         ("checkpoint", offset_of!(Dims, checkpoint)),
         ("alternating", offset_of!(Dims, alternating)),
+        ("accumulate", offset_of!(Dims, accumulate)),
     ];
     for_every_source(&[5], |_, label, module, _| {
         for (_, variable) in module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::Uniform) {
@@ -309,7 +310,7 @@ fn the_uniform_blocks_are_laid_out_as_in_rust() {
                 assert_eq!(module.types[member.ty].inner, u32_type, "{label}: {:?}", member.name);
             }
             match variable.name.as_deref() {
-                Some("dims") => assert_eq!((shader.as_slice(), *span), (&rust[..], 48), "{label}"),
+                Some("dims") => assert_eq!((shader.as_slice(), *span), (&rust[..], 52), "{label}"),
                 // The executor writes one u32 per step.
                 Some("step") => assert_eq!((shader.as_slice(), *span), (&[("index", 0)][..], 4), "{label}"),
                 other => panic!("{label}: unknown uniform {other:?}"),
@@ -346,7 +347,7 @@ fn plans_for_webgpus_default_limits_keep_within_256_invocations_and_16_kib() {
                     }
                     plan => plan.expect("a plan of this size"),
                 };
-                let dispatches = plan.steps.iter().chain(&plan.backward).flat_map(|s| match s {
+                let dispatches = plan.steps.iter().chain(&plan.backward).chain(&plan.update).flat_map(|s| match s {
                     Step::ClearPadding(_) => &[][..],
                     Step::Once(d) => std::slice::from_ref(d),
                     Step::EachStep(_, body) | Step::EachStepBack(_, body) => body,

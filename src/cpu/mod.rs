@@ -3,6 +3,7 @@
 
 mod collect;
 mod lanes;
+mod optimise;
 mod project;
 mod recur;
 mod retrace;
@@ -24,7 +25,7 @@ use crate::real::Real;
 use crate::schedule::Schedule;
 use crate::weights::{LayerWeights, Weights};
 use recur::Packed;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// What the CPU executor offers: memory is the only limit.
 pub(crate) fn caps() -> Caps {
@@ -119,11 +120,32 @@ pub(crate) fn stage_weights<T: Real>(stages: &[StageShape], layer: &LayerWeights
     out
 }
 
+/// Packs the parameters of entry `layer · D + direction`.
+fn pack_layer<T: Real>(plan: &Plan, stages: &[StageShape], entry: usize, layer: &LayerWeights<T>) -> PackedLayer<T> {
+    let width = plan.config.cell.input_gates() * plan.config.hidden_size;
+    let inputs = plan.config.layer_input_size(entry / plan.config.directions());
+    let mut w = vec![T::default(); inputs * width];
+    for (row, values) in layer.w.chunks_exact(inputs).enumerate() {
+        for (column, &v) in values.iter().enumerate() {
+            w[column * width + row] = v;
+        }
+    }
+    let parts = stage_weights(stages, layer);
+    let packed = stages.iter().zip(&parts).map(|(shape, (r, unit))| recur::pack(shape, r, unit)).collect();
+    let mut all = PackedLayer { w, bias: input_bias(stages, layer), stages: packed, ..Default::default() };
+    if plan.train {
+        let transposed = stages.iter().zip(&parts).map(|(shape, (r, _))| recur::pack_transposed(shape, r));
+        all.transposed = transposed.collect();
+        all.w_rows = layer.w.clone();
+    }
+    all
+}
+
 /// A plan bound to memory of this process.
 pub(crate) struct Executor<T: Real> {
     slots: Vec<Vec<T>>,
-    /// `[layer · D + direction]`
-    layers: Arc<Vec<PackedLayer<T>>>,
+    /// `[layer · D + direction]`, shared with siblings; an update writes them, a run reads them.
+    layers: Arc<RwLock<Vec<PackedLayer<T>>>>,
     stages: Vec<StageShape>,
     rows: RowLayout,
     past: HistoryLayout,
@@ -168,26 +190,12 @@ impl<T: Real> Context<'_, T> {
 impl<T: Real> Executor<T> {
     pub(crate) fn new(plan: &Plan, weights: &Weights<T>) -> Self {
         let stages = plan.config.stages();
-        let width = plan.config.cell.input_gates() * plan.config.hidden_size;
-        let pack = |(entry, layer): (usize, &LayerWeights<T>)| {
-            let inputs = plan.config.layer_input_size(entry / plan.config.directions());
-            let mut w = vec![T::default(); inputs * width];
-            for (row, values) in layer.w.chunks_exact(inputs).enumerate() {
-                for (column, &v) in values.iter().enumerate() {
-                    w[column * width + row] = v;
-                }
-            }
-            let parts = stage_weights(&stages, layer);
-            let packed = stages.iter().zip(&parts).map(|(shape, (r, unit))| recur::pack(shape, r, unit)).collect();
-            let mut all = PackedLayer { w, bias: input_bias(&stages, layer), stages: packed, ..Default::default() };
-            if plan.train {
-                let transposed = stages.iter().zip(&parts).map(|(shape, (r, _))| recur::pack_transposed(shape, r));
-                all.transposed = transposed.collect();
-                all.w_rows = layer.w.clone();
-            }
-            all
-        };
-        Self::with_layers(plan, Arc::new(weights.layers.iter().enumerate().map(pack).collect()))
+        let layers = weights.layers.iter().enumerate().map(|(entry, layer)| pack_layer(plan, &stages, entry, layer));
+        let mut executor = Self::with_layers(plan, Arc::new(RwLock::new(layers.collect())));
+        if let Some(update) = &plan.ids.update {
+            executor.slots[update.parameters] = weights.flat(&plan.config);
+        }
+        executor
     }
 
     /// The same weights for another shape.
@@ -195,8 +203,8 @@ impl<T: Real> Executor<T> {
         Self::with_layers(plan, Arc::clone(&self.layers))
     }
 
-    fn with_layers(plan: &Plan, layers: Arc<Vec<PackedLayer<T>>>) -> Self {
-        let memory = |role| !matches!(role, Role::Weights | Role::Schedule);
+    fn with_layers(plan: &Plan, layers: Arc<RwLock<Vec<PackedLayer<T>>>>) -> Self {
+        let memory = |role| !matches!(role, Role::Weights | Role::Schedule | Role::Table);
         let slots =
             plan.slots.iter().map(|s| if memory(s.role) { vec![T::default(); s.len()] } else { Vec::new() }).collect();
         Self {
@@ -223,6 +231,8 @@ impl<T: Real> Executor<T> {
 
     /// Runs steps of the plan; `watch` sees every dispatch after it ran.
     pub(crate) fn run(&mut self, plan: &Plan, schedule: &Schedule, steps: &[Step], watch: &mut Watch<'_, T>) {
+        let shared = Arc::clone(&self.layers);
+        let layers: &[PackedLayer<T>] = &shared.read().unwrap_or_else(PoisonError::into_inner);
         for step in steps {
             match step {
                 Step::ClearPadding(slot) => {
@@ -232,14 +242,14 @@ impl<T: Real> Executor<T> {
                 }
                 Step::Once(d) => {
                     if plan.groups_y(d, schedule, None) > 0 {
-                        self.dispatch(plan, schedule, d, None);
+                        self.dispatch(plan, schedule, d, None, layers);
                         watch(d, None, &self.slots);
                     }
                 }
                 Step::EachStep(range, body) => {
                     for s in range.start..range.end.min(schedule.steps()) {
                         for d in body {
-                            self.dispatch(plan, schedule, d, Some(s));
+                            self.dispatch(plan, schedule, d, Some(s), layers);
                             watch(d, Some(s), &self.slots);
                         }
                     }
@@ -247,7 +257,7 @@ impl<T: Real> Executor<T> {
                 Step::EachStepBack(range, body) => {
                     for s in (range.start..range.end.min(schedule.steps())).rev() {
                         for d in body {
-                            self.dispatch(plan, schedule, d, Some(s));
+                            self.dispatch(plan, schedule, d, Some(s), layers);
                             watch(d, Some(s), &self.slots);
                         }
                     }
@@ -256,14 +266,21 @@ impl<T: Real> Executor<T> {
         }
     }
 
-    fn dispatch(&mut self, plan: &Plan, schedule: &Schedule, d: &Dispatch, step: Option<usize>) {
+    fn dispatch(
+        &mut self,
+        plan: &Plan,
+        schedule: &Schedule,
+        d: &Dispatch,
+        step: Option<usize>,
+        layers: &[PackedLayer<T>],
+    ) {
         let ids = match (&d.odd, step) {
             (Some(odd), Some(s)) if s % 2 == 1 => odd,
             _ => &d.slots,
         };
         // Taken out of the table so that several can be borrowed at once; a slot bound twice is taken once.
         let mut taken: Vec<Vec<T>> = ids.iter().map(|&id| std::mem::take(&mut self.slots[id])).collect();
-        let (layers, stages, rows, past) = (&self.layers, &self.stages, &self.rows, &self.past);
+        let (stages, rows, past) = (&self.stages, &self.rows, &self.past);
         let context = Context { plan, schedule, layers, stages, rows, past, act: &self.act };
         match d.kernel {
             Kernel::LoadState => state::load_state(&context, &mut taken),
@@ -289,7 +306,14 @@ impl<T: Real> Executor<T> {
             Kernel::WeightBackwardInput | Kernel::WeightBackwardRecurrent => {
                 collect::weight_backward(&context, d, &mut taken);
             }
-            Kernel::UnitBackward => collect::unit_backward(&context, &mut taken),
+            Kernel::UnitBackward => collect::unit_backward(&context, d, &mut taken),
+            Kernel::GatherGradient
+            | Kernel::SquareSum
+            | Kernel::Clip
+            | Kernel::UpdateSgd
+            | Kernel::UpdateMomentum
+            | Kernel::UpdateAdam
+            | Kernel::Pack => unreachable!("part of the update: optimise.rs"),
         }
         for (&id, slot) in ids.iter().zip(taken).rev() {
             if !slot.is_empty() {

@@ -6,9 +6,12 @@
 //! `_STAGE` replaced by `_0`, `_1`, … A test compares the table with naga's reflection of every source.
 
 mod layout;
+mod pack;
 mod source;
 
 pub(crate) use layout::{HistoryLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
+pub(crate) use pack::Flat;
+pub use pack::{GradientOf, Pack, Table};
 pub use source::source;
 
 /// How a kernel sees a binding.
@@ -71,6 +74,20 @@ pub enum Kernel {
     WeightBackwardRecurrent,
     /// gradients of the unit parameters
     UnitBackward,
+    /// a gradient slot → gradient of all parameters
+    GatherGradient,
+    /// sums of squares of the gradient
+    SquareSum,
+    /// their norm, and what clips it
+    Clip,
+    /// gradient descent
+    UpdateSgd,
+    /// gradient descent with momentum
+    UpdateMomentum,
+    /// Adam and AdamW
+    UpdateAdam,
+    /// parameters → a packed weight buffer
+    Pack,
 }
 
 /// `(name, access)` in binding order.
@@ -78,7 +95,7 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 30] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
@@ -102,6 +119,13 @@ impl Kernel {
         Self::WeightBackwardInput,
         Self::WeightBackwardRecurrent,
         Self::UnitBackward,
+        Self::GatherGradient,
+        Self::SquareSum,
+        Self::Clip,
+        Self::UpdateSgd,
+        Self::UpdateMomentum,
+        Self::UpdateAdam,
+        Self::Pack,
     ];
 
     /// The name of its file and of its CPU twin.
@@ -126,6 +150,13 @@ impl Kernel {
             Self::InputBackward => "input_backward",
             Self::WeightBackwardInput | Self::WeightBackwardRecurrent => "weight_backward",
             Self::UnitBackward => "unit_backward",
+            Self::GatherGradient => "gather_gradient",
+            Self::SquareSum => "square_sum",
+            Self::Clip => "clip",
+            Self::UpdateSgd => "update_sgd",
+            Self::UpdateMomentum => "update_momentum",
+            Self::UpdateAdam => "update_adam",
+            Self::Pack => "pack",
         }
     }
 
@@ -256,6 +287,22 @@ impl Kernel {
                 &[("dims", Uniform), ("pre", Read), ("operand", Read), ("gradient", ReadWrite), ("schedule", Read)]
             }
             Self::UnitBackward => &[("dims", Uniform), ("d_unit", Read), ("gradient", ReadWrite)],
+            Self::GatherGradient => &[("dims", Uniform), ("table", Read), ("values", Read), ("gradient", ReadWrite)],
+            Self::SquareSum => &[("dims", Uniform), ("gradient", Read), ("sums", ReadWrite)],
+            Self::Clip => &[("dims", Uniform), ("sums", Read), ("norm", ReadWrite), ("hyper", ReadWrite)],
+            Self::UpdateSgd => &[("dims", Uniform), ("hyper", Read), ("gradient", Read), ("parameters", ReadWrite)],
+            Self::UpdateMomentum => {
+                &[("dims", Uniform), ("hyper", Read), ("gradient", Read), ("parameters", ReadWrite), ("m", ReadWrite)]
+            }
+            Self::UpdateAdam => &[
+                ("dims", Uniform),
+                ("hyper", Read),
+                ("gradient", Read),
+                ("parameters", ReadWrite),
+                ("m", ReadWrite),
+                ("v", ReadWrite),
+            ],
+            Self::Pack => &[("dims", Uniform), ("table", Read), ("parameters", Read), ("values", ReadWrite)],
             Self::SequenceForward => &[
                 ("dims", Uniform),
                 ("weights", Read),
@@ -325,6 +372,13 @@ impl Kernel {
                 include_str!("../../shaders/kernels/weight_backward.wgsl")
             }
             Self::UnitBackward => include_str!("../../shaders/kernels/unit_backward.wgsl"),
+            Self::GatherGradient => include_str!("../../shaders/kernels/gather_gradient.wgsl"),
+            Self::SquareSum => include_str!("../../shaders/kernels/square_sum.wgsl"),
+            Self::Clip => include_str!("../../shaders/kernels/clip.wgsl"),
+            Self::UpdateSgd => include_str!("../../shaders/kernels/update_sgd.wgsl"),
+            Self::UpdateMomentum => include_str!("../../shaders/kernels/update_momentum.wgsl"),
+            Self::UpdateAdam => include_str!("../../shaders/kernels/update_adam.wgsl"),
+            Self::Pack => include_str!("../../shaders/kernels/pack.wgsl"),
         }
     }
 }
@@ -347,6 +401,10 @@ pub(crate) const NORMALISE_EPSILON: f64 = 1e-5;
 
 /// Steps that weight gradients are summed over before they join the running sum.
 pub(crate) const GRADIENT_BLOCK: usize = 64;
+/// Invocations of a workgroup and workgroups of `square_sum`: they fix the order of additions.
+pub(crate) const NORM_WIDTH: usize = 64;
+/// See [`NORM_WIDTH`].
+pub(crate) const NORM_GROUPS: usize = 64;
 /// Columns of `pre` per invocation of `weight_backward`.
 pub(crate) const WEIGHT_ROWS: usize = 8;
 

@@ -1,9 +1,10 @@
 //! How a pipeline's WGSL is put together; see the module doc above.
 
 use super::layout::{HistoryLayout, shared_stride, transposed_offsets, weight_offsets};
-use super::{GRADIENT_BLOCK, Kernel, NORMALISE_EPSILON, Variant, WEIGHT_ROWS};
+use super::{GRADIENT_BLOCK, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant, WEIGHT_ROWS};
 use crate::cell::{Initial, Product};
 use crate::config::{RnnConfig, StageShape};
+use crate::optimiser::Hyper;
 use std::fmt::Write as _;
 
 /// The WGSL of a kernel for a configuration.
@@ -30,7 +31,14 @@ pub fn source(config: &RnnConfig, variant: &Variant) -> String {
         | Kernel::StoreGradient
         | Kernel::Clear
         | Kernel::InputBackward
-        | Kernel::UnitBackward => parts.push(text.into()),
+        | Kernel::UnitBackward
+        | Kernel::GatherGradient
+        | Kernel::SquareSum
+        | Kernel::Clip
+        | Kernel::UpdateSgd
+        | Kernel::UpdateMomentum
+        | Kernel::UpdateAdam
+        | Kernel::Pack => parts.push(text.into()),
         Kernel::ProjectVec4 => parts.extend([include_str!("../../shaders/lib/input_vec4.wgsl").into(), text.into()]),
         Kernel::ProjectScalar => {
             parts.extend([include_str!("../../shaders/lib/input_scalar.wgsl").into(), text.into()])
@@ -178,6 +186,9 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("LAYERS", config.num_layers);
     put("GRADIENT_BLOCK", GRADIENT_BLOCK);
     put("WEIGHT_ROWS", WEIGHT_ROWS);
+    put("NORM_WIDTH", NORM_WIDTH);
+    put("NORM_GROUPS", NORM_GROUPS);
+    Hyper::NAMES.into_iter().for_each(|(hyper, name)| put(name, hyper as usize));
     put("UNIT_PARAMS", config.cell.params.len());
     put("UNIT_SUMS", config.cell.params.len().max(1));
     put("STATE_COUNT", config.cell.states.len());
