@@ -189,6 +189,17 @@ impl RnnConfig {
         }
         stages
     }
+    /// The head as a layer of its own that reads y (see `cells/dense.rs`).
+    pub(crate) fn head_layer(&self) -> Option<Self> {
+        self.head.map(|head| Self {
+            cell: &cells::DENSE,
+            input_size: self.output_size(),
+            hidden_size: head.size,
+            bias: Bias::One,
+            layout: self.layout,
+            ..Default::default()
+        })
+    }
     /// Where the pre-activations of one packed row lie. Training keeps all of them (and then their gradients, in place);
     /// inference only the x parts.
     pub fn row_layout(&self, train: bool) -> RowLayout {

@@ -42,7 +42,7 @@ impl<T: Real> Session<T> {
     pub fn trace(&mut self, input: &Input<'_, T>) -> Result<Vec<Snapshot<T>>> {
         self.write(input)?;
         let snapshots = self.trace_pass(Half::Forward)?;
-        (self.has_state, self.tape) = (true, self.plan.train);
+        (self.has_state, self.tape, self.has_loss) = (true, self.plan.train, self.targets);
         Ok(snapshots)
     }
 
