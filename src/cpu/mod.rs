@@ -2,8 +2,10 @@
 //! the tests, in f32 what a user gets where there is no GPU.
 
 mod collect;
+mod dropout;
 mod lanes;
 mod project;
+pub mod random;
 mod recur;
 mod retrace;
 mod sequence_backward;
@@ -23,6 +25,7 @@ use crate::plan::{Caps, DeviceClass, Dims, Dispatch, Plan, Role, SlotId, Step};
 use crate::real::Real;
 use crate::schedule::Schedule;
 use crate::weights::{LayerWeights, Weights};
+use random::Masks;
 use recur::Packed;
 use std::sync::{Arc, OnceLock};
 
@@ -128,6 +131,7 @@ pub(crate) struct Executor<T: Real> {
     rows: RowLayout,
     past: HistoryLayout,
     act: Vec<Activation>,
+    masks: Masks,
 }
 
 /// Sees a dispatch after it ran, its step if it runs once per step, and all slots.
@@ -142,6 +146,7 @@ struct Context<'a, T: Real> {
     rows: &'a RowLayout,
     past: &'a HistoryLayout,
     act: &'a [Activation],
+    masks: Masks,
 }
 
 impl<T: Real> Context<'_, T> {
@@ -206,6 +211,7 @@ impl<T: Real> Executor<T> {
             rows: plan.config.row_layout(plan.train),
             past: HistoryLayout::new(&plan.config, &plan.config.stages()),
             act: plan.config.activations(),
+            masks: Masks::none(),
         }
     }
 
@@ -219,6 +225,11 @@ impl<T: Real> Executor<T> {
 
     pub(crate) fn slot_vec(&mut self, id: SlotId) -> &mut Vec<T> {
         &mut self.slots[id]
+    }
+
+    /// Sets the masks of the runs to come.
+    pub(crate) fn set_masks(&mut self, masks: Masks) {
+        self.masks = masks;
     }
 
     /// Runs steps of the plan; `watch` sees every dispatch after it ran.
@@ -264,7 +275,7 @@ impl<T: Real> Executor<T> {
         // Taken out of the table so that several can be borrowed at once; a slot bound twice is taken once.
         let mut taken: Vec<Vec<T>> = ids.iter().map(|&id| std::mem::take(&mut self.slots[id])).collect();
         let (layers, stages, rows, past) = (&self.layers, &self.stages, &self.rows, &self.past);
-        let context = Context { plan, schedule, layers, stages, rows, past, act: &self.act };
+        let context = Context { plan, schedule, layers, stages, rows, past, act: &self.act, masks: self.masks };
         match d.kernel {
             Kernel::LoadState => state::load_state(&context, &mut taken),
             Kernel::StoreState => state::store_state(&context, &mut taken, ids),
@@ -290,6 +301,7 @@ impl<T: Real> Executor<T> {
                 collect::weight_backward(&context, d, &mut taken);
             }
             Kernel::UnitBackward => collect::unit_backward(&context, &mut taken),
+            Kernel::Dropout | Kernel::DropoutCopy => dropout::dropout(&context, d, &mut taken),
         }
         for (&id, slot) in ids.iter().zip(taken).rev() {
             if !slot.is_empty() {

@@ -71,6 +71,10 @@ pub enum Kernel {
     WeightBackwardRecurrent,
     /// gradients of the unit parameters
     UnitBackward,
+    /// a layer's input, or its gradient, times its masks, in place
+    Dropout,
+    /// the caller's x times its masks, into a copy
+    DropoutCopy,
 }
 
 /// `(name, access)` in binding order.
@@ -78,7 +82,7 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
@@ -102,6 +106,8 @@ impl Kernel {
         Self::WeightBackwardInput,
         Self::WeightBackwardRecurrent,
         Self::UnitBackward,
+        Self::Dropout,
+        Self::DropoutCopy,
     ];
 
     /// The name of its file and of its CPU twin.
@@ -126,6 +132,7 @@ impl Kernel {
             Self::InputBackward => "input_backward",
             Self::WeightBackwardInput | Self::WeightBackwardRecurrent => "weight_backward",
             Self::UnitBackward => "unit_backward",
+            Self::Dropout | Self::DropoutCopy => "dropout",
         }
     }
 
@@ -256,6 +263,8 @@ impl Kernel {
                 &[("dims", Uniform), ("pre", Read), ("operand", Read), ("gradient", ReadWrite), ("schedule", Read)]
             }
             Self::UnitBackward => &[("dims", Uniform), ("d_unit", Read), ("gradient", ReadWrite)],
+            Self::Dropout => &[("dims", Uniform), ("values", ReadWrite), ("schedule", Read)],
+            Self::DropoutCopy => &[("dims", Uniform), ("values", ReadWrite), ("schedule", Read), ("source", Read)],
             Self::SequenceForward => &[
                 ("dims", Uniform),
                 ("weights", Read),
@@ -325,6 +334,7 @@ impl Kernel {
                 include_str!("../../shaders/kernels/weight_backward.wgsl")
             }
             Self::UnitBackward => include_str!("../../shaders/kernels/unit_backward.wgsl"),
+            Self::Dropout | Self::DropoutCopy => include_str!("../../shaders/kernels/dropout.wgsl"),
         }
     }
 }
