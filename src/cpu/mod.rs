@@ -2,9 +2,11 @@
 //! the tests, in f32 what a user gets where there is no GPU.
 
 mod collect;
+mod dropout;
 mod ends;
 mod lanes;
 mod project;
+pub mod random;
 mod recur;
 mod retrace;
 mod sequence_backward;
@@ -24,6 +26,7 @@ use crate::plan::{Caps, DeviceClass, Dims, Dispatch, Plan, Role, Slot, SlotId, S
 use crate::real::Real;
 use crate::schedule::Schedule;
 use crate::weights::{LayerWeights, Weights};
+use random::Masks;
 use recur::Packed;
 use std::sync::{Arc, OnceLock};
 
@@ -167,6 +170,7 @@ pub(crate) struct Executor<T: Real> {
     rows: RowLayout,
     past: HistoryLayout,
     act: Vec<Activation>,
+    masks: Masks,
 }
 
 /// Sees a dispatch after it ran, its step if it runs once per step, and all slots.
@@ -185,6 +189,7 @@ struct Context<'a, T: Real> {
     rows: &'a RowLayout,
     past: &'a HistoryLayout,
     act: &'a [Activation],
+    masks: Masks,
 }
 
 impl<T: Real> Context<'_, T> {
@@ -244,6 +249,7 @@ impl<T: Real> Executor<T> {
             rows: plan.config.row_layout(plan.train),
             past: HistoryLayout::new(&plan.config, &plan.config.stages()),
             act: plan.config.activations(),
+            masks: Masks::none(),
         }
     }
 
@@ -261,6 +267,11 @@ impl<T: Real> Executor<T> {
 
     pub(crate) fn slot_vec(&mut self, id: SlotId) -> &mut Vec<T> {
         &mut self.slots[id]
+    }
+
+    /// Sets the masks of the runs to come.
+    pub(crate) fn set_masks(&mut self, masks: Masks) {
+        self.masks = masks;
     }
 
     /// Runs steps of the plan; `watch` sees every dispatch after it ran.
@@ -311,7 +322,9 @@ impl<T: Real> Executor<T> {
         };
         let (indices, embedding) = (&self.indices, &self.weights.embedding);
         let (past, act) = (&self.past, &self.act);
-        let context = Context { plan, schedule, indices, embedding, layers, directions, stages, rows, past, act };
+        let masks = self.masks;
+        let context =
+            Context { plan, schedule, indices, embedding, layers, directions, stages, rows, past, act, masks };
         match d.kernel {
             Kernel::LoadState => state::load_state(&context, &mut taken),
             Kernel::StoreState => state::store_state(&context, &mut taken, ids),
@@ -342,6 +355,7 @@ impl<T: Real> Executor<T> {
             Kernel::LossMeanSquared => ends::loss_mean_squared(&context, &mut taken),
             Kernel::LossCrossEntropy => ends::loss_cross_entropy(&context, d, &mut taken),
             Kernel::LossSum => ends::loss_sum(&context, &mut taken),
+            Kernel::Dropout | Kernel::DropoutCopy => dropout::dropout(&context, d, &mut taken),
         }
         for (&id, slot) in ids.iter().zip(taken).rev() {
             if !slot.is_empty() {

@@ -301,6 +301,13 @@ impl Executor {
         self.shared.gpu.scoped("writing a buffer", || self.shared.gpu.queue.write_buffer(&self.slots[slot], 0, bytes))
     }
 
+    /// Writes the last words of a slot of u32.
+    pub(crate) fn write_last(&self, plan: &Plan, slot: SlotId, words: &[u32]) -> Result<()> {
+        let at = plan.slots[slot].bytes() - size_of_val(words) as u64;
+        let gpu = &self.shared.gpu;
+        gpu.scoped("writing a buffer", || gpu.queue.write_buffer(&self.slots[slot], at, bytemuck::cast_slice(words)))
+    }
+
     /// Encodes one submit's share of the plan: clears, then one compute pass.
     pub(crate) fn encode(
         &self,

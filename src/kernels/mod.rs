@@ -81,6 +81,10 @@ pub enum Kernel {
     LossCrossEntropy,
     /// sum of the rows' losses
     LossSum,
+    /// a layer's input, or its gradient, times its masks, in place
+    Dropout,
+    /// the caller's x times its masks, into a copy
+    DropoutCopy,
 }
 
 /// `(name, access)` in binding order.
@@ -88,7 +92,7 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
@@ -117,6 +121,8 @@ impl Kernel {
         Self::LossMeanSquared,
         Self::LossCrossEntropy,
         Self::LossSum,
+        Self::Dropout,
+        Self::DropoutCopy,
     ];
 
     /// The name of its file and of its CPU twin.
@@ -146,6 +152,7 @@ impl Kernel {
             Self::LossMeanSquared => "loss_mean_squared",
             Self::LossCrossEntropy => "loss_cross_entropy",
             Self::LossSum => "loss_sum",
+            Self::Dropout | Self::DropoutCopy => "dropout",
         }
     }
 
@@ -288,6 +295,8 @@ impl Kernel {
                 ("schedule", Read),
             ],
             Self::LossSum => &[("dims", Uniform), ("losses", Read), ("loss", ReadWrite), ("schedule", Read)],
+            Self::Dropout => &[("dims", Uniform), ("values", ReadWrite), ("schedule", Read)],
+            Self::DropoutCopy => &[("dims", Uniform), ("values", ReadWrite), ("schedule", Read), ("source", Read)],
             Self::SequenceForward => &[
                 ("dims", Uniform),
                 ("weights", Read),
@@ -362,6 +371,7 @@ impl Kernel {
             Self::LossMeanSquared => include_str!("../../shaders/kernels/loss_mean_squared.wgsl"),
             Self::LossCrossEntropy => include_str!("../../shaders/kernels/loss_cross_entropy.wgsl"),
             Self::LossSum => include_str!("../../shaders/kernels/loss_sum.wgsl"),
+            Self::Dropout | Self::DropoutCopy => include_str!("../../shaders/kernels/dropout.wgsl"),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::ends::project_kernel;
 use super::{Dims, Dispatch, Extent, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy};
 use crate::config::{Layout, RnnConfig, Shape, StageShape};
+use crate::cpu::random::RUN_WORDS;
 use crate::kernels::{HistoryLayout, Kernel, Tiles, weight_offsets};
 use std::ops::Range;
 
@@ -39,6 +40,8 @@ pub(super) struct Memory {
     pub checkpoints: Option<SlotId>,
     /// Products of normalising stages (strategy Step).
     pub product: Option<SlotId>,
+    /// x times its masks, where there is dropout of the input.
+    pub dropped: Option<SlotId>,
     pub pre: Vec<SlotId>,
     pub y: Vec<SlotId>,
 }
@@ -117,7 +120,8 @@ impl Builder<'_> {
         let h0 = self.slot("h0", Role::Input, &self.stacked(self.output()));
         let c0 = has_cell.then(|| self.slot("c0", Role::Input, &self.stacked(self.hidden())));
         let rows = self.shape.time * batch;
-        let table = ("table", 2 * batch + self.shape.time + 1 + directions * rows);
+        let run = if config.drops(self.train) { RUN_WORDS } else { 0 };
+        let table = ("table", 2 * batch + self.shape.time + 1 + directions * rows + run);
         let schedule = self.slot("schedule", Role::Schedule, &[table]);
         let (mut w, mut r) = (Vec::new(), Vec::new());
         let inputs = ("G·H", config.cell.input_gates() * config.hidden_size);
@@ -148,8 +152,8 @@ impl Builder<'_> {
             0 => self.slot("state", Role::Scratch, &UNUSED),
             _ => self.slot("state", Role::Scratch, &[stacked[0], stacked[1], states, stacked[2]]),
         };
-        let padded = config.state_size().next_multiple_of(4);
-        let h = self.stacked(("K", padded));
+        let operand = config.operand_row(self.train);
+        let h = self.stacked(("K", operand));
         let even = self.slot("operand.even", Role::Scratch, &h);
         let odd = match self.strategy {
             Strategy::Step => self.slot("operand.odd", Role::Scratch, &h),
@@ -186,7 +190,7 @@ impl Builder<'_> {
         }
         let segments = self.shape.time.div_ceil(self.segment);
         let checkpoints = (self.train && segments > 1).then(|| {
-            let row = ("S·H+K", states.1 * config.hidden_size + padded);
+            let row = ("S·H+K", states.1 * config.hidden_size + operand);
             self.slot("checkpoints", Role::Scratch, &[("segments", segments), stacked[0], stacked[1], row])
         });
         let features = ("D·P", directions.1 * config.state_size());
@@ -204,7 +208,11 @@ impl Builder<'_> {
             (false, None) => self.slot("y", Role::Scratch, &UNUSED),
         };
         let y = (0..layers).map(|l| if l + 1 == layers { last } else { hidden[l % hidden.len()] }).collect();
-        Memory { state, operands: [even, odd], links, history, checkpoints, product, pre, y }
+        let dropped = config.drops_input(0, self.train).then(|| {
+            let dims = [outer, inner, ("I", config.input_size)];
+            self.slot("x.dropped", Role::Scratch, &dims)
+        });
+        Memory { state, operands: [even, odd], links, history, checkpoints, product, dropped, pre, y }
     }
 
     /// The forward pass.
@@ -223,6 +231,9 @@ impl Builder<'_> {
         steps.extend(ids.embedding.as_ref().map(|e| self.embed(e, ids.x)));
         let load = vec![ids.h0, ids.c0.unwrap_or(ids.h0), m.operands[0], m.state, ids.schedule];
         steps.push(once(Kernel::LoadState, None, whole, load, all));
+        if let Some(dropped) = m.dropped {
+            steps.push(self.dropout(0, dropped, Some(ids.x), ids.schedule));
+        }
         for layer in 0..layers {
             let sequences = (wide, Extent::Batch, directions);
             let single = self.segment == time;
@@ -236,6 +247,9 @@ impl Builder<'_> {
                     steps.push(self.begin_segment(layer, dims, ids, m));
                 }
                 self.run_segment(layer, range, self.train && single, ids, m, &mut steps);
+            }
+            if layer + 1 < layers && config.drops_input(layer + 1, self.train) {
+                steps.push(self.dropout(layer + 1, m.y[layer], None, ids.schedule));
             }
         }
         let store = vec![m.operands[0], m.operands[1], m.state, ids.hn, ids.cn, ids.schedule];
@@ -264,7 +278,7 @@ impl Builder<'_> {
     ) {
         let config = self.config;
         let directions = config.directions();
-        let input = if layer == 0 { ids.x } else { m.y[layer - 1] };
+        let input = self.layer_input(layer, ids, m);
         for first in steps.clone().step_by(self.block) {
             let range = first..(first + self.block).min(steps.end);
             let dims = self.dims(layer, range.clone());
@@ -278,6 +292,24 @@ impl Builder<'_> {
                 Strategy::Step => Step::EachStep(range, self.step_body(layer, dims, keep, ids, m)),
             });
         }
+    }
+
+    /// What a layer reads.
+    pub fn layer_input(&self, layer: usize, ids: &SlotIds, m: &Memory) -> SlotId {
+        if layer == 0 { m.dropped.unwrap_or(ids.x) } else { m.y[layer - 1] }
+    }
+
+    /// Multiplies what a layer reads, or its gradient, by its masks: all steps at once, in place or from `source`. In place is
+    /// safe for y of a hidden layer: that layer has run over all steps, and when the backward pass runs a segment of it again,
+    /// the layer above is done with it.
+    pub fn dropout(&mut self, layer: usize, values: SlotId, source: Option<SlotId>, schedule: SlotId) -> Step {
+        let dims = self.dims(layer, 0..self.shape.time);
+        let width = self.config.layer_input_size(layer);
+        let draws = self.slots[values].len() / width * width.div_ceil(4);
+        let groups = (draws.div_ceil(self.tiles.width).min(ELEMENTWISE_GROUPS), Extent::Fixed(1), 1);
+        let kernel = if source.is_some() { Kernel::DropoutCopy } else { Kernel::Dropout };
+        let slots = [values, schedule].into_iter().chain(source).collect();
+        once(kernel, Some(layer), dims, slots, groups)
     }
 
     /// Whether the layer's y exists.
@@ -346,6 +378,9 @@ impl Builder<'_> {
         body
     }
 }
+
+/// Workgroups of the elementwise kernels, which stride over their slot.
+pub(super) const ELEMENTWISE_GROUPS: usize = 1024;
 
 /// A dispatch that runs once.
 pub(super) fn once(

@@ -12,7 +12,7 @@
 //! embed_backward       dx -> de                                  and ends here
 //! ```
 
-use super::build::{Builder, UNUSED, once};
+use super::build::{Builder, ELEMENTWISE_GROUPS, UNUSED, once};
 use super::{Dims, Dispatch, Extent, Role, SlotId, Step};
 use crate::config::{Head, Loss, RnnConfig};
 use crate::kernels::{GRADIENT_BLOCK, Kernel, WEIGHT_ROWS};
@@ -68,9 +68,6 @@ pub struct HeadGradientIds {
     pub dw: SlotId,
 }
 
-/// Workgroups of kernels that stride over their values.
-const STRIDING_GROUPS: usize = 1024;
-
 impl Builder<'_> {
     pub fn embedding_slots(&mut self) -> Option<EmbeddingIds> {
         let vocabulary = ("V", self.config.vocabulary?);
@@ -88,7 +85,7 @@ impl Builder<'_> {
 
     pub fn embed(&mut self, e: &EmbeddingIds, x: SlotId) -> Step {
         let dims = self.dims(0, 0..self.shape.time);
-        let groups = (self.slots[x].len().div_ceil(self.tiles.width).min(STRIDING_GROUPS), Extent::Fixed(1), 1);
+        let groups = (self.slots[x].len().div_ceil(self.tiles.width).min(ELEMENTWISE_GROUPS), Extent::Fixed(1), 1);
         once(Kernel::Embed, None, dims, vec![e.ids, e.table, x], groups)
     }
 
@@ -96,7 +93,7 @@ impl Builder<'_> {
         let (grad, vocabulary) = (e.grad.as_ref()?, self.config.vocabulary?);
         let dims = self.dims(0, 0..self.shape.time);
         let groups =
-            (self.config.input_size.div_ceil(self.tiles.width), Extent::Fixed(vocabulary.min(STRIDING_GROUPS)), 1);
+            (self.config.input_size.div_ceil(self.tiles.width), Extent::Fixed(vocabulary.min(ELEMENTWISE_GROUPS)), 1);
         Some(once(Kernel::EmbedBackward, None, dims, vec![dx, grad.occurrences, grad.table], groups))
     }
 
@@ -161,7 +158,7 @@ impl Builder<'_> {
         };
         let slots = vec![head.outputs, head.targets, head.target_weights, head.losses, head.d_outputs, schedule];
         let all = self.shape.time * self.shape.batch;
-        let groups = (all.div_ceil(self.tiles.width).min(STRIDING_GROUPS), Extent::Fixed(1), 1);
+        let groups = (all.div_ceil(self.tiles.width).min(ELEMENTWISE_GROUPS), Extent::Fixed(1), 1);
         let losses = of_head(kernel, dims, slots, groups);
         let slots = vec![head.losses, head.loss, schedule];
         vec![project, losses, of_head(Kernel::LossSum, dims, slots, (1, Extent::Fixed(1), 1))]
@@ -171,7 +168,7 @@ impl Builder<'_> {
     pub fn head_backward(&mut self, head: &HeadIds, y: SlotId, dy: SlotId, schedule: SlotId) -> Vec<Step> {
         let (Some(grad), Some(Head { size, .. })) = (&head.grad, self.config.head) else { return Vec::new() };
         let (width, inputs) = (self.tiles.width, self.config.output_size());
-        let groups = (self.slots[dy].len().div_ceil(width).min(STRIDING_GROUPS), Extent::Fixed(1), 1);
+        let groups = (self.slots[dy].len().div_ceil(width).min(ELEMENTWISE_GROUPS), Extent::Fixed(1), 1);
         let dims = self.head_dims(0..self.shape.time);
         let mut steps = vec![once(Kernel::Clear, None, dims, vec![dy], groups)];
         let stretch = self.block.next_multiple_of(GRADIENT_BLOCK);

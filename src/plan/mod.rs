@@ -3,10 +3,12 @@
 //! ```text
 //! clear y                         its padding is 0                  if the batch is ragged
 //! load_state                      h0, c0 -> operand, state          once
+//! dropout                         x -> x.dropped                    training with dropout of the input
 //! for each layer, each block of steps
 //!     project                     x·Wᵀ + b -> pre                   one matrix product, both directions
 //!     Step:     step_forward      per step and stage: the dispatch boundary is the grid barrier
 //!     Sequence: sequence_forward  the block's steps inside the kernel
+//!     dropout                     over the layer's y, in place      training with dropout, not after the last layer
 //! store_state                     operand, state -> hn, cn          once
 //! ```
 //!

@@ -1,6 +1,7 @@
 //! A plan bound to a device: upload, run, read back.
 
 mod backward;
+mod dropout;
 mod ends;
 mod trace;
 
@@ -119,6 +120,8 @@ pub struct Session<T: Real = f32> {
     targets: bool,
     /// Whether the last run compared its outputs with targets.
     has_loss: bool,
+    /// Where the masks of the next run come from.
+    draws: dropout::Draws,
 }
 
 impl<T: Real> Session<T> {
@@ -153,7 +156,8 @@ impl<T: Real> Session<T> {
         Self::with_executor(device, plan, executor)
     }
 
-    /// A session for another shape that shares this one's weights and pipelines.
+    /// A session for another shape that shares this one's weights and pipelines. It starts with this one's seed and
+    /// [`Session::set_dropout`], and counts its own runs.
     ///
     /// # Errors
     /// See [`Plan::new`].
@@ -172,7 +176,9 @@ impl<T: Real> Session<T> {
             Executor::Cpu(e) => Executor::Cpu(Box::new(e.sibling(&plan))),
             Executor::Gpu(e) => Executor::Gpu(Box::new(e.sibling(&plan)?)),
         };
-        Self::with_executor(&self.device, plan, executor)
+        let mut sibling = Self::with_executor(&self.device, plan, executor)?;
+        sibling.draws = self.draws.from_start();
+        Ok(sibling)
     }
 
     fn with_executor(device: &Device, plan: Plan, executor: Executor<T>) -> Result<Self> {
@@ -188,6 +194,7 @@ impl<T: Real> Session<T> {
             unbatched: false,
             targets: false,
             has_loss: false,
+            draws: dropout::Draws::default(),
         };
         session.upload_schedule(&session.schedule)?;
         Ok(session)
@@ -405,11 +412,14 @@ impl<T: Real> Session<T> {
     /// [`Error::Mismatch`] for a part that does not exist; [`Error::Unsupported`] on the CPU executor.
     pub fn encode_part(&mut self, index: usize, encoder: &mut wgpu::CommandEncoder, io: &IoBinding) -> Result<()> {
         let gpu = Arc::clone(self.device.require_gpu("encode")?);
-        let Executor::Gpu(e) = &self.executor else { unreachable!("a GPU device has a GPU executor") };
         let Some(part) = self.plan.submits.get(index).cloned() else {
             return Err(Error::mismatch("part", format!("0..{}", self.plan.submits.len()), index));
         };
         self.tape = false;
+        if index == 0 {
+            self.draw()?;
+        }
+        let Executor::Gpu(e) = &self.executor else { unreachable!("a GPU device has a GPU executor") };
         gpu.scoped("encoding", || e.encode(encoder, &self.plan, &self.schedule, Half::Forward, part, Some(io)))
     }
 
@@ -422,6 +432,7 @@ impl<T: Real> Session<T> {
     }
 
     fn start(&mut self, read: &[SlotId]) -> Result<()> {
+        self.draw()?;
         self.run_pass(Half::Forward, read)?;
         (self.has_state, self.tape, self.has_loss) = (true, self.plan.train, self.targets);
         Ok(())
