@@ -1,7 +1,7 @@
 //! Twins of the update's kernels: `gather_gradient`, `square_sum`, `clip`, `update_*` and `pack`. Each element is computed in f64
 //! and rounded once.
 
-use super::{Executor, pack_layer};
+use super::{Executor, PackedWeights};
 use crate::config::RnnConfig;
 use crate::kernels::{Flat, GradientOf, Kernel, NORM_GROUPS, NORM_WIDTH, Pack, Table};
 use crate::optimiser::Hyper;
@@ -44,11 +44,8 @@ impl<T: Real> Executor<T> {
         if pack != Pack::Input(0) {
             return;
         }
-        let weights = Weights::from_flat(&plan.config, parameters);
-        let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
-        for (entry, packed) in layers.iter_mut().enumerate() {
-            *packed = pack_layer(plan, &self.stages, entry, &weights.layers[entry]);
-        }
+        let packed = PackedWeights::new(plan, &Weights::from_flat(&plan.config, parameters));
+        *self.weights.write().unwrap_or_else(PoisonError::into_inner) = packed;
     }
 }
 

@@ -177,7 +177,7 @@ impl Executor {
     fn pipeline(&self, plan: &Plan, d: &Dispatch) -> Result<Arc<Pipeline>> {
         let stage = if d.kernel.is_per_stage() { d.stage } else { 0 };
         let write_y = d.write_y || !d.kernel.has_y();
-        let key = Variant { kernel: d.kernel, stage, tiles: plan.tiles, train: plan.train, write_y };
+        let key = Variant { kernel: d.kernel, stage, tiles: plan.tiles, train: plan.train, write_y, head: d.head };
         let mut pipelines = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(p) = pipelines.get(&key) {
             return Ok(Arc::clone(p));
@@ -249,7 +249,7 @@ impl Executor {
         let ids = &plan.ids;
         let cn = plan.config.cell.has_cell_state().then_some(ids.cn);
         let given = [
-            ("x", Some(ids.x), io.x),
+            ("x", ids.embedding.is_none().then_some(ids.x), io.x),
             ("h0", Some(ids.h0), io.h0),
             ("c0", ids.c0, io.c0),
             ("y", Some(ids.y), io.y),
@@ -260,7 +260,11 @@ impl Executor {
         for (name, id, buffer) in given {
             let Some(buffer) = buffer else { continue };
             let id = id.ok_or_else(|| {
-                Error::mismatch(name, format!("none ({} has no cell state)", plan.config.cell.name), "a buffer")
+                let expected = match name {
+                    "x" => "none (the embedding makes x)".into(),
+                    _ => format!("none ({} has no cell state)", plan.config.cell.name),
+                };
+                Error::mismatch(name, expected, "a buffer")
             })?;
             let wanted = plan.slots[id].bytes();
             if buffer.size() < wanted {
@@ -274,6 +278,13 @@ impl Executor {
 
     pub(crate) fn write(&self, slot: SlotId, bytes: &[u8]) -> Result<()> {
         self.shared.gpu.scoped("writing a buffer", || self.shared.gpu.queue.write_buffer(&self.slots[slot], 0, bytes))
+    }
+
+    /// Writes the last words of a slot of u32.
+    pub(crate) fn write_last(&self, plan: &Plan, slot: SlotId, words: &[u32]) -> Result<()> {
+        let at = plan.slots[slot].bytes() - size_of_val(words) as u64;
+        let gpu = &self.shared.gpu;
+        gpu.scoped("writing a buffer", || gpu.queue.write_buffer(&self.slots[slot], at, bytemuck::cast_slice(words)))
     }
 
     /// Encodes one submit's share of the plan: clears, then one compute pass.
@@ -349,6 +360,32 @@ impl Executor {
         let buffers: Vec<&wgpu::Buffer> =
             slots.iter().filter_map(|s| self.readback.iter().find(|(id, _)| id == s).map(|(_, b)| b)).collect();
         gpu.scoped("reading back", || map(gpu, &buffers))?
+    }
+
+    /// Copies outputs to their readback buffers, for [`Self::read`].
+    pub(crate) fn fetch(&self, plan: &Plan, slots: &[SlotId]) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        gpu.scoped("reading back", || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            self.copy_out(&mut encoder, plan, slots);
+            gpu.queue.submit([encoder.finish()]);
+        })
+    }
+
+    /// Copies slots of another session on the same device onto this one's.
+    pub(crate) fn copy_from(&self, plan: &Plan, other: &Self, pairs: &[(SlotId, SlotId)]) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        if !Arc::ptr_eq(gpu, &other.shared.gpu) {
+            return Err(Error::mismatch("device of the other session", "the same device", "another one"));
+        }
+        gpu.scoped("copying between sessions", || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for &(from, to) in pairs {
+                let bytes = plan.slots[to].bytes();
+                encoder.copy_buffer_to_buffer(&other.slots[from], 0, &self.slots[to], 0, bytes);
+            }
+            gpu.queue.submit([encoder.finish()]);
+        })
     }
 
     /// Copies a slot onto another (the carried state).

@@ -74,6 +74,20 @@ pub enum Kernel {
     WeightBackwardRecurrent,
     /// gradients of the unit parameters
     UnitBackward,
+    /// rows of the embedding table → x
+    Embed,
+    /// gradient of the embedding table
+    EmbedBackward,
+    /// squared errors of the head's outputs, and their gradient
+    LossMeanSquared,
+    /// cross entropies of the head's outputs, and their gradient
+    LossCrossEntropy,
+    /// sum of the rows' losses
+    LossSum,
+    /// a layer's input, or its gradient, times its masks, in place
+    Dropout,
+    /// the caller's x times its masks, into a copy
+    DropoutCopy,
     /// a gradient slot → gradient of all parameters
     GatherGradient,
     /// sums of squares of the gradient
@@ -95,7 +109,7 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 37] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
@@ -119,6 +133,13 @@ impl Kernel {
         Self::WeightBackwardInput,
         Self::WeightBackwardRecurrent,
         Self::UnitBackward,
+        Self::Embed,
+        Self::EmbedBackward,
+        Self::LossMeanSquared,
+        Self::LossCrossEntropy,
+        Self::LossSum,
+        Self::Dropout,
+        Self::DropoutCopy,
         Self::GatherGradient,
         Self::SquareSum,
         Self::Clip,
@@ -150,6 +171,12 @@ impl Kernel {
             Self::InputBackward => "input_backward",
             Self::WeightBackwardInput | Self::WeightBackwardRecurrent => "weight_backward",
             Self::UnitBackward => "unit_backward",
+            Self::Embed => "embed",
+            Self::EmbedBackward => "embed_backward",
+            Self::LossMeanSquared => "loss_mean_squared",
+            Self::LossCrossEntropy => "loss_cross_entropy",
+            Self::LossSum => "loss_sum",
+            Self::Dropout | Self::DropoutCopy => "dropout",
             Self::GatherGradient => "gather_gradient",
             Self::SquareSum => "square_sum",
             Self::Clip => "clip",
@@ -287,6 +314,20 @@ impl Kernel {
                 &[("dims", Uniform), ("pre", Read), ("operand", Read), ("gradient", ReadWrite), ("schedule", Read)]
             }
             Self::UnitBackward => &[("dims", Uniform), ("d_unit", Read), ("gradient", ReadWrite)],
+            Self::Embed => &[("dims", Uniform), ("ids", Read), ("table", Read), ("x", ReadWrite)],
+            Self::EmbedBackward => &[("dims", Uniform), ("dx", Read), ("occurrences", Read), ("gradient", ReadWrite)],
+            Self::LossMeanSquared | Self::LossCrossEntropy => &[
+                ("dims", Uniform),
+                ("outputs", Read),
+                ("targets", Read),
+                ("target_weights", Read),
+                ("losses", ReadWrite),
+                ("d_outputs", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::LossSum => &[("dims", Uniform), ("losses", Read), ("loss", ReadWrite), ("schedule", Read)],
+            Self::Dropout => &[("dims", Uniform), ("values", ReadWrite), ("schedule", Read)],
+            Self::DropoutCopy => &[("dims", Uniform), ("values", ReadWrite), ("schedule", Read), ("source", Read)],
             Self::GatherGradient => &[("dims", Uniform), ("table", Read), ("values", Read), ("gradient", ReadWrite)],
             Self::SquareSum => &[("dims", Uniform), ("gradient", Read), ("sums", ReadWrite)],
             Self::Clip => &[("dims", Uniform), ("sums", Read), ("norm", ReadWrite), ("hyper", ReadWrite)],
@@ -372,6 +413,12 @@ impl Kernel {
                 include_str!("../../shaders/kernels/weight_backward.wgsl")
             }
             Self::UnitBackward => include_str!("../../shaders/kernels/unit_backward.wgsl"),
+            Self::Embed => include_str!("../../shaders/kernels/embed.wgsl"),
+            Self::EmbedBackward => include_str!("../../shaders/kernels/embed_backward.wgsl"),
+            Self::LossMeanSquared => include_str!("../../shaders/kernels/loss_mean_squared.wgsl"),
+            Self::LossCrossEntropy => include_str!("../../shaders/kernels/loss_cross_entropy.wgsl"),
+            Self::LossSum => include_str!("../../shaders/kernels/loss_sum.wgsl"),
+            Self::Dropout | Self::DropoutCopy => include_str!("../../shaders/kernels/dropout.wgsl"),
             Self::GatherGradient => include_str!("../../shaders/kernels/gather_gradient.wgsl"),
             Self::SquareSum => include_str!("../../shaders/kernels/square_sum.wgsl"),
             Self::Clip => include_str!("../../shaders/kernels/clip.wgsl"),
@@ -421,4 +468,6 @@ pub struct Variant {
     pub train: bool,
     /// Whether y (forward) and its gradient (backward) exist.
     pub write_y: bool,
+    /// Whether it works on the head, as a layer of its own.
+    pub head: bool,
 }

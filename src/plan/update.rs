@@ -9,7 +9,7 @@
 //!
 //! Parameters, gradient and the optimiser's memory are flat: all tensors of [`crate::weights::parameters`], one after the other.
 
-use super::build::{Builder, once};
+use super::build::{Builder, ELEMENTWISE_GROUPS, once};
 use super::{Dispatch, Extent, Options, Role, SlotId, SlotIds, Step, UpdateIds};
 use crate::error::{Error, Result};
 use crate::kernels::{Flat, GradientOf, Kernel, NORM_GROUPS, Pack, Table};
@@ -48,6 +48,11 @@ impl SlotIds {
             add(&gradients.rt, Pack::RecurrentTransposed);
             add(&gradients.wt, Pack::InputTransposed);
         }
+        list.extend(self.embedding.as_ref().map(|e| (e.table, Pack::Embedding)));
+        if let Some(head) = &self.head {
+            list.push((head.w, Pack::Head));
+            list.extend(head.grad.as_ref().map(|g| (g.wt, Pack::HeadTransposed)));
+        }
         list
     }
 
@@ -61,6 +66,8 @@ impl SlotIds {
             list.extend(stages.filter_map(|(n, dr)| dr.map(|dr| (dr, GradientOf::Recurrent(layer, n)))));
             list.extend(ids.du[layer].map(|du| (du, GradientOf::Unit(layer))));
         }
+        list.extend(self.head.iter().filter_map(|h| Some((h.grad.as_ref()?.dw, GradientOf::Head))));
+        list.extend(self.embedding.iter().filter_map(|e| Some((e.grad.as_ref()?.table, GradientOf::Embedding))));
         list
     }
 }
@@ -144,6 +151,3 @@ impl UpdateIds {
         self.tables.iter().find(|t| t.0 == d.slots[0]).map(|t| t.2)
     }
 }
-
-/// Workgroups of kernels that stride over a slot.
-const ELEMENTWISE_GROUPS: usize = 1024;

@@ -12,7 +12,8 @@ use std::collections::HashMap;
 /// Gradients of a loss with respect to what a run gave: what [`Session::backward`] starts from. `None`: zeros.
 #[derive(Clone, Copy, Debug)]
 pub struct Upstream<'a, T> {
-    /// Of y, in its shape. Values past a sequence's end are ignored.
+    /// Of y, in its shape. Values past a sequence's end are ignored. A configuration with a head takes none: its loss gives
+    /// the gradient.
     pub y: Option<View<'a, T>>,
     /// Of hn `[L·D, B, P or H]`.
     pub hn: Option<View<'a, T>>,
@@ -24,7 +25,7 @@ pub struct Upstream<'a, T> {
 /// with [`crate::Options::accumulate`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradients<T> {
-    /// Of x, in its layout; exactly 0 past a sequence's end.
+    /// Of x, or of what the embedding put in its place, in its layout; exactly 0 past a sequence's end.
     pub x: Tensor<T>,
     /// Of h0 `[L·D, B, P or H]`.
     pub h0: Tensor<T>,
@@ -97,6 +98,9 @@ impl<T: Real> Session<T> {
             let (names, sizes): (Vec<_>, Vec<_>) = dims.unzip();
             view.check(what, &names, &sizes)
         };
+        if let (Some(_), Some(dy)) = (self.plan.config.head, &upstream.y) {
+            return Err(Error::mismatch("dy", "none (the head's loss gives it)", format!("{:?}", dy.shape)));
+        }
         if let (false, Some(dy)) = (self.plan.keep_y, &upstream.y) {
             return Err(Error::mismatch("dy", "none (the plan keeps no y)", format!("{:?}", dy.shape)));
         }
@@ -110,12 +114,14 @@ impl<T: Real> Session<T> {
             }
             (None, None) => {}
         }
-        self.write_state(ids.dy, upstream.y)?;
+        if self.plan.config.head.is_none() {
+            self.write_state(ids.dy, upstream.y)?;
+        }
         self.write_state(ids.dhn, upstream.hn)?;
         ids.dcn.map_or(Ok(()), |slot| self.write_state(slot, upstream.cn))
     }
 
-    fn gradient_ids(&self) -> Result<GradientIds> {
+    pub(super) fn gradient_ids(&self) -> Result<GradientIds> {
         let expected = "a plan made with Options { train: true, .. }";
         self.plan.ids.grad.clone().ok_or_else(|| Error::mismatch("backward", expected, "an inference plan"))
     }
@@ -125,6 +131,9 @@ impl<T: Real> Session<T> {
         let ids = self.gradient_ids()?;
         if !self.tape {
             return Err(Error::mismatch("backward", "a forward run before it", "none since the last backward pass"));
+        }
+        if self.plan.config.head.is_some() && !self.has_loss {
+            return Err(Error::mismatch("backward", "a run after write_targets", "a run without targets"));
         }
         Ok(ids)
     }

@@ -8,6 +8,20 @@ use crate::real::Real;
 use crate::weights::Weights;
 
 impl<T: Real> Session<T> {
+    /// One step of training on what was written last: forward pass, backward pass, update. Nothing is read back, and on a GPU it
+    /// returns once the work is submitted. The gradient starts from the loss where there is a head, and from what
+    /// [`Session::write_upstream`] wrote last (zeros, if it never did).
+    ///
+    /// # Errors
+    /// As [`Session::update`], before anything runs; [`Error::Mismatch`] if there is a head and no targets were written.
+    pub fn train_step(&mut self, learning_rate: f64) -> Result<()> {
+        self.update_ids("train_step")?;
+        check_rate(learning_rate)?;
+        self.run()?;
+        self.run_back()?;
+        self.update(learning_rate)
+    }
+
     /// Applies the optimiser to the gradients of the last backward pass (or, with [`crate::Options::accumulate`], to the sum of
     /// those since the last update or [`Session::clear_gradients`]). Parameters stay on the device, where the siblings of this
     /// session see them too. A run that was not gone back through yet cannot be any more: its kept values belong to the parameters
@@ -18,9 +32,7 @@ impl<T: Real> Session<T> {
     /// not a finite number of at least 0; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
     pub fn update(&mut self, learning_rate: f64) -> Result<()> {
         let (ids, optimiser) = self.update_ids("update")?;
-        if !(learning_rate.is_finite() && learning_rate >= 0.0) {
-            return Err(Error::mismatch("learning rate", "a finite number of at least 0", learning_rate));
-        }
+        check_rate(learning_rate)?;
         if !self.gradients {
             return Err(Error::mismatch("update", "a backward pass before it", "none since the last update"));
         }
@@ -84,5 +96,12 @@ impl<T: Real> Session<T> {
             Executor::Gpu(e) => e.clear(slots)?,
         }
         Ok(())
+    }
+}
+
+fn check_rate(learning_rate: f64) -> Result<()> {
+    match learning_rate.is_finite() && learning_rate >= 0.0 {
+        true => Ok(()),
+        false => Err(Error::mismatch("learning rate", "a finite number of at least 0", learning_rate)),
     }
 }
