@@ -206,6 +206,17 @@ impl RnnConfig {
         }
         stages
     }
+    /// The head as a layer of its own that reads y (see `cells/dense.rs`).
+    pub(crate) fn head_layer(&self) -> Option<Self> {
+        self.head.map(|head| Self {
+            cell: &cells::DENSE,
+            input_size: self.output_size(),
+            hidden_size: head.size,
+            bias: Bias::One,
+            layout: self.layout,
+            ..Default::default()
+        })
+    }
     /// Whether a plan of this configuration drops features of h in the recurrent product.
     pub(crate) fn drops_recurrent(&self, train: bool) -> bool {
         train && self.dropout.recurrent > 0.0

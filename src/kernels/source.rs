@@ -9,6 +9,13 @@ use std::fmt::Write as _;
 
 /// The WGSL of a kernel for a configuration.
 pub fn source(config: &RnnConfig, variant: &Variant) -> String {
+    match config.head_layer().filter(|_| variant.head) {
+        Some(head) => layer_source(&head, variant),
+        None => layer_source(config, variant),
+    }
+}
+
+fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
     let stages = config.stages();
     let kernel = variant.kernel;
     let mut parts: Vec<String> =
@@ -33,8 +40,15 @@ pub fn source(config: &RnnConfig, variant: &Variant) -> String {
         | Kernel::Clear
         | Kernel::InputBackward
         | Kernel::UnitBackward
+        | Kernel::Embed
+        | Kernel::EmbedBackward
+        | Kernel::LossMeanSquared
+        | Kernel::LossSum
         | Kernel::Dropout
         | Kernel::DropoutCopy => parts.push(text.into()),
+        Kernel::LossCrossEntropy => {
+            parts.extend([include_str!("../../shaders/lib/math.wgsl").into(), text.into()]);
+        }
         Kernel::ProjectVec4 => parts.extend([include_str!("../../shaders/lib/input_vec4.wgsl").into(), text.into()]),
         Kernel::ProjectScalar => {
             parts.extend([include_str!("../../shaders/lib/input_scalar.wgsl").into(), text.into()])
@@ -227,6 +241,7 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("HISTORY", history.width);
     put("HISTORY_BINDING", kernel.bindings().iter().position(|b| b.0 == "history").unwrap_or(0));
     put("LAYERS", config.num_layers);
+    put("VOCABULARY", config.vocabulary.unwrap_or(1));
     put("GRADIENT_BLOCK", GRADIENT_BLOCK);
     put("WEIGHT_ROWS", WEIGHT_ROWS);
     put("UNIT_PARAMS", config.cell.params.len());
@@ -293,6 +308,7 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     let keeps = matches!(kernel, Kernel::StepForwardTrain | Kernel::SequenceForwardTrain);
     let _ = writeln!(text, "const TRAIN: bool = {keeps};");
     let _ = writeln!(text, "const WRITE_Y: bool = {write_y};");
+    let _ = writeln!(text, "const BACKWARD: bool = {train};");
     let _ = writeln!(text, "const STATE_INITIAL = array<u32, STATES>({});", initial.join(", "));
     let _ = writeln!(text, "const NORMALISE_EPSILON: real = {NORMALISE_EPSILON:e};");
     text.push_str(&dropout_constants(config, *train));

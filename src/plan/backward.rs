@@ -1,6 +1,7 @@
 //! Slots and steps of the backward pass.
 //!
 //! ```text
+//! head_backward            d_outputs -> dy                        where there is a head (ends.rs)
 //! for each layer, last first
 //!     load_gradient        dhn, dcn -> d_hidden, d_state
 //!     for each segment, last first (one unless there are checkpoints)
@@ -36,9 +37,10 @@ impl Builder<'_> {
         let (layers, directions) = (config.num_layers, ("D", config.directions()));
         let has_cell = config.cell.has_cell_state();
         let features = ("D·P", config.directions() * config.state_size());
-        let dy = match self.keep_y {
-            true => self.slot("dy", Role::Input, &[outer, inner, features]),
-            false => self.slot("dy", Role::Scratch, &UNUSED),
+        let dy = match (config.head, self.keep_y) {
+            (Some(_), _) => self.slot("dy", Role::Scratch, &[outer, inner, features]),
+            (None, true) => self.slot("dy", Role::Input, &[outer, inner, features]),
+            (None, false) => self.slot("dy", Role::Scratch, &UNUSED),
         };
         let dhn = self.slot("dhn", Role::Input, &self.stacked(self.output()));
         let dcn = has_cell.then(|| self.slot("dcn", Role::Input, &self.stacked(self.hidden())));
@@ -98,7 +100,8 @@ impl Builder<'_> {
         let (time, directions, width) = (self.shape.time, config.directions(), self.tiles.width);
         let wide = config.hidden_size.max(config.state_size()).div_ceil(width);
         let sequences = (wide, Extent::Batch, directions);
-        let mut steps = Vec::new();
+        let head = ids.head.as_ref();
+        let mut steps = head.map_or(Vec::new(), |head| self.head_backward(head, ids.y, g.dy, ids.schedule));
         for layer in (0..config.num_layers).rev() {
             let at = Some(layer);
             let whole = self.dims(layer, 0..time);
@@ -143,6 +146,7 @@ impl Builder<'_> {
                 steps.push(once(Kernel::UnitBackward, at, whole, vec![b.d_unit, du], grid));
             }
         }
+        steps.extend(ids.embedding.as_ref().and_then(|e| self.embed_backward(e, g.dx)));
         steps
     }
 
@@ -170,6 +174,7 @@ impl Builder<'_> {
                 layer: Some(layer),
                 dims,
                 write_y,
+                head: false,
                 slots,
                 odd: None,
                 groups,
@@ -210,6 +215,7 @@ impl Builder<'_> {
                 layer: Some(layer),
                 dims,
                 write_y: true,
+                head: false,
                 slots: vec![pre, m.history[layer], gradient, ids.schedule],
                 odd: None,
                 groups: grid(shape.operand, shape.matrix_rows()),

@@ -1,5 +1,6 @@
 //! Slots and steps of the forward pass. In training every layer keeps its pre-activations, states and outputs.
 
+use super::ends::project_kernel;
 use super::{Dims, Dispatch, Extent, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy};
 use crate::config::{Layout, RnnConfig, Shape, StageShape};
 use crate::cpu::random::RUN_WORDS;
@@ -52,7 +53,7 @@ pub(super) const UNUSED: [Dim; 1] = [("unused", 1)];
 impl Builder<'_> {
     pub fn slot(&mut self, name: impl Into<String>, role: Role, dims: &[Dim]) -> SlotId {
         let element = match role {
-            Role::Schedule => 4,
+            Role::Schedule | Role::Index => 4,
             _ => self.precision.bytes(),
         };
         self.slots.push(Slot { name: name.into(), dims: dims.to_vec(), role, element });
@@ -113,7 +114,9 @@ impl Builder<'_> {
         let (config, [outer, inner]) = (self.config, self.outer());
         let (batch, directions) = (self.shape.batch, config.directions());
         let has_cell = config.cell.has_cell_state();
-        let x = self.slot("x", Role::Input, &[outer, inner, ("I", config.input_size)]);
+        let role = if config.vocabulary.is_some() { Role::Scratch } else { Role::Input };
+        let x = self.slot("x", role, &[outer, inner, ("I", config.input_size)]);
+        let embedding = self.embedding_slots();
         let h0 = self.slot("h0", Role::Input, &self.stacked(self.output()));
         let c0 = has_cell.then(|| self.slot("c0", Role::Input, &self.stacked(self.hidden())));
         let rows = self.shape.time * batch;
@@ -136,7 +139,8 @@ impl Builder<'_> {
             false => self.slot("cn", Role::Scratch, &UNUSED),
         };
         let y = memory.y[config.num_layers - 1];
-        (SlotIds { x, h0, c0, y, hn, cn, schedule, w, r, grad: None }, memory)
+        let head = self.head_slots();
+        (SlotIds { x, h0, c0, y, hn, cn, schedule, w, r, embedding, head, grad: None }, memory)
     }
 
     fn memory(&mut self) -> Memory {
@@ -198,9 +202,10 @@ impl Builder<'_> {
                 .map(|n| self.slot(format!("y.{}", ["even", "odd"][n]), Role::Scratch, &whole))
                 .collect(),
         };
-        let last = match self.keep_y {
-            true => self.slot("y", Role::Output, &whole),
-            false => self.slot("y", Role::Scratch, &UNUSED),
+        let last = match (self.keep_y, config.head) {
+            (true, _) => self.slot("y", Role::Output, &whole),
+            (false, Some(_)) => self.slot("y", Role::Scratch, &whole),
+            (false, None) => self.slot("y", Role::Scratch, &UNUSED),
         };
         let y = (0..layers).map(|l| if l + 1 == layers { last } else { hidden[l % hidden.len()] }).collect();
         let dropped = config.drops_input(0, self.train).then(|| {
@@ -223,6 +228,7 @@ impl Builder<'_> {
         cleared.sort_unstable();
         cleared.dedup();
         let mut steps: Vec<Step> = cleared.into_iter().map(Step::ClearPadding).collect();
+        steps.extend(ids.embedding.as_ref().map(|e| self.embed(e, ids.x)));
         let load = vec![ids.h0, ids.c0.unwrap_or(ids.h0), m.operands[0], m.state, ids.schedule];
         steps.push(once(Kernel::LoadState, None, whole, load, all));
         if let Some(dropped) = m.dropped {
@@ -248,6 +254,7 @@ impl Builder<'_> {
         }
         let store = vec![m.operands[0], m.operands[1], m.state, ids.hn, ids.cn, ids.schedule];
         steps.push(once(Kernel::StoreState, None, whole, store, all));
+        steps.extend(ids.head.as_ref().map_or(Vec::new(), |head| self.head_steps(head, ids.y, ids.schedule)));
         steps
     }
 
@@ -275,8 +282,7 @@ impl Builder<'_> {
         for first in steps.clone().step_by(self.block) {
             let range = first..(first + self.block).min(steps.end);
             let dims = self.dims(layer, range.clone());
-            let aligned = config.layer_input_size(layer).is_multiple_of(4);
-            let kernel = if aligned { Kernel::ProjectVec4 } else { Kernel::ProjectScalar };
+            let kernel = project_kernel(config.layer_input_size(layer));
             let (columns, rows) = self.tiles.project;
             let width = config.row_layout(false).width.div_ceil(columns * self.tiles.width);
             let slots = vec![input, ids.w[layer], m.pre[layer], ids.schedule];
@@ -308,7 +314,7 @@ impl Builder<'_> {
 
     /// Whether the layer's y exists.
     pub fn write_y(&self, layer: usize) -> bool {
-        self.keep_y || layer + 1 < self.config.num_layers
+        self.keep_y || self.config.head.is_some() || layer + 1 < self.config.num_layers
     }
 
     fn sequence(&self, layer: usize, dims: usize, keep: bool, ids: &SlotIds, m: &Memory) -> Step {
@@ -320,7 +326,8 @@ impl Builder<'_> {
         }
         let groups = (1, Extent::Active(self.tiles.tile), self.config.directions());
         let write_y = self.write_y(layer);
-        Step::Once(Dispatch { kernel, stage: 0, layer: Some(layer), dims, write_y, slots, odd: None, groups })
+        let (layer, odd) = (Some(layer), None);
+        Step::Once(Dispatch { kernel, stage: 0, layer, dims, write_y, head: false, slots, odd, groups })
     }
 
     /// The dispatches of one time step: one per stage, two where a stage normalises.
@@ -342,6 +349,7 @@ impl Builder<'_> {
                     layer: Some(layer),
                     dims,
                     write_y,
+                    head: false,
                     slots: slots(0),
                     odd,
                     groups,
@@ -382,5 +390,5 @@ pub(super) fn once(
     slots: Vec<SlotId>,
     groups: (usize, Extent, usize),
 ) -> Step {
-    Step::Once(Dispatch { kernel, stage: 0, layer, dims, write_y: true, slots, odd: None, groups })
+    Step::Once(Dispatch { kernel, stage: 0, layer, dims, write_y: true, head: false, slots, odd: None, groups })
 }
