@@ -79,6 +79,7 @@ impl Builder<'_> {
                     layer: Some(layer),
                     dims,
                     write_y: true,
+                    head: false,
                     slots: vec![ids.r[layer], m.pre[layer], m.history[layer], ids.schedule],
                     odd: None,
                     groups: (shape.units.div_ceil(self.tiles.width), rows, self.config.directions()),
