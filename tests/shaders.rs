@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use wgpu_rnn::cell::{Adjoint, Gate, Product, Stage, StageFn};
 use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
-    Activation, Caps, Cell, DeviceClass, Dims, Direction, Error, Options, Plan, RnnConfig, Shape, Step, Strategy, cells,
+    Activation, Caps, Cell, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, RnnConfig, Shape, Step,
+    Strategy, cells,
 };
 
 /// What WebGPU guarantees on every GPU.
@@ -104,8 +105,8 @@ fn parse(text: &str, label: &str) -> (Module, ModuleInfo) {
     (module, info)
 }
 
-/// Runs `check` on every kernel and stage of every configuration, keeping what training needs and not, whether or not a plan
-/// would use it.
+/// Runs `check` on every kernel and stage of every configuration, keeping what training needs and not, dropping and not, whether
+/// or not a plan would use it.
 fn for_every_source(hidden: &[usize], mut check: impl FnMut(Kernel, &str, &Module, &ModuleInfo)) {
     let mut count = 0;
     for config in configs(hidden) {
@@ -114,10 +115,12 @@ fn for_every_source(hidden: &[usize], mut check: impl FnMut(Kernel, &str, &Modul
         for kernel in Kernel::ALL {
             let stages = if kernel.is_per_stage() { config.stages().len() } else { 1 };
             // Without y only in training, where no plan of these tests asks for it otherwise.
-            let variants = |s: usize| [(s, false, true), (s, true, true), (s, true, false)];
-            for (stage, train, write_y) in (0..stages).flat_map(variants) {
+            let variants = |s: usize| [(s, false, true, 0.0), (s, true, true, 0.0), (s, true, false, 0.1)];
+            for (stage, train, write_y, p) in (0..stages).flat_map(variants) {
+                let dropout = Dropout { layers: p, input: p, recurrent: p };
+                let config = RnnConfig { dropout, ..config.clone() };
                 let label = format!(
-                    "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y}",
+                    "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y} dropout={p}",
                     kernel.name(),
                     config.cell.name,
                     config.hidden_size,

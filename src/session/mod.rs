@@ -200,7 +200,7 @@ impl<T: Real> Session<T> {
             Executor::Gpu(e) => Executor::Gpu(Box::new(e.sibling(&plan)?)),
         };
         let mut sibling = Self::with_executor(&self.device, plan, executor)?;
-        sibling.draws = self.draws.from_start();
+        sibling.draws = self.draws.restarted();
         Ok(sibling)
     }
 
