@@ -42,7 +42,7 @@ pub(super) struct Memory {
     pub checkpoints: Option<SlotId>,
     /// Products of normalising stages (strategy Step).
     pub product: Option<SlotId>,
-    /// x times its masks, where there is dropout of the input.
+    /// x times its masks, where there is dropout of the input and x is the caller's.
     pub dropped: Option<SlotId>,
     pub pre: Vec<SlotId>,
     pub y: Vec<SlotId>,
@@ -211,7 +211,8 @@ impl Builder<'_> {
             (false, None) => self.slot("y", Role::Scratch, &UNUSED),
         };
         let y = (0..layers).map(|l| if l + 1 == layers { last } else { hidden[l % hidden.len()] }).collect();
-        let dropped = config.drops_input(0, self.train).then(|| {
+        let copied = config.drops_input(0, self.train) && config.vocabulary.is_none();
+        let dropped = copied.then(|| {
             let dims = [outer, inner, ("I", config.input_size)];
             self.slot("x.dropped", Role::Scratch, &dims)
         });
@@ -234,8 +235,9 @@ impl Builder<'_> {
         steps.extend(ids.embedding.as_ref().map(|e| self.embed(e, ids.x)));
         let load = vec![ids.h0, ids.c0.unwrap_or(ids.h0), m.operands[0], m.state, ids.schedule];
         steps.push(once(Kernel::LoadState, None, whole, load, all));
-        if let Some(dropped) = m.dropped {
-            steps.push(self.dropout(0, dropped, Some(ids.x), ids.schedule));
+        if config.drops_input(0, self.train) {
+            let source = m.dropped.map(|_| ids.x);
+            steps.push(self.dropout(0, m.dropped.unwrap_or(ids.x), source, ids.schedule));
         }
         for layer in 0..layers {
             let sequences = (wide, Extent::Batch, directions);

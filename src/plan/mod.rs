@@ -3,7 +3,7 @@
 //! ```text
 //! clear y                         its padding is 0                  if the batch is ragged
 //! load_state                      h0, c0 -> operand, state          once
-//! dropout                         x -> x.dropped                    training with dropout of the input
+//! dropout                         x -> x.dropped, or embedded x     training with dropout of the input
 //! for each layer, each block of steps
 //!     project                     x·Wᵀ + b -> pre                   one matrix product, both directions
 //!     Step:     step_forward      per step and stage: the dispatch boundary is the grid barrier
