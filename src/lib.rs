@@ -36,12 +36,12 @@ pub use device::Device;
 pub use error::{Error, Result};
 pub use gpu::{IoBinding, IoBuffers};
 pub use plan::{
-    Caps, DeviceClass, Dims, Dispatch, Extent, GradientIds, Memory, Options, Plan, Precision, Role, Slot, SlotId,
-    SlotIds, Step, Strategy,
+    Caps, DeviceClass, Dims, Dispatch, EmbeddingGradientIds, EmbeddingIds, Extent, GradientIds, HeadGradientIds,
+    HeadIds, Memory, Options, Plan, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy,
 };
 pub use real::Real;
 pub use schedule::Schedule;
-pub use session::{Gradients, Initial, Input, Output, Session, Snapshot, Upstream};
+pub use session::{Gradients, Initial, Input, Output, Session, Snapshot, TargetValues, Targets, Upstream};
 pub use tensor::{Tensor, View};
 pub use weights::Weights;
 pub use wgpu;

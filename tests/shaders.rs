@@ -124,7 +124,7 @@ fn for_every_source(hidden: &[usize], mut check: impl FnMut(Kernel, &str, &Modul
                     config.proj_size,
                     config.direction
                 );
-                let variant = Variant { kernel, stage, tiles, train, write_y };
+                let variant = Variant { kernel, stage, tiles, train, write_y, head: false };
                 let (module, info) = parse(&source(&config, &variant), &label);
                 check(kernel, &label, &module, &info);
                 count += 1;
@@ -353,8 +353,14 @@ fn plans_for_webgpus_default_limits_keep_within_256_invocations_and_16_kib() {
                 });
                 for d in dispatches {
                     let label = format!("{} of\n{plan}", d.kernel.name());
-                    let variant =
-                        Variant { kernel: d.kernel, stage: d.stage, tiles: plan.tiles, train, write_y: d.write_y };
+                    let variant = Variant {
+                        kernel: d.kernel,
+                        stage: d.stage,
+                        tiles: plan.tiles,
+                        train,
+                        write_y: d.write_y,
+                        head: d.head,
+                    };
                     let (module, _) = parse(&source(&config, &variant), &label);
                     let (invocations, bytes) = workgroup(&module, &label);
                     assert!(invocations <= 256, "{invocations} invocations: {label}");

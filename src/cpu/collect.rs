@@ -21,7 +21,7 @@ pub(super) fn input_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
         to.copy_from_slice(&pre[c.pre_row(dims, direction, packed) * width..][..columns]);
     }
     let mut padded = Vec::new();
-    let mut weights = &c.layers[layer * c.plan.config.directions() + direction].w_rows;
+    let mut weights = &c.layers[layer * c.directions + direction].w_rows;
     if inputs == 1 {
         padded.extend(weights.iter().flat_map(|&v| [v, T::default()]));
         weights = &padded;
@@ -40,7 +40,7 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
     let dims = &c.plan.dims[d.dims];
     let config = &c.plan.config;
     let states = config.cell.states.len() * config.hidden_size;
-    let (directions, width) = (config.directions(), c.rows.width);
+    let (directions, width) = (c.directions, c.rows.width);
     let input = d.kernel == Kernel::WeightBackwardInput;
     let shape = c.stages[d.stage];
     let (columns, depth): (Vec<usize>, usize) = if input {

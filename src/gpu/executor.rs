@@ -17,10 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What sessions of one configuration share: weights and pipelines.
 struct Shared {
     gpu: Arc<Gpu>,
-    /// W and R per layer.
-    weights: Vec<[wgpu::Buffer; 2]>,
-    /// Rᵀ and Wᵀ per layer, in training plans.
-    transposed: Vec<[wgpu::Buffer; 2]>,
+    /// Packed parameters by the names of their slots.
+    weights: HashMap<String, wgpu::Buffer>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
 }
 
@@ -97,24 +95,35 @@ impl Executor {
                 gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(data));
                 buffer
             };
-            let pack = |(layer, parts): (usize, &[LayerWeights<f32>])| {
-                let inputs = plan.config.layer_input_size(layer);
-                let w: Vec<f32> = parts.iter().flat_map(|p| pack_input(&stages, p, inputs)).collect();
-                let r: Vec<f32> = parts.iter().flat_map(|p| pack_recurrent(&stages, p)).collect();
-                [upload(&format!("w.l{layer}"), &w), upload(&format!("r.l{layer}"), &r)]
+            let mut packed = HashMap::new();
+            let mut put = |name: String, values: Vec<f32>| {
+                let buffer = upload(&name, &values);
+                packed.insert(name, buffer);
             };
-            let transpose = |(layer, parts): (usize, &[LayerWeights<f32>])| {
+            for (layer, parts) in weights.layers.chunks_exact(directions).enumerate() {
                 let inputs = plan.config.layer_input_size(layer);
-                let r: Vec<f32> = parts.iter().flat_map(|p| pack_transposed(&stages, p)).collect();
-                let w: Vec<f32> = parts.iter().flat_map(|p| pack_input_transposed(p, inputs)).collect();
-                [upload(&format!("rt.l{layer}"), &r), upload(&format!("wt.l{layer}"), &w)]
-            };
-            let layers = || weights.layers.chunks_exact(directions).enumerate();
-            let transposed = if plan.train { layers().map(transpose).collect() } else { Vec::new() };
-            (layers().map(pack).collect(), transposed)
+                put(format!("w.l{layer}"), parts.iter().flat_map(|p| pack_input(&stages, p, inputs)).collect());
+                put(format!("r.l{layer}"), parts.iter().flat_map(|p| pack_recurrent(&stages, p)).collect());
+                if plan.train {
+                    put(format!("rt.l{layer}"), parts.iter().flat_map(|p| pack_transposed(&stages, p)).collect());
+                    let rows = parts.iter().flat_map(|p| pack_input_transposed(p, inputs));
+                    put(format!("wt.l{layer}"), rows.collect());
+                }
+            }
+            if let Some(head) = plan.config.head_layer() {
+                let layer =
+                    LayerWeights { w: weights.head.clone(), b_w: weights.head_bias.clone(), ..Default::default() };
+                put("w.head".into(), pack_input(&head.stages(), &layer, head.input_size));
+                if plan.train {
+                    put("wt.head".into(), pack_input_transposed(&layer, head.input_size));
+                }
+            }
+            if plan.config.vocabulary.is_some() {
+                put("embedding".into(), weights.embedding.clone());
+            }
+            packed
         })?;
-        let (weights, transposed) = buffers;
-        let shared = Shared { gpu: Arc::clone(gpu), weights, transposed, pipelines: Mutex::default() };
+        let shared = Shared { gpu: Arc::clone(gpu), weights: buffers, pipelines: Mutex::default() };
         Self::with_shared(Arc::new(shared), plan)
     }
 
@@ -138,16 +147,9 @@ impl Executor {
             let slots: Vec<_> = plan
                 .slots
                 .iter()
-                .enumerate()
-                .map(|(id, slot)| {
-                    let layer = |ids: &[SlotId]| ids.iter().position(|&i| i == id);
-                    let packed =
-                        |ids: &[SlotId], of: &[[wgpu::Buffer; 2]], n: usize| layer(ids).map(|l| of[l][n].clone());
-                    packed(&plan.ids.w, &shared.weights, 0)
-                        .or_else(|| packed(&plan.ids.r, &shared.weights, 1))
-                        .or_else(|| plan.ids.grad.as_ref().and_then(|g| packed(&g.rt, &shared.transposed, 0)))
-                        .or_else(|| plan.ids.grad.as_ref().and_then(|g| packed(&g.wt, &shared.transposed, 1)))
-                        .unwrap_or_else(|| buffer(&slot.name, slot.bytes(), usage))
+                .map(|slot| match shared.weights.get(&slot.name).filter(|_| slot.role == Role::Weights) {
+                    Some(packed) => packed.clone(),
+                    None => buffer(&slot.name, slot.bytes(), usage),
                 })
                 .collect();
             let stride =
@@ -196,7 +198,7 @@ impl Executor {
     fn pipeline(&self, plan: &Plan, d: &Dispatch) -> Result<Arc<Pipeline>> {
         let stage = if d.kernel.is_per_stage() { d.stage } else { 0 };
         let write_y = d.write_y || !d.kernel.has_y();
-        let key = Variant { kernel: d.kernel, stage, tiles: plan.tiles, train: plan.train, write_y };
+        let key = Variant { kernel: d.kernel, stage, tiles: plan.tiles, train: plan.train, write_y, head: d.head };
         let mut pipelines = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(p) = pipelines.get(&key) {
             return Ok(Arc::clone(p));
@@ -268,7 +270,7 @@ impl Executor {
         let ids = &plan.ids;
         let cn = plan.config.cell.has_cell_state().then_some(ids.cn);
         let given = [
-            ("x", Some(ids.x), io.x),
+            ("x", ids.embedding.is_none().then_some(ids.x), io.x),
             ("h0", Some(ids.h0), io.h0),
             ("c0", ids.c0, io.c0),
             ("y", Some(ids.y), io.y),
@@ -279,7 +281,11 @@ impl Executor {
         for (name, id, buffer) in given {
             let Some(buffer) = buffer else { continue };
             let id = id.ok_or_else(|| {
-                Error::mismatch(name, format!("none ({} has no cell state)", plan.config.cell.name), "a buffer")
+                let expected = match name {
+                    "x" => "none (the embedding makes x)".into(),
+                    _ => format!("none ({} has no cell state)", plan.config.cell.name),
+                };
+                Error::mismatch(name, expected, "a buffer")
             })?;
             let wanted = plan.slots[id].bytes();
             if buffer.size() < wanted {
@@ -293,6 +299,13 @@ impl Executor {
 
     pub(crate) fn write(&self, slot: SlotId, bytes: &[u8]) -> Result<()> {
         self.shared.gpu.scoped("writing a buffer", || self.shared.gpu.queue.write_buffer(&self.slots[slot], 0, bytes))
+    }
+
+    /// Writes the last words of a slot of u32.
+    pub(crate) fn write_last(&self, plan: &Plan, slot: SlotId, words: &[u32]) -> Result<()> {
+        let at = plan.slots[slot].bytes() - size_of_val(words) as u64;
+        let gpu = &self.shared.gpu;
+        gpu.scoped("writing a buffer", || gpu.queue.write_buffer(&self.slots[slot], at, bytemuck::cast_slice(words)))
     }
 
     /// Encodes one submit's share of the plan: clears, then one compute pass.
@@ -368,6 +381,32 @@ impl Executor {
         let buffers: Vec<&wgpu::Buffer> =
             slots.iter().filter_map(|s| self.readback.iter().find(|(id, _)| id == s).map(|(_, b)| b)).collect();
         gpu.scoped("reading back", || map(gpu, &buffers))?
+    }
+
+    /// Copies outputs to their readback buffers, for [`Self::read`].
+    pub(crate) fn fetch(&self, plan: &Plan, slots: &[SlotId]) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        gpu.scoped("reading back", || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            self.copy_out(&mut encoder, plan, slots);
+            gpu.queue.submit([encoder.finish()]);
+        })
+    }
+
+    /// Copies slots of another session on the same device onto this one's.
+    pub(crate) fn copy_from(&self, plan: &Plan, other: &Self, pairs: &[(SlotId, SlotId)]) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        if !Arc::ptr_eq(gpu, &other.shared.gpu) {
+            return Err(Error::mismatch("device of the other session", "the same device", "another one"));
+        }
+        gpu.scoped("copying between sessions", || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for &(from, to) in pairs {
+                let bytes = plan.slots[to].bytes();
+                encoder.copy_buffer_to_buffer(&other.slots[from], 0, &self.slots[to], 0, bytes);
+            }
+            gpu.queue.submit([encoder.finish()]);
+        })
     }
 
     /// Copies a slot onto another (the carried state).

@@ -71,6 +71,20 @@ pub enum Kernel {
     WeightBackwardRecurrent,
     /// gradients of the unit parameters
     UnitBackward,
+    /// rows of the embedding table → x
+    Embed,
+    /// gradient of the embedding table
+    EmbedBackward,
+    /// squared errors of the head's outputs, and their gradient
+    LossMeanSquared,
+    /// cross entropies of the head's outputs, and their gradient
+    LossCrossEntropy,
+    /// sum of the rows' losses
+    LossSum,
+    /// a layer's input, or its gradient, times its masks, in place
+    Dropout,
+    /// the caller's x times its masks, into a copy
+    DropoutCopy,
 }
 
 /// `(name, access)` in binding order.
@@ -78,7 +92,7 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 30] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
@@ -102,6 +116,13 @@ impl Kernel {
         Self::WeightBackwardInput,
         Self::WeightBackwardRecurrent,
         Self::UnitBackward,
+        Self::Embed,
+        Self::EmbedBackward,
+        Self::LossMeanSquared,
+        Self::LossCrossEntropy,
+        Self::LossSum,
+        Self::Dropout,
+        Self::DropoutCopy,
     ];
 
     /// The name of its file and of its CPU twin.
@@ -126,6 +147,12 @@ impl Kernel {
             Self::InputBackward => "input_backward",
             Self::WeightBackwardInput | Self::WeightBackwardRecurrent => "weight_backward",
             Self::UnitBackward => "unit_backward",
+            Self::Embed => "embed",
+            Self::EmbedBackward => "embed_backward",
+            Self::LossMeanSquared => "loss_mean_squared",
+            Self::LossCrossEntropy => "loss_cross_entropy",
+            Self::LossSum => "loss_sum",
+            Self::Dropout | Self::DropoutCopy => "dropout",
         }
     }
 
@@ -256,6 +283,20 @@ impl Kernel {
                 &[("dims", Uniform), ("pre", Read), ("operand", Read), ("gradient", ReadWrite), ("schedule", Read)]
             }
             Self::UnitBackward => &[("dims", Uniform), ("d_unit", Read), ("gradient", ReadWrite)],
+            Self::Embed => &[("dims", Uniform), ("ids", Read), ("table", Read), ("x", ReadWrite)],
+            Self::EmbedBackward => &[("dims", Uniform), ("dx", Read), ("occurrences", Read), ("gradient", ReadWrite)],
+            Self::LossMeanSquared | Self::LossCrossEntropy => &[
+                ("dims", Uniform),
+                ("outputs", Read),
+                ("targets", Read),
+                ("target_weights", Read),
+                ("losses", ReadWrite),
+                ("d_outputs", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::LossSum => &[("dims", Uniform), ("losses", Read), ("loss", ReadWrite), ("schedule", Read)],
+            Self::Dropout => &[("dims", Uniform), ("values", ReadWrite), ("schedule", Read)],
+            Self::DropoutCopy => &[("dims", Uniform), ("values", ReadWrite), ("schedule", Read), ("source", Read)],
             Self::SequenceForward => &[
                 ("dims", Uniform),
                 ("weights", Read),
@@ -325,6 +366,12 @@ impl Kernel {
                 include_str!("../../shaders/kernels/weight_backward.wgsl")
             }
             Self::UnitBackward => include_str!("../../shaders/kernels/unit_backward.wgsl"),
+            Self::Embed => include_str!("../../shaders/kernels/embed.wgsl"),
+            Self::EmbedBackward => include_str!("../../shaders/kernels/embed_backward.wgsl"),
+            Self::LossMeanSquared => include_str!("../../shaders/kernels/loss_mean_squared.wgsl"),
+            Self::LossCrossEntropy => include_str!("../../shaders/kernels/loss_cross_entropy.wgsl"),
+            Self::LossSum => include_str!("../../shaders/kernels/loss_sum.wgsl"),
+            Self::Dropout | Self::DropoutCopy => include_str!("../../shaders/kernels/dropout.wgsl"),
         }
     }
 }
@@ -363,4 +410,6 @@ pub struct Variant {
     pub train: bool,
     /// Whether y (forward) and its gradient (backward) exist.
     pub write_y: bool,
+    /// Whether it works on the head, as a layer of its own.
+    pub head: bool,
 }

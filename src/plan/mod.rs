@@ -3,12 +3,16 @@
 //! ```text
 //! clear y                         its padding is 0                  if the batch is ragged
 //! load_state                      h0, c0 -> operand, state          once
+//! dropout                         x -> x.dropped                    training with dropout of the input
 //! for each layer, each block of steps
 //!     project                     x·Wᵀ + b -> pre                   one matrix product, both directions
 //!     Step:     step_forward      per step and stage: the dispatch boundary is the grid barrier
 //!     Sequence: sequence_forward  the block's steps inside the kernel
+//!     dropout                     over the layer's y, in place      training with dropout, not after the last layer
 //! store_state                     operand, state -> hn, cn          once
 //! ```
+//!
+//! An embedding in front and a dense head with its loss behind are in `ends.rs`.
 //!
 //! A training plan (`Options::train`) has a second list, `backward`, explained in `backward.rs`.
 //!
@@ -19,6 +23,7 @@ mod backward;
 mod build;
 mod choices;
 mod display;
+mod ends;
 mod limits;
 
 use crate::config::{RnnConfig, Shape};
@@ -27,6 +32,8 @@ use crate::kernels::{GRADIENT_BLOCK, Kernel, Tiles};
 use crate::schedule::Schedule;
 use build::Builder;
 use choices::{choose_block, choose_strategy, choose_tiles, split_submits};
+use ends::head_products;
+pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds};
 use limits::check_sizes;
 use std::ops::Range;
 use std::time::Duration;
@@ -148,6 +155,8 @@ pub enum Role {
     Weights,
     /// The schedule's table (u32).
     Schedule,
+    /// Token ids, classes and their index tables (u32), from the caller.
+    Index,
     /// Working memory.
     Scratch,
 }
@@ -208,6 +217,8 @@ pub struct Dispatch {
     pub dims: usize,
     /// Whether y, or its gradient, exists for this dispatch.
     pub write_y: bool,
+    /// Whether it works on the head, as a layer of its own.
+    pub head: bool,
     /// One slot per storage binding, in the kernel table's order.
     pub slots: Vec<SlotId>,
     /// The same for odd steps, where buffers swap.
@@ -287,6 +298,10 @@ pub struct SlotIds {
     pub w: Vec<SlotId>,
     /// R and unit parameters per layer.
     pub r: Vec<SlotId>,
+    /// The embedding, if there is one: x is then its output.
+    pub embedding: Option<EmbeddingIds>,
+    /// The head, if there is one.
+    pub head: Option<HeadIds>,
     /// The backward pass's slots, in training plans.
     pub grad: Option<GradientIds>,
 }
@@ -497,7 +512,8 @@ impl Plan {
                 let input = config.cell.input_gates() * config.hidden_size * config.layer_input_size(l);
                 2 * steps * (input + recurrent) as u64
             })
-            .sum()
+            .sum::<u64>()
+            + 2 * self.shape.time as u64 * self.shape.batch as u64 * head_products(config) as u64
     }
 
     /// Bytes of all slots.

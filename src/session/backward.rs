@@ -12,7 +12,8 @@ use std::collections::HashMap;
 /// Gradients of a loss with respect to what a run gave: what [`Session::backward`] starts from. `None`: zeros.
 #[derive(Clone, Copy, Debug)]
 pub struct Upstream<'a, T> {
-    /// Of y, in its shape. Values past a sequence's end are ignored.
+    /// Of y, in its shape. Values past a sequence's end are ignored. A configuration with a head takes none: its loss gives
+    /// the gradient.
     pub y: Option<View<'a, T>>,
     /// Of hn `[L·D, B, P or H]`.
     pub hn: Option<View<'a, T>>,
@@ -23,7 +24,7 @@ pub struct Upstream<'a, T> {
 /// Gradients of a loss with respect to everything a run read. They replace those of the run before; nothing accumulates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradients<T> {
-    /// Of x, in its layout; exactly 0 past a sequence's end.
+    /// Of x, or of what the embedding put in its place, in its layout; exactly 0 past a sequence's end.
     pub x: Tensor<T>,
     /// Of h0 `[L·D, B, P or H]`.
     pub h0: Tensor<T>,
@@ -87,6 +88,9 @@ impl<T: Real> Session<T> {
             let (names, sizes): (Vec<_>, Vec<_>) = dims.unzip();
             view.check(what, &names, &sizes)
         };
+        if let (Some(_), Some(dy)) = (self.plan.config.head, &upstream.y) {
+            return Err(Error::mismatch("dy", "none (the head's loss gives it)", format!("{:?}", dy.shape)));
+        }
         if let (false, Some(dy)) = (self.plan.keep_y, &upstream.y) {
             return Err(Error::mismatch("dy", "none (the plan keeps no y)", format!("{:?}", dy.shape)));
         }
@@ -100,12 +104,14 @@ impl<T: Real> Session<T> {
             }
             (None, None) => {}
         }
-        self.write_state(ids.dy, upstream.y)?;
+        if self.plan.config.head.is_none() {
+            self.write_state(ids.dy, upstream.y)?;
+        }
         self.write_state(ids.dhn, upstream.hn)?;
         ids.dcn.map_or(Ok(()), |slot| self.write_state(slot, upstream.cn))
     }
 
-    fn gradient_ids(&self) -> Result<GradientIds> {
+    pub(super) fn gradient_ids(&self) -> Result<GradientIds> {
         let expected = "a plan made with Options { train: true, .. }";
         self.plan.ids.grad.clone().ok_or_else(|| Error::mismatch("backward", expected, "an inference plan"))
     }
@@ -116,12 +122,17 @@ impl<T: Real> Session<T> {
         if !self.tape {
             return Err(Error::mismatch("backward", "a forward run before it", "none since the last backward pass"));
         }
+        if self.plan.config.head.is_some() && !self.has_loss {
+            return Err(Error::mismatch("backward", "a run after write_targets", "a run without targets"));
+        }
         Ok(ids)
     }
 
     fn parameter_gradients(&self, ids: &GradientIds) -> Vec<SlotId> {
         let layer = |l: usize| [ids.dw[l]].into_iter().chain(ids.dr[l].iter().flatten().copied()).chain(ids.du[l]);
-        (0..self.plan.config.num_layers).flat_map(layer).collect()
+        let head = self.plan.ids.head.as_ref().and_then(|h| h.grad.as_ref()).map(|g| g.dw);
+        let embedding = self.plan.ids.embedding.as_ref().and_then(|e| e.grad.as_ref()).map(|g| g.table);
+        (0..self.plan.config.num_layers).flat_map(layer).chain(head).chain(embedding).collect()
     }
 
     fn run_back_and_read(&mut self, slots: &[SlotId]) -> Result<HashMap<SlotId, Vec<T>>> {
@@ -163,7 +174,14 @@ fn gradients<T: Real>(plan: &Plan, ids: &GradientIds, values: &HashMap<SlotId, V
             layers.push(out);
         }
     }
-    Weights { layers, ..Default::default() }
+    let mut weights = Weights { layers, ..Default::default() };
+    if let Some(grad) = plan.ids.head.as_ref().and_then(|h| h.grad.as_ref()) {
+        split_bias(&values[&grad.dw], config.output_size(), &mut weights.head, &mut weights.head_bias);
+    }
+    if let Some(grad) = plan.ids.embedding.as_ref().and_then(|e| e.grad.as_ref()) {
+        weights.embedding.clone_from(&values[&grad.table]);
+    }
+    weights
 }
 
 fn split_bias<T: Real>(rows: &[T], columns: usize, matrix: &mut Vec<T>, bias: &mut Vec<T>) {

@@ -1,9 +1,12 @@
 //! A plan bound to a device: upload, run, read back.
 
 mod backward;
+mod dropout;
+mod ends;
 mod trace;
 
 pub use backward::{Gradients, Upstream};
+pub use ends::{TargetValues, Targets};
 pub use trace::Snapshot;
 
 use crate::config::{Layout, Shape};
@@ -113,6 +116,12 @@ pub struct Session<T: Real = f32> {
     tape: bool,
     /// The last input came without a batch dimension.
     unbatched: bool,
+    /// Whether targets belong to what was written last.
+    targets: bool,
+    /// Whether the last run compared its outputs with targets.
+    has_loss: bool,
+    /// Where the masks of the next run come from.
+    draws: dropout::Draws,
 }
 
 impl<T: Real> Session<T> {
@@ -147,7 +156,8 @@ impl<T: Real> Session<T> {
         Self::with_executor(device, plan, executor)
     }
 
-    /// A session for another shape that shares this one's weights and pipelines.
+    /// A session for another shape that shares this one's weights and pipelines. It starts with this one's seed and
+    /// [`Session::set_dropout`], and counts its own runs.
     ///
     /// # Errors
     /// See [`Plan::new`].
@@ -166,7 +176,9 @@ impl<T: Real> Session<T> {
             Executor::Cpu(e) => Executor::Cpu(Box::new(e.sibling(&plan))),
             Executor::Gpu(e) => Executor::Gpu(Box::new(e.sibling(&plan)?)),
         };
-        Self::with_executor(&self.device, plan, executor)
+        let mut sibling = Self::with_executor(&self.device, plan, executor)?;
+        sibling.draws = self.draws.from_start();
+        Ok(sibling)
     }
 
     fn with_executor(device: &Device, plan: Plan, executor: Executor<T>) -> Result<Self> {
@@ -180,6 +192,9 @@ impl<T: Real> Session<T> {
             has_state: false,
             tape: false,
             unbatched: false,
+            targets: false,
+            has_loss: false,
+            draws: dropout::Draws::default(),
         };
         session.upload_schedule(&session.schedule)?;
         Ok(session)
@@ -201,8 +216,8 @@ impl<T: Real> Session<T> {
     /// [`Error::Mismatch`] for wrong shapes or lengths (nothing has run then); [`Error::DeviceLost`] and [`Error::Gpu`] from
     /// the device.
     pub fn forward(&mut self, input: &Input<'_, T>) -> Result<Output<T>> {
-        let unbatched = input.x.shape.len() == 2;
         self.write(input)?;
+        let unbatched = self.unbatched;
         let ids = self.plan.ids.clone();
         let cell = self.plan.config.cell.has_cell_state();
         let keep_y = self.plan.keep_y;
@@ -228,7 +243,17 @@ impl<T: Real> Session<T> {
     pub fn write(&mut self, input: &Input<'_, T>) -> Result<()> {
         let (config, Shape { time, batch }) = (&self.plan.config, self.plan.shape);
         let i = config.input_size;
-        if input.x.shape.len() == 2 && batch == 1 {
+        let unbatched = match input.ids {
+            Some(ids) => ids.shape.len() == 1,
+            None => input.x.shape.len() == 2,
+        } && batch == 1;
+        if let (None, Some(ids)) = (config.vocabulary, input.ids) {
+            let expected = "none (the configuration has no vocabulary)";
+            return Err(Error::mismatch("ids", expected, format!("{:?}", ids.shape)));
+        }
+        if config.vocabulary.is_some() {
+            // x is made of the ids, which are checked below.
+        } else if unbatched {
             input.x.check("x", &["T", "I"], &[time, i])?;
         } else {
             match config.layout {
@@ -246,10 +271,13 @@ impl<T: Real> Session<T> {
         }
         self.set_lengths(input.lengths)?;
         // What the last run kept does not belong to this input.
-        self.tape = false;
-        self.unbatched = input.x.shape.len() == 2;
+        (self.tape, self.targets, self.has_loss) = (false, false, false);
+        self.write_ids(input)?;
+        self.unbatched = unbatched;
         let ids = self.plan.ids.clone();
-        self.write_slot(ids.x, input.x.data)?;
+        if ids.embedding.is_none() {
+            self.write_slot(ids.x, input.x.data)?;
+        }
         match input.initial {
             Initial::Carry => self.carry(),
             _ => {
@@ -288,7 +316,7 @@ impl<T: Real> Session<T> {
         if self.lengths.as_deref() == lengths {
             return Ok(());
         }
-        self.tape = false;
+        (self.tape, self.targets, self.has_loss) = (false, false, false);
         let schedule = Schedule::new(&self.plan.config, self.plan.shape, lengths);
         // First, so that after a failed upload the same lengths are not taken for done.
         self.upload_schedule(&schedule)?;
@@ -384,11 +412,14 @@ impl<T: Real> Session<T> {
     /// [`Error::Mismatch`] for a part that does not exist; [`Error::Unsupported`] on the CPU executor.
     pub fn encode_part(&mut self, index: usize, encoder: &mut wgpu::CommandEncoder, io: &IoBinding) -> Result<()> {
         let gpu = Arc::clone(self.device.require_gpu("encode")?);
-        let Executor::Gpu(e) = &self.executor else { unreachable!("a GPU device has a GPU executor") };
         let Some(part) = self.plan.submits.get(index).cloned() else {
             return Err(Error::mismatch("part", format!("0..{}", self.plan.submits.len()), index));
         };
         self.tape = false;
+        if index == 0 {
+            self.draw()?;
+        }
+        let Executor::Gpu(e) = &self.executor else { unreachable!("a GPU device has a GPU executor") };
         gpu.scoped("encoding", || e.encode(encoder, &self.plan, &self.schedule, Half::Forward, part, Some(io)))
     }
 
@@ -401,8 +432,9 @@ impl<T: Real> Session<T> {
     }
 
     fn start(&mut self, read: &[SlotId]) -> Result<()> {
+        self.draw()?;
         self.run_pass(Half::Forward, read)?;
-        (self.has_state, self.tape) = (true, self.plan.train);
+        (self.has_state, self.tape, self.has_loss) = (true, self.plan.train, self.targets);
         Ok(())
     }
 
@@ -427,6 +459,14 @@ impl<T: Real> Session<T> {
                 Ok(e.read(read)?.into_iter().map(cast).collect())
             }
         }
+    }
+
+    /// The values of outputs that the last run did not read back.
+    fn fetch(&self, slots: &[SlotId]) -> Result<Vec<Vec<T>>> {
+        if let Executor::Gpu(e) = &self.executor {
+            e.fetch(&self.plan, slots)?;
+        }
+        self.read(slots)
     }
 
     fn write_slot(&mut self, slot: SlotId, data: &[T]) -> Result<()> {

@@ -41,8 +41,9 @@ impl<T: Real> Session<T> {
     /// As [`Session::forward`].
     pub fn trace(&mut self, input: &Input<'_, T>) -> Result<Vec<Snapshot<T>>> {
         self.write(input)?;
+        self.draw()?;
         let snapshots = self.trace_pass(Half::Forward)?;
-        (self.has_state, self.tape) = (true, self.plan.train);
+        (self.has_state, self.tape, self.has_loss) = (true, self.plan.train, self.targets);
         Ok(snapshots)
     }
 
