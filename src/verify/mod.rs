@@ -142,9 +142,10 @@ impl Case {
     fn runs<T: Scalar>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
         match self {
             Self::Layers(layers) => layers.runs::<T>(device, options),
-            Self::Seq2Seq(_) | Self::Training(_) => {
-                let what = "embedding, head and loss".into();
-                Err(Error::Unsupported { what, reason: "nothing runs them yet".into() })
+            Self::Seq2Seq(seq2seq) => seq2seq.runs::<T>(device, options),
+            Self::Training(_) => {
+                let what = "an optimiser".into();
+                Err(Error::Unsupported { what, reason: "nothing runs it yet".into() })
             }
         }
     }

@@ -14,8 +14,10 @@ use super::tolerance::Measure;
 use super::{Named, naive_backward, named_parameters, widen};
 use crate::cell::Cell;
 use crate::config::{Head, Loss, RnnConfig, Shape};
+use crate::device::Device;
 use crate::error::Result;
-use crate::session::{Gradients, Initial, Input, Output, Upstream};
+use crate::plan::{Options, Plan};
+use crate::session::{Gradients, Initial, Input, Output, Session, Targets, Upstream};
 use crate::tensor::Tensor;
 use crate::weights::{Parameter, Place, Weights};
 
@@ -75,41 +77,141 @@ impl Seq2Seq {
         Ok((Case::Seq2Seq(Self { encoder, decoder, classes }), truths))
     }
 
+    /// What the executor makes of it: by inference, by training with states and their gradients going from session to session on
+    /// the device, and by training with both going over the host.
+    pub(super) fn runs<T: Scalar>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
+        let training = Options { train: true, ..options.clone() };
+        Ok(vec![
+            self.inferred::<T>(device, options)?,
+            self.trained_on_the_device::<T>(device, &training)?,
+            self.trained_over_the_host::<T>(device, &training)?,
+        ])
+    }
+
+    fn inferred<T: Scalar>(&self, device: &Device, options: &Options) -> Result<Named> {
+        let (mut encoder, mut decoder) = self.sessions::<T>(device, options)?;
+        let (state, mut run) = self.encoded(&mut encoder)?;
+        let output = decoder.forward(&self.decoder_input(&state))?;
+        run.push(("out.dec_y".into(), widen(output.y)));
+        run.extend(self.decoded(&mut decoder, &encoder)?);
+        Ok(run)
+    }
+
+    fn trained_on_the_device<T: Scalar>(&self, device: &Device, options: &Options) -> Result<Named> {
+        let (mut encoder, mut decoder) = self.sessions::<T>(device, options)?;
+        let (_, mut run) = self.encoded(&mut encoder)?;
+        run.extend(self.decoded(&mut decoder, &encoder)?);
+        run.extend(self.decoder_gradients(decoder.backward(&nothing())?));
+        encoder.write_upstream_from(&decoder)?;
+        run.extend(self.encoder_gradients(&encoder.run_backward()?));
+        Ok(run)
+    }
+
+    fn trained_over_the_host<T: Scalar>(&self, device: &Device, options: &Options) -> Result<Named> {
+        let (mut encoder, mut decoder) = self.sessions::<T>(device, options)?;
+        let (state, mut run) = self.encoded(&mut encoder)?;
+        // For y, which a run with targets does not give.
+        let output = decoder.forward(&self.decoder_input(&state))?;
+        run.push(("out.dec_y".into(), widen(output.y)));
+        decoder.write(&self.decoder_input(&state))?;
+        decoder.write_targets(&Targets::classes(self.classes.view()))?;
+        decoder.run()?;
+        let back = decoder.backward(&nothing())?;
+        let gradients = encoder.backward(&state_gradients(&back))?;
+        run.extend(self.decoder_gradients(back));
+        run.extend(self.encoder_gradients(&gradients.weights));
+        run.push(("grad.emb_src_seq".into(), widen(gradients.x)));
+        Ok(run)
+    }
+
+    fn sessions<T: Scalar>(&self, device: &Device, options: &Options) -> Result<(Session<T>, Session<T>)> {
+        Ok((self.encoder.session(device, options)?, self.decoder.session(device, options)?))
+    }
+
+    fn encoded<T: Scalar>(&self, encoder: &mut Session<T>) -> Result<(Output<T>, Named)> {
+        let output = encoder.forward(&Input::of_ids(self.encoder.ids.view()))?;
+        let named = encoder_outputs(output.clone());
+        Ok((output, named))
+    }
+
+    /// The decoder's run from the encoder's last state, on the device.
+    fn decoded<T: Scalar>(&self, decoder: &mut Session<T>, encoder: &Session<T>) -> Result<Named> {
+        decoder.write(&Input::of_ids(self.decoder.ids.view()))?;
+        decoder.write_initial_from(encoder)?;
+        decoder.write_targets(&Targets::classes(self.classes.view()))?;
+        decoder.run()?;
+        Ok(decoder_outputs(decoder.predictions()?, decoder.loss()?))
+    }
+
+    fn decoder_input<'a, T: Scalar>(&'a self, state: &'a Output<T>) -> Input<'a, T> {
+        Input { initial: state_of(state), ..Input::of_ids(self.decoder.ids.view()) }
+    }
+
     /// What the naive loops make of it.
     pub(super) fn naive_run<T: Scalar>(&self) -> Result<Named> {
         let (encoder, weights) = (&self.encoder.config, self.encoder.weights.cast::<T>());
         let x = embedded(encoder, &weights, &self.encoder.ids);
         let output = naive::forward(encoder, &weights, &Input::new(x.view()))?;
-        let initial = Initial::Given { h0: Some(output.hn.view()), c0: output.cn.as_ref().map(Tensor::view) };
         let decoder_weights = self.decoder.weights.cast::<T>();
-        let decoded = pass(&self.decoder.config, &decoder_weights, &self.decoder.ids, &self.classes, initial)?;
-        let back = &decoded.gradients;
-        let upstream = Upstream { y: None, hn: Some(back.h0.view()), cn: back.c0.as_ref().map(Tensor::view) };
+        let decoded =
+            pass(&self.decoder.config, &decoder_weights, &self.decoder.ids, &self.classes, state_of(&output))?;
+        let upstream = state_gradients(&decoded.gradients);
         let mut gradients = naive_backward::backward(encoder, &weights, &Input::new(x.view()), &upstream)?;
         embedding_gradient(&self.encoder.ids, &gradients.x, &mut gradients.weights.embedding);
 
-        let mut run = self.named_encoder(output, gradients);
-        let loss = Tensor { data: vec![decoded.loss], shape: vec![1] };
-        run.extend(self.named_decoder(decoded.output.y, decoded.logits, loss, decoded.gradients));
+        let mut run = encoder_outputs(output);
+        run.extend(self.encoder_gradients(&gradients.weights));
+        run.push(("grad.emb_src_seq".into(), widen(gradients.x)));
+        run.push(("out.dec_y".into(), widen(decoded.output.y)));
+        run.extend(decoder_outputs(decoded.logits, decoded.loss));
+        run.extend(self.decoder_gradients(decoded.gradients));
         Ok(run)
     }
 
-    fn named_encoder<T: Scalar>(&self, output: Output<T>, gradients: Gradients<T>) -> Named {
-        let config = &self.encoder.config;
-        let mut list = named_parameters(config, &gradients.weights, |p| format!("grad.{}", in_encoder(p)));
-        list.extend([("out.enc_y".into(), widen(output.y)), ("out.enc_hn".into(), widen(output.hn))]);
-        list.extend(output.cn.map(|cn| ("out.enc_cn".into(), widen(cn))));
-        list.push(("grad.emb_src_seq".into(), widen(gradients.x)));
-        list
+    fn encoder_gradients<T: Scalar>(&self, weights: &Weights<T>) -> Named {
+        named_parameters(&self.encoder.config, weights, |p| format!("grad.{}", in_encoder(p)))
     }
 
-    fn named_decoder<T: Scalar>(&self, y: Tensor<T>, logits: Tensor<T>, loss: Tensor<T>, back: Gradients<T>) -> Named {
+    fn decoder_gradients<T: Scalar>(&self, gradients: Gradients<T>) -> Named {
         let config = &self.decoder.config;
-        let mut list = named_parameters(config, &back.weights, |p| format!("grad.{}", in_decoder(p)));
-        list.extend([("out.dec_y".into(), widen(y)), ("out.logits".into(), widen(logits))]);
-        list.extend([("out.loss".into(), widen(loss)), ("grad.emb_tgt_seq".into(), widen(back.x))]);
+        let mut list = named_parameters(config, &gradients.weights, |p| format!("grad.{}", in_decoder(p)));
+        list.push(("grad.emb_tgt_seq".into(), widen(gradients.x)));
         list
     }
+}
+
+impl Part {
+    fn session<T: Scalar>(&self, device: &Device, options: &Options) -> Result<Session<T>> {
+        let plan = Plan::new(&self.config, self.shape, &device.caps(), options)?;
+        let mut session = Session::from_plan(device, plan, &self.weights.cast())?;
+        session.poison()?;
+        Ok(session)
+    }
+}
+
+/// Where a decoder goes back from: its loss alone.
+fn nothing<T>() -> Upstream<'static, T> {
+    Upstream { y: None, hn: None, cn: None }
+}
+
+fn state_of<T>(output: &Output<T>) -> Initial<'_, T> {
+    Initial::Given { h0: Some(output.hn.view()), c0: output.cn.as_ref().map(Tensor::view) }
+}
+
+/// What goes back from a decoder into its encoder.
+fn state_gradients<T>(back: &Gradients<T>) -> Upstream<'_, T> {
+    Upstream { y: None, hn: Some(back.h0.view()), cn: back.c0.as_ref().map(Tensor::view) }
+}
+
+fn encoder_outputs<T: Scalar>(output: Output<T>) -> Named {
+    let mut list = vec![("out.enc_y".to_string(), widen(output.y)), ("out.enc_hn".into(), widen(output.hn))];
+    list.extend(output.cn.map(|cn| ("out.enc_cn".into(), widen(cn))));
+    list
+}
+
+fn decoder_outputs<T: Scalar>(logits: Tensor<T>, loss: T) -> Named {
+    let loss = Tensor { data: vec![loss.to_f64()], shape: vec![1] };
+    vec![("out.logits".into(), widen(logits)), ("out.loss".into(), loss)]
 }
 
 fn truths(reader: &mut Reader<'_>, encoder: &Part, decoder: &Part, vocabulary: usize) -> Result<Vec<Truth>> {
