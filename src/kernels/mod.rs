@@ -6,9 +6,12 @@
 //! `_STAGE` replaced by `_0`, `_1`, … A test compares the table with naga's reflection of every source.
 
 mod layout;
+mod pack;
 mod source;
 
 pub(crate) use layout::{HistoryLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
+pub(crate) use pack::Flat;
+pub use pack::{GradientOf, Pack, Table};
 pub use source::source;
 
 /// How a kernel sees a binding.
@@ -85,6 +88,20 @@ pub enum Kernel {
     Dropout,
     /// the caller's x times its masks, into a copy
     DropoutCopy,
+    /// a gradient slot → gradient of all parameters
+    GatherGradient,
+    /// sums of squares of the gradient
+    SquareSum,
+    /// their norm, and what clips it
+    Clip,
+    /// gradient descent
+    UpdateSgd,
+    /// gradient descent with momentum
+    UpdateMomentum,
+    /// Adam and AdamW
+    UpdateAdam,
+    /// parameters → a packed weight buffer
+    Pack,
 }
 
 /// `(name, access)` in binding order.
@@ -92,7 +109,7 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 37] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
@@ -123,6 +140,13 @@ impl Kernel {
         Self::LossSum,
         Self::Dropout,
         Self::DropoutCopy,
+        Self::GatherGradient,
+        Self::SquareSum,
+        Self::Clip,
+        Self::UpdateSgd,
+        Self::UpdateMomentum,
+        Self::UpdateAdam,
+        Self::Pack,
     ];
 
     /// The name of its file and of its CPU twin.
@@ -153,6 +177,13 @@ impl Kernel {
             Self::LossCrossEntropy => "loss_cross_entropy",
             Self::LossSum => "loss_sum",
             Self::Dropout | Self::DropoutCopy => "dropout",
+            Self::GatherGradient => "gather_gradient",
+            Self::SquareSum => "square_sum",
+            Self::Clip => "clip",
+            Self::UpdateSgd => "update_sgd",
+            Self::UpdateMomentum => "update_momentum",
+            Self::UpdateAdam => "update_adam",
+            Self::Pack => "pack",
         }
     }
 
@@ -297,6 +328,22 @@ impl Kernel {
             Self::LossSum => &[("dims", Uniform), ("losses", Read), ("loss", ReadWrite), ("schedule", Read)],
             Self::Dropout => &[("dims", Uniform), ("values", ReadWrite), ("schedule", Read)],
             Self::DropoutCopy => &[("dims", Uniform), ("values", ReadWrite), ("schedule", Read), ("source", Read)],
+            Self::GatherGradient => &[("dims", Uniform), ("table", Read), ("values", Read), ("gradient", ReadWrite)],
+            Self::SquareSum => &[("dims", Uniform), ("gradient", Read), ("sums", ReadWrite)],
+            Self::Clip => &[("dims", Uniform), ("sums", Read), ("norm", ReadWrite), ("hyper", ReadWrite)],
+            Self::UpdateSgd => &[("dims", Uniform), ("hyper", Read), ("gradient", Read), ("parameters", ReadWrite)],
+            Self::UpdateMomentum => {
+                &[("dims", Uniform), ("hyper", Read), ("gradient", Read), ("parameters", ReadWrite), ("m", ReadWrite)]
+            }
+            Self::UpdateAdam => &[
+                ("dims", Uniform),
+                ("hyper", Read),
+                ("gradient", Read),
+                ("parameters", ReadWrite),
+                ("m", ReadWrite),
+                ("v", ReadWrite),
+            ],
+            Self::Pack => &[("dims", Uniform), ("table", Read), ("parameters", Read), ("values", ReadWrite)],
             Self::SequenceForward => &[
                 ("dims", Uniform),
                 ("weights", Read),
@@ -372,6 +419,13 @@ impl Kernel {
             Self::LossCrossEntropy => include_str!("../../shaders/kernels/loss_cross_entropy.wgsl"),
             Self::LossSum => include_str!("../../shaders/kernels/loss_sum.wgsl"),
             Self::Dropout | Self::DropoutCopy => include_str!("../../shaders/kernels/dropout.wgsl"),
+            Self::GatherGradient => include_str!("../../shaders/kernels/gather_gradient.wgsl"),
+            Self::SquareSum => include_str!("../../shaders/kernels/square_sum.wgsl"),
+            Self::Clip => include_str!("../../shaders/kernels/clip.wgsl"),
+            Self::UpdateSgd => include_str!("../../shaders/kernels/update_sgd.wgsl"),
+            Self::UpdateMomentum => include_str!("../../shaders/kernels/update_momentum.wgsl"),
+            Self::UpdateAdam => include_str!("../../shaders/kernels/update_adam.wgsl"),
+            Self::Pack => include_str!("../../shaders/kernels/pack.wgsl"),
         }
     }
 }
@@ -394,6 +448,10 @@ pub(crate) const NORMALISE_EPSILON: f64 = 1e-5;
 
 /// Steps that weight gradients are summed over before they join the running sum.
 pub(crate) const GRADIENT_BLOCK: usize = 64;
+/// Invocations of a workgroup and workgroups of `square_sum`: they fix the order of additions.
+pub(crate) const NORM_WIDTH: usize = 64;
+/// See [`NORM_WIDTH`].
+pub(crate) const NORM_GROUPS: usize = 64;
 /// Columns of `pre` per invocation of `weight_backward`.
 pub(crate) const WEIGHT_ROWS: usize = 8;
 

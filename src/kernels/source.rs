@@ -1,10 +1,11 @@
 //! How a pipeline's WGSL is put together; see the module doc above.
 
 use super::layout::{HistoryLayout, shared_stride, transposed_offsets, weight_offsets};
-use super::{GRADIENT_BLOCK, Kernel, NORMALISE_EPSILON, Variant, WEIGHT_ROWS};
+use super::{GRADIENT_BLOCK, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant, WEIGHT_ROWS};
 use crate::cell::{Initial, Product};
 use crate::config::{Layout, RnnConfig, StageShape};
 use crate::cpu::random::{MaskKind, RUN_WORDS, scale, threshold};
+use crate::optimiser::Hyper;
 use std::fmt::Write as _;
 
 /// The WGSL of a kernel for a configuration.
@@ -40,6 +41,13 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         | Kernel::Clear
         | Kernel::InputBackward
         | Kernel::UnitBackward
+        | Kernel::GatherGradient
+        | Kernel::SquareSum
+        | Kernel::Clip
+        | Kernel::UpdateSgd
+        | Kernel::UpdateMomentum
+        | Kernel::UpdateAdam
+        | Kernel::Pack
         | Kernel::Embed
         | Kernel::EmbedBackward
         | Kernel::LossMeanSquared
@@ -244,6 +252,9 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("VOCABULARY", config.vocabulary.unwrap_or(1));
     put("GRADIENT_BLOCK", GRADIENT_BLOCK);
     put("WEIGHT_ROWS", WEIGHT_ROWS);
+    put("NORM_WIDTH", NORM_WIDTH);
+    put("NORM_GROUPS", NORM_GROUPS);
+    Hyper::NAMES.into_iter().for_each(|(hyper, name)| put(name, hyper as usize));
     put("UNIT_PARAMS", config.cell.params.len());
     put("UNIT_SUMS", config.cell.params.len().max(1));
     put("STATE_COUNT", config.cell.states.len());

@@ -20,6 +20,8 @@ pub(super) struct Builder<'a> {
     pub block: usize,
     pub train: bool,
     pub keep_y: bool,
+    /// Whether parameter gradients are added to those that are there.
+    pub accumulate: bool,
     /// Steps per segment (T without checkpoints).
     pub segment: usize,
     pub stages: Vec<StageShape>,
@@ -53,7 +55,7 @@ pub(super) const UNUSED: [Dim; 1] = [("unused", 1)];
 impl Builder<'_> {
     pub fn slot(&mut self, name: impl Into<String>, role: Role, dims: &[Dim]) -> SlotId {
         let element = match role {
-            Role::Schedule | Role::Index => 4,
+            Role::Schedule | Role::Index | Role::Table => 4,
             _ => self.precision.bytes(),
         };
         self.slots.push(Slot { name: name.into(), dims: dims.to_vec(), role, element });
@@ -86,6 +88,7 @@ impl Builder<'_> {
             direction: direction as u32,
             checkpoint: (segment.start / self.segment) as u32,
             alternating: u32::from(self.strategy == Strategy::Step),
+            accumulate: u32::from(self.accumulate),
         });
         self.dims.len() - 1
     }
@@ -140,7 +143,7 @@ impl Builder<'_> {
         };
         let y = memory.y[config.num_layers - 1];
         let head = self.head_slots();
-        (SlotIds { x, h0, c0, y, hn, cn, schedule, w, r, embedding, head, grad: None }, memory)
+        (SlotIds { x, h0, c0, y, hn, cn, schedule, w, r, embedding, head, grad: None, update: None }, memory)
     }
 
     fn memory(&mut self) -> Memory {
