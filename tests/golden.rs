@@ -353,7 +353,7 @@ fn one_wrong_number_of_an_encoder_and_decoder_or_a_training_fails() {
             assert!(Parts::of(name).passes(precision), "{name}");
             for truth in &golden.truths {
                 let at = 5.min(truth.tensor.data.len() - 1);
-                for wrong in [1e-4, 1e6] {
+                for wrong in [1e-5, 1e6] {
                     let mut parts = Parts::of(name);
                     parts.values(&truth.name, |v| v[at] += wrong * truth.scale);
                     assert!(!parts.passes(precision), "{name} {} + {wrong} in {precision:?}", truth.name);

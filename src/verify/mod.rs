@@ -23,7 +23,7 @@ mod training;
 pub use golden::{Case, Golden, Truth};
 pub use layers::Layers;
 pub use seq2seq::{Part, Seq2Seq};
-pub use session::{Check, check};
+pub use session::{Check, Numbers, check};
 pub use training::Training;
 
 use crate::config::RnnConfig;
@@ -143,10 +143,7 @@ impl Case {
         match self {
             Self::Layers(layers) => layers.runs::<T>(device, options),
             Self::Seq2Seq(seq2seq) => seq2seq.runs::<T>(device, options),
-            Self::Training(_) => {
-                let what = "an optimiser".into();
-                Err(Error::Unsupported { what, reason: "nothing runs it yet".into() })
-            }
+            Self::Training(training) => training.runs::<T>(device, options),
         }
     }
 

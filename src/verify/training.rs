@@ -13,8 +13,11 @@ use super::tolerance::Measure;
 use super::{Named, named_parameters};
 use crate::cells;
 use crate::config::{Head, Loss, RnnConfig, Shape};
+use crate::device::Device;
 use crate::error::Result;
-use crate::session::Initial;
+use crate::optimiser::Optimiser;
+use crate::plan::{Options, Plan};
+use crate::session::{Initial, Input, Session, Targets, Upstream};
 use crate::tensor::Tensor;
 use crate::weights::{Parameter, Weights};
 
@@ -51,8 +54,8 @@ impl Training {
         if let Some(beta) = betas.iter().find(|beta| !(0.0..1.0).contains(*beta)) {
             return Err(reader.mismatch("betas", "0 <= beta < 1", beta));
         }
-        if epsilon < 0.0 {
-            return Err(reader.mismatch("eps", "at least 0", epsilon));
+        if let Some((field, value)) = [("lr", rate), ("eps", epsilon)].into_iter().find(|(_, value)| *value < 0.0) {
+            return Err(reader.mismatch(field, "at least 0", value));
         }
         // The results of single steps are not in the file: nothing else bounds their size.
         for features in [config.input_size, cells::LSTM.input_gates() * config.hidden_size, outputs] {
@@ -68,6 +71,47 @@ impl Training {
         // and so is the error of the update. Single weights are ill-conditioned, a whole tensor is not.
         truths.extend(reader.truths(&config, Measure::Norm, |p| format!("w{steps}.{}", name(p)))?);
         Ok((Case::Training(Self { config, shape, weights, batches, rate, betas, epsilon }), truths))
+    }
+
+    /// What the executor makes of it: by whole steps on the device, and by the parts of one, of which the way back gives the
+    /// gradients.
+    pub(super) fn runs<T: Scalar>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
+        Ok(vec![self.by_steps::<T>(device, options)?, self.by_parts::<T>(device, options)?])
+    }
+
+    fn by_steps<T: Scalar>(&self, device: &Device, options: &Options) -> Result<Named> {
+        let mut session = self.session::<T>(device, options)?;
+        let mut losses = Vec::new();
+        for batch in &self.batches {
+            write(&mut session, batch)?;
+            session.train_step(self.rate)?;
+            losses.push(session.loss()?);
+        }
+        Ok(self.named(&losses, None, &session.weights()?))
+    }
+
+    fn by_parts<T: Scalar>(&self, device: &Device, options: &Options) -> Result<Named> {
+        let mut session = self.session::<T>(device, options)?;
+        let (mut losses, mut first) = (Vec::new(), None);
+        for batch in &self.batches {
+            write(&mut session, batch)?;
+            session.run()?;
+            losses.push(session.loss()?);
+            let gradients = session.backward(&Upstream { y: None, hn: None, cn: None })?;
+            session.update(self.rate)?;
+            first.get_or_insert(gradients.weights);
+        }
+        Ok(self.named(&losses, first.as_ref(), &session.weights()?))
+    }
+
+    fn session<T: Scalar>(&self, device: &Device, options: &Options) -> Result<Session<T>> {
+        let [beta1, beta2] = self.betas;
+        let optimiser = Some(Optimiser::Adam { beta1, beta2, epsilon: self.epsilon });
+        let options = Options { train: true, optimiser, ..options.clone() };
+        let plan = Plan::new(&self.config, self.shape, &device.caps(), &options)?;
+        let mut session = Session::from_plan(device, plan, &self.weights.cast())?;
+        session.poison()?;
+        Ok(session)
     }
 
     /// What the naive loops make of it.
@@ -92,6 +136,11 @@ impl Training {
         list.extend(first.into_iter().flat_map(|g| named_parameters(config, g, |p| format!("grad0.{}", name(p)))));
         list
     }
+}
+
+fn write<T: Scalar>(session: &mut Session<T>, (ids, classes): &(Tensor<u32>, Tensor<u32>)) -> Result<()> {
+    session.write(&Input::of_ids(ids.view()))?;
+    session.write_targets(&Targets::classes(classes.view()))
 }
 
 fn config(reader: &Reader<'_>) -> Result<RnnConfig> {
