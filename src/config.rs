@@ -73,6 +73,41 @@ pub struct RnnConfig {
     pub activations: Vec<Activation>,
     /// Layout of x and y.
     pub layout: Layout,
+    /// V: the stack reads token ids in 0..V through an embedding table `[V, I]`; `None`: it reads x itself.
+    pub vocabulary: Option<usize>,
+    /// A dense layer over y with a loss; `None`: the stack ends in y.
+    pub head: Option<Head>,
+    /// What training drops.
+    pub dropout: Dropout,
+}
+
+/// A dense output layer, `o[t] = W_o y[t] + b_o`, and the loss that compares it with targets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Head {
+    /// O: outputs per step (classes, for [`Loss::CrossEntropy`]).
+    pub size: usize,
+    /// The loss.
+    pub loss: Loss,
+}
+
+/// What a [`Head`] is trained for; both are weighted means over the real steps of all sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Mean over the outputs of (o − target)², PyTorch `MSELoss`.
+    MeanSquared,
+    /// −log softmax(o)[target], PyTorch `CrossEntropyLoss`.
+    CrossEntropy,
+}
+
+/// Probabilities, each in 0..1, of dropping a value in training (what is kept is scaled by 1 / (1 − p)).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Dropout {
+    /// Of every value that goes from a layer to the next, drawn anew at every step (PyTorch `dropout`).
+    pub layers: f32,
+    /// Of the features of every layer's input, one draw per sequence for all steps (Gal & Ghahramani 2016).
+    pub input: f32,
+    /// Of the features of h in the recurrent product, one draw per sequence for all steps (Gal & Ghahramani 2016).
+    pub recurrent: f32,
 }
 
 impl Default for RnnConfig {
@@ -87,6 +122,9 @@ impl Default for RnnConfig {
             proj_size: 0,
             activations: Vec::new(),
             layout: Layout::TimeMajor,
+            vocabulary: None,
+            head: None,
+            dropout: Dropout::default(),
         }
     }
 }
@@ -180,7 +218,10 @@ impl RnnConfig {
         let fixed = gates.1 * state + per_unit + self.proj_size as u64;
         let layer = |layer: usize| h.saturating_mul(gates.0 * self.layer_input_size(layer) as u64 + fixed);
         let further = layer(1).saturating_mul(self.num_layers as u64 - 1);
-        layer(0).saturating_add(further).saturating_mul(self.directions() as u64)
+        let stack = layer(0).saturating_add(further).saturating_mul(self.directions() as u64);
+        let table = self.vocabulary.unwrap_or(0) as u64 * self.input_size as u64;
+        let dense = self.head.map_or(0, |head| head.size as u64 * (self.output_size() as u64 + 1));
+        stack.saturating_add(table).saturating_add(dense)
     }
     /// Refuses zero sizes, sizes no device holds, and combinations the cell does not have.
     pub fn validate(&self) -> Result<()> {
@@ -189,6 +230,8 @@ impl RnnConfig {
         {
             positive(what, size)?;
         }
+        self.vocabulary.map_or(Ok(()), |size| positive("vocabulary", size))?;
+        self.head.map_or(Ok(()), |head| positive("size of the head", head.size))?;
         let stacked = self.num_layers * self.directions();
         if stacked > MAX_STACKED {
             let expected = format!("at most {MAX_STACKED}");

@@ -1,6 +1,7 @@
 //! Parameters in ONE canonical order, PyTorch's: every map from another order lives here.
 //!
-//! Per layer and direction: W `[gates that see x · H, I]`, R `[gates that see h · H, width of h]`, b_w, b_r, the projection
+//! The embedding table `[V, I]` first, where there is one, and last the head: W_o `[O, D·P]`, b_o `[O]`. Between them, per
+//! layer and direction: W `[gates that see x · H, I]`, R `[gates that see h · H, width of h]`, b_w, b_r, the projection
 //! `[P, H]`, and the cell's per-unit parameters `[params, H]`. Row blocks follow the cell's gate order (see each cell's doc).
 
 use crate::config::{Bias, RnnConfig};
@@ -28,11 +29,17 @@ pub struct LayerWeights<T = f32> {
     pub gains: Vec<T>,
 }
 
-/// The parameters of a stack: layer 0 forward, layer 0 reverse, layer 1 forward, …
-#[derive(Clone, Debug, PartialEq)]
+/// The parameters of a stack and of what is around it.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Weights<T = f32> {
-    /// One entry per layer and direction.
+    /// One entry per layer and direction: layer 0 forward, layer 0 reverse, layer 1 forward, …
     pub layers: Vec<LayerWeights<T>>,
+    /// The embedding table `[V, I]`, PyTorch `Embedding.weight`; empty without [`RnnConfig::vocabulary`].
+    pub embedding: Vec<T>,
+    /// W_o `[O, D·P]` of the head, PyTorch `Linear.weight`; empty without [`RnnConfig::head`].
+    pub head: Vec<T>,
+    /// b_o `[O]` of the head, PyTorch `Linear.bias`; empty without [`RnnConfig::head`].
+    pub head_bias: Vec<T>,
 }
 
 /// One parameter tensor of a configuration: its PyTorch-style name and shape, and where it lives.
@@ -42,10 +49,21 @@ pub struct Parameter {
     pub name: String,
     /// Rows and columns, or just the length.
     pub shape: Vec<usize>,
-    /// Which field of [`LayerWeights`].
-    pub field: Field,
-    /// Which of [`Weights::layers`].
-    pub entry: usize,
+    /// Where its values are.
+    pub place: Place,
+}
+
+/// Where a parameter's values are in [`Weights`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// [`Weights::embedding`]
+    Embedding,
+    /// A field of one of [`Weights::layers`].
+    Layer(usize, Field),
+    /// [`Weights::head`]
+    Head,
+    /// [`Weights::head_bias`]
+    HeadBias,
 }
 
 /// A field of [`LayerWeights`].
@@ -107,12 +125,17 @@ pub fn parameters(config: &RnnConfig) -> Vec<Parameter> {
     let (input_rows, recurrent_rows) = (config.cell.input_gates() * h, config.cell.recurrent_gates() * h);
     let gains: usize = config.cell.stages.iter().filter(|s| s.normalise).map(crate::cell::Stage::recurrent_gates).sum();
     let mut list = Vec::new();
+    if let Some(vocabulary) = config.vocabulary {
+        let shape = vec![vocabulary, config.input_size];
+        list.push(Parameter { name: "embedding.weight".into(), shape, place: Place::Embedding });
+    }
     for layer in 0..config.num_layers {
         for direction in 0..config.directions() {
             let suffix = format!("l{layer}{}", if direction == 1 { "_reverse" } else { "" });
             let entry = layer * config.directions() + direction;
             let mut add = |name: &str, shape: Vec<usize>, field: Field| {
-                list.push(Parameter { name: format!("{name}_{suffix}"), shape, field, entry });
+                let place = Place::Layer(entry, field);
+                list.push(Parameter { name: format!("{name}_{suffix}"), shape, place });
             };
             add("weight_ih", vec![input_rows, config.layer_input_size(layer)], Field::W);
             add("weight_hh", vec![recurrent_rows, state], Field::R);
@@ -132,6 +155,11 @@ pub fn parameters(config: &RnnConfig) -> Vec<Parameter> {
                 add("gain", vec![gains, h], Field::Gains);
             }
         }
+    }
+    if let Some(head) = config.head {
+        let shape = vec![head.size, config.output_size()];
+        list.push(Parameter { name: "head.weight".into(), shape, place: Place::Head });
+        list.push(Parameter { name: "head.bias".into(), shape: vec![head.size], place: Place::HeadBias });
     }
     list
 }
@@ -154,12 +182,13 @@ impl<T: Real> Weights<T> {
                     format!("{shape:?}, {} values", data.len()),
                 ));
             }
-            *weights.layers[p.entry].get_mut(p.field) = data;
+            *weights.get_mut(p.place) = data;
         }
         Ok(weights)
     }
 
-    /// Uniform in ±1/√H, as PyTorch initialises `nn.RNN`, `nn.LSTM` and `nn.GRU`; gains are 1.
+    /// Uniform in ±1/√H, as PyTorch initialises `nn.RNN`, `nn.LSTM` and `nn.GRU`; gains are 1. The embedding table is uniform in
+    /// ±1, the head in ±1/√(D·P) (PyTorch `nn.Linear`).
     ///
     /// # Errors
     /// See [`RnnConfig::validate`]; [`Error::Limit`] for more than this machine's memory holds.
@@ -176,17 +205,20 @@ impl<T: Real> Weights<T> {
                 hint: String::new(),
             });
         }
-        let bound = 1.0 / (config.hidden_size as f64).sqrt();
         let mut rng = rand::rngs::SmallRng::seed_from_u64(seed);
-        let mut values = |name: &str, n: usize| -> Vec<T> {
-            if name.starts_with("gain") {
-                return vec![T::from_f64(1.0); n];
-            }
+        let mut values = |p: &Parameter| -> Vec<T> {
+            let n = p.shape.iter().product();
+            let bound = match p.place {
+                Place::Layer(_, Field::Gains) => return vec![T::from_f64(1.0); n],
+                Place::Layer(..) => 1.0 / (config.hidden_size as f64).sqrt(),
+                Place::Embedding => 1.0,
+                Place::Head | Place::HeadBias => 1.0 / (config.output_size() as f64).sqrt(),
+            };
             (0..n).map(|_| T::from_f64(rng.random_range(-bound..bound))).collect()
         };
         let mut weights = Self::empty(config);
         for p in parameters(config) {
-            *weights.layers[p.entry].get_mut(p.field) = values(&p.name, p.shape.iter().product());
+            *weights.get_mut(p.place) = values(&p);
         }
         Ok(weights)
     }
@@ -200,7 +232,33 @@ impl<T: Real> Weights<T> {
             }
             cast
         };
-        Weights { layers: self.layers.iter().map(layer).collect() }
+        let cast = |values: &[T]| values.iter().map(|x| U::from_f64(x.to_f64())).collect();
+        Weights {
+            layers: self.layers.iter().map(layer).collect(),
+            embedding: cast(&self.embedding),
+            head: cast(&self.head),
+            head_bias: cast(&self.head_bias),
+        }
+    }
+
+    /// The values of a parameter.
+    pub fn get(&self, place: Place) -> &[T] {
+        match place {
+            Place::Embedding => &self.embedding,
+            Place::Layer(entry, field) => self.layers[entry].get(field),
+            Place::Head => &self.head,
+            Place::HeadBias => &self.head_bias,
+        }
+    }
+
+    /// The same, to change them.
+    pub fn get_mut(&mut self, place: Place) -> &mut Vec<T> {
+        match place {
+            Place::Embedding => &mut self.embedding,
+            Place::Layer(entry, field) => self.layers[entry].get_mut(field),
+            Place::Head => &mut self.head,
+            Place::HeadBias => &mut self.head_bias,
+        }
     }
 
     /// Checks that every tensor has the size the configuration asks for.
@@ -215,18 +273,16 @@ impl<T: Real> Weights<T> {
             ));
         }
         let parameters = parameters(config);
-        // The same number for every entry, entry after entry.
-        let per_entry = parameters.len() / wanted;
-        for (entry, (layer, parameters)) in self.layers.iter().zip(parameters.chunks(per_entry)).enumerate() {
-            for field in Field::ALL {
-                let parameter = parameters.iter().find(|p| p.field == field);
-                let expected: usize = parameter.map_or(0, |p| p.shape.iter().product());
-                let got = layer.get(field).len();
-                if got != expected {
-                    let name = parameter.map_or(format!("{field:?} of layers[{entry}]"), |p| p.name.clone());
-                    let shape = parameter.map_or(Vec::new(), |p| p.shape.clone());
-                    return Err(Error::mismatch(name, format!("{shape:?} = {expected} values"), got));
-                }
+        let entries = 0..wanted;
+        let layers = entries.flat_map(|entry| Field::ALL.map(|field| Place::Layer(entry, field)));
+        for place in [Place::Embedding, Place::Head, Place::HeadBias].into_iter().chain(layers) {
+            let parameter = parameters.iter().find(|p| p.place == place);
+            let expected: usize = parameter.map_or(0, |p| p.shape.iter().product());
+            let got = self.get(place).len();
+            if got != expected {
+                let name = parameter.map_or(format!("{place:?}"), |p| p.name.clone());
+                let shape = parameter.map_or(Vec::new(), |p| p.shape.clone());
+                return Err(Error::mismatch(name, format!("{shape:?} = {expected} values"), got));
             }
         }
         Ok(())
@@ -235,13 +291,13 @@ impl<T: Real> Weights<T> {
     /// Every parameter with its name, shape and values, in canonical order.
     pub fn named<'a>(&'a self, config: &RnnConfig) -> impl Iterator<Item = (Parameter, &'a [T])> {
         parameters(config).into_iter().map(|p| {
-            let values = self.layers[p.entry].get(p.field);
+            let values = self.get(p.place);
             (p, values)
         })
     }
 
     fn empty(config: &RnnConfig) -> Self {
-        Self { layers: vec![LayerWeights::default(); config.num_layers * config.directions()] }
+        Self { layers: vec![LayerWeights::default(); config.num_layers * config.directions()], ..Default::default() }
     }
 }
 

@@ -371,7 +371,7 @@ impl Case {
         let (y, hn, cn) = (cast(&self.up.y), cast(&self.up.hn), self.up.cn.as_ref().map(cast));
         let initial = Initial::Given { h0: Some(h0.view()), c0: c0.as_ref().map(Tensor::view) };
         let up = Upstream { y: Some(y.view()), hn: Some(hn.view()), cn: cn.as_ref().map(Tensor::view) };
-        run(&Input { x: x.view(), lengths: Some(&LENGTHS), initial }, &up).expect("it runs")
+        run(&Input { lengths: Some(&LENGTHS), initial, ..Input::new(x.view()) }, &up).expect("it runs")
     }
 
     fn naive<T: naive::Scalar>(&self) -> Named {

@@ -131,7 +131,7 @@ fn reverse_is_flip_and_bidirectional_is_both() {
         for direction in 0..2 {
             let mut single = both.clone();
             single.config = one([Direction::Forward, Direction::Reverse][direction]);
-            single.weights = Weights { layers: vec![both.weights.layers[direction].clone()] };
+            single.weights = Weights { layers: vec![both.weights.layers[direction].clone()], ..Default::default() };
             single.h0 = both.h0[direction * 3 * h..][..3 * h].to_vec();
             single.c0 = both.c0[direction * 3 * h..][..3 * h].to_vec();
             let alone = single.run(device, strategy);

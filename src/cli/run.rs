@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> std::result::Result<ExitCode, Box<dyn std::error::Err
     eprintln!("device: {device}; strategy: {} ({})", plan.strategy, plan.reason);
     let mut session = Session::from_plan(&device, plan, &weights)?;
     let initial = Initial::Given { h0: h0.as_ref().map(Tensor::view), c0: c0.as_ref().map(Tensor::view) };
-    let output = session.forward(&Input { x: x.view(), lengths: args.lengths.as_deref(), initial })?;
+    let output = session.forward(&Input { lengths: args.lengths.as_deref(), initial, ..Input::new(x.view()) })?;
     write(args, &output)?;
     Ok(ExitCode::SUCCESS)
 }

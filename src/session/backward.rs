@@ -163,7 +163,7 @@ fn gradients<T: Real>(plan: &Plan, ids: &GradientIds, values: &HashMap<SlotId, V
             layers.push(out);
         }
     }
-    Weights { layers }
+    Weights { layers, ..Default::default() }
 }
 
 fn split_bias<T: Real>(rows: &[T], columns: usize, matrix: &mut Vec<T>, bias: &mut Vec<T>) {

@@ -52,12 +52,22 @@ pub struct Input<'a, T> {
     pub lengths: Option<&'a [usize]>,
     /// The state before the first step.
     pub initial: Initial<'a, T>,
+    /// Token ids `[T, B]` (in x's layout, or `[T]` where B = 1) instead of x, for a configuration with a vocabulary.
+    pub ids: Option<View<'a, u32>>,
+    /// `[T, B]` in x's layout: where a new episode begins, so that the state before that step is set anew and no gradient
+    /// crosses; for plans with [`Options::resets`].
+    pub resets: Option<&'a [bool]>,
 }
 
 impl<'a, T> Input<'a, T> {
     /// Full-length sequences from a zero state.
     pub fn new(x: View<'a, T>) -> Self {
-        Self { x, lengths: None, initial: Initial::Zero }
+        Self { x, lengths: None, initial: Initial::Zero, ids: None, resets: None }
+    }
+
+    /// Full-length sequences of token ids `[T, B]` from a zero state.
+    pub fn of_ids(ids: View<'a, u32>) -> Self {
+        Self { ids: Some(ids), ..Self::new(View::new(&[], &[0])) }
     }
 }
 
@@ -313,7 +323,7 @@ impl<T: Real> Session<T> {
     /// As [`Session::forward`].
     pub fn step(&mut self, x: View<'_, T>) -> Result<Output<T>> {
         let initial = if self.has_state { Initial::Carry } else { Initial::Zero };
-        self.forward(&Input { x, lengths: None, initial })
+        self.forward(&Input { initial, ..Input::new(x) })
     }
 
     /// Sets the state that the next [`Session::step`] (or [`Initial::Carry`]) goes on from: h0 `[L·D, B, P or H]` and, for

@@ -209,6 +209,7 @@ impl<'a> Reader<'a> {
             proj_size: self.size("proj_size", Some(0))?,
             activations: Vec::new(),
             layout: if batch_first { Layout::BatchFirst } else { Layout::TimeMajor },
+            ..Default::default()
         };
         config.validate().map_err(|e| self.in_file(e))?;
         Ok(config)

@@ -188,7 +188,7 @@ impl Golden {
     fn with_input<T: Scalar, R>(&self, run: impl FnOnce(&Input<'_, T>) -> Result<R>) -> Result<R> {
         let (x, h0, c0) = (cast(&self.x), self.h0.as_ref().map(cast), self.c0.as_ref().map(cast));
         let initial = Initial::Given { h0: h0.as_ref().map(Tensor::view), c0: c0.as_ref().map(Tensor::view) };
-        run(&Input { x: x.view(), lengths: self.lengths.as_deref(), initial })
+        run(&Input { lengths: self.lengths.as_deref(), initial, ..Input::new(x.view()) })
     }
 
     /// Runs `run` on the upstream gradients in precision `T`, if there are any.

@@ -353,7 +353,7 @@ mod tests {
     fn run(config: &RnnConfig, weights: &Weights<f64>, x: &[f64], h0: &[f64]) -> Output<f64> {
         let (x_shape, h_shape) = ([x.len() / config.input_size, config.input_size], [1, h0.len()]);
         let initial = Initial::Given { h0: Some(View::new(h0, &h_shape)), c0: None };
-        let input = Input { x: View::new(x, &x_shape), lengths: None, initial };
+        let input = Input { initial, ..Input::new(View::new(x, &x_shape)) };
         forward(config, weights, &input).expect("fits")
     }
 

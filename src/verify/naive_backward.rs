@@ -376,7 +376,7 @@ mod tests {
                 h0: Some(View::new(&self.read[1], &h)),
                 c0: cell.then(|| View::new(&self.read[2], &c)),
             };
-            let input = Input { x: View::new(&self.read[0], &x), lengths: Some(&LENGTHS), initial };
+            let input = Input { lengths: Some(&LENGTHS), initial, ..Input::new(View::new(&self.read[0], &x)) };
             let upstream = Upstream {
                 y: Some(View::new(&self.up[0], &y)),
                 hn: Some(View::new(&self.up[1], &h)),
@@ -421,9 +421,8 @@ mod tests {
             close(["x", "h0", "c0"][n], &tensor.data, &truth);
         }
         for (p, values) in got.weights.named(config) {
-            let truth: Vec<f64> = (0..values.len())
-                .map(|i| case.difference(|c| &mut c.weights.layers[p.entry].get_mut(p.field)[i]))
-                .collect();
+            let truth: Vec<f64> =
+                (0..values.len()).map(|i| case.difference(|c| &mut c.weights.get_mut(p.place)[i])).collect();
             close(&p.name, values, &truth);
         }
     }

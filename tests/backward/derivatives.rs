@@ -26,9 +26,9 @@ fn loss(case: &Case, values: &Values) -> (f64, f64) {
     let mut session = Session::new(&Device::cpu(), &case.config, case.shape, &weights.unwrap()).unwrap();
     let (shape, [h, c]) = (case.x_shape(), case.state_shapes());
     let input = Input {
-        x: View::new(get("x").unwrap(), &shape),
         lengths: case.lengths.as_deref(),
         initial: Initial::Given { h0: get("h0").map(|v| View::new(v, &h)), c0: get("c0").map(|v| View::new(v, &c)) },
+        ..Input::new(View::new(get("x").unwrap(), &shape))
     };
     let out = session.forward(&input).unwrap();
     let none = Vec::new();

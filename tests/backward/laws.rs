@@ -209,7 +209,9 @@ fn layouts_agree() {
         let (p, h) = ([4, config.state_size()], [4, config.hidden_size]);
         let cell = config.cell.has_cell_state();
         let initial = Initial::Given { h0: Some(View::new(&one.h0, &p)), c0: cell.then(|| View::new(&one.c0, &h)) };
-        session.forward(&Input { x: View::new(&one.x, &[4, 5]), lengths: one.lengths.as_deref(), initial }).unwrap();
+        session
+            .forward(&Input { lengths: one.lengths.as_deref(), initial, ..Input::new(View::new(&one.x, &[4, 5])) })
+            .unwrap();
         let y = [4, config.output_size()];
         let upstream = Upstream {
             y: Some(View::new(&one.dy, &y)),

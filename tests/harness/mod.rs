@@ -146,9 +146,9 @@ impl Case {
         let [x, h0, c0] = [&self.x, &self.h0, &self.c0].map(|v| cast::<T>(v));
         let cell = self.config.cell.has_cell_state();
         f(&Input {
-            x: View::new(&x, &shape),
             lengths: self.lengths.as_deref(),
             initial: Initial::Given { h0: Some(View::new(&h0, &h)), c0: cell.then(|| View::new(&c0, &c)) },
+            ..Input::new(View::new(&x, &shape))
         })
     }
 
