@@ -99,15 +99,32 @@ pub enum Loss {
     CrossEntropy,
 }
 
-/// Probabilities, each in 0..1, of dropping a value in training (what is kept is scaled by 1 / (1 − p)).
+/// Probabilities, each from 0 to below 1, of dropping a value in training (what is kept is scaled by 1 / (1 − p)). Every forward
+/// run draws new masks from the seed of [`crate::Session::set_seed`]; [`crate::cpu::random`] tells which bits they are made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Dropout {
-    /// Of every value that goes from a layer to the next, drawn anew at every step (PyTorch `dropout`).
+    /// Of every value that goes from a layer to the next, drawn anew at every step (PyTorch `dropout`; with one layer there are
+    /// none).
     pub layers: f32,
-    /// Of the features of every layer's input, one draw per sequence for all steps (Gal & Ghahramani 2016).
+    /// Of the features of every layer's input, the first one's too: one draw per sequence for all steps and both directions (Gal
+    /// & Ghahramani 2016).
     pub input: f32,
-    /// Of the features of h in the recurrent product, one draw per sequence for all steps (Gal & Ghahramani 2016).
+    /// Of the features of h in the recurrent product (R·(m∘h) in the cell's first stage): one draw per sequence, layer and
+    /// direction for all steps of a run (Gal & Ghahramani 2016). y, hn and a GRU's own h are not dropped.
     pub recurrent: f32,
+}
+
+impl Dropout {
+    fn validate(&self) -> Result<()> {
+        for (what, p) in
+            [("dropout.layers", self.layers), ("dropout.input", self.input), ("dropout.recurrent", self.recurrent)]
+        {
+            if !(0.0..1.0).contains(&p) {
+                return Err(Error::mismatch(what, "a probability from 0 to below 1", p));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Default for RnnConfig {
@@ -189,6 +206,38 @@ impl RnnConfig {
         }
         stages
     }
+    /// The head as a layer of its own that reads y (see `cells/dense.rs`).
+    pub(crate) fn head_layer(&self) -> Option<Self> {
+        self.head.map(|head| Self {
+            cell: &cells::DENSE,
+            input_size: self.output_size(),
+            hidden_size: head.size,
+            bias: Bias::One,
+            layout: self.layout,
+            ..Default::default()
+        })
+    }
+    /// Whether a plan of this configuration drops features of h in the recurrent product.
+    pub(crate) fn drops_recurrent(&self, train: bool) -> bool {
+        train && self.dropout.recurrent > 0.0
+    }
+    /// Whether it drops values of a layer's input.
+    pub(crate) fn drops_input(&self, layer: usize, train: bool) -> bool {
+        train && (self.dropout.input > 0.0 || layer > 0 && self.dropout.layers > 0.0)
+    }
+    /// Whether it drops anything.
+    pub(crate) fn drops(&self, train: bool) -> bool {
+        self.drops_recurrent(train) || (0..self.num_layers.min(2)).any(|layer| self.drops_input(layer, train))
+    }
+    /// Values of a sequence's row of `operand`: what the first stage's product reads, padded to whole vec4s, and with recurrent
+    /// dropout h itself behind it.
+    pub(crate) fn operand_row(&self, train: bool) -> usize {
+        self.state_size().next_multiple_of(4) * if self.drops_recurrent(train) { 2 } else { 1 }
+    }
+    /// Where h itself starts in that row.
+    pub(crate) fn operand_own(&self, train: bool) -> usize {
+        self.operand_row(train) - self.state_size().next_multiple_of(4)
+    }
     /// Where the pre-activations of one packed row lie. Training keeps all of them (and then their gradients, in place);
     /// inference only the x parts.
     pub fn row_layout(&self, train: bool) -> RowLayout {
@@ -232,6 +281,7 @@ impl RnnConfig {
         }
         self.vocabulary.map_or(Ok(()), |size| positive("vocabulary", size))?;
         self.head.map_or(Ok(()), |head| positive("size of the head", head.size))?;
+        self.dropout.validate()?;
         let stacked = self.num_layers * self.directions();
         if stacked > MAX_STACKED {
             let expected = format!("at most {MAX_STACKED}");

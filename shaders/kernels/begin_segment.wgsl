@@ -18,6 +18,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     if unit < OUTPUT {
-        history[row + STATE_COUNT * HIDDEN + unit] = operand[place * OUTPUT_PADDED + unit];
+        history[row + STATE_COUNT * HIDDEN + unit] = operand[place * OPERAND_ROW + unit];
     }
 }

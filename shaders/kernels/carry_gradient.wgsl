@@ -15,5 +15,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let row = pre_row(group.z, row_offset(dims.segment) + b);
-    d_hidden[(group.z * dims.batch + b) * OUTPUT + unit] = operand_gradient_0(group.z, row, unit);
+    var d = operand_gradient_0(group.z, row, unit);
+    if RECURRENT_DROPOUT {
+        d *= recurrent_factor(dims.layer * DIRECTIONS + group.z, b, unit);
+    }
+    d_hidden[(group.z * dims.batch + b) * OUTPUT + unit] = d;
 }

@@ -15,7 +15,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let src = group.z * dims.batch + order_of(b);
     let dst = group.z * dims.batch + b;
     if unit < OUTPUT_PADDED {
-        operand[dst * OUTPUT_PADDED + unit] = select(0.0, h0[src * OUTPUT + min(unit, OUTPUT - 1u)], unit < OUTPUT);
+        let h = select(0.0, h0[src * OUTPUT + min(unit, OUTPUT - 1u)], unit < OUTPUT);
+        if RECURRENT_DROPOUT {
+            operand[dst * OPERAND_ROW + unit] = h * recurrent_factor(group.z, b, unit);
+        }
+        operand[dst * OPERAND_ROW + OWN_AT + unit] = h;
     }
     if unit < HIDDEN {
         var initial = STATE_INITIAL;

@@ -1,5 +1,5 @@
 // save_checkpoint: states and h before a segment's first step, to run the segment again later.
-// One invocation per (unit, sequence); z = direction. A checkpoint row holds the states [S][H] and h, padded.
+// One invocation per (unit, sequence); z = direction. A checkpoint row holds the states [S][H] and the operand's row.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> operand: array<real>;
@@ -11,7 +11,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let unit = group.x * WIDTH + lane;
     let layers = dims.layer * DIRECTIONS + group.z;
     let place = layers * dims.batch + group.y;
-    let width = STATE_COUNT * HIDDEN + OUTPUT_PADDED;
+    let width = STATE_COUNT * HIDDEN + OPERAND_ROW;
     let row = ((dims.checkpoint * LAYERS * DIRECTIONS + layers) * dims.batch + group.y) * width;
     if unit < HIDDEN {
         for (var s = 0u; s < STATE_COUNT; s++) {
@@ -19,6 +19,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     if unit < OUTPUT_PADDED {
-        checkpoints[row + STATE_COUNT * HIDDEN + unit] = operand[place * OUTPUT_PADDED + unit];
+        for (var i = unit; i < OPERAND_ROW; i += OUTPUT_PADDED) {
+            checkpoints[row + STATE_COUNT * HIDDEN + i] = operand[place * OPERAND_ROW + i];
+        }
     }
 }

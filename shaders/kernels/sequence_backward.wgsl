@@ -29,6 +29,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var i = 0u; i < UNIT_PARAMS; i++) {
         d_params[i] = d_unit[(place * UNIT_PARAMS + i) * HIDDEN + own];
     }
+    if RECURRENT_DROPOUT {
+        own_factor = recurrent_factor(dims.layer * DIRECTIONS + group.z, b, min(lane, OUTPUT - 1u));
+    }
     let end = min(dims.end, length_of(b));
     for (var s = end; s > dims.first; s--) {
         run_stages(group.z, s - 1u, b, lane);

@@ -16,9 +16,10 @@
 // [side][sequence of the tile][k]
 var<workgroup> shared_operand: array<real, 2u * TILE * SHARED_STRIDE>;
 
-// One unit's own states of the tile's sequences, and its last out.
+// One unit's own states of the tile's sequences, its last out, and what others' products multiply that by.
 var<private> memory: array<array<real, STATES>, TILE>;
 var<private> last: array<real, TILE>;
+var<private> own_factors: array<real, TILE>;
 
 struct Place {
     direction: u32,
@@ -40,14 +41,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var i = lane; i < TILE * OUTPUT_PADDED; i += WIDTH) {
         let b = min(tile + i / OUTPUT_PADDED, dims.batch - 1u);
         shared_operand[(i / OUTPUT_PADDED) * SHARED_STRIDE + i % OUTPUT_PADDED] =
-            operand[(sequence + b) * OUTPUT_PADDED + i % OUTPUT_PADDED];
+            operand[(sequence + b) * OPERAND_ROW + i % OUTPUT_PADDED];
     }
     for (var b = 0u; b < TILE; b++) {
         let place = sequence + min(tile + b, dims.batch - 1u);
         for (var i = 0u; i < STATE_COUNT; i++) {
             memory[b][i] = state[(place * STATE_COUNT + i) * HIDDEN + min(lane, HIDDEN - 1u)];
         }
-        last[b] = operand[place * OUTPUT_PADDED + min(lane, OUTPUT - 1u)];
+        last[b] = operand[place * OPERAND_ROW + OWN_AT + min(lane, OUTPUT - 1u)];
+        if RECURRENT_DROPOUT {
+            let own = min(tile + b, dims.batch - 1u);
+            own_factors[b] = recurrent_factor(dims.layer * DIRECTIONS + group.z, own, min(lane, OUTPUT - 1u));
+        }
     }
     workgroupBarrier();
 
@@ -71,7 +76,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 }
             }
             if lane < OUTPUT {
-                operand[place * OUTPUT_PADDED + lane] = last[b];
+                operand[place * OPERAND_ROW + OWN_AT + lane] = last[b];
+                if RECURRENT_DROPOUT {
+                    operand[place * OPERAND_ROW + lane] = last[b] * own_factors[b];
+                }
             }
         }
     }

@@ -34,8 +34,12 @@ fn stage_STAGE(p: Place, side: u32) {
                 let gates = gates_STAGE(acc[b], p.row + p.tile + b, p.unit, params);
                 let after = forward_STAGE(gates, memory[b], cell_params_STAGE(params));
                 memory[b] = after.state;
-                shared_operand[dst + b * SHARED_STRIDE + p.unit] = after.out;
-                keep_stage_STAGE(p.direction, p.step, p.tile + b, p.unit, memory[b], after.out);
+                var seen = after.out;
+                if LAST_STAGE && RECURRENT_DROPOUT {
+                    seen *= own_factors[b];
+                }
+                shared_operand[dst + b * SHARED_STRIDE + p.unit] = seen;
+                keep_stage_STAGE(p.direction, p.step, p.tile + b, p.unit, memory[b], seen);
                 if LAST_STAGE {
                     last[b] = after.out;
                 }

@@ -33,7 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let sequence = (dims.layer * DIRECTIONS + direction) * dims.batch;
     var operands: array<u32, TILE>;
     for (var b = 0u; b < TILE; b++) {
-        operands[b] = (sequence + min(tile + b, running - 1u)) * DEPTH_STAGE;
+        operands[b] = (sequence + min(tile + b, running - 1u)) * OPERAND_STRIDE_STAGE;
     }
     var acc: array<array<real, RECURRENT_STAGE>, TILE>;
     let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + own;
@@ -66,13 +66,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
                     state[(place * STATE_COUNT + i) * HIDDEN + unit] = memory[i];
                 }
-                out[place * PADDED_STAGE + unit] = after.out;
-                keep_stage_STAGE(direction, s, tile + b, unit, memory, after.out);
+                var seen = after.out;
+                if LAST_STAGE && RECURRENT_DROPOUT {
+                    seen *= recurrent_factor(dims.layer * DIRECTIONS + direction, tile + b, unit);
+                    out[place * OUT_STRIDE_STAGE + OWN_AT + unit] = after.out;
+                }
+                out[place * OUT_STRIDE_STAGE + unit] = seen;
+                keep_stage_STAGE(direction, s, tile + b, unit, memory, seen);
                 if LAST_STAGE && WRITE_Y {
                     y[(outer_row(direction, first_row + tile + b) * DIRECTIONS + direction) * UNITS_STAGE + unit] = after.out;
                 }
             } else {
-                out[place * PADDED_STAGE + unit] = 0.0;
+                out[place * OUT_STRIDE_STAGE + unit] = 0.0;
+                if LAST_STAGE && RECURRENT_DROPOUT {
+                    out[place * OUT_STRIDE_STAGE + OWN_AT + unit] = 0.0;
+                }
             }
         }
     }

@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let sequence = (dims.layer * DIRECTIONS + direction) * dims.batch;
     for (var b = tile; b < min(tile + TILE, running); b++) {
         var acc: array<real, RECURRENT_STAGE>;
-        let src = (sequence + b) * DEPTH_STAGE;
+        let src = (sequence + b) * OPERAND_STRIDE_STAGE;
         if IDENTITY_STAGE {
             acc[0] = operand[src + unit / 4u][unit % 4u];
         } else {

@@ -17,7 +17,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let src = group.z * dims.batch + b;
     let dst = group.z * dims.batch + order_of(b);
     if unit < OUTPUT {
-        let at = src * OUTPUT_PADDED + unit;
+        let at = src * OPERAND_ROW + OWN_AT + unit;
         if dims.alternating * (length_of(b) & 1u) == 1u {
             hn[dst * OUTPUT + unit] = operand_odd[at];
         } else {

@@ -12,5 +12,9 @@ fn out_gradient_STAGE(direction: u32, s: u32, b: u32, unit: u32) -> real {
     if s + 1u == min(length_of(b), dims.segment_end) {
         return upstream + d_hidden[(direction * dims.batch + b) * OUTPUT + unit];
     }
-    return upstream + operand_gradient_NEXT(direction, pre_row(direction, row_offset(s + 1u) + b), unit);
+    let through = operand_gradient_NEXT(direction, pre_row(direction, row_offset(s + 1u) + b), unit);
+    if RECURRENT_DROPOUT {
+        return upstream + through * factor_of_next(direction, b, unit);
+    }
+    return upstream + through;
 }

@@ -11,6 +11,11 @@ fn sigmoid(x: real) -> real {
     return 1.0 / (1.0 + exp(clamp(-x, -80.0, 80.0)));
 }
 
+// exp(x) where x is at most 0 (or NaN): it cannot overflow. For the softmax, whose largest argument is taken out first.
+fn exp_of_negative(x: real) -> real {
+    return exp(x);
+}
+
 // A rational approximation (numerator of degree 13, denominator of degree 6, odd), |error| < 3e-7; saturates exactly. The same
 // coefficients as `Lanes::tanh` on the CPU.
 fn safe_tanh(x: real) -> real {

@@ -8,6 +8,7 @@
 //!
 //! Tests, benches, the command line and the shader checks iterate the registry: a new cell is covered without a new test.
 
+mod dense;
 mod gru_reset_after;
 mod gru_reset_before;
 mod lstm;
@@ -15,6 +16,7 @@ mod lstm_peephole;
 mod projection;
 mod rnn;
 
+pub(crate) use dense::DENSE;
 pub use gru_reset_after::GRU;
 pub use gru_reset_before::GRU_RESET_BEFORE;
 pub use lstm::LSTM;

@@ -2,8 +2,12 @@
 //! the tests, in f32 what a user gets where there is no GPU.
 
 mod collect;
+mod dropout;
+mod ends;
 mod lanes;
+mod optimise;
 mod project;
+pub mod random;
 mod recur;
 mod retrace;
 mod sequence_backward;
@@ -19,12 +23,13 @@ pub use retrace::Retrace;
 use crate::cell::Activation;
 use crate::config::{RowLayout, StageShape};
 use crate::kernels::{HistoryLayout, Kernel};
-use crate::plan::{Caps, DeviceClass, Dims, Dispatch, Plan, Role, SlotId, Step};
+use crate::plan::{Caps, DeviceClass, Dims, Dispatch, Plan, Role, Slot, SlotId, Step};
 use crate::real::Real;
 use crate::schedule::Schedule;
 use crate::weights::{LayerWeights, Weights};
+use random::Masks;
 use recur::Packed;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// What the CPU executor offers: memory is the only limit.
 pub(crate) fn caps() -> Caps {
@@ -66,6 +71,22 @@ struct PackedLayer<T> {
     transposed: Vec<Packed<T>>,
     /// W `[Gx·H, I]`, in training plans.
     w_rows: Vec<T>,
+}
+
+/// All parameters, packed.
+struct PackedWeights<T> {
+    /// `[layer · D + direction]`
+    layers: Vec<PackedLayer<T>>,
+    /// The head as a layer of its own.
+    head: Vec<PackedLayer<T>>,
+    /// The embedding table `[V, I]`.
+    embedding: Vec<T>,
+}
+
+/// The head's sizes as a layer of its own.
+struct HeadShape {
+    stages: Vec<StageShape>,
+    rows: RowLayout,
 }
 
 /// The bias of the x part: b_w, plus b_r of the gates that see both (summed in f64, rounded once).
@@ -119,15 +140,56 @@ pub(crate) fn stage_weights<T: Real>(stages: &[StageShape], layer: &LayerWeights
     out
 }
 
+/// One layer and direction, packed.
+fn pack_layer<T: Real>(stages: &[StageShape], inputs: usize, train: bool, layer: &LayerWeights<T>) -> PackedLayer<T> {
+    let bias = input_bias(stages, layer);
+    let mut w = vec![T::default(); inputs * bias.len()];
+    for (row, values) in layer.w.chunks_exact(inputs).enumerate() {
+        for (column, &v) in values.iter().enumerate() {
+            w[column * bias.len() + row] = v;
+        }
+    }
+    let parts = stage_weights(stages, layer);
+    let packed = stages.iter().zip(&parts).map(|(shape, (r, unit))| recur::pack(shape, r, unit)).collect();
+    let mut all = PackedLayer { w, bias, stages: packed, ..Default::default() };
+    if train {
+        let transposed = stages.iter().zip(&parts).map(|(shape, (r, _))| recur::pack_transposed(shape, r));
+        all.transposed = transposed.collect();
+        all.w_rows = layer.w.clone();
+    }
+    all
+}
+
+impl<T: Real> PackedWeights<T> {
+    fn new(plan: &Plan, weights: &Weights<T>) -> Self {
+        let (config, stages) = (&plan.config, plan.config.stages());
+        let layers = weights.layers.iter().enumerate();
+        let inputs = |entry: usize| config.layer_input_size(entry / config.directions());
+        let head = config.head_layer().map(|head| {
+            let layer = LayerWeights { w: weights.head.clone(), b_w: weights.head_bias.clone(), ..Default::default() };
+            pack_layer(&head.stages(), head.input_size, plan.train, &layer)
+        });
+        Self {
+            layers: layers.map(|(entry, layer)| pack_layer(&stages, inputs(entry), plan.train, layer)).collect(),
+            head: head.into_iter().collect(),
+            embedding: weights.embedding.clone(),
+        }
+    }
+}
+
 /// A plan bound to memory of this process.
 pub(crate) struct Executor<T: Real> {
     slots: Vec<Vec<T>>,
-    /// `[layer · D + direction]`
-    layers: Arc<Vec<PackedLayer<T>>>,
+    /// The values of index slots, under the same ids.
+    indices: Vec<Vec<u32>>,
+    /// Shared with siblings; an update writes them, a run reads them.
+    weights: Arc<RwLock<PackedWeights<T>>>,
+    head: Option<HeadShape>,
     stages: Vec<StageShape>,
     rows: RowLayout,
     past: HistoryLayout,
     act: Vec<Activation>,
+    masks: Masks,
 }
 
 /// Sees a dispatch after it ran, its step if it runs once per step, and all slots.
@@ -137,11 +199,16 @@ pub(crate) type Watch<'a, T> = dyn FnMut(&Dispatch, Option<usize>, &[Vec<T>]) + 
 struct Context<'a, T: Real> {
     plan: &'a Plan,
     schedule: &'a Schedule,
+    indices: &'a [Vec<u32>],
+    embedding: &'a [T],
     layers: &'a [PackedLayer<T>],
+    /// Directions of the layer: those of the stack, or 1 for the head.
+    directions: usize,
     stages: &'a [StageShape],
     rows: &'a RowLayout,
     past: &'a HistoryLayout,
     act: &'a [Activation],
+    masks: Masks,
 }
 
 impl<T: Real> Context<'_, T> {
@@ -167,45 +234,33 @@ impl<T: Real> Context<'_, T> {
 
 impl<T: Real> Executor<T> {
     pub(crate) fn new(plan: &Plan, weights: &Weights<T>) -> Self {
-        let stages = plan.config.stages();
-        let width = plan.config.cell.input_gates() * plan.config.hidden_size;
-        let pack = |(entry, layer): (usize, &LayerWeights<T>)| {
-            let inputs = plan.config.layer_input_size(entry / plan.config.directions());
-            let mut w = vec![T::default(); inputs * width];
-            for (row, values) in layer.w.chunks_exact(inputs).enumerate() {
-                for (column, &v) in values.iter().enumerate() {
-                    w[column * width + row] = v;
-                }
-            }
-            let parts = stage_weights(&stages, layer);
-            let packed = stages.iter().zip(&parts).map(|(shape, (r, unit))| recur::pack(shape, r, unit)).collect();
-            let mut all = PackedLayer { w, bias: input_bias(&stages, layer), stages: packed, ..Default::default() };
-            if plan.train {
-                let transposed = stages.iter().zip(&parts).map(|(shape, (r, _))| recur::pack_transposed(shape, r));
-                all.transposed = transposed.collect();
-                all.w_rows = layer.w.clone();
-            }
-            all
-        };
-        Self::with_layers(plan, Arc::new(weights.layers.iter().enumerate().map(pack).collect()))
+        let mut executor = Self::with_weights(plan, Arc::new(RwLock::new(PackedWeights::new(plan, weights))));
+        if let Some(update) = &plan.ids.update {
+            executor.slots[update.parameters] = weights.flat(&plan.config);
+        }
+        executor
     }
 
     /// The same weights for another shape.
     pub(crate) fn sibling(&self, plan: &Plan) -> Self {
-        Self::with_layers(plan, Arc::clone(&self.layers))
+        Self::with_weights(plan, Arc::clone(&self.weights))
     }
 
-    fn with_layers(plan: &Plan, layers: Arc<Vec<PackedLayer<T>>>) -> Self {
-        let memory = |role| !matches!(role, Role::Weights | Role::Schedule);
+    fn with_weights(plan: &Plan, weights: Arc<RwLock<PackedWeights<T>>>) -> Self {
+        let memory = |role| !matches!(role, Role::Weights | Role::Schedule | Role::Index | Role::Table);
         let slots =
             plan.slots.iter().map(|s| if memory(s.role) { vec![T::default(); s.len()] } else { Vec::new() }).collect();
+        let indices = |s: &Slot| if s.role == Role::Index { vec![0; s.len()] } else { Vec::new() };
         Self {
             slots,
-            layers,
+            indices: plan.slots.iter().map(indices).collect(),
+            weights,
+            head: plan.config.head_layer().map(|h| HeadShape { stages: h.stages(), rows: h.row_layout(false) }),
             stages: plan.config.stages(),
             rows: plan.config.row_layout(plan.train),
             past: HistoryLayout::new(&plan.config, &plan.config.stages()),
             act: plan.config.activations(),
+            masks: Masks::none(),
         }
     }
 
@@ -217,12 +272,23 @@ impl<T: Real> Executor<T> {
         &mut self.slots[id]
     }
 
+    pub(crate) fn indices_mut(&mut self, id: SlotId) -> &mut [u32] {
+        &mut self.indices[id]
+    }
+
     pub(crate) fn slot_vec(&mut self, id: SlotId) -> &mut Vec<T> {
         &mut self.slots[id]
     }
 
+    /// Sets the masks of the runs to come.
+    pub(crate) fn set_masks(&mut self, masks: Masks) {
+        self.masks = masks;
+    }
+
     /// Runs steps of the plan; `watch` sees every dispatch after it ran.
     pub(crate) fn run(&mut self, plan: &Plan, schedule: &Schedule, steps: &[Step], watch: &mut Watch<'_, T>) {
+        let shared = Arc::clone(&self.weights);
+        let weights: &PackedWeights<T> = &shared.read().unwrap_or_else(PoisonError::into_inner);
         for step in steps {
             match step {
                 Step::ClearPadding(slot) => {
@@ -232,14 +298,14 @@ impl<T: Real> Executor<T> {
                 }
                 Step::Once(d) => {
                     if plan.groups_y(d, schedule, None) > 0 {
-                        self.dispatch(plan, schedule, d, None);
+                        self.dispatch(plan, schedule, d, None, weights);
                         watch(d, None, &self.slots);
                     }
                 }
                 Step::EachStep(range, body) => {
                     for s in range.start..range.end.min(schedule.steps()) {
                         for d in body {
-                            self.dispatch(plan, schedule, d, Some(s));
+                            self.dispatch(plan, schedule, d, Some(s), weights);
                             watch(d, Some(s), &self.slots);
                         }
                     }
@@ -247,7 +313,7 @@ impl<T: Real> Executor<T> {
                 Step::EachStepBack(range, body) => {
                     for s in (range.start..range.end.min(schedule.steps())).rev() {
                         for d in body {
-                            self.dispatch(plan, schedule, d, Some(s));
+                            self.dispatch(plan, schedule, d, Some(s), weights);
                             watch(d, Some(s), &self.slots);
                         }
                     }
@@ -256,15 +322,29 @@ impl<T: Real> Executor<T> {
         }
     }
 
-    fn dispatch(&mut self, plan: &Plan, schedule: &Schedule, d: &Dispatch, step: Option<usize>) {
+    fn dispatch(
+        &mut self,
+        plan: &Plan,
+        schedule: &Schedule,
+        d: &Dispatch,
+        step: Option<usize>,
+        weights: &PackedWeights<T>,
+    ) {
         let ids = match (&d.odd, step) {
             (Some(odd), Some(s)) if s % 2 == 1 => odd,
             _ => &d.slots,
         };
         // Taken out of the table so that several can be borrowed at once; a slot bound twice is taken once.
         let mut taken: Vec<Vec<T>> = ids.iter().map(|&id| std::mem::take(&mut self.slots[id])).collect();
-        let (layers, stages, rows, past) = (&self.layers, &self.stages, &self.rows, &self.past);
-        let context = Context { plan, schedule, layers, stages, rows, past, act: &self.act };
+        let (layers, stages, rows, directions) = match self.head.as_ref().filter(|_| d.head) {
+            Some(head) => (&weights.head, &head.stages, &head.rows, 1),
+            None => (&weights.layers, &self.stages, &self.rows, plan.config.directions()),
+        };
+        let (indices, embedding) = (&self.indices, &weights.embedding);
+        let (past, act) = (&self.past, &self.act);
+        let masks = self.masks;
+        let context =
+            Context { plan, schedule, indices, embedding, layers, directions, stages, rows, past, act, masks };
         match d.kernel {
             Kernel::LoadState => state::load_state(&context, &mut taken),
             Kernel::StoreState => state::store_state(&context, &mut taken, ids),
@@ -289,7 +369,20 @@ impl<T: Real> Executor<T> {
             Kernel::WeightBackwardInput | Kernel::WeightBackwardRecurrent => {
                 collect::weight_backward(&context, d, &mut taken);
             }
-            Kernel::UnitBackward => collect::unit_backward(&context, &mut taken),
+            Kernel::UnitBackward => collect::unit_backward(&context, d, &mut taken),
+            Kernel::Embed => ends::embed(&context, d, &mut taken),
+            Kernel::EmbedBackward => ends::embed_backward(&context, d, &mut taken),
+            Kernel::LossMeanSquared => ends::loss_mean_squared(&context, &mut taken),
+            Kernel::LossCrossEntropy => ends::loss_cross_entropy(&context, d, &mut taken),
+            Kernel::LossSum => ends::loss_sum(&context, &mut taken),
+            Kernel::Dropout | Kernel::DropoutCopy => dropout::dropout(&context, d, &mut taken),
+            Kernel::GatherGradient
+            | Kernel::SquareSum
+            | Kernel::Clip
+            | Kernel::UpdateSgd
+            | Kernel::UpdateMomentum
+            | Kernel::UpdateAdam
+            | Kernel::Pack => unreachable!("part of the update: optimise.rs"),
         }
         for (&id, slot) in ids.iter().zip(taken).rev() {
             if !slot.is_empty() {

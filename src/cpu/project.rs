@@ -19,7 +19,7 @@ pub(super) fn project<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
     let (inputs, layer) = (dims.input_size as usize, dims.layer as usize);
     let first = c.schedule.row_offset(dims.first as usize);
     let rows = c.schedule.row_offset((dims.end as usize).min(c.schedule.steps())) - first;
-    let directions = c.plan.config.directions();
+    let directions = c.directions;
     let width = c.layers[0].bias.len();
     for direction in 0..directions {
         let weights = &c.layers[layer * directions + direction];

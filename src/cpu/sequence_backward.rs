@@ -48,6 +48,7 @@ pub(super) fn carry_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
         let row = c.pre_row(dims, direction, c.schedule.row_offset(first));
         let out = &mut d_hidden[direction * batch * p..][..c.schedule.active(first) * p];
         c.operand_gradient(z, 0, &pre[row * c.rows.width..], out);
+        out.iter_mut().zip(c.recurrent_factors(z, 0..c.schedule.active(first))).for_each(|(d, f)| *d = *d * f);
     }
 }
 
@@ -94,9 +95,10 @@ pub(super) fn sequence_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots
     let dims = &c.plan.dims[d.dims];
     let m = Memory { pre, dims, history, d_state, dy, d_hidden, has_dy: d.write_y, d_unit };
     for_each_task(c, d, |task| {
+        let factors = c.recurrent_factors(task.z, task.sequences.clone());
         for s in task.steps.clone().rev() {
             for n in (0..c.stages.len()).rev() {
-                task.backward(c, &m, s, n);
+                task.backward(c, &m, &factors, s, n);
             }
         }
     });
@@ -110,13 +112,14 @@ pub(super) fn step_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize,
     let (layer, directions) = (c.plan.dims[d.dims].layer as usize, c.plan.config.directions());
     for direction in 0..directions {
         let (z, sequences) = (layer * directions + direction, 0..c.plan.shape.batch);
-        Task { direction, z, sequences, steps: s..s + 1 }.backward(c, &m, s, d.stage);
+        let factors = c.recurrent_factors(z, sequences.clone());
+        Task { direction, z, sequences, steps: s..s + 1 }.backward(c, &m, &factors, s, d.stage);
     }
 }
 
 impl Task {
     /// One stage of one step: the gradient of its `out`, then the adjoint of the pointwise part.
-    fn backward<T: Real>(&self, c: &Context<'_, T>, m: &Memory<'_, T>, s: usize, n: usize) {
+    fn backward<T: Real>(&self, c: &Context<'_, T>, m: &Memory<'_, T>, factors: &[T], s: usize, n: usize) {
         let active = self.active(c, s);
         if active == 0 {
             return;
@@ -125,7 +128,7 @@ impl Task {
         let (batch, first) = (c.plan.shape.batch, self.sequences.start);
         let first_row = c.schedule.row_offset(s) + first;
         let width = c.rows.width;
-        let d_out = self.out_gradient(c, m, s, n);
+        let d_out = self.out_gradient(c, m, factors, s, n);
         // SAFETY: rows of this task's sequences and direction only; see `Memory`.
         let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.direction, first_row) * width, active * width) };
         let states = shape.states * shape.units;
@@ -169,7 +172,14 @@ impl Task {
 
     /// The gradient of stage `n`'s `out`: what the next stage's product passes back, or for the last stage the gradient of y
     /// plus that of h from step `s + 1` (from d_hidden at the end of the sequence or segment).
-    fn out_gradient<T: Real>(&self, c: &Context<'_, T>, m: &Memory<'_, T>, s: usize, n: usize) -> Vec<T> {
+    fn out_gradient<T: Real>(
+        &self,
+        c: &Context<'_, T>,
+        m: &Memory<'_, T>,
+        factors: &[T],
+        s: usize,
+        n: usize,
+    ) -> Vec<T> {
         let units = c.stages[n].units;
         let (batch, directions, first) = (c.plan.shape.batch, c.plan.config.directions(), self.sequences.start);
         let active = self.active(c, s);
@@ -188,6 +198,7 @@ impl Task {
             c.operand_gradient(self.z, next, pre, &mut d_out[..rows * units]);
         }
         if last {
+            d_out[..rows * units].iter_mut().zip(factors).for_each(|(d, &f)| *d = *d * f);
             for b in rows..active {
                 let from = (self.direction * batch + first + b) * units;
                 d_out[b * units..][..units].copy_from_slice(&m.d_hidden[from..][..units]);

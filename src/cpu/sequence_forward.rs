@@ -96,7 +96,7 @@ impl Task {
     fn forward<T: Real>(&self, c: &Context<'_, T>, m: &Memory<'_, T>) {
         let config = &c.plan.config;
         let (output, directions, batch) = (config.state_size(), config.directions(), c.plan.shape.batch);
-        let padded = output.next_multiple_of(4);
+        let (padded, stored) = (output.next_multiple_of(4), config.operand_row(c.plan.train));
         let states = config.cell.states.len() * config.hidden_size;
         let first = self.sequences.start;
         let rows = self.active(c, self.steps.start);
@@ -104,10 +104,13 @@ impl Task {
         // The operand and the stage's output swap at every stage.
         let (mut from, mut to) = (vec![T::default(); rows * widest], vec![T::default(); rows * widest]);
         // SAFETY: rows of this task's sequences and direction only; see `Memory`.
-        let operand = |b: usize| unsafe { m.operand.part((self.z * batch + first + b) * padded, padded) };
+        let operand = |b: usize| unsafe { m.operand.part((self.z * batch + first + b) * stored, stored) };
         for b in 0..rows {
-            from[b * padded..][..padded].copy_from_slice(operand(b));
+            from[b * padded..][..padded].copy_from_slice(&operand(b)[..padded]);
         }
+        // h itself, where the product reads it masked.
+        let factors = c.recurrent_factors(self.z, first..first + rows);
+        let mut unmasked = vec![T::default(); if factors.is_empty() { 0 } else { rows * padded }];
         let state: &mut [T] = match states {
             0 => &mut [],
             // SAFETY: rows of this task's sequences and direction only; see `Memory`.
@@ -144,6 +147,12 @@ impl Task {
                     product: None,
                     scratch: &mut scratch,
                 });
+                if n + 1 == c.stages.len() && !factors.is_empty() {
+                    unmasked[..active * padded].copy_from_slice(&to[..active * padded]);
+                    for (row, factors) in to.chunks_mut(padded).zip(factors.chunks(output)).take(active) {
+                        row.iter_mut().zip(factors).for_each(|(h, &f)| *h = *h * f);
+                    }
+                }
                 if let Some(history) = &m.history {
                     let row = c.history_after(m.dims, self.direction, s, first) * c.past.width;
                     // SAFETY: rows of this task's sequences and direction only; see `Memory`.
@@ -159,7 +168,8 @@ impl Task {
             }
             let outer = &c.schedule.rows(self.direction)[first_row..][..active];
             for (b, &outer) in outer.iter().enumerate() {
-                let h = &from[b * padded..][..padded];
+                let seen = &from[b * padded..][..padded];
+                let h = if factors.is_empty() { seen } else { &unmasked[b * padded..][..padded] };
                 let at = (outer as usize * directions + self.direction) * output;
                 if m.write_y {
                     // SAFETY: rows of this task's sequences and direction only; see `Memory`.
@@ -167,7 +177,9 @@ impl Task {
                 }
                 // A sequence that ends here, or goes on in the next block, leaves its h in the operand slot.
                 if s + 1 == self.steps.end || s + 1 == c.schedule.length(first + b) {
-                    operand(b).copy_from_slice(h);
+                    let row = operand(b);
+                    row[..padded].copy_from_slice(seen);
+                    row[padded..].copy_from_slice(&h[..stored - padded]);
                 }
             }
         }

@@ -10,13 +10,16 @@ pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
     let [h0, c0, operand, state, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let (batch, p, h) = (c.plan.shape.batch, config.state_size(), config.hidden_size);
-    let (padded, states) = (p.next_multiple_of(4), config.cell.states);
+    let (stride, own, states) =
+        (config.operand_row(c.plan.train), config.operand_own(c.plan.train), config.cell.states);
     for z in 0..config.num_layers * config.directions() {
+        let factors = c.recurrent_factors(z, 0..batch);
         for b in 0..batch {
             let (from, to) = (z * batch + c.schedule.order(b), z * batch + b);
-            let row = &mut operand[to * padded..][..padded];
-            row[..p].copy_from_slice(&h0[from * p..][..p]);
-            row[p..].fill(T::default());
+            let row = &mut operand[to * stride..][..stride];
+            row.fill(T::default());
+            row[own..][..p].copy_from_slice(&h0[from * p..][..p]);
+            mask_operand(row, own, factors.get(b * p..).unwrap_or_default());
             for (s, what) in states.iter().enumerate() {
                 let row = &mut state[(to * states.len() + s) * h..][..h];
                 match what.initial {
@@ -29,18 +32,25 @@ pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
     }
 }
 
+/// What the product reads of an operand row, from h itself at `own`; nothing to do without factors.
+pub(super) fn mask_operand<T: Real>(row: &mut [T], own: usize, factors: &[T]) {
+    let (seen, h) = row.split_at_mut(own);
+    seen.iter_mut().zip(h).zip(factors).for_each(|((seen, &mut h), &f)| *seen = h * f);
+}
+
 /// operand, state → hn, cn in the caller's order.
 pub(super) fn store_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>], ids: &[SlotId]) {
     let [even, odd, state, hn, cn, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let (batch, p, h) = (c.plan.shape.batch, config.state_size(), config.hidden_size);
-    let (padded, states) = (p.next_multiple_of(4), config.cell.states);
+    let (stride, own, states) =
+        (config.operand_row(c.plan.train), config.operand_own(c.plan.train), config.cell.states);
     let alternating = ids[0] != ids[1];
     for z in 0..config.num_layers * config.directions() {
         for b in 0..batch {
             let (from, to) = (z * batch + b, z * batch + c.schedule.order(b));
             let operand = if alternating && c.schedule.length(b) % 2 == 1 { &odd } else { &even };
-            hn[to * p..][..p].copy_from_slice(&operand[from * padded..][..p]);
+            hn[to * p..][..p].copy_from_slice(&operand[from * stride + own..][..p]);
             for (s, what) in states.iter().enumerate() {
                 if what.initial == Initial::Cell {
                     cn[to * h..][..h].copy_from_slice(&state[(from * states.len() + s) * h..][..h]);
@@ -55,13 +65,13 @@ pub(super) fn begin_segment<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
     let [operand, state, history, _] = slots else { unreachable!("kernel table") };
     let (config, dims) = (&c.plan.config, &c.plan.dims[d.dims]);
     let (batch, p, directions) = (c.plan.shape.batch, config.state_size(), config.directions());
-    let (padded, own) = (p.next_multiple_of(4), config.cell.states.len() * config.hidden_size);
+    let (stride, own) = (config.operand_row(c.plan.train), config.cell.states.len() * config.hidden_size);
     for direction in 0..directions {
         for b in 0..batch {
             let place = (dims.layer as usize * directions + direction) * batch + b;
             let row = c.history_before(dims, direction, dims.segment as usize, b) * c.past.width;
             history[row..][..own].copy_from_slice(&state[place * own..][..own]);
-            history[row + own..][..p].copy_from_slice(&operand[place * padded..][..p]);
+            history[row + own..][..p].copy_from_slice(&operand[place * stride..][..p]);
         }
     }
 }
@@ -69,32 +79,32 @@ pub(super) fn begin_segment<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
 /// States and h before a segment → its checkpoint.
 pub(super) fn save_checkpoint<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
     let [operand, state, checkpoints] = slots else { unreachable!("kernel table") };
-    for_each_checkpoint(c, d, |row, own, place, padded| {
+    for_each_checkpoint(c, d, |row, own, place, stride| {
         checkpoints[row..][..own].copy_from_slice(&state[place * own..][..own]);
-        checkpoints[row + own..][..padded].copy_from_slice(&operand[place * padded..][..padded]);
+        checkpoints[row + own..][..stride].copy_from_slice(&operand[place * stride..][..stride]);
     });
 }
 
 /// A segment's checkpoint → states and h.
 pub(super) fn load_checkpoint<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
     let [operand, state, checkpoints] = slots else { unreachable!("kernel table") };
-    for_each_checkpoint(c, d, |row, own, place, padded| {
+    for_each_checkpoint(c, d, |row, own, place, stride| {
         state[place * own..][..own].copy_from_slice(&checkpoints[row..][..own]);
-        operand[place * padded..][..padded].copy_from_slice(&checkpoints[row + own..][..padded]);
+        operand[place * stride..][..stride].copy_from_slice(&checkpoints[row + own..][..stride]);
     });
 }
 
-/// Calls `copy(where its checkpoint starts, values of its states, its place, padded values of h)` for every sequence and
+/// Calls `copy(where its checkpoint starts, values of its states, its place, values of an operand row)` for every sequence and
 /// direction of the layer.
 fn for_each_checkpoint<T: Real>(c: &Context<'_, T>, d: &Dispatch, mut copy: impl FnMut(usize, usize, usize, usize)) {
     let (config, dims) = (&c.plan.config, &c.plan.dims[d.dims]);
     let (batch, directions) = (c.plan.shape.batch, config.directions());
-    let (padded, own) = (config.state_size().next_multiple_of(4), config.cell.states.len() * config.hidden_size);
+    let (stride, own) = (config.operand_row(c.plan.train), config.cell.states.len() * config.hidden_size);
     for direction in 0..directions {
         for b in 0..batch {
             let place = (dims.layer as usize * directions + direction) * batch + b;
             let rows = dims.checkpoint as usize * config.num_layers * directions * batch;
-            copy((rows + place) * (own + padded), own, place, padded);
+            copy((rows + place) * (own + stride), own, place, stride);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::Context;
 use super::recur::Recur;
+use super::state::mask_operand;
 use crate::cell::Product;
 use crate::kernels::Kernel;
 use crate::plan::Dispatch;
@@ -18,7 +19,10 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
     let shape = c.stages[d.stage];
     let last_stage = d.stage + 1 == c.stages.len();
     let layer = dims.layer as usize;
-    let (stride, padded) = (shape.operand.next_multiple_of(4), shape.padded_units());
+    // Rows of h are longer than those of the operands between stages where h is masked.
+    let (row, own) = (config.operand_row(c.plan.train), config.operand_own(c.plan.train));
+    let stride = if d.stage == 0 { row } else { shape.operand.next_multiple_of(4) };
+    let padded = if last_stage { row } else { shape.padded_units() };
     let first_row = c.schedule.row_offset(s);
     let width = shape.states * shape.units;
     let mut scratch = Vec::new();
@@ -43,6 +47,14 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
             product: normalise.then(|| &from[direction * batch * products..]),
             scratch: &mut scratch,
         });
+        let factors = if last_stage { c.recurrent_factors(z, 0..active) } else { Vec::new() };
+        if !factors.is_empty() {
+            let rows = to[z * batch * padded..].chunks_mut(padded);
+            for (row, factors) in rows.zip(factors.chunks(shape.units)) {
+                row.copy_within(..own, own);
+                mask_operand(row, own, factors);
+            }
+        }
         if let Some(history) = keep.first_mut() {
             let row = c.history_after(dims, direction, s, 0) * c.past.width;
             for (b, past) in history[row..].chunks_mut(c.past.width).take(active).enumerate() {
@@ -54,7 +66,7 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
         if last_stage && d.write_y {
             let rows = &c.schedule.rows(direction)[first_row..][..active];
             for (b, &row) in rows.iter().enumerate() {
-                let value = &to[(z * batch + b) * padded..][..shape.units];
+                let value = &to[(z * batch + b) * padded + own..][..shape.units];
                 y[(row as usize * directions + direction) * shape.units..][..shape.units].copy_from_slice(value);
             }
         }
@@ -66,7 +78,9 @@ pub(super) fn step_product<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
     let [_, operand, product, _] = slots else { unreachable!("kernel table") };
     let (batch, directions) = (c.plan.shape.batch, c.plan.config.directions());
     let shape = c.stages[d.stage];
-    let (gates, n, stride) = (shape.stage.recurrent_gates(), shape.units, shape.operand.next_multiple_of(4));
+    let (gates, n) = (shape.stage.recurrent_gates(), shape.units);
+    let first = c.plan.config.operand_row(c.plan.train);
+    let stride = if d.stage == 0 { first } else { shape.operand.next_multiple_of(4) };
     let layer = c.plan.dims[d.dims].layer as usize;
     for direction in 0..directions {
         let z = layer * directions + direction;

@@ -2,13 +2,10 @@
 
 use super::device::Gpu;
 use super::pipeline::{self, Pipeline, uniform_size};
-use crate::config::StageShape;
-use crate::cpu::{input_bias, stage_weights};
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Variant, transposed_offsets, weight_offsets};
+use crate::kernels::{Access, Pack, Variant};
 use crate::plan::{Dims, Dispatch, Half, Plan, Role, SlotId, Step, Strategy};
 use crate::schedule::Schedule;
-use crate::weights::{LayerWeights, Weights};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -17,10 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What sessions of one configuration share: weights and pipelines.
 struct Shared {
     gpu: Arc<Gpu>,
-    /// W and R per layer.
-    weights: Vec<[wgpu::Buffer; 2]>,
-    /// Rᵀ and Wᵀ per layer, in training plans.
-    transposed: Vec<[wgpu::Buffer; 2]>,
+    /// The packed weights of the plan that made them; training plans have more.
+    weights: HashMap<Pack, wgpu::Buffer>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
 }
 
@@ -29,8 +24,8 @@ pub(crate) struct Executor {
     shared: Arc<Shared>,
     slots: Vec<wgpu::Buffer>,
     uniforms: Uniforms,
-    /// Per entry of `plan.steps` and of `plan.backward`, per dispatch in it.
-    dispatches: [Vec<Vec<Bound>>; 2],
+    /// Per entry of `plan.steps`, of `plan.backward` and of `plan.update`, per dispatch in it.
+    dispatches: [Vec<Vec<Bound>>; 3],
     /// Readback buffers of the outputs.
     readback: Vec<(SlotId, wgpu::Buffer)>,
     created: AtomicUsize,
@@ -83,39 +78,32 @@ pub struct IoBinding {
 }
 
 impl Executor {
-    pub(crate) fn new(gpu: &Arc<Gpu>, plan: &Plan, weights: &Weights<f32>) -> Result<Self> {
-        let stages = plan.config.stages();
-        let directions = plan.config.directions();
-        let buffers = gpu.scoped("uploading weights", || {
-            let upload = |label: &str, data: &[f32]| {
+    /// `parameters`: all of them, in canonical order.
+    pub(crate) fn new(gpu: &Arc<Gpu>, plan: &Plan, parameters: &[f32]) -> Result<Self> {
+        let weights = gpu.scoped("uploading weights", || {
+            let upload = |(slot, pack): (SlotId, Pack)| {
+                let data = pack.values(&plan.config, plan.slots[slot].len(), parameters);
                 let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some(label),
-                    size: size_of_val(data) as u64,
+                    label: Some(&plan.slots[slot].name),
+                    size: size_of_val(&data[..]) as u64,
                     usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
                     mapped_at_creation: false,
                 });
-                gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(data));
-                buffer
+                gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&data));
+                (pack, buffer)
             };
-            let pack = |(layer, parts): (usize, &[LayerWeights<f32>])| {
-                let inputs = plan.config.layer_input_size(layer);
-                let w: Vec<f32> = parts.iter().flat_map(|p| pack_input(&stages, p, inputs)).collect();
-                let r: Vec<f32> = parts.iter().flat_map(|p| pack_recurrent(&stages, p)).collect();
-                [upload(&format!("w.l{layer}"), &w), upload(&format!("r.l{layer}"), &r)]
-            };
-            let transpose = |(layer, parts): (usize, &[LayerWeights<f32>])| {
-                let inputs = plan.config.layer_input_size(layer);
-                let r: Vec<f32> = parts.iter().flat_map(|p| pack_transposed(&stages, p)).collect();
-                let w: Vec<f32> = parts.iter().flat_map(|p| pack_input_transposed(p, inputs)).collect();
-                [upload(&format!("rt.l{layer}"), &r), upload(&format!("wt.l{layer}"), &w)]
-            };
-            let layers = || weights.layers.chunks_exact(directions).enumerate();
-            let transposed = if plan.train { layers().map(transpose).collect() } else { Vec::new() };
-            (layers().map(pack).collect(), transposed)
+            plan.ids.packs().into_iter().map(upload).collect()
         })?;
-        let (weights, transposed) = buffers;
-        let shared = Shared { gpu: Arc::clone(gpu), weights, transposed, pipelines: Mutex::default() };
-        Self::with_shared(Arc::new(shared), plan)
+        let shared = Shared { gpu: Arc::clone(gpu), weights, pipelines: Mutex::default() };
+        let executor = Self::with_shared(Arc::new(shared), plan)?;
+        if let Some(update) = &plan.ids.update {
+            executor.write(update.parameters, bytemuck::cast_slice(parameters))?;
+            for &(table, _, of) in &update.tables {
+                let values = of.values(&plan.config, plan.slots[table].len());
+                executor.write(table, bytemuck::cast_slice(&values))?;
+            }
+        }
+        Ok(executor)
     }
 
     /// The same weights and pipelines for another shape.
@@ -135,20 +123,13 @@ impl Executor {
                     mapped_at_creation: false,
                 })
             };
+            let packs: HashMap<SlotId, Pack> = plan.ids.packs().into_iter().collect();
+            let weights = |id: SlotId| shared.weights.get(packs.get(&id)?).cloned();
             let slots: Vec<_> = plan
                 .slots
                 .iter()
                 .enumerate()
-                .map(|(id, slot)| {
-                    let layer = |ids: &[SlotId]| ids.iter().position(|&i| i == id);
-                    let packed =
-                        |ids: &[SlotId], of: &[[wgpu::Buffer; 2]], n: usize| layer(ids).map(|l| of[l][n].clone());
-                    packed(&plan.ids.w, &shared.weights, 0)
-                        .or_else(|| packed(&plan.ids.r, &shared.weights, 1))
-                        .or_else(|| plan.ids.grad.as_ref().and_then(|g| packed(&g.rt, &shared.transposed, 0)))
-                        .or_else(|| plan.ids.grad.as_ref().and_then(|g| packed(&g.wt, &shared.transposed, 1)))
-                        .unwrap_or_else(|| buffer(&slot.name, slot.bytes(), usage))
-                })
+                .map(|(id, slot)| weights(id).unwrap_or_else(|| buffer(&slot.name, slot.bytes(), usage)))
                 .collect();
             let stride =
                 (size_of::<Dims>() as u32).next_multiple_of(gpu.info().limits.min_uniform_buffer_offset_alignment);
@@ -183,8 +164,8 @@ impl Executor {
         let mut executor =
             Self { shared, slots, uniforms, dispatches: Default::default(), readback, created: AtomicUsize::new(0) };
         let none = HashMap::new();
-        executor.dispatches =
-            [executor.bind_all(plan, &plan.steps, &none)?, executor.bind_all(plan, &plan.backward, &none)?];
+        let bind = |half: Half| executor.bind_all(plan, plan.half(half).0, &none);
+        executor.dispatches = [bind(Half::Forward)?, bind(Half::Backward)?, bind(Half::Update)?];
         Ok(executor)
     }
 
@@ -196,7 +177,7 @@ impl Executor {
     fn pipeline(&self, plan: &Plan, d: &Dispatch) -> Result<Arc<Pipeline>> {
         let stage = if d.kernel.is_per_stage() { d.stage } else { 0 };
         let write_y = d.write_y || !d.kernel.has_y();
-        let key = Variant { kernel: d.kernel, stage, tiles: plan.tiles, train: plan.train, write_y };
+        let key = Variant { kernel: d.kernel, stage, tiles: plan.tiles, train: plan.train, write_y, head: d.head };
         let mut pipelines = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(p) = pipelines.get(&key) {
             return Ok(Arc::clone(p));
@@ -268,7 +249,7 @@ impl Executor {
         let ids = &plan.ids;
         let cn = plan.config.cell.has_cell_state().then_some(ids.cn);
         let given = [
-            ("x", Some(ids.x), io.x),
+            ("x", ids.embedding.is_none().then_some(ids.x), io.x),
             ("h0", Some(ids.h0), io.h0),
             ("c0", ids.c0, io.c0),
             ("y", Some(ids.y), io.y),
@@ -279,7 +260,11 @@ impl Executor {
         for (name, id, buffer) in given {
             let Some(buffer) = buffer else { continue };
             let id = id.ok_or_else(|| {
-                Error::mismatch(name, format!("none ({} has no cell state)", plan.config.cell.name), "a buffer")
+                let expected = match name {
+                    "x" => "none (the embedding makes x)".into(),
+                    _ => format!("none ({} has no cell state)", plan.config.cell.name),
+                };
+                Error::mismatch(name, expected, "a buffer")
             })?;
             let wanted = plan.slots[id].bytes();
             if buffer.size() < wanted {
@@ -293,6 +278,13 @@ impl Executor {
 
     pub(crate) fn write(&self, slot: SlotId, bytes: &[u8]) -> Result<()> {
         self.shared.gpu.scoped("writing a buffer", || self.shared.gpu.queue.write_buffer(&self.slots[slot], 0, bytes))
+    }
+
+    /// Writes the last words of a slot of u32.
+    pub(crate) fn write_last(&self, plan: &Plan, slot: SlotId, words: &[u32]) -> Result<()> {
+        let at = plan.slots[slot].bytes() - size_of_val(words) as u64;
+        let gpu = &self.shared.gpu;
+        gpu.scoped("writing a buffer", || gpu.queue.write_buffer(&self.slots[slot], at, bytemuck::cast_slice(words)))
     }
 
     /// Encodes one submit's share of the plan: clears, then one compute pass.
@@ -370,6 +362,32 @@ impl Executor {
         gpu.scoped("reading back", || map(gpu, &buffers))?
     }
 
+    /// Copies outputs to their readback buffers, for [`Self::read`].
+    pub(crate) fn fetch(&self, plan: &Plan, slots: &[SlotId]) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        gpu.scoped("reading back", || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            self.copy_out(&mut encoder, plan, slots);
+            gpu.queue.submit([encoder.finish()]);
+        })
+    }
+
+    /// Copies slots of another session on the same device onto this one's.
+    pub(crate) fn copy_from(&self, plan: &Plan, other: &Self, pairs: &[(SlotId, SlotId)]) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        if !Arc::ptr_eq(gpu, &other.shared.gpu) {
+            return Err(Error::mismatch("device of the other session", "the same device", "another one"));
+        }
+        gpu.scoped("copying between sessions", || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for &(from, to) in pairs {
+                let bytes = plan.slots[to].bytes();
+                encoder.copy_buffer_to_buffer(&other.slots[from], 0, &self.slots[to], 0, bytes);
+            }
+            gpu.queue.submit([encoder.finish()]);
+        })
+    }
+
     /// Copies a slot onto another (the carried state).
     pub(crate) fn copy(&self, plan: &Plan, pairs: &[(SlotId, SlotId)]) -> Result<()> {
         let gpu = &self.shared.gpu;
@@ -378,6 +396,16 @@ impl Executor {
             for &(from, to) in pairs {
                 encoder.copy_buffer_to_buffer(&self.slots[from], 0, &self.slots[to], 0, plan.slots[from].bytes());
             }
+            gpu.queue.submit([encoder.finish()]);
+        })
+    }
+
+    /// Zeroes slots.
+    pub(crate) fn clear(&self, slots: &[SlotId]) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        gpu.scoped("clearing gradients", || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            slots.iter().for_each(|&id| encoder.clear_buffer(&self.slots[id], 0, None));
             gpu.queue.submit([encoder.finish()]);
         })
     }
@@ -425,13 +453,13 @@ impl Executor {
         Ok(())
     }
 
-    /// The values of any slot through a buffer made for it: for traces.
-    fn download(&self, plan: &Plan, slot: SlotId) -> Result<Vec<f32>> {
+    /// The values of any slot through a buffer made for it: for traces, and for parameters.
+    pub(crate) fn download(&self, plan: &Plan, slot: SlotId) -> Result<Vec<f32>> {
         let gpu = &self.shared.gpu;
         gpu.scoped("reading a slot", || {
             let size = plan.slots[slot].bytes();
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-            let label = Some("trace");
+            let label = Some("download");
             let buffer =
                 gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -515,80 +543,5 @@ impl Pass<'_> {
             None => self.pass.set_bind_group(0, &bound.even, &[dims]),
         }
         self.pass.dispatch_workgroups(d.groups.0 as u32, groups as u32, d.groups.2 as u32);
-    }
-}
-
-/// W as `[I/4 + 1][G·H]` vec4s, four k of one column each; the last row is the bias.
-fn pack_input(stages: &[StageShape], layer: &LayerWeights<f32>, inputs: usize) -> Vec<f32> {
-    let bias = input_bias(stages, layer);
-    let (depth, width) = (inputs.div_ceil(4), bias.len());
-    let mut packed = vec![0.0; (depth + 1) * width * 4];
-    for column in 0..width {
-        for k in 0..inputs {
-            packed[(k / 4 * width + column) * 4 + k % 4] = layer.w[column * inputs + k];
-        }
-        packed[(depth * width + column) * 4] = bias[column];
-    }
-    packed
-}
-
-/// R and unit parameters of all stages as `shaders/lib/stage.wgsl` says.
-fn pack_recurrent(stages: &[StageShape], layer: &LayerWeights<f32>) -> Vec<f32> {
-    let offsets = weight_offsets(stages);
-    let mut packed = vec![0.0; offsets.total * 4];
-    for ((shape, (r, unit)), &(matrix_at, params_at)) in
-        stages.iter().zip(stage_weights(stages, layer)).zip(&offsets.stages)
-    {
-        let (n, k, gates) = (shape.units, shape.operand, shape.stage.recurrent_gates());
-        for row in 0..shape.matrix_rows() {
-            let (gate, j) = (row / n, row % n);
-            for column in 0..k {
-                let at = matrix_at + (column / 4 * gates + gate) * n + j;
-                packed[at * 4 + column % 4] = r[row * k + column];
-            }
-        }
-        pack_params(&mut packed, params_at, n, &unit);
-    }
-    packed
-}
-
-/// Rᵀ of all stages and their unit parameters as `shaders/lib/stage_backward.wgsl` says.
-fn pack_transposed(stages: &[StageShape], layer: &LayerWeights<f32>) -> Vec<f32> {
-    let offsets = transposed_offsets(stages);
-    let mut packed = vec![0.0; offsets.total * 4];
-    for ((shape, (r, unit)), &(matrix_at, params_at)) in
-        stages.iter().zip(stage_weights(stages, layer)).zip(&offsets.stages)
-    {
-        let (n, k, depth) = (shape.units, shape.operand, shape.units.div_ceil(4));
-        for row in 0..shape.matrix_rows() {
-            let (gate, j) = (row / n, row % n);
-            for column in 0..k {
-                let at = matrix_at + (gate * depth + j / 4) * k + column;
-                packed[at * 4 + j % 4] = r[row * k + column];
-            }
-        }
-        pack_params(&mut packed, params_at, n, &unit);
-    }
-    packed
-}
-
-/// Wᵀ as `[G·H / 4][I]` vec4s, four rows of W for one feature.
-fn pack_input_transposed(layer: &LayerWeights<f32>, inputs: usize) -> Vec<f32> {
-    let rows = layer.w.len() / inputs;
-    let mut packed = vec![0.0; rows.div_ceil(4) * inputs * 4];
-    for row in 0..rows {
-        for i in 0..inputs {
-            packed[(row / 4 * inputs + i) * 4 + row % 4] = layer.w[row * inputs + i];
-        }
-    }
-    packed
-}
-
-/// Unit parameters `[params, N]` as `[params / 4][N]` vec4s from vec4 `at`.
-fn pack_params(packed: &mut [f32], at: usize, n: usize, unit: &[f32]) {
-    for (p, values) in unit.chunks_exact(n).enumerate() {
-        for (j, &v) in values.iter().enumerate() {
-            packed[(at + p / 4 * n + j) * 4 + p % 4] = v;
-        }
     }
 }

@@ -6,9 +6,12 @@
 //! `_STAGE` replaced by `_0`, `_1`, … A test compares the table with naga's reflection of every source.
 
 mod layout;
+mod pack;
 mod source;
 
 pub(crate) use layout::{HistoryLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
+pub(crate) use pack::Flat;
+pub use pack::{GradientOf, Pack, Table};
 pub use source::source;
 
 /// How a kernel sees a binding.
@@ -71,6 +74,34 @@ pub enum Kernel {
     WeightBackwardRecurrent,
     /// gradients of the unit parameters
     UnitBackward,
+    /// rows of the embedding table → x
+    Embed,
+    /// gradient of the embedding table
+    EmbedBackward,
+    /// squared errors of the head's outputs, and their gradient
+    LossMeanSquared,
+    /// cross entropies of the head's outputs, and their gradient
+    LossCrossEntropy,
+    /// sum of the rows' losses
+    LossSum,
+    /// a layer's input, or its gradient, times its masks, in place
+    Dropout,
+    /// the caller's x times its masks, into a copy
+    DropoutCopy,
+    /// a gradient slot → gradient of all parameters
+    GatherGradient,
+    /// sums of squares of the gradient
+    SquareSum,
+    /// their norm, and what clips it
+    Clip,
+    /// gradient descent
+    UpdateSgd,
+    /// gradient descent with momentum
+    UpdateMomentum,
+    /// Adam and AdamW
+    UpdateAdam,
+    /// parameters → a packed weight buffer
+    Pack,
 }
 
 /// `(name, access)` in binding order.
@@ -78,7 +109,7 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 37] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
@@ -102,6 +133,20 @@ impl Kernel {
         Self::WeightBackwardInput,
         Self::WeightBackwardRecurrent,
         Self::UnitBackward,
+        Self::Embed,
+        Self::EmbedBackward,
+        Self::LossMeanSquared,
+        Self::LossCrossEntropy,
+        Self::LossSum,
+        Self::Dropout,
+        Self::DropoutCopy,
+        Self::GatherGradient,
+        Self::SquareSum,
+        Self::Clip,
+        Self::UpdateSgd,
+        Self::UpdateMomentum,
+        Self::UpdateAdam,
+        Self::Pack,
     ];
 
     /// The name of its file and of its CPU twin.
@@ -126,6 +171,19 @@ impl Kernel {
             Self::InputBackward => "input_backward",
             Self::WeightBackwardInput | Self::WeightBackwardRecurrent => "weight_backward",
             Self::UnitBackward => "unit_backward",
+            Self::Embed => "embed",
+            Self::EmbedBackward => "embed_backward",
+            Self::LossMeanSquared => "loss_mean_squared",
+            Self::LossCrossEntropy => "loss_cross_entropy",
+            Self::LossSum => "loss_sum",
+            Self::Dropout | Self::DropoutCopy => "dropout",
+            Self::GatherGradient => "gather_gradient",
+            Self::SquareSum => "square_sum",
+            Self::Clip => "clip",
+            Self::UpdateSgd => "update_sgd",
+            Self::UpdateMomentum => "update_momentum",
+            Self::UpdateAdam => "update_adam",
+            Self::Pack => "pack",
         }
     }
 
@@ -256,6 +314,36 @@ impl Kernel {
                 &[("dims", Uniform), ("pre", Read), ("operand", Read), ("gradient", ReadWrite), ("schedule", Read)]
             }
             Self::UnitBackward => &[("dims", Uniform), ("d_unit", Read), ("gradient", ReadWrite)],
+            Self::Embed => &[("dims", Uniform), ("ids", Read), ("table", Read), ("x", ReadWrite)],
+            Self::EmbedBackward => &[("dims", Uniform), ("dx", Read), ("occurrences", Read), ("gradient", ReadWrite)],
+            Self::LossMeanSquared | Self::LossCrossEntropy => &[
+                ("dims", Uniform),
+                ("outputs", Read),
+                ("targets", Read),
+                ("target_weights", Read),
+                ("losses", ReadWrite),
+                ("d_outputs", ReadWrite),
+                ("schedule", Read),
+            ],
+            Self::LossSum => &[("dims", Uniform), ("losses", Read), ("loss", ReadWrite), ("schedule", Read)],
+            Self::Dropout => &[("dims", Uniform), ("values", ReadWrite), ("schedule", Read)],
+            Self::DropoutCopy => &[("dims", Uniform), ("values", ReadWrite), ("schedule", Read), ("source", Read)],
+            Self::GatherGradient => &[("dims", Uniform), ("table", Read), ("values", Read), ("gradient", ReadWrite)],
+            Self::SquareSum => &[("dims", Uniform), ("gradient", Read), ("sums", ReadWrite)],
+            Self::Clip => &[("dims", Uniform), ("sums", Read), ("norm", ReadWrite), ("hyper", ReadWrite)],
+            Self::UpdateSgd => &[("dims", Uniform), ("hyper", Read), ("gradient", Read), ("parameters", ReadWrite)],
+            Self::UpdateMomentum => {
+                &[("dims", Uniform), ("hyper", Read), ("gradient", Read), ("parameters", ReadWrite), ("m", ReadWrite)]
+            }
+            Self::UpdateAdam => &[
+                ("dims", Uniform),
+                ("hyper", Read),
+                ("gradient", Read),
+                ("parameters", ReadWrite),
+                ("m", ReadWrite),
+                ("v", ReadWrite),
+            ],
+            Self::Pack => &[("dims", Uniform), ("table", Read), ("parameters", Read), ("values", ReadWrite)],
             Self::SequenceForward => &[
                 ("dims", Uniform),
                 ("weights", Read),
@@ -325,6 +413,19 @@ impl Kernel {
                 include_str!("../../shaders/kernels/weight_backward.wgsl")
             }
             Self::UnitBackward => include_str!("../../shaders/kernels/unit_backward.wgsl"),
+            Self::Embed => include_str!("../../shaders/kernels/embed.wgsl"),
+            Self::EmbedBackward => include_str!("../../shaders/kernels/embed_backward.wgsl"),
+            Self::LossMeanSquared => include_str!("../../shaders/kernels/loss_mean_squared.wgsl"),
+            Self::LossCrossEntropy => include_str!("../../shaders/kernels/loss_cross_entropy.wgsl"),
+            Self::LossSum => include_str!("../../shaders/kernels/loss_sum.wgsl"),
+            Self::Dropout | Self::DropoutCopy => include_str!("../../shaders/kernels/dropout.wgsl"),
+            Self::GatherGradient => include_str!("../../shaders/kernels/gather_gradient.wgsl"),
+            Self::SquareSum => include_str!("../../shaders/kernels/square_sum.wgsl"),
+            Self::Clip => include_str!("../../shaders/kernels/clip.wgsl"),
+            Self::UpdateSgd => include_str!("../../shaders/kernels/update_sgd.wgsl"),
+            Self::UpdateMomentum => include_str!("../../shaders/kernels/update_momentum.wgsl"),
+            Self::UpdateAdam => include_str!("../../shaders/kernels/update_adam.wgsl"),
+            Self::Pack => include_str!("../../shaders/kernels/pack.wgsl"),
         }
     }
 }
@@ -347,6 +448,10 @@ pub(crate) const NORMALISE_EPSILON: f64 = 1e-5;
 
 /// Steps that weight gradients are summed over before they join the running sum.
 pub(crate) const GRADIENT_BLOCK: usize = 64;
+/// Invocations of a workgroup and workgroups of `square_sum`: they fix the order of additions.
+pub(crate) const NORM_WIDTH: usize = 64;
+/// See [`NORM_WIDTH`].
+pub(crate) const NORM_GROUPS: usize = 64;
 /// Columns of `pre` per invocation of `weight_backward`.
 pub(crate) const WEIGHT_ROWS: usize = 8;
 
@@ -363,4 +468,6 @@ pub struct Variant {
     pub train: bool,
     /// Whether y (forward) and its gradient (backward) exist.
     pub write_y: bool,
+    /// Whether it works on the head, as a layer of its own.
+    pub head: bool,
 }

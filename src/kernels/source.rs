@@ -1,13 +1,22 @@
 //! How a pipeline's WGSL is put together; see the module doc above.
 
 use super::layout::{HistoryLayout, shared_stride, transposed_offsets, weight_offsets};
-use super::{GRADIENT_BLOCK, Kernel, NORMALISE_EPSILON, Variant, WEIGHT_ROWS};
+use super::{GRADIENT_BLOCK, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant, WEIGHT_ROWS};
 use crate::cell::{Initial, Product};
-use crate::config::{RnnConfig, StageShape};
+use crate::config::{Layout, RnnConfig, StageShape};
+use crate::cpu::random::{MaskKind, RUN_WORDS, scale, threshold};
+use crate::optimiser::Hyper;
 use std::fmt::Write as _;
 
 /// The WGSL of a kernel for a configuration.
 pub fn source(config: &RnnConfig, variant: &Variant) -> String {
+    match config.head_layer().filter(|_| variant.head) {
+        Some(head) => layer_source(&head, variant),
+        None => layer_source(config, variant),
+    }
+}
+
+fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
     let stages = config.stages();
     let kernel = variant.kernel;
     let mut parts: Vec<String> =
@@ -15,6 +24,7 @@ pub fn source(config: &RnnConfig, variant: &Variant) -> String {
     if kernel.bindings().iter().any(|b| b.0 == "schedule") {
         parts.push(include_str!("../../shaders/lib/schedule.wgsl").into());
     }
+    parts.extend(dropout_parts(config, variant));
     if kernel.reads_history() {
         parts.push(include_str!("../../shaders/lib/history.wgsl").into());
     }
@@ -30,7 +40,23 @@ pub fn source(config: &RnnConfig, variant: &Variant) -> String {
         | Kernel::StoreGradient
         | Kernel::Clear
         | Kernel::InputBackward
-        | Kernel::UnitBackward => parts.push(text.into()),
+        | Kernel::UnitBackward
+        | Kernel::GatherGradient
+        | Kernel::SquareSum
+        | Kernel::Clip
+        | Kernel::UpdateSgd
+        | Kernel::UpdateMomentum
+        | Kernel::UpdateAdam
+        | Kernel::Pack
+        | Kernel::Embed
+        | Kernel::EmbedBackward
+        | Kernel::LossMeanSquared
+        | Kernel::LossSum
+        | Kernel::Dropout
+        | Kernel::DropoutCopy => parts.push(text.into()),
+        Kernel::LossCrossEntropy => {
+            parts.extend([include_str!("../../shaders/lib/math.wgsl").into(), text.into()]);
+        }
         Kernel::ProjectVec4 => parts.extend([include_str!("../../shaders/lib/input_vec4.wgsl").into(), text.into()]),
         Kernel::ProjectScalar => {
             parts.extend([include_str!("../../shaders/lib/input_scalar.wgsl").into(), text.into()])
@@ -78,6 +104,51 @@ pub fn source(config: &RnnConfig, variant: &Variant) -> String {
         }
     }
     parts.join("\n")
+}
+
+/// Masks for the kernels that use them, and what stands in for them elsewhere.
+fn dropout_parts(config: &RnnConfig, variant: &Variant) -> Vec<String> {
+    let kernel = variant.kernel;
+    let elementwise = matches!(kernel, Kernel::Dropout | Kernel::DropoutCopy);
+    let recurrent = matches!(
+        kernel,
+        Kernel::LoadState
+            | Kernel::StepForward
+            | Kernel::StepForwardTrain
+            | Kernel::SequenceForward
+            | Kernel::SequenceForwardTrain
+            | Kernel::StepBackward
+            | Kernel::SequenceBackward
+            | Kernel::CarryGradient
+    );
+    let mut parts: Vec<String> = Vec::new();
+    if elementwise || recurrent && config.drops_recurrent(variant.train) {
+        parts.push(include_str!("../../shaders/lib/random.wgsl").into());
+        parts.push(include_str!("../../shaders/lib/dropout.wgsl").into());
+    } else if recurrent {
+        parts.push("fn recurrent_factor(place: u32, b: u32, unit: u32) -> real {\n    return 1.0;\n}".into());
+    }
+    match kernel {
+        Kernel::Dropout => parts.push("fn source_value(at: u32) -> real {\n    return values[at];\n}".into()),
+        Kernel::DropoutCopy => parts.push(
+            "@group(0) @binding(3) var<storage, read> source: array<real>;\n\
+             fn source_value(at: u32) -> real {\n    return source[at];\n}"
+                .into(),
+        ),
+        Kernel::StepBackward => parts.push(
+            "fn factor_of_next(direction: u32, b: u32, unit: u32) -> real {\n    \
+             return recurrent_factor(dims.layer * DIRECTIONS + direction, b, unit);\n}"
+                .into(),
+        ),
+        // That of the invocation's own unit, made once per dispatch.
+        Kernel::SequenceBackward => parts.push(
+            "var<private> own_factor: real;\n\n\
+             fn factor_of_next(direction: u32, b: u32, unit: u32) -> real {\n    return own_factor;\n}"
+                .into(),
+        ),
+        _ => {}
+    }
+    parts
 }
 
 /// The cell, and where pre-activations go.
@@ -172,12 +243,18 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("OUTPUT_PADDED", config.state_size().next_multiple_of(4));
     put("PRE_WIDTH", rows.inputs);
     put("ROW_WIDTH", rows.width);
+    put("OPERAND_ROW", config.operand_row(*train));
+    put("OWN_AT", config.operand_own(*train));
     let history = HistoryLayout::new(config, stages);
     put("HISTORY", history.width);
     put("HISTORY_BINDING", kernel.bindings().iter().position(|b| b.0 == "history").unwrap_or(0));
     put("LAYERS", config.num_layers);
+    put("VOCABULARY", config.vocabulary.unwrap_or(1));
     put("GRADIENT_BLOCK", GRADIENT_BLOCK);
     put("WEIGHT_ROWS", WEIGHT_ROWS);
+    put("NORM_WIDTH", NORM_WIDTH);
+    put("NORM_GROUPS", NORM_GROUPS);
+    Hyper::NAMES.into_iter().for_each(|(hyper, name)| put(name, hyper as usize));
     put("UNIT_PARAMS", config.cell.params.len());
     put("UNIT_SUMS", config.cell.params.len().max(1));
     put("STATE_COUNT", config.cell.states.len());
@@ -199,6 +276,9 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         put("UNITS", shape.units);
         put("PADDED", shape.padded_units());
         put("DEPTH", shape.operand.div_ceil(4));
+        let (first, last) = (n == 0, n + 1 == stages.len());
+        put("OPERAND_STRIDE", if first { config.operand_row(*train) } else { shape.operand.next_multiple_of(4) } / 4);
+        put("OUT_STRIDE", if last { config.operand_row(*train) } else { shape.padded_units() });
         put("PRE", s.gates.len());
         put("INPUT", s.input_gates());
         put("BOTH", s.both_gates());
@@ -239,8 +319,10 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     let keeps = matches!(kernel, Kernel::StepForwardTrain | Kernel::SequenceForwardTrain);
     let _ = writeln!(text, "const TRAIN: bool = {keeps};");
     let _ = writeln!(text, "const WRITE_Y: bool = {write_y};");
+    let _ = writeln!(text, "const BACKWARD: bool = {train};");
     let _ = writeln!(text, "const STATE_INITIAL = array<u32, STATES>({});", initial.join(", "));
     let _ = writeln!(text, "const NORMALISE_EPSILON: real = {NORMALISE_EPSILON:e};");
+    text.push_str(&dropout_constants(config, *train));
     text.push_str("\n// A unit after one stage: its states, and what the others will see of it.\n");
     text.push_str("struct Forward {\n    state: array<real, STATES>,\n    out: real,\n}\n\n");
     for n in 0..stages.len() {
@@ -248,5 +330,24 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         let fields = "pre: array<real, PRE_STAGE>,\n    state: array<real, STATES>,\n    unit: array<real, UNIT_STAGE>";
         let _ = writeln!(text, "struct Backward_{n} {{\n    {},\n}}\n", instantiate(fields, n));
     }
+    text
+}
+
+/// What masks are drawn with; see `src/cpu/random.rs`.
+fn dropout_constants(config: &RnnConfig, train: bool) -> String {
+    let mut text = format!("const RUN_WORDS: u32 = {RUN_WORDS}u;\n");
+    let dropout = &config.dropout;
+    for (name, kind, p) in [
+        ("LAYERS", MaskKind::Layers, dropout.layers),
+        ("INPUT", MaskKind::Input, dropout.input),
+        ("RECURRENT", MaskKind::Recurrent, dropout.recurrent),
+    ] {
+        let _ = writeln!(text, "const MASK_{name}: u32 = {}u;", kind as u32);
+        let _ = writeln!(text, "const {name}_DROPOUT: bool = {};", train && p > 0.0);
+        let _ = writeln!(text, "const {name}_THRESHOLD: u32 = {}u;", threshold(p));
+        // All digits of the f32: nothing is rounded on the way.
+        let _ = writeln!(text, "const {name}_SCALE: real = {:e};", f64::from(scale::<f32>(p)));
+    }
+    let _ = writeln!(text, "const BATCH_FIRST: bool = {};", config.layout == Layout::BatchFirst);
     text
 }

@@ -1,6 +1,7 @@
 //! Slots and steps of the backward pass.
 //!
 //! ```text
+//! head_backward            d_outputs -> dy                        where there is a head (ends.rs)
 //! for each layer, last first
 //!     load_gradient        dhn, dcn -> d_hidden, d_state
 //!     for each segment, last first (one unless there are checkpoints)
@@ -10,11 +11,12 @@
 //!         weight_backward  d_preᵀ · x, d_preᵀ · h, with the biases as a last column of ones: onto the running sum
 //!         input_backward   d_pre · W, added to dx, or to dy of the layer below
 //!         carry_gradient   Rᵀ · d_pre of the first step -> d_hidden
+//!     dropout              the masks of what the layer read, onto that gradient
 //!     store_gradient       d_hidden, d_state -> dh0, dc0
 //!     unit_backward        the cell's unit parameters
 //! ```
 
-use super::build::{Builder, Dim, Memory, UNUSED, once};
+use super::build::{Builder, Dim, ELEMENTWISE_GROUPS, Memory, UNUSED, once};
 use super::{Dispatch, Extent, GradientIds, Role, SlotId, SlotIds, Step, Strategy};
 use crate::cell::Product;
 use crate::kernels::{GRADIENT_BLOCK, Kernel, WEIGHT_ROWS, transposed_offsets};
@@ -35,9 +37,10 @@ impl Builder<'_> {
         let (layers, directions) = (config.num_layers, ("D", config.directions()));
         let has_cell = config.cell.has_cell_state();
         let features = ("D·P", config.directions() * config.state_size());
-        let dy = match self.keep_y {
-            true => self.slot("dy", Role::Input, &[outer, inner, features]),
-            false => self.slot("dy", Role::Scratch, &UNUSED),
+        let dy = match (config.head, self.keep_y) {
+            (Some(_), _) => self.slot("dy", Role::Scratch, &[outer, inner, features]),
+            (None, true) => self.slot("dy", Role::Input, &[outer, inner, features]),
+            (None, false) => self.slot("dy", Role::Scratch, &UNUSED),
         };
         let dhn = self.slot("dhn", Role::Input, &self.stacked(self.output()));
         let dcn = has_cell.then(|| self.slot("dcn", Role::Input, &self.stacked(self.hidden())));
@@ -97,14 +100,15 @@ impl Builder<'_> {
         let (time, directions, width) = (self.shape.time, config.directions(), self.tiles.width);
         let wide = config.hidden_size.max(config.state_size()).div_ceil(width);
         let sequences = (wide, Extent::Batch, directions);
-        let mut steps = Vec::new();
+        let head = ids.head.as_ref();
+        let mut steps = head.map_or(Vec::new(), |head| self.head_backward(head, ids.y, g.dy, ids.schedule));
         for layer in (0..config.num_layers).rev() {
             let at = Some(layer);
             let whole = self.dims(layer, 0..time);
             let slots = vec![g.dhn, g.dcn.unwrap_or(g.dhn), b.d_hidden, b.d_state, b.d_unit, ids.schedule];
             steps.push(once(Kernel::LoadGradient, at, whole, slots, sequences));
             let dx = if layer == 0 { g.dx } else { b.dy[layer - 1] };
-            let groups = (self.slots[dx].len().div_ceil(width).min(CLEAR_GROUPS), Extent::Fixed(1), 1);
+            let groups = (self.slots[dx].len().div_ceil(width).min(ELEMENTWISE_GROUPS), Extent::Fixed(1), 1);
             steps.push(once(Kernel::Clear, at, whole, vec![dx], groups));
             for first in (0..time).step_by(self.segment).collect::<Vec<_>>().into_iter().rev() {
                 let segment = first..(first + self.segment).min(time);
@@ -132,6 +136,9 @@ impl Builder<'_> {
                 let slots = vec![g.rt[layer], m.pre[layer], b.d_hidden, ids.schedule];
                 steps.push(once(Kernel::CarryGradient, at, dims, slots, sequences));
             }
+            if config.drops_input(layer, true) {
+                steps.push(self.dropout(layer, dx, None, ids.schedule));
+            }
             let slots = vec![b.d_hidden, b.d_state, g.dh0, g.dc0, ids.schedule];
             steps.push(once(Kernel::StoreGradient, at, whole, slots, sequences));
             if let Some(du) = g.du[layer] {
@@ -139,6 +146,7 @@ impl Builder<'_> {
                 steps.push(once(Kernel::UnitBackward, at, whole, vec![b.d_unit, du], grid));
             }
         }
+        steps.extend(ids.embedding.as_ref().and_then(|e| self.embed_backward(e, g.dx)));
         steps
     }
 
@@ -166,6 +174,7 @@ impl Builder<'_> {
                 layer: Some(layer),
                 dims,
                 write_y,
+                head: false,
                 slots,
                 odd: None,
                 groups,
@@ -193,7 +202,7 @@ impl Builder<'_> {
         let (pre, width, directions) = (m.pre[layer], self.tiles.width, config.directions());
         let grid =
             |k: usize, rows: usize| ((k + 1).div_ceil(width), Extent::Fixed(rows.div_ceil(WEIGHT_ROWS)), directions);
-        let input = if layer == 0 { ids.x } else { m.y[layer - 1] };
+        let input = self.layer_input(layer, ids, m);
         let slots = vec![pre, input, g.dw[layer], ids.schedule];
         let rows = config.row_layout(true).inputs;
         let groups = grid(config.layer_input_size(layer), rows);
@@ -206,6 +215,7 @@ impl Builder<'_> {
                 layer: Some(layer),
                 dims,
                 write_y: true,
+                head: false,
                 slots: vec![pre, m.history[layer], gradient, ids.schedule],
                 odd: None,
                 groups: grid(shape.operand, shape.matrix_rows()),
@@ -213,9 +223,6 @@ impl Builder<'_> {
         }
     }
 }
-
-/// Workgroups of `clear`, which stride over the slot.
-const CLEAR_GROUPS: usize = 1024;
 
 /// `dims`, or [`UNUSED`] if one of them is 0.
 fn sized(dims: &[Dim]) -> &[Dim] {

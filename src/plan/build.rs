@@ -1,7 +1,9 @@
 //! Slots and steps of the forward pass. In training every layer keeps its pre-activations, states and outputs.
 
+use super::ends::project_kernel;
 use super::{Dims, Dispatch, Extent, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy};
 use crate::config::{Layout, RnnConfig, Shape, StageShape};
+use crate::cpu::random::RUN_WORDS;
 use crate::kernels::{HistoryLayout, Kernel, Tiles, weight_offsets};
 use std::ops::Range;
 
@@ -18,6 +20,8 @@ pub(super) struct Builder<'a> {
     pub block: usize,
     pub train: bool,
     pub keep_y: bool,
+    /// Whether parameter gradients are added to those that are there.
+    pub accumulate: bool,
     /// Steps per segment (T without checkpoints).
     pub segment: usize,
     pub stages: Vec<StageShape>,
@@ -38,6 +42,8 @@ pub(super) struct Memory {
     pub checkpoints: Option<SlotId>,
     /// Products of normalising stages (strategy Step).
     pub product: Option<SlotId>,
+    /// x times its masks, where there is dropout of the input.
+    pub dropped: Option<SlotId>,
     pub pre: Vec<SlotId>,
     pub y: Vec<SlotId>,
 }
@@ -49,7 +55,7 @@ pub(super) const UNUSED: [Dim; 1] = [("unused", 1)];
 impl Builder<'_> {
     pub fn slot(&mut self, name: impl Into<String>, role: Role, dims: &[Dim]) -> SlotId {
         let element = match role {
-            Role::Schedule => 4,
+            Role::Schedule | Role::Index | Role::Table => 4,
             _ => self.precision.bytes(),
         };
         self.slots.push(Slot { name: name.into(), dims: dims.to_vec(), role, element });
@@ -82,6 +88,7 @@ impl Builder<'_> {
             direction: direction as u32,
             checkpoint: (segment.start / self.segment) as u32,
             alternating: u32::from(self.strategy == Strategy::Step),
+            accumulate: u32::from(self.accumulate),
         });
         self.dims.len() - 1
     }
@@ -110,11 +117,14 @@ impl Builder<'_> {
         let (config, [outer, inner]) = (self.config, self.outer());
         let (batch, directions) = (self.shape.batch, config.directions());
         let has_cell = config.cell.has_cell_state();
-        let x = self.slot("x", Role::Input, &[outer, inner, ("I", config.input_size)]);
+        let role = if config.vocabulary.is_some() { Role::Scratch } else { Role::Input };
+        let x = self.slot("x", role, &[outer, inner, ("I", config.input_size)]);
+        let embedding = self.embedding_slots();
         let h0 = self.slot("h0", Role::Input, &self.stacked(self.output()));
         let c0 = has_cell.then(|| self.slot("c0", Role::Input, &self.stacked(self.hidden())));
         let rows = self.shape.time * batch;
-        let table = ("table", 2 * batch + self.shape.time + 1 + directions * rows);
+        let run = if config.drops(self.train) { RUN_WORDS } else { 0 };
+        let table = ("table", 2 * batch + self.shape.time + 1 + directions * rows + run);
         let schedule = self.slot("schedule", Role::Schedule, &[table]);
         let (mut w, mut r) = (Vec::new(), Vec::new());
         let inputs = ("G·H", config.cell.input_gates() * config.hidden_size);
@@ -132,7 +142,8 @@ impl Builder<'_> {
             false => self.slot("cn", Role::Scratch, &UNUSED),
         };
         let y = memory.y[config.num_layers - 1];
-        (SlotIds { x, h0, c0, y, hn, cn, schedule, w, r, grad: None }, memory)
+        let head = self.head_slots();
+        (SlotIds { x, h0, c0, y, hn, cn, schedule, w, r, embedding, head, grad: None, update: None }, memory)
     }
 
     fn memory(&mut self) -> Memory {
@@ -144,8 +155,8 @@ impl Builder<'_> {
             0 => self.slot("state", Role::Scratch, &UNUSED),
             _ => self.slot("state", Role::Scratch, &[stacked[0], stacked[1], states, stacked[2]]),
         };
-        let padded = config.state_size().next_multiple_of(4);
-        let h = self.stacked(("K", padded));
+        let operand = config.operand_row(self.train);
+        let h = self.stacked(("K", operand));
         let even = self.slot("operand.even", Role::Scratch, &h);
         let odd = match self.strategy {
             Strategy::Step => self.slot("operand.odd", Role::Scratch, &h),
@@ -182,7 +193,7 @@ impl Builder<'_> {
         }
         let segments = self.shape.time.div_ceil(self.segment);
         let checkpoints = (self.train && segments > 1).then(|| {
-            let row = ("S·H+K", states.1 * config.hidden_size + padded);
+            let row = ("S·H+K", states.1 * config.hidden_size + operand);
             self.slot("checkpoints", Role::Scratch, &[("segments", segments), stacked[0], stacked[1], row])
         });
         let features = ("D·P", directions.1 * config.state_size());
@@ -194,12 +205,17 @@ impl Builder<'_> {
                 .map(|n| self.slot(format!("y.{}", ["even", "odd"][n]), Role::Scratch, &whole))
                 .collect(),
         };
-        let last = match self.keep_y {
-            true => self.slot("y", Role::Output, &whole),
-            false => self.slot("y", Role::Scratch, &UNUSED),
+        let last = match (self.keep_y, config.head) {
+            (true, _) => self.slot("y", Role::Output, &whole),
+            (false, Some(_)) => self.slot("y", Role::Scratch, &whole),
+            (false, None) => self.slot("y", Role::Scratch, &UNUSED),
         };
         let y = (0..layers).map(|l| if l + 1 == layers { last } else { hidden[l % hidden.len()] }).collect();
-        Memory { state, operands: [even, odd], links, history, checkpoints, product, pre, y }
+        let dropped = config.drops_input(0, self.train).then(|| {
+            let dims = [outer, inner, ("I", config.input_size)];
+            self.slot("x.dropped", Role::Scratch, &dims)
+        });
+        Memory { state, operands: [even, odd], links, history, checkpoints, product, dropped, pre, y }
     }
 
     /// The forward pass.
@@ -215,8 +231,12 @@ impl Builder<'_> {
         cleared.sort_unstable();
         cleared.dedup();
         let mut steps: Vec<Step> = cleared.into_iter().map(Step::ClearPadding).collect();
+        steps.extend(ids.embedding.as_ref().map(|e| self.embed(e, ids.x)));
         let load = vec![ids.h0, ids.c0.unwrap_or(ids.h0), m.operands[0], m.state, ids.schedule];
         steps.push(once(Kernel::LoadState, None, whole, load, all));
+        if let Some(dropped) = m.dropped {
+            steps.push(self.dropout(0, dropped, Some(ids.x), ids.schedule));
+        }
         for layer in 0..layers {
             let sequences = (wide, Extent::Batch, directions);
             let single = self.segment == time;
@@ -231,9 +251,13 @@ impl Builder<'_> {
                 }
                 self.run_segment(layer, range, self.train && single, ids, m, &mut steps);
             }
+            if layer + 1 < layers && config.drops_input(layer + 1, self.train) {
+                steps.push(self.dropout(layer + 1, m.y[layer], None, ids.schedule));
+            }
         }
         let store = vec![m.operands[0], m.operands[1], m.state, ids.hn, ids.cn, ids.schedule];
         steps.push(once(Kernel::StoreState, None, whole, store, all));
+        steps.extend(ids.head.as_ref().map_or(Vec::new(), |head| self.head_steps(head, ids.y, ids.schedule)));
         steps
     }
 
@@ -257,12 +281,11 @@ impl Builder<'_> {
     ) {
         let config = self.config;
         let directions = config.directions();
-        let input = if layer == 0 { ids.x } else { m.y[layer - 1] };
+        let input = self.layer_input(layer, ids, m);
         for first in steps.clone().step_by(self.block) {
             let range = first..(first + self.block).min(steps.end);
             let dims = self.dims(layer, range.clone());
-            let aligned = config.layer_input_size(layer).is_multiple_of(4);
-            let kernel = if aligned { Kernel::ProjectVec4 } else { Kernel::ProjectScalar };
+            let kernel = project_kernel(config.layer_input_size(layer));
             let (columns, rows) = self.tiles.project;
             let width = config.row_layout(false).width.div_ceil(columns * self.tiles.width);
             let slots = vec![input, ids.w[layer], m.pre[layer], ids.schedule];
@@ -274,9 +297,27 @@ impl Builder<'_> {
         }
     }
 
+    /// What a layer reads.
+    pub fn layer_input(&self, layer: usize, ids: &SlotIds, m: &Memory) -> SlotId {
+        if layer == 0 { m.dropped.unwrap_or(ids.x) } else { m.y[layer - 1] }
+    }
+
+    /// Multiplies what a layer reads, or its gradient, by its masks: all steps at once, in place or from `source`. In place is
+    /// safe for y of a hidden layer: that layer has run over all steps, and when the backward pass runs a segment of it again,
+    /// the layer above is done with it.
+    pub fn dropout(&mut self, layer: usize, values: SlotId, source: Option<SlotId>, schedule: SlotId) -> Step {
+        let dims = self.dims(layer, 0..self.shape.time);
+        let width = self.config.layer_input_size(layer);
+        let draws = self.slots[values].len() / width * width.div_ceil(4);
+        let groups = (draws.div_ceil(self.tiles.width).min(ELEMENTWISE_GROUPS), Extent::Fixed(1), 1);
+        let kernel = if source.is_some() { Kernel::DropoutCopy } else { Kernel::Dropout };
+        let slots = [values, schedule].into_iter().chain(source).collect();
+        once(kernel, Some(layer), dims, slots, groups)
+    }
+
     /// Whether the layer's y exists.
     pub fn write_y(&self, layer: usize) -> bool {
-        self.keep_y || layer + 1 < self.config.num_layers
+        self.keep_y || self.config.head.is_some() || layer + 1 < self.config.num_layers
     }
 
     fn sequence(&self, layer: usize, dims: usize, keep: bool, ids: &SlotIds, m: &Memory) -> Step {
@@ -288,7 +329,8 @@ impl Builder<'_> {
         }
         let groups = (1, Extent::Active(self.tiles.tile), self.config.directions());
         let write_y = self.write_y(layer);
-        Step::Once(Dispatch { kernel, stage: 0, layer: Some(layer), dims, write_y, slots, odd: None, groups })
+        let (layer, odd) = (Some(layer), None);
+        Step::Once(Dispatch { kernel, stage: 0, layer, dims, write_y, head: false, slots, odd, groups })
     }
 
     /// The dispatches of one time step: one per stage, two where a stage normalises.
@@ -310,6 +352,7 @@ impl Builder<'_> {
                     layer: Some(layer),
                     dims,
                     write_y,
+                    head: false,
                     slots: slots(0),
                     odd,
                     groups,
@@ -339,6 +382,9 @@ impl Builder<'_> {
     }
 }
 
+/// Workgroups of the elementwise kernels, which stride over their slot.
+pub(super) const ELEMENTWISE_GROUPS: usize = 1024;
+
 /// A dispatch that runs once.
 pub(super) fn once(
     kernel: Kernel,
@@ -347,5 +393,5 @@ pub(super) fn once(
     slots: Vec<SlotId>,
     groups: (usize, Extent, usize),
 ) -> Step {
-    Step::Once(Dispatch { kernel, stage: 0, layer, dims, write_y: true, slots, odd: None, groups })
+    Step::Once(Dispatch { kernel, stage: 0, layer, dims, write_y: true, head: false, slots, odd: None, groups })
 }

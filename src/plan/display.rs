@@ -42,6 +42,12 @@ impl fmt::Display for Plan {
             let submits = self.backward_submits.len();
             writeln!(f, "  forward: {forward}; backward: {backward} in {submits} submit(s) more")?;
         }
+        if let Some(optimiser) = self.options.optimiser {
+            let (update, submits) = (self.update_dispatches(), self.update_submits.len());
+            let clip =
+                self.options.clip_norm.map_or(String::new(), |norm| format!(", gradients clipped to norm {norm}"));
+            writeln!(f, "  update: {update} in {submits} submit(s) more ({optimiser}{clip})")?;
+        }
         writeln!(f, "work: {:.3} GFLOP in matrix products", self.flops() as f64 / 1e9)?;
         writeln!(f, "slots:")?;
         for slot in &self.slots {
@@ -49,7 +55,7 @@ impl fmt::Display for Plan {
         }
         writeln!(f, "  {:>12} B  total", self.bytes())?;
         writeln!(f, "steps:")?;
-        for step in self.steps.iter().chain(&self.backward) {
+        for step in self.steps.iter().chain(&self.backward).chain(&self.update) {
             match step {
                 Step::ClearPadding(slot) => writeln!(f, "  clear {} if the batch is ragged", self.slots[*slot].name)?,
                 Step::Once(d) => writeln!(f, "  {}", self.dispatch_text(d))?,

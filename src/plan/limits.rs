@@ -45,12 +45,13 @@ impl Plan {
         self.check_grids()
     }
 
-    /// Grids that cover all rows of a segment at once, as only the backward pass has them.
+    /// Grids that cover all rows of a segment at once, as only the head and the backward pass have them.
     fn check_grids(&self) -> Result<()> {
-        for step in &self.backward {
-            let Step::Once(Dispatch { kernel, groups: (_, extent, _), .. }) = step else { continue };
+        for step in self.steps.iter().chain(&self.backward) {
+            let Step::Once(Dispatch { kernel, groups: (_, extent, _), head, .. }) = step else { continue };
             let groups = match extent {
                 Extent::Fixed(n) => *n,
+                Extent::Rows(per) if *head => (self.shape.time * self.shape.batch).div_ceil(*per),
                 Extent::SegmentRows(per) => (self.segment * self.shape.batch).div_ceil(*per),
                 _ => continue,
             };
@@ -87,7 +88,7 @@ fn check_slot(slot: &Slot, caps: &Caps) -> Result<()> {
         return Ok(());
     }
     let hint = match slot.role {
-        Role::Weights => String::new(),
+        Role::Weights | Role::Parameters | Role::Table => String::new(),
         _ => SMALLER.into(),
     };
     let what = format!("slot {} {}", slot.name, dims_text(slot));
@@ -120,7 +121,7 @@ pub(super) fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, options
         check_slot(&Slot { name: name.into(), dims: dims.to_vec(), role, element: options.precision.bytes() }, caps)
     };
     check("x", Role::Input, &[outer, inner, ("I", config.input_size)])?;
-    if options.keep_y || config.num_layers > 1 {
+    if options.keep_y || config.head.is_some() || config.num_layers > 1 {
         check("y", Role::Output, &[outer, inner, ("D·P", d.1 * output)])?;
     }
     check("h0", Role::Input, &[stacked, b, ("P", output)])?;

@@ -1,9 +1,13 @@
 //! A plan bound to a device: upload, run, read back.
 
 mod backward;
+mod dropout;
+mod ends;
+mod optimise;
 mod trace;
 
 pub use backward::{Gradients, Upstream};
+pub use ends::{TargetValues, Targets};
 pub use trace::Snapshot;
 
 use crate::config::{Layout, Shape};
@@ -111,8 +115,18 @@ pub struct Session<T: Real = f32> {
     has_state: bool,
     /// A forward run whose kept values no backward pass has consumed yet.
     tape: bool,
+    /// Whether there are parameter gradients that no update has used.
+    gradients: bool,
+    /// Updates so far.
+    updates: u64,
     /// The last input came without a batch dimension.
     unbatched: bool,
+    /// Whether targets belong to what was written last.
+    targets: bool,
+    /// Whether the last run compared its outputs with targets.
+    has_loss: bool,
+    /// Where the masks of the next run come from.
+    draws: dropout::Draws,
 }
 
 impl<T: Real> Session<T> {
@@ -133,40 +147,61 @@ impl<T: Real> Session<T> {
     /// `T`; [`Error::Gpu`] or [`Error::DeviceLost`] from the device.
     pub fn from_plan(device: &Device, plan: Plan, weights: &Weights<T>) -> Result<Self> {
         weights.validate(&plan.config)?;
-        if plan.precision.bytes() != size_of::<T>() {
-            return Err(Error::mismatch("precision of the plan", T::NAME, format!("{:?}", plan.precision)));
-        }
+        check_precision::<T>(&plan)?;
         let class = device.caps().class;
         if class != plan.caps.class {
             return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
         }
         let executor = match &device.0 {
             Kind::Cpu => Executor::Cpu(Box::new(cpu::Executor::new(&plan, weights))),
-            Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, &weights.cast::<f32>())?)),
+            Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, &weights.flat(&plan.config))?)),
         };
         Self::with_executor(device, plan, executor)
     }
 
-    /// A session for another shape that shares this one's weights and pipelines.
+    /// A session for another shape, with the options of this one, that shares its weights and pipelines: a
+    /// [`Session::sibling`]. The optimiser stays here.
     ///
     /// # Errors
     /// See [`Plan::new`].
     pub fn for_shape(&self, shape: Shape) -> Result<Self> {
         let options = Options {
             strategy: Some(self.plan.strategy),
-            precision: self.plan.precision,
-            train: self.plan.train,
-            memory: self.plan.memory,
-            keep_y: self.plan.keep_y,
-            ..Default::default()
+            optimiser: None,
+            clip_norm: None,
+            ..self.plan.options.clone()
         };
-        let mut plan = Plan::new(&self.plan.config, shape, &self.plan.caps, &options)?;
-        plan.reason = self.plan.reason.clone();
+        let mut sibling = self.sibling(shape, &options)?;
+        sibling.plan.reason = self.plan.reason.clone();
+        Ok(sibling)
+    }
+
+    /// A session over the same weights on the device, for another shape and other options: inference beside training, one step at
+    /// a time, in another strategy. It shares the pipelines too, and sees updates from its next run on; it may read the parameters'
+    /// gradients of its own runs if it trains, but only the session that has the optimiser changes the parameters. It starts with
+    /// this one's seed and [`Session::set_dropout`], and counts its own runs.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if it is to train and this session does not (its weights are packed for inference only), for an
+    /// optimiser, or for a precision other than `T`; see also [`Plan::new`].
+    pub fn sibling(&self, shape: Shape, options: &Options) -> Result<Self> {
+        if let Some(optimiser) = options.optimiser {
+            let expected = "none: the parameters have one owner, and it has the optimiser";
+            return Err(Error::mismatch("optimiser of a sibling", expected, optimiser));
+        }
+        if options.train && !self.plan.train {
+            let expected = "an inference plan, as that of the session whose weights it shares";
+            return Err(Error::mismatch("options of a sibling", expected, "train: true"));
+        }
+        let plan = Plan::new(&self.plan.config, shape, &self.plan.caps, options)?;
+        check_precision::<T>(&plan)?;
         let executor = match &self.executor {
             Executor::Cpu(e) => Executor::Cpu(Box::new(e.sibling(&plan))),
             Executor::Gpu(e) => Executor::Gpu(Box::new(e.sibling(&plan)?)),
         };
-        Self::with_executor(&self.device, plan, executor)
+        let mut sibling = Self::with_executor(&self.device, plan, executor)?;
+        sibling.draws = self.draws.restarted();
+        Ok(sibling)
     }
 
     fn with_executor(device: &Device, plan: Plan, executor: Executor<T>) -> Result<Self> {
@@ -179,7 +214,12 @@ impl<T: Real> Session<T> {
             executor,
             has_state: false,
             tape: false,
+            gradients: false,
+            updates: 0,
             unbatched: false,
+            targets: false,
+            has_loss: false,
+            draws: dropout::Draws::default(),
         };
         session.upload_schedule(&session.schedule)?;
         Ok(session)
@@ -201,8 +241,8 @@ impl<T: Real> Session<T> {
     /// [`Error::Mismatch`] for wrong shapes or lengths (nothing has run then); [`Error::DeviceLost`] and [`Error::Gpu`] from
     /// the device.
     pub fn forward(&mut self, input: &Input<'_, T>) -> Result<Output<T>> {
-        let unbatched = input.x.shape.len() == 2;
         self.write(input)?;
+        let unbatched = self.unbatched;
         let ids = self.plan.ids.clone();
         let cell = self.plan.config.cell.has_cell_state();
         let keep_y = self.plan.keep_y;
@@ -228,7 +268,17 @@ impl<T: Real> Session<T> {
     pub fn write(&mut self, input: &Input<'_, T>) -> Result<()> {
         let (config, Shape { time, batch }) = (&self.plan.config, self.plan.shape);
         let i = config.input_size;
-        if input.x.shape.len() == 2 && batch == 1 {
+        let unbatched = match input.ids {
+            Some(ids) => ids.shape.len() == 1,
+            None => input.x.shape.len() == 2,
+        } && batch == 1;
+        if let (None, Some(ids)) = (config.vocabulary, input.ids) {
+            let expected = "none (the configuration has no vocabulary)";
+            return Err(Error::mismatch("ids", expected, format!("{:?}", ids.shape)));
+        }
+        if config.vocabulary.is_some() {
+            // x is made of the ids, which are checked below.
+        } else if unbatched {
             input.x.check("x", &["T", "I"], &[time, i])?;
         } else {
             match config.layout {
@@ -246,10 +296,13 @@ impl<T: Real> Session<T> {
         }
         self.set_lengths(input.lengths)?;
         // What the last run kept does not belong to this input.
-        self.tape = false;
-        self.unbatched = input.x.shape.len() == 2;
+        (self.tape, self.targets, self.has_loss) = (false, false, false);
+        self.write_ids(input)?;
+        self.unbatched = unbatched;
         let ids = self.plan.ids.clone();
-        self.write_slot(ids.x, input.x.data)?;
+        if ids.embedding.is_none() {
+            self.write_slot(ids.x, input.x.data)?;
+        }
         match input.initial {
             Initial::Carry => self.carry(),
             _ => {
@@ -288,7 +341,7 @@ impl<T: Real> Session<T> {
         if self.lengths.as_deref() == lengths {
             return Ok(());
         }
-        self.tape = false;
+        (self.tape, self.targets, self.has_loss) = (false, false, false);
         let schedule = Schedule::new(&self.plan.config, self.plan.shape, lengths);
         // First, so that after a failed upload the same lengths are not taken for done.
         self.upload_schedule(&schedule)?;
@@ -384,11 +437,14 @@ impl<T: Real> Session<T> {
     /// [`Error::Mismatch`] for a part that does not exist; [`Error::Unsupported`] on the CPU executor.
     pub fn encode_part(&mut self, index: usize, encoder: &mut wgpu::CommandEncoder, io: &IoBinding) -> Result<()> {
         let gpu = Arc::clone(self.device.require_gpu("encode")?);
-        let Executor::Gpu(e) = &self.executor else { unreachable!("a GPU device has a GPU executor") };
         let Some(part) = self.plan.submits.get(index).cloned() else {
             return Err(Error::mismatch("part", format!("0..{}", self.plan.submits.len()), index));
         };
         self.tape = false;
+        if index == 0 {
+            self.draw()?;
+        }
+        let Executor::Gpu(e) = &self.executor else { unreachable!("a GPU device has a GPU executor") };
         gpu.scoped("encoding", || e.encode(encoder, &self.plan, &self.schedule, Half::Forward, part, Some(io)))
     }
 
@@ -401,13 +457,15 @@ impl<T: Real> Session<T> {
     }
 
     fn start(&mut self, read: &[SlotId]) -> Result<()> {
+        self.draw()?;
         self.run_pass(Half::Forward, read)?;
-        (self.has_state, self.tape) = (true, self.plan.train);
+        (self.has_state, self.tape, self.has_loss) = (true, self.plan.train, self.targets);
         Ok(())
     }
 
     fn run_pass(&mut self, half: Half, read: &[SlotId]) -> Result<()> {
         match &mut self.executor {
+            Executor::Cpu(e) if half == Half::Update => e.update(&self.plan),
             Executor::Cpu(e) => e.run(&self.plan, &self.schedule, self.plan.half(half).0, &mut |_, _, _| {}),
             Executor::Gpu(e) => e.run(&self.plan, &self.schedule, half, read)?,
         }
@@ -427,6 +485,14 @@ impl<T: Real> Session<T> {
                 Ok(e.read(read)?.into_iter().map(cast).collect())
             }
         }
+    }
+
+    /// The values of outputs that the last run did not read back.
+    fn fetch(&self, slots: &[SlotId]) -> Result<Vec<Vec<T>>> {
+        if let Executor::Gpu(e) = &self.executor {
+            e.fetch(&self.plan, slots)?;
+        }
+        self.read(slots)
     }
 
     fn write_slot(&mut self, slot: SlotId, data: &[T]) -> Result<()> {
@@ -475,4 +541,11 @@ impl<T: Real> Session<T> {
             Executor::Gpu(e) => e.write(self.plan.ids.schedule, bytemuck::cast_slice(schedule.table())),
         }
     }
+}
+
+fn check_precision<T: Real>(plan: &Plan) -> Result<()> {
+    if plan.precision.bytes() != size_of::<T>() {
+        return Err(Error::mismatch("precision of the plan", T::NAME, format!("{:?}", plan.precision)));
+    }
+    Ok(())
 }

@@ -41,8 +41,9 @@ impl<T: Real> Session<T> {
     /// As [`Session::forward`].
     pub fn trace(&mut self, input: &Input<'_, T>) -> Result<Vec<Snapshot<T>>> {
         self.write(input)?;
+        self.draw()?;
         let snapshots = self.trace_pass(Half::Forward)?;
-        (self.has_state, self.tape) = (true, self.plan.train);
+        (self.has_state, self.tape, self.has_loss) = (true, self.plan.train, self.targets);
         Ok(snapshots)
     }
 
@@ -53,7 +54,7 @@ impl<T: Real> Session<T> {
     pub fn trace_backward(&mut self, upstream: &Upstream<'_, T>) -> Result<Vec<Snapshot<T>>> {
         self.tape_ids()?;
         self.write_upstream(upstream)?;
-        self.tape = false;
+        self.begin_backward()?;
         self.trace_pass(Half::Backward)
     }
 
