@@ -20,7 +20,9 @@ pub(super) fn load_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
     if c.plan.options.resets.is_some() {
         // Behind them, those of what episodes began from.
         d_hidden.fill(T::default());
-        d_state.fill(T::default());
+        if !states.is_empty() {
+            d_state.fill(T::default());
+        }
     }
     if !config.cell.params.is_empty() {
         d_unit.fill(T::default());

@@ -48,7 +48,7 @@ pub(super) struct Memory {
     pub kept: Vec<SlotId>,
     /// Products of normalising stages (strategy Step).
     pub product: Option<SlotId>,
-    /// x times its masks, where there is dropout of the input.
+    /// x times its masks, where there is dropout of the input and x is the caller's.
     pub dropped: Option<SlotId>,
     pub pre: Vec<SlotId>,
     pub y: Vec<SlotId>,
@@ -66,13 +66,6 @@ impl Builder<'_> {
         };
         self.slots.push(Slot { name: name.into(), dims: dims.to_vec(), role, element });
         self.slots.len() - 1
-    }
-
-    /// A slot per sequence, and the same again behind it where episodes begin inside a run.
-    pub fn doubled(&mut self, name: &str, dims: &[Dim]) -> SlotId {
-        let halves = self.resets.then_some(("halves", 2));
-        let dims: Vec<Dim> = halves.into_iter().chain(dims.iter().copied()).collect();
-        self.slot(name, Role::Scratch, &dims)
     }
 
     /// The uniform block of a layer's steps, within the segment they belong to.
@@ -227,7 +220,8 @@ impl Builder<'_> {
             (false, None) => self.slot("y", Role::Scratch, &UNUSED),
         };
         let y = (0..layers).map(|l| if l + 1 == layers { last } else { hidden[l % hidden.len()] }).collect();
-        let dropped = config.drops_input(0, self.train).then(|| {
+        let copied = config.drops_input(0, self.train) && config.vocabulary.is_none();
+        let dropped = copied.then(|| {
             let dims = [outer, inner, ("I", config.input_size)];
             self.slot("x.dropped", Role::Scratch, &dims)
         });
@@ -248,15 +242,10 @@ impl Builder<'_> {
         cleared.dedup();
         let mut steps: Vec<Step> = cleared.into_iter().map(Step::ClearPadding).collect();
         steps.extend(ids.embedding.as_ref().map(|e| self.embed(e, ids.x)));
-        let load = vec![ids.h0, ids.c0.unwrap_or(ids.h0), m.operands[0], m.state, ids.schedule];
-        steps.push(once(Kernel::LoadState, None, whole, load, all));
-        if self.resets && self.strategy == Strategy::Step {
-            // Episodes begin at odd steps too.
-            let load = vec![ids.h0, ids.c0.unwrap_or(ids.h0), m.operands[1], m.state, ids.schedule];
-            steps.push(once(Kernel::LoadState, None, whole, load, all));
-        }
-        if let Some(dropped) = m.dropped {
-            steps.push(self.dropout(0, dropped, Some(ids.x), ids.schedule));
+        self.load_states(whole, all, ids, m, &mut steps);
+        if config.drops_input(0, self.train) {
+            let source = m.dropped.map(|_| ids.x);
+            steps.push(self.dropout(0, m.dropped.unwrap_or(ids.x), source, ids.schedule));
         }
         for layer in 0..layers {
             let sequences = (wide, Extent::Batch, directions);
@@ -359,23 +348,6 @@ impl Builder<'_> {
         let write_y = self.write_y(layer);
         let (layer, odd) = (Some(layer), None);
         Step::Once(Dispatch { kernel, stage: 0, layer, dims, write_y, head: false, slots, odd, groups })
-    }
-
-    /// Where an episode begins at a step, what it begins from.
-    fn reset_state(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Dispatch {
-        let config = self.config;
-        let wide = config.hidden_size.max(config.state_size().next_multiple_of(4)).div_ceil(self.tiles.width);
-        Dispatch {
-            kernel: Kernel::ResetState,
-            stage: 0,
-            layer: Some(layer),
-            dims,
-            write_y: true,
-            head: false,
-            slots: vec![m.operands[0], m.state, ids.schedule],
-            odd: Some(vec![m.operands[1], m.state, ids.schedule]),
-            groups: (wide, Extent::Active(1), config.directions()),
-        }
     }
 
     /// The dispatches of one time step: one per stage, two where a stage normalises.

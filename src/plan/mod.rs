@@ -3,7 +3,7 @@
 //! ```text
 //! clear y                         its padding is 0                  if the batch is ragged
 //! load_state                      h0, c0 -> operand, state          once
-//! dropout                         x -> x.dropped                    training with dropout of the input
+//! dropout                         x -> x.dropped, or embedded x     training with dropout of the input
 //! for each layer, each block of steps
 //!     project                     x·Wᵀ + b -> pre                   one matrix product, both directions
 //!     Step:     step_forward      per step and stage: the dispatch boundary is the grid barrier
@@ -27,6 +27,7 @@ mod display;
 mod ends;
 mod limits;
 mod recompute;
+mod resets;
 mod update;
 
 use crate::config::{RnnConfig, Shape};
@@ -537,7 +538,9 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The fastest memory policy whose plan takes at most `budget` bytes.
+    /// The fastest memory policy whose plan takes at most `budget` bytes: `Save`, then `Recompute`, then `Checkpoint` of ever
+    /// shorter stretches. Measured on the CPU executor (LSTM, T = 1000, B = 8, I = H = 64, one thread, median of 5 in turn): 50 ms
+    /// of processor time for `Save`, 54 for `Recompute`, 56 to 58 for `Checkpoint` of 64, 128 and 512 steps.
     fn within(budget: u64, config: &RnnConfig, shape: Shape, caps: &Caps, options: &Options) -> Result<Self> {
         let mut smallest = u64::MAX;
         let mut k = shape.time.next_power_of_two();

@@ -68,7 +68,8 @@ fn a_run_is_its_episodes() {
         for (device, strategy) in executors() {
             for reset in BOTH {
                 let what = format!("{} P={proj_size} on {} with {strategy}, {reset:?}", cell.name, device.kind());
-                let case = case(cell, proj_size, 2, reset);
+                // Two layers where that is fast.
+                let case = case(cell, proj_size, if device.kind() == "cpu" { 2 } else { 1 }, reset);
                 let (out, gradients) = case.train(&device, strategy);
                 let mut one = case.training::<f32>(&device, forced(strategy));
                 for b in 0..3 {
@@ -213,8 +214,8 @@ fn memory_policies_agree_over_episodes() {
                         let (error, bound) = (tolerance::error(b, a), tolerance::bound_f64(tolerance::scale(a)));
                         assert!(error <= bound, "{what}: {name} differs by {error:e}, bound {bound:e}");
                     }
-                } else if num_stages(cell) + usize::from(proj_size > 0) > 1 && reset == Reset::Zero {
-                    // One reset on the slow executor, and cells of one stage only.
+                } else if reset == Reset::Zero || !["lstm", "gru-reset-before"].contains(&cell.name) {
+                    // The slow executor: one kind, and a cell of one stage and of two.
                     continue;
                 }
                 let of = |memory| {
@@ -225,10 +226,6 @@ fn memory_policies_agree_over_episodes() {
             }
         }
     }
-}
-
-fn num_stages(cell: &Cell) -> usize {
-    cell.stages.len()
 }
 
 /// What comes in after a boundary has no effect on the gradients of x before it, and flags that are not there none at all.
