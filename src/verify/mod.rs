@@ -12,10 +12,18 @@
 mod golden;
 pub mod naive;
 pub mod naive_backward;
+#[cfg(feature = "onnx")]
+mod onnx_case;
+#[cfg(feature = "onnx")]
+mod paths;
 mod session;
 pub mod tolerance;
+#[cfg(feature = "onnx")]
+mod webnn_case;
 
 pub use golden::{Golden, Truth};
+#[cfg(feature = "onnx")]
+pub use paths::{Verified, goldens, verify_path};
 pub use session::{Check, check};
 
 use crate::config::RnnConfig;
