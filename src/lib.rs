@@ -22,6 +22,7 @@ mod error;
 pub mod gpu;
 pub mod io;
 pub mod kernels;
+mod optimiser;
 mod plan;
 mod real;
 mod schedule;
@@ -35,9 +36,10 @@ pub use config::{Bias, Direction, Dropout, Head, Layout, Loss, RnnConfig, Shape,
 pub use device::Device;
 pub use error::{Error, Result};
 pub use gpu::{IoBinding, IoBuffers};
+pub use optimiser::Optimiser;
 pub use plan::{
     Caps, DeviceClass, Dims, Dispatch, EmbeddingGradientIds, EmbeddingIds, Extent, GradientIds, HeadGradientIds,
-    HeadIds, Memory, Options, Plan, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy,
+    HeadIds, Memory, Options, Plan, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds,
 };
 pub use real::Real;
 pub use schedule::Schedule;

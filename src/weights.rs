@@ -54,7 +54,7 @@ pub struct Parameter {
 }
 
 /// Where a parameter's values are in [`Weights`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// [`Weights::embedding`]
     Embedding,
@@ -67,7 +67,7 @@ pub enum Place {
 }
 
 /// A field of [`LayerWeights`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Field {
     /// [`LayerWeights::w`]
     W,
@@ -294,6 +294,22 @@ impl<T: Real> Weights<T> {
             let values = self.get(p.place);
             (p, values)
         })
+    }
+
+    /// All values one after the other, in canonical order, in precision `U`.
+    pub(crate) fn flat<U: Real>(&self, config: &RnnConfig) -> Vec<U> {
+        self.named(config).flat_map(|(_, values)| values.iter().map(|x| U::from_f64(x.to_f64()))).collect()
+    }
+
+    /// The inverse of [`Weights::flat`].
+    pub(crate) fn from_flat(config: &RnnConfig, mut values: &[T]) -> Self {
+        let mut weights = Self::empty(config);
+        for p in parameters(config) {
+            let (own, rest) = values.split_at(p.shape.iter().product());
+            *weights.get_mut(p.place) = own.to_vec();
+            values = rest;
+        }
+        weights
     }
 
     fn empty(config: &RnnConfig) -> Self {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use wgpu_rnn::cell::{Adjoint, Gate, Product, Stage, StageFn};
 use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
-    Activation, Caps, Cell, DeviceClass, Dims, Direction, Error, Options, Plan, RnnConfig, Shape, Step, Strategy, cells,
+    Activation, Caps, Cell, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, RnnConfig, Shape, Step,
+    Strategy, cells,
 };
 
 /// What WebGPU guarantees on every GPU.
@@ -104,8 +105,8 @@ fn parse(text: &str, label: &str) -> (Module, ModuleInfo) {
     (module, info)
 }
 
-/// Runs `check` on every kernel and stage of every configuration, keeping what training needs and not, whether or not a plan
-/// would use it.
+/// Runs `check` on every kernel and stage of every configuration, keeping what training needs and not, dropping and not, whether
+/// or not a plan would use it.
 fn for_every_source(hidden: &[usize], mut check: impl FnMut(Kernel, &str, &Module, &ModuleInfo)) {
     let mut count = 0;
     for config in configs(hidden) {
@@ -114,10 +115,12 @@ fn for_every_source(hidden: &[usize], mut check: impl FnMut(Kernel, &str, &Modul
         for kernel in Kernel::ALL {
             let stages = if kernel.is_per_stage() { config.stages().len() } else { 1 };
             // Without y only in training, where no plan of these tests asks for it otherwise.
-            let variants = |s: usize| [(s, false, true), (s, true, true), (s, true, false)];
-            for (stage, train, write_y) in (0..stages).flat_map(variants) {
+            let variants = |s: usize| [(s, false, true, 0.0), (s, true, true, 0.0), (s, true, false, 0.1)];
+            for (stage, train, write_y, p) in (0..stages).flat_map(variants) {
+                let dropout = Dropout { layers: p, input: p, recurrent: p };
+                let config = RnnConfig { dropout, ..config.clone() };
                 let label = format!(
-                    "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y}",
+                    "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y} dropout={p}",
                     kernel.name(),
                     config.cell.name,
                     config.hidden_size,
@@ -283,7 +286,7 @@ fn the_kernel_table_is_what_the_shaders_declare() {
 
 #[test]
 fn the_uniform_blocks_are_laid_out_as_in_rust() {
-    assert_eq!(size_of::<Dims>(), 48);
+    assert_eq!(size_of::<Dims>(), 52);
     let rust = [
         ("batch", offset_of!(Dims, batch)),
         ("time", offset_of!(Dims, time)),
@@ -297,6 +300,7 @@ fn the_uniform_blocks_are_laid_out_as_in_rust() {
         ("direction", offset_of!(Dims, direction)),
         ("checkpoint", offset_of!(Dims, checkpoint)),
         ("alternating", offset_of!(Dims, alternating)),
+        ("accumulate", offset_of!(Dims, accumulate)),
     ];
     for_every_source(&[5], |_, label, module, _| {
         for (_, variable) in module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::Uniform) {
@@ -309,7 +313,7 @@ fn the_uniform_blocks_are_laid_out_as_in_rust() {
                 assert_eq!(module.types[member.ty].inner, u32_type, "{label}: {:?}", member.name);
             }
             match variable.name.as_deref() {
-                Some("dims") => assert_eq!((shader.as_slice(), *span), (&rust[..], 48), "{label}"),
+                Some("dims") => assert_eq!((shader.as_slice(), *span), (&rust[..], 52), "{label}"),
                 // The executor writes one u32 per step.
                 Some("step") => assert_eq!((shader.as_slice(), *span), (&[("index", 0)][..], 4), "{label}"),
                 other => panic!("{label}: unknown uniform {other:?}"),
@@ -346,7 +350,7 @@ fn plans_for_webgpus_default_limits_keep_within_256_invocations_and_16_kib() {
                     }
                     plan => plan.expect("a plan of this size"),
                 };
-                let dispatches = plan.steps.iter().chain(&plan.backward).flat_map(|s| match s {
+                let dispatches = plan.steps.iter().chain(&plan.backward).chain(&plan.update).flat_map(|s| match s {
                     Step::ClearPadding(_) => &[][..],
                     Step::Once(d) => std::slice::from_ref(d),
                     Step::EachStep(_, body) | Step::EachStepBack(_, body) => body,

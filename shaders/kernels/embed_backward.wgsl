@@ -1,5 +1,6 @@
 // embed_backward: the gradient of every row of the embedding table, summed over the rows of x that it was read into, in the
 // order of the list: a scatter turned into a gather, so no two invocations ever add to one value.
+// Onto what is there where gradients accumulate.
 //
 // occurrences = start[V + 1], then the rows of x of token 0, of token 1, …, ascending (real steps only).
 // Parallel over: x = features; y strides over tokens.
@@ -24,6 +25,10 @@ fn main(
         for (var i = occurrences[token]; i < occurrences[token + 1u]; i++) {
             sum += dx[occurrences[VOCABULARY + 1u + i] * dims.input_size + feature];
         }
-        gradient[token * dims.input_size + feature] = sum;
+        let at = token * dims.input_size + feature;
+        if dims.accumulate == 1u {
+            sum += gradient[at];
+        }
+        gradient[at] = sum;
     }
 }

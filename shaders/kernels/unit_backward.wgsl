@@ -1,5 +1,6 @@
 // unit_backward: gradients of the cell's unit parameters, summed over the sequences in a fixed order (each sequence's sum
-// over time was made step by step). One invocation per unit; y = parameter, z = direction.
+// over time was made step by step), onto what is there where gradients accumulate. One invocation per unit; y = parameter,
+// z = direction.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> d_unit: array<real>;
@@ -15,5 +16,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var b = 0u; b < dims.batch; b++) {
         sum += d_unit[((group.z * dims.batch + b) * UNIT_PARAMS + group.y) * HIDDEN + unit];
     }
-    gradient[(group.z * UNIT_PARAMS + group.y) * HIDDEN + unit] = sum;
+    let at = (group.z * UNIT_PARAMS + group.y) * HIDDEN + unit;
+    if dims.accumulate == 1u {
+        sum += gradient[at];
+    }
+    gradient[at] = sum;
 }

@@ -1,5 +1,6 @@
 // weight_backward: the gradient of a matrix and its bias: d_pre^T times [operand | 1], summed over rows of a stretch of steps
-// in blocks of GRADIENT_BLOCK, newest block first, onto the sum of the stretches after it: a fixed order however it is cut.
+// in blocks of GRADIENT_BLOCK, newest block first, onto the sum of the stretches after it: a fixed order however it is cut. The
+// last stretch starts from 0, or from what is there where gradients accumulate.
 //
 // Parallel over: x = columns of the operand (the last one is the bias), y = columns of d_pre, z = direction. An invocation
 // owns 1 column of the operand and WEIGHT_ROWS of d_pre. Where the operand comes from: lib/operand_*.wgsl.
@@ -23,7 +24,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sum: array<real, WEIGHT_ROWS>;
     for (var m = 0u; m < WEIGHT_ROWS; m++) {
         column[m] = gradient_column(min(first + m, GRADIENT_ROWS - 1u));
-        if dims.end < dims.time && first + m < GRADIENT_ROWS {
+        if (dims.end < dims.time || dims.accumulate == 1u) && first + m < GRADIENT_ROWS {
             sum[m] = gradient[(direction * GRADIENT_ROWS + first + m) * (depth + 1u) + k];
         }
     }

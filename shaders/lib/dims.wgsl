@@ -21,4 +21,6 @@ struct Dims {
     checkpoint: u32,
     // 1 where the last hidden state alternates between two operand buffers (strategy Step), else 0.
     alternating: u32,
+    // 1 where the gradients of parameters are added to those that are there.
+    accumulate: u32,
 }

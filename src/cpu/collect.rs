@@ -57,7 +57,7 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
     let steps = dims.first as usize..dims.end as usize;
     for direction in 0..directions {
         let out = &mut gradient[direction * columns.len() * (depth + 1)..][..columns.len() * (depth + 1)];
-        if dims.end == dims.time {
+        if dims.end == dims.time && dims.accumulate == 0 {
             out.fill(T::default());
         }
         // Stretches start at multiples of GRADIENT_BLOCK.
@@ -89,14 +89,19 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
     }
 }
 
-/// Unit parameters: the sum over the sequences.
-pub(super) fn unit_backward<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
+/// Unit parameters: the sum over the sequences, onto what is there where gradients accumulate.
+pub(super) fn unit_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
     let [d_unit, gradient] = slots else { unreachable!("kernel table") };
     let n = c.plan.config.cell.params.len() * c.plan.config.hidden_size;
     for (direction, out) in gradient.chunks_exact_mut(n).enumerate() {
-        out.fill(T::default());
+        let mut sum = vec![T::default(); n];
         for row in d_unit[direction * c.plan.shape.batch * n..][..c.plan.shape.batch * n].chunks_exact(n) {
-            out.iter_mut().zip(row).for_each(|(o, &v)| *o = *o + v);
+            sum.iter_mut().zip(row).for_each(|(o, &v)| *o = *o + v);
+        }
+        if c.plan.dims[d.dims].accumulate == 0 {
+            out.copy_from_slice(&sum);
+        } else {
+            out.iter_mut().zip(sum).for_each(|(o, v)| *o = v + *o);
         }
     }
 }

@@ -13,17 +13,21 @@ pub(super) fn embed<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<
     }
 }
 
-/// The gradient of every token's row: the sum over the rows of x that it was read into, in the order of the list.
+/// The gradient of every token's row: the sum over the rows of x that it was read into, in the order of the list, onto what
+/// is there where gradients accumulate.
 pub(super) fn embed_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
     let [dx, _, gradient] = slots else { unreachable!("kernel table") };
     let (occurrences, inputs) = (&c.indices[d.slots[1]], c.plan.config.input_size);
     let (starts, rows) = occurrences.split_at(gradient.len() / inputs + 1);
+    let mut sum = vec![T::default(); inputs];
     for (out, range) in gradient.chunks_exact_mut(inputs).zip(starts.windows(2)) {
-        out.fill(T::default());
+        sum.fill(T::default());
         for &row in &rows[range[0] as usize..range[1] as usize] {
             let dx = &dx[row as usize * inputs..][..inputs];
-            out.iter_mut().zip(dx).for_each(|(o, &v)| *o = *o + v);
+            sum.iter_mut().zip(dx).for_each(|(s, &v)| *s = *s + v);
         }
+        let accumulate = c.plan.dims[d.dims].accumulate == 1;
+        out.iter_mut().zip(&sum).for_each(|(o, &s)| *o = if accumulate { s + *o } else { s });
     }
 }
 

@@ -5,8 +5,10 @@ mod collect;
 mod dropout;
 mod ends;
 mod lanes;
+mod optimise;
 mod project;
 pub mod random;
+mod rebuild;
 mod recur;
 mod retrace;
 mod sequence_backward;
@@ -28,7 +30,7 @@ use crate::schedule::Schedule;
 use crate::weights::{LayerWeights, Weights};
 use random::Masks;
 use recur::Packed;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// What the CPU executor offers: memory is the only limit.
 pub(crate) fn caps() -> Caps {
@@ -159,12 +161,30 @@ fn pack_layer<T: Real>(stages: &[StageShape], inputs: usize, train: bool, layer:
     all
 }
 
+impl<T: Real> PackedWeights<T> {
+    fn new(plan: &Plan, weights: &Weights<T>) -> Self {
+        let (config, stages) = (&plan.config, plan.config.stages());
+        let layers = weights.layers.iter().enumerate();
+        let inputs = |entry: usize| config.layer_input_size(entry / config.directions());
+        let head = config.head_layer().map(|head| {
+            let layer = LayerWeights { w: weights.head.clone(), b_w: weights.head_bias.clone(), ..Default::default() };
+            pack_layer(&head.stages(), head.input_size, plan.train, &layer)
+        });
+        Self {
+            layers: layers.map(|(entry, layer)| pack_layer(&stages, inputs(entry), plan.train, layer)).collect(),
+            head: head.into_iter().collect(),
+            embedding: weights.embedding.clone(),
+        }
+    }
+}
+
 /// A plan bound to memory of this process.
 pub(crate) struct Executor<T: Real> {
     slots: Vec<Vec<T>>,
     /// The values of index slots, under the same ids.
     indices: Vec<Vec<u32>>,
-    weights: Arc<PackedWeights<T>>,
+    /// Shared with siblings; an update writes them, a run reads them.
+    weights: Arc<RwLock<PackedWeights<T>>>,
     head: Option<HeadShape>,
     stages: Vec<StageShape>,
     rows: RowLayout,
@@ -215,19 +235,11 @@ impl<T: Real> Context<'_, T> {
 
 impl<T: Real> Executor<T> {
     pub(crate) fn new(plan: &Plan, weights: &Weights<T>) -> Self {
-        let (config, stages) = (&plan.config, plan.config.stages());
-        let layers = weights.layers.iter().enumerate();
-        let inputs = |entry: usize| config.layer_input_size(entry / config.directions());
-        let head = config.head_layer().map(|head| {
-            let layer = LayerWeights { w: weights.head.clone(), b_w: weights.head_bias.clone(), ..Default::default() };
-            pack_layer(&head.stages(), head.input_size, plan.train, &layer)
-        });
-        let packed = PackedWeights {
-            layers: layers.map(|(entry, layer)| pack_layer(&stages, inputs(entry), plan.train, layer)).collect(),
-            head: head.into_iter().collect(),
-            embedding: weights.embedding.clone(),
-        };
-        Self::with_weights(plan, Arc::new(packed))
+        let mut executor = Self::with_weights(plan, Arc::new(RwLock::new(PackedWeights::new(plan, weights))));
+        if let Some(update) = &plan.ids.update {
+            executor.slots[update.parameters] = weights.flat(&plan.config);
+        }
+        executor
     }
 
     /// The same weights for another shape.
@@ -235,8 +247,8 @@ impl<T: Real> Executor<T> {
         Self::with_weights(plan, Arc::clone(&self.weights))
     }
 
-    fn with_weights(plan: &Plan, weights: Arc<PackedWeights<T>>) -> Self {
-        let memory = |role| !matches!(role, Role::Weights | Role::Schedule | Role::Index);
+    fn with_weights(plan: &Plan, weights: Arc<RwLock<PackedWeights<T>>>) -> Self {
+        let memory = |role| !matches!(role, Role::Weights | Role::Schedule | Role::Index | Role::Table);
         let slots =
             plan.slots.iter().map(|s| if memory(s.role) { vec![T::default(); s.len()] } else { Vec::new() }).collect();
         let indices = |s: &Slot| if s.role == Role::Index { vec![0; s.len()] } else { Vec::new() };
@@ -276,6 +288,8 @@ impl<T: Real> Executor<T> {
 
     /// Runs steps of the plan; `watch` sees every dispatch after it ran.
     pub(crate) fn run(&mut self, plan: &Plan, schedule: &Schedule, steps: &[Step], watch: &mut Watch<'_, T>) {
+        let shared = Arc::clone(&self.weights);
+        let weights: &PackedWeights<T> = &shared.read().unwrap_or_else(PoisonError::into_inner);
         for step in steps {
             match step {
                 Step::ClearPadding(slot) => {
@@ -285,14 +299,14 @@ impl<T: Real> Executor<T> {
                 }
                 Step::Once(d) => {
                     if plan.groups_y(d, schedule, None) > 0 {
-                        self.dispatch(plan, schedule, d, None);
+                        self.dispatch(plan, schedule, d, None, weights);
                         watch(d, None, &self.slots);
                     }
                 }
                 Step::EachStep(range, body) => {
                     for s in range.start..range.end.min(schedule.steps()) {
                         for d in body {
-                            self.dispatch(plan, schedule, d, Some(s));
+                            self.dispatch(plan, schedule, d, Some(s), weights);
                             watch(d, Some(s), &self.slots);
                         }
                     }
@@ -300,7 +314,7 @@ impl<T: Real> Executor<T> {
                 Step::EachStepBack(range, body) => {
                     for s in (range.start..range.end.min(schedule.steps())).rev() {
                         for d in body {
-                            self.dispatch(plan, schedule, d, Some(s));
+                            self.dispatch(plan, schedule, d, Some(s), weights);
                             watch(d, Some(s), &self.slots);
                         }
                     }
@@ -309,7 +323,14 @@ impl<T: Real> Executor<T> {
         }
     }
 
-    fn dispatch(&mut self, plan: &Plan, schedule: &Schedule, d: &Dispatch, step: Option<usize>) {
+    fn dispatch(
+        &mut self,
+        plan: &Plan,
+        schedule: &Schedule,
+        d: &Dispatch,
+        step: Option<usize>,
+        weights: &PackedWeights<T>,
+    ) {
         let ids = match (&d.odd, step) {
             (Some(odd), Some(s)) if s % 2 == 1 => odd,
             _ => &d.slots,
@@ -317,10 +338,10 @@ impl<T: Real> Executor<T> {
         // Taken out of the table so that several can be borrowed at once; a slot bound twice is taken once.
         let mut taken: Vec<Vec<T>> = ids.iter().map(|&id| std::mem::take(&mut self.slots[id])).collect();
         let (layers, stages, rows, directions) = match self.head.as_ref().filter(|_| d.head) {
-            Some(head) => (&self.weights.head, &head.stages, &head.rows, 1),
-            None => (&self.weights.layers, &self.stages, &self.rows, plan.config.directions()),
+            Some(head) => (&weights.head, &head.stages, &head.rows, 1),
+            None => (&weights.layers, &self.stages, &self.rows, plan.config.directions()),
         };
-        let (indices, embedding) = (&self.indices, &self.weights.embedding);
+        let (indices, embedding) = (&self.indices, &weights.embedding);
         let (past, act) = (&self.past, &self.act);
         let masks = self.masks;
         let context =
@@ -339,6 +360,9 @@ impl<T: Real> Executor<T> {
             Kernel::BeginSegment => state::begin_segment(&context, d, &mut taken),
             Kernel::SaveCheckpoint => state::save_checkpoint(&context, d, &mut taken),
             Kernel::LoadCheckpoint => state::load_checkpoint(&context, d, &mut taken),
+            Kernel::SaveHistory => rebuild::save_history(&context, d, &mut taken),
+            Kernel::LoadHistory => rebuild::load_history(&context, d, &mut taken),
+            Kernel::Rebuild => rebuild::rebuild(&context, d, &mut taken),
             Kernel::Clear => state::clear(&mut taken),
             Kernel::CarryGradient => sequence_backward::carry_gradient(&context, d, &mut taken),
             Kernel::LoadGradient => sequence_backward::load_gradient(&context, d, &mut taken),
@@ -349,13 +373,20 @@ impl<T: Real> Executor<T> {
             Kernel::WeightBackwardInput | Kernel::WeightBackwardRecurrent => {
                 collect::weight_backward(&context, d, &mut taken);
             }
-            Kernel::UnitBackward => collect::unit_backward(&context, &mut taken),
+            Kernel::UnitBackward => collect::unit_backward(&context, d, &mut taken),
             Kernel::Embed => ends::embed(&context, d, &mut taken),
             Kernel::EmbedBackward => ends::embed_backward(&context, d, &mut taken),
             Kernel::LossMeanSquared => ends::loss_mean_squared(&context, &mut taken),
             Kernel::LossCrossEntropy => ends::loss_cross_entropy(&context, d, &mut taken),
             Kernel::LossSum => ends::loss_sum(&context, &mut taken),
             Kernel::Dropout | Kernel::DropoutCopy => dropout::dropout(&context, d, &mut taken),
+            Kernel::GatherGradient
+            | Kernel::SquareSum
+            | Kernel::Clip
+            | Kernel::UpdateSgd
+            | Kernel::UpdateMomentum
+            | Kernel::UpdateAdam
+            | Kernel::Pack => unreachable!("part of the update: optimise.rs"),
         }
         for (&id, slot) in ids.iter().zip(taken).rev() {
             if !slot.is_empty() {

@@ -2,13 +2,10 @@
 
 use super::device::Gpu;
 use super::pipeline::{self, Pipeline, uniform_size};
-use crate::config::StageShape;
-use crate::cpu::{input_bias, stage_weights};
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Variant, transposed_offsets, weight_offsets};
+use crate::kernels::{Access, Pack, Variant};
 use crate::plan::{Dims, Dispatch, Half, Plan, Role, SlotId, Step, Strategy};
 use crate::schedule::Schedule;
-use crate::weights::{LayerWeights, Weights};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -17,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What sessions of one configuration share: weights and pipelines.
 struct Shared {
     gpu: Arc<Gpu>,
-    /// Packed parameters by the names of their slots.
-    weights: HashMap<String, wgpu::Buffer>,
+    /// The packed weights of the plan that made them; training plans have more.
+    weights: HashMap<Pack, wgpu::Buffer>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
 }
 
@@ -27,8 +24,8 @@ pub(crate) struct Executor {
     shared: Arc<Shared>,
     slots: Vec<wgpu::Buffer>,
     uniforms: Uniforms,
-    /// Per entry of `plan.steps` and of `plan.backward`, per dispatch in it.
-    dispatches: [Vec<Vec<Bound>>; 2],
+    /// Per entry of `plan.steps`, of `plan.backward` and of `plan.update`, per dispatch in it.
+    dispatches: [Vec<Vec<Bound>>; 3],
     /// Readback buffers of the outputs.
     readback: Vec<(SlotId, wgpu::Buffer)>,
     created: AtomicUsize,
@@ -81,50 +78,32 @@ pub struct IoBinding {
 }
 
 impl Executor {
-    pub(crate) fn new(gpu: &Arc<Gpu>, plan: &Plan, weights: &Weights<f32>) -> Result<Self> {
-        let stages = plan.config.stages();
-        let directions = plan.config.directions();
-        let buffers = gpu.scoped("uploading weights", || {
-            let upload = |label: &str, data: &[f32]| {
+    /// `parameters`: all of them, in canonical order.
+    pub(crate) fn new(gpu: &Arc<Gpu>, plan: &Plan, parameters: &[f32]) -> Result<Self> {
+        let weights = gpu.scoped("uploading weights", || {
+            let upload = |(slot, pack): (SlotId, Pack)| {
+                let data = pack.values(&plan.config, plan.slots[slot].len(), parameters);
                 let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some(label),
-                    size: size_of_val(data) as u64,
+                    label: Some(&plan.slots[slot].name),
+                    size: size_of_val(&data[..]) as u64,
                     usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
                     mapped_at_creation: false,
                 });
-                gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(data));
-                buffer
+                gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&data));
+                (pack, buffer)
             };
-            let mut packed = HashMap::new();
-            let mut put = |name: String, values: Vec<f32>| {
-                let buffer = upload(&name, &values);
-                packed.insert(name, buffer);
-            };
-            for (layer, parts) in weights.layers.chunks_exact(directions).enumerate() {
-                let inputs = plan.config.layer_input_size(layer);
-                put(format!("w.l{layer}"), parts.iter().flat_map(|p| pack_input(&stages, p, inputs)).collect());
-                put(format!("r.l{layer}"), parts.iter().flat_map(|p| pack_recurrent(&stages, p)).collect());
-                if plan.train {
-                    put(format!("rt.l{layer}"), parts.iter().flat_map(|p| pack_transposed(&stages, p)).collect());
-                    let rows = parts.iter().flat_map(|p| pack_input_transposed(p, inputs));
-                    put(format!("wt.l{layer}"), rows.collect());
-                }
-            }
-            if let Some(head) = plan.config.head_layer() {
-                let layer =
-                    LayerWeights { w: weights.head.clone(), b_w: weights.head_bias.clone(), ..Default::default() };
-                put("w.head".into(), pack_input(&head.stages(), &layer, head.input_size));
-                if plan.train {
-                    put("wt.head".into(), pack_input_transposed(&layer, head.input_size));
-                }
-            }
-            if plan.config.vocabulary.is_some() {
-                put("embedding".into(), weights.embedding.clone());
-            }
-            packed
+            plan.ids.packs().into_iter().map(upload).collect()
         })?;
-        let shared = Shared { gpu: Arc::clone(gpu), weights: buffers, pipelines: Mutex::default() };
-        Self::with_shared(Arc::new(shared), plan)
+        let shared = Shared { gpu: Arc::clone(gpu), weights, pipelines: Mutex::default() };
+        let executor = Self::with_shared(Arc::new(shared), plan)?;
+        if let Some(update) = &plan.ids.update {
+            executor.write(update.parameters, bytemuck::cast_slice(parameters))?;
+            for &(table, _, of) in &update.tables {
+                let values = of.values(&plan.config, plan.slots[table].len());
+                executor.write(table, bytemuck::cast_slice(&values))?;
+            }
+        }
+        Ok(executor)
     }
 
     /// The same weights and pipelines for another shape.
@@ -144,13 +123,13 @@ impl Executor {
                     mapped_at_creation: false,
                 })
             };
+            let packs: HashMap<SlotId, Pack> = plan.ids.packs().into_iter().collect();
+            let weights = |id: SlotId| shared.weights.get(packs.get(&id)?).cloned();
             let slots: Vec<_> = plan
                 .slots
                 .iter()
-                .map(|slot| match shared.weights.get(&slot.name).filter(|_| slot.role == Role::Weights) {
-                    Some(packed) => packed.clone(),
-                    None => buffer(&slot.name, slot.bytes(), usage),
-                })
+                .enumerate()
+                .map(|(id, slot)| weights(id).unwrap_or_else(|| buffer(&slot.name, slot.bytes(), usage)))
                 .collect();
             let stride =
                 (size_of::<Dims>() as u32).next_multiple_of(gpu.info().limits.min_uniform_buffer_offset_alignment);
@@ -185,8 +164,8 @@ impl Executor {
         let mut executor =
             Self { shared, slots, uniforms, dispatches: Default::default(), readback, created: AtomicUsize::new(0) };
         let none = HashMap::new();
-        executor.dispatches =
-            [executor.bind_all(plan, &plan.steps, &none)?, executor.bind_all(plan, &plan.backward, &none)?];
+        let bind = |half: Half| executor.bind_all(plan, plan.half(half).0, &none);
+        executor.dispatches = [bind(Half::Forward)?, bind(Half::Backward)?, bind(Half::Update)?];
         Ok(executor)
     }
 
@@ -421,6 +400,16 @@ impl Executor {
         })
     }
 
+    /// Zeroes slots.
+    pub(crate) fn clear(&self, slots: &[SlotId]) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        gpu.scoped("clearing gradients", || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            slots.iter().for_each(|&id| encoder.clear_buffer(&self.slots[id], 0, None));
+            gpu.queue.submit([encoder.finish()]);
+        })
+    }
+
     /// Fills a slot with one value.
     pub(crate) fn fill(&self, plan: &Plan, slot: SlotId, value: f32) -> Result<()> {
         self.write(slot, bytemuck::cast_slice(&vec![value; plan.slots[slot].len()]))
@@ -464,13 +453,13 @@ impl Executor {
         Ok(())
     }
 
-    /// The values of any slot through a buffer made for it: for traces.
-    fn download(&self, plan: &Plan, slot: SlotId) -> Result<Vec<f32>> {
+    /// The values of any slot through a buffer made for it: for traces, and for parameters.
+    pub(crate) fn download(&self, plan: &Plan, slot: SlotId) -> Result<Vec<f32>> {
         let gpu = &self.shared.gpu;
         gpu.scoped("reading a slot", || {
             let size = plan.slots[slot].bytes();
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-            let label = Some("trace");
+            let label = Some("download");
             let buffer =
                 gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -554,80 +543,5 @@ impl Pass<'_> {
             None => self.pass.set_bind_group(0, &bound.even, &[dims]),
         }
         self.pass.dispatch_workgroups(d.groups.0 as u32, groups as u32, d.groups.2 as u32);
-    }
-}
-
-/// W as `[I/4 + 1][G·H]` vec4s, four k of one column each; the last row is the bias.
-fn pack_input(stages: &[StageShape], layer: &LayerWeights<f32>, inputs: usize) -> Vec<f32> {
-    let bias = input_bias(stages, layer);
-    let (depth, width) = (inputs.div_ceil(4), bias.len());
-    let mut packed = vec![0.0; (depth + 1) * width * 4];
-    for column in 0..width {
-        for k in 0..inputs {
-            packed[(k / 4 * width + column) * 4 + k % 4] = layer.w[column * inputs + k];
-        }
-        packed[(depth * width + column) * 4] = bias[column];
-    }
-    packed
-}
-
-/// R and unit parameters of all stages as `shaders/lib/stage.wgsl` says.
-fn pack_recurrent(stages: &[StageShape], layer: &LayerWeights<f32>) -> Vec<f32> {
-    let offsets = weight_offsets(stages);
-    let mut packed = vec![0.0; offsets.total * 4];
-    for ((shape, (r, unit)), &(matrix_at, params_at)) in
-        stages.iter().zip(stage_weights(stages, layer)).zip(&offsets.stages)
-    {
-        let (n, k, gates) = (shape.units, shape.operand, shape.stage.recurrent_gates());
-        for row in 0..shape.matrix_rows() {
-            let (gate, j) = (row / n, row % n);
-            for column in 0..k {
-                let at = matrix_at + (column / 4 * gates + gate) * n + j;
-                packed[at * 4 + column % 4] = r[row * k + column];
-            }
-        }
-        pack_params(&mut packed, params_at, n, &unit);
-    }
-    packed
-}
-
-/// Rᵀ of all stages and their unit parameters as `shaders/lib/stage_backward.wgsl` says.
-fn pack_transposed(stages: &[StageShape], layer: &LayerWeights<f32>) -> Vec<f32> {
-    let offsets = transposed_offsets(stages);
-    let mut packed = vec![0.0; offsets.total * 4];
-    for ((shape, (r, unit)), &(matrix_at, params_at)) in
-        stages.iter().zip(stage_weights(stages, layer)).zip(&offsets.stages)
-    {
-        let (n, k, depth) = (shape.units, shape.operand, shape.units.div_ceil(4));
-        for row in 0..shape.matrix_rows() {
-            let (gate, j) = (row / n, row % n);
-            for column in 0..k {
-                let at = matrix_at + (gate * depth + j / 4) * k + column;
-                packed[at * 4 + j % 4] = r[row * k + column];
-            }
-        }
-        pack_params(&mut packed, params_at, n, &unit);
-    }
-    packed
-}
-
-/// Wᵀ as `[G·H / 4][I]` vec4s, four rows of W for one feature.
-fn pack_input_transposed(layer: &LayerWeights<f32>, inputs: usize) -> Vec<f32> {
-    let rows = layer.w.len() / inputs;
-    let mut packed = vec![0.0; rows.div_ceil(4) * inputs * 4];
-    for row in 0..rows {
-        for i in 0..inputs {
-            packed[(row / 4 * inputs + i) * 4 + row % 4] = layer.w[row * inputs + i];
-        }
-    }
-    packed
-}
-
-/// Unit parameters `[params, N]` as `[params / 4][N]` vec4s from vec4 `at`.
-fn pack_params(packed: &mut [f32], at: usize, n: usize, unit: &[f32]) {
-    for (p, values) in unit.chunks_exact(n).enumerate() {
-        for (j, &v) in values.iter().enumerate() {
-            packed[(at + p / 4 * n + j) * 4 + p % 4] = v;
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Weights from safetensors files with PyTorch's names, whole stacks by prefix; f64, f32, f16 and bf16.
+//! Weights from and to safetensors files with PyTorch's names, whole stacks by prefix; f64, f32, f16 and bf16 in, f64 and f32 out.
 
 use crate::cell::Cell;
 use crate::config::{Bias, Direction, RnnConfig};
@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use crate::real::Real;
 use crate::weights::{Weights, parameters};
 use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensors, View};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -42,6 +43,11 @@ impl TensorFile {
     /// Where it came from.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
     }
 
     /// The names in the file, in the order of their data.
@@ -169,6 +175,50 @@ impl TensorFile {
             }
         }
         Ok(())
+    }
+}
+
+impl<T: Real> Weights<T> {
+    /// Writes every parameter of `config` to a safetensors file, in `T`, under `prefix` + the names of
+    /// [`crate::weights::parameters`]: what [`TensorFile::weights`] reads back and PyTorch's `load_state_dict` takes for the cells
+    /// that it has (with an empty prefix, or that of the module in a larger model, `"lstm."`). An existing file is replaced.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the weights are not those of `config`; [`Error::File`] if the file cannot be written.
+    pub fn save(&self, config: &RnnConfig, path: impl AsRef<Path>, prefix: &str) -> Result<()> {
+        self.validate(config)?;
+        let tensors = self.named(config).map(|(p, values)| (format!("{prefix}{}", p.name), Tensor(p.shape, values)));
+        // What loaders of PyTorch files look for.
+        let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+        let path = path.as_ref();
+        safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| Error::file(path, e))
+    }
+}
+
+/// A tensor's shape and values, to be written.
+struct Tensor<'a, T>(Vec<usize>, &'a [T]);
+
+impl<T: Real> View for Tensor<'_, T> {
+    fn dtype(&self) -> Dtype {
+        if size_of::<T>() == size_of::<f64>() { Dtype::F64 } else { Dtype::F32 }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        // Files are little-endian.
+        if cfg!(target_endian = "little") {
+            return Cow::Borrowed(bytemuck::cast_slice(self.1));
+        }
+        let mut bytes = bytemuck::cast_slice(self.1).to_vec();
+        bytes.chunks_exact_mut(size_of::<T>()).for_each(<[u8]>::reverse);
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.1)
     }
 }
 

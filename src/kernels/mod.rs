@@ -6,9 +6,12 @@
 //! `_STAGE` replaced by `_0`, `_1`, … A test compares the table with naga's reflection of every source.
 
 mod layout;
+mod pack;
 mod source;
 
-pub(crate) use layout::{HistoryLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
+pub(crate) use layout::{HistoryLayout, KeptLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
+pub(crate) use pack::Flat;
+pub use pack::{GradientOf, Pack, Table};
 pub use source::source;
 
 /// How a kernel sees a binding.
@@ -57,6 +60,12 @@ pub enum Kernel {
     CarryGradient,
     /// zeros
     Clear,
+    /// a segment's history → rows kept of all steps
+    SaveHistory,
+    /// kept rows → a segment's history
+    LoadHistory,
+    /// all gates of one stage over a block of steps, from the kept rows
+    Rebuild,
     /// one stage of one step backwards
     StepBackward,
     /// all stages of a block of steps backwards
@@ -85,6 +94,20 @@ pub enum Kernel {
     Dropout,
     /// the caller's x times its masks, into a copy
     DropoutCopy,
+    /// a gradient slot → gradient of all parameters
+    GatherGradient,
+    /// sums of squares of the gradient
+    SquareSum,
+    /// their norm, and what clips it
+    Clip,
+    /// gradient descent
+    UpdateSgd,
+    /// gradient descent with momentum
+    UpdateMomentum,
+    /// Adam and AdamW
+    UpdateAdam,
+    /// parameters → a packed weight buffer
+    Pack,
 }
 
 /// `(name, access)` in binding order.
@@ -92,7 +115,7 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 40] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
@@ -109,6 +132,9 @@ impl Kernel {
         Self::LoadGradient,
         Self::CarryGradient,
         Self::Clear,
+        Self::SaveHistory,
+        Self::LoadHistory,
+        Self::Rebuild,
         Self::StepBackward,
         Self::SequenceBackward,
         Self::StoreGradient,
@@ -123,6 +149,13 @@ impl Kernel {
         Self::LossSum,
         Self::Dropout,
         Self::DropoutCopy,
+        Self::GatherGradient,
+        Self::SquareSum,
+        Self::Clip,
+        Self::UpdateSgd,
+        Self::UpdateMomentum,
+        Self::UpdateAdam,
+        Self::Pack,
     ];
 
     /// The name of its file and of its CPU twin.
@@ -141,6 +174,9 @@ impl Kernel {
             Self::LoadGradient => "load_gradient",
             Self::CarryGradient => "carry_gradient",
             Self::Clear => "clear",
+            Self::SaveHistory => "save_history",
+            Self::LoadHistory => "load_history",
+            Self::Rebuild => "rebuild",
             Self::StepBackward => "step_backward",
             Self::SequenceBackward => "sequence_backward",
             Self::StoreGradient => "store_gradient",
@@ -153,6 +189,13 @@ impl Kernel {
             Self::LossCrossEntropy => "loss_cross_entropy",
             Self::LossSum => "loss_sum",
             Self::Dropout | Self::DropoutCopy => "dropout",
+            Self::GatherGradient => "gather_gradient",
+            Self::SquareSum => "square_sum",
+            Self::Clip => "clip",
+            Self::UpdateSgd => "update_sgd",
+            Self::UpdateMomentum => "update_momentum",
+            Self::UpdateAdam => "update_adam",
+            Self::Pack => "pack",
         }
     }
 
@@ -236,6 +279,11 @@ impl Kernel {
                 &[("dims", Uniform), ("weights", Read), ("pre", Read), ("d_hidden", ReadWrite), ("schedule", Read)]
             }
             Self::Clear => &[("dims", Uniform), ("values", ReadWrite)],
+            Self::SaveHistory => &[("dims", Uniform), ("history", Read), ("kept", ReadWrite), ("schedule", Read)],
+            Self::LoadHistory => &[("dims", Uniform), ("history", ReadWrite), ("kept", Read), ("schedule", Read)],
+            Self::Rebuild => {
+                &[("dims", Uniform), ("weights", Read), ("pre", ReadWrite), ("history", ReadWrite), ("schedule", Read)]
+            }
             Self::LoadGradient => &[
                 ("dims", Uniform),
                 ("dhn", Read),
@@ -297,6 +345,22 @@ impl Kernel {
             Self::LossSum => &[("dims", Uniform), ("losses", Read), ("loss", ReadWrite), ("schedule", Read)],
             Self::Dropout => &[("dims", Uniform), ("values", ReadWrite), ("schedule", Read)],
             Self::DropoutCopy => &[("dims", Uniform), ("values", ReadWrite), ("schedule", Read), ("source", Read)],
+            Self::GatherGradient => &[("dims", Uniform), ("table", Read), ("values", Read), ("gradient", ReadWrite)],
+            Self::SquareSum => &[("dims", Uniform), ("gradient", Read), ("sums", ReadWrite)],
+            Self::Clip => &[("dims", Uniform), ("sums", Read), ("norm", ReadWrite), ("hyper", ReadWrite)],
+            Self::UpdateSgd => &[("dims", Uniform), ("hyper", Read), ("gradient", Read), ("parameters", ReadWrite)],
+            Self::UpdateMomentum => {
+                &[("dims", Uniform), ("hyper", Read), ("gradient", Read), ("parameters", ReadWrite), ("m", ReadWrite)]
+            }
+            Self::UpdateAdam => &[
+                ("dims", Uniform),
+                ("hyper", Read),
+                ("gradient", Read),
+                ("parameters", ReadWrite),
+                ("m", ReadWrite),
+                ("v", ReadWrite),
+            ],
+            Self::Pack => &[("dims", Uniform), ("table", Read), ("parameters", Read), ("values", ReadWrite)],
             Self::SequenceForward => &[
                 ("dims", Uniform),
                 ("weights", Read),
@@ -327,6 +391,7 @@ impl Kernel {
                 | Self::StepProduct
                 | Self::StepNormalise
                 | Self::StepBackward
+                | Self::Rebuild
                 | Self::WeightBackwardRecurrent
         )
     }
@@ -358,6 +423,9 @@ impl Kernel {
             Self::LoadGradient => include_str!("../../shaders/kernels/load_gradient.wgsl"),
             Self::CarryGradient => include_str!("../../shaders/kernels/carry_gradient.wgsl"),
             Self::Clear => include_str!("../../shaders/kernels/clear.wgsl"),
+            Self::SaveHistory => include_str!("../../shaders/kernels/save_history.wgsl"),
+            Self::LoadHistory => include_str!("../../shaders/kernels/load_history.wgsl"),
+            Self::Rebuild => include_str!("../../shaders/kernels/rebuild.wgsl"),
             Self::StepBackward => include_str!("../../shaders/kernels/step_backward.wgsl"),
             Self::SequenceBackward => include_str!("../../shaders/kernels/sequence_backward.wgsl"),
             Self::StoreGradient => include_str!("../../shaders/kernels/store_gradient.wgsl"),
@@ -372,6 +440,13 @@ impl Kernel {
             Self::LossCrossEntropy => include_str!("../../shaders/kernels/loss_cross_entropy.wgsl"),
             Self::LossSum => include_str!("../../shaders/kernels/loss_sum.wgsl"),
             Self::Dropout | Self::DropoutCopy => include_str!("../../shaders/kernels/dropout.wgsl"),
+            Self::GatherGradient => include_str!("../../shaders/kernels/gather_gradient.wgsl"),
+            Self::SquareSum => include_str!("../../shaders/kernels/square_sum.wgsl"),
+            Self::Clip => include_str!("../../shaders/kernels/clip.wgsl"),
+            Self::UpdateSgd => include_str!("../../shaders/kernels/update_sgd.wgsl"),
+            Self::UpdateMomentum => include_str!("../../shaders/kernels/update_momentum.wgsl"),
+            Self::UpdateAdam => include_str!("../../shaders/kernels/update_adam.wgsl"),
+            Self::Pack => include_str!("../../shaders/kernels/pack.wgsl"),
         }
     }
 }
@@ -394,6 +469,10 @@ pub(crate) const NORMALISE_EPSILON: f64 = 1e-5;
 
 /// Steps that weight gradients are summed over before they join the running sum.
 pub(crate) const GRADIENT_BLOCK: usize = 64;
+/// Invocations of a workgroup and workgroups of `square_sum`: they fix the order of additions.
+pub(crate) const NORM_WIDTH: usize = 64;
+/// See [`NORM_WIDTH`].
+pub(crate) const NORM_GROUPS: usize = 64;
 /// Columns of `pre` per invocation of `weight_backward`.
 pub(crate) const WEIGHT_ROWS: usize = 8;
 

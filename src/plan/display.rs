@@ -1,6 +1,6 @@
 //! Plans for people.
 
-use super::{Dispatch, Plan, Slot, Step, Strategy};
+use super::{Dispatch, Memory, Plan, Slot, Step, Strategy};
 use std::fmt;
 
 pub(super) fn dims_text(slot: &Slot) -> String {
@@ -15,6 +15,18 @@ impl fmt::Display for Strategy {
             Self::Step => "step",
             Self::Sequence => "sequence",
         })
+    }
+}
+
+/// As the command line takes it.
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Save => f.write_str("save"),
+            Self::Recompute => f.write_str("recompute"),
+            Self::Checkpoint(steps) => write!(f, "checkpoint={steps}"),
+            Self::Auto(bytes) => write!(f, "auto={bytes}"),
+        }
     }
 }
 
@@ -41,6 +53,14 @@ impl fmt::Display for Plan {
             let (forward, backward) = (self.forward_dispatches(), self.backward_dispatches());
             let submits = self.backward_submits.len();
             writeln!(f, "  forward: {forward}; backward: {backward} in {submits} submit(s) more")?;
+            let beside = self.bytes() - self.slots[self.ids.x].bytes();
+            writeln!(f, "memory: {}, segments of {} steps: {beside} B beside x", self.memory, self.segment)?;
+        }
+        if let Some(optimiser) = self.options.optimiser {
+            let (update, submits) = (self.update_dispatches(), self.update_submits.len());
+            let clip =
+                self.options.clip_norm.map_or(String::new(), |norm| format!(", gradients clipped to norm {norm}"));
+            writeln!(f, "  update: {update} in {submits} submit(s) more ({optimiser}{clip})")?;
         }
         writeln!(f, "work: {:.3} GFLOP in matrix products", self.flops() as f64 / 1e9)?;
         writeln!(f, "slots:")?;
@@ -49,7 +69,7 @@ impl fmt::Display for Plan {
         }
         writeln!(f, "  {:>12} B  total", self.bytes())?;
         writeln!(f, "steps:")?;
-        for step in self.steps.iter().chain(&self.backward) {
+        for step in self.steps.iter().chain(&self.backward).chain(&self.update) {
             match step {
                 Step::ClearPadding(slot) => writeln!(f, "  clear {} if the batch is ragged", self.slots[*slot].name)?,
                 Step::Once(d) => writeln!(f, "  {}", self.dispatch_text(d))?,

@@ -140,6 +140,7 @@ impl Builder<'_> {
             direction: 0,
             checkpoint: 0,
             alternating: 0,
+            accumulate: u32::from(self.accumulate),
         });
         self.dims.len() - 1
     }

@@ -88,7 +88,7 @@ fn check_slot(slot: &Slot, caps: &Caps) -> Result<()> {
         return Ok(());
     }
     let hint = match slot.role {
-        Role::Weights => String::new(),
+        Role::Weights | Role::Parameters | Role::Table => String::new(),
         _ => SMALLER.into(),
     };
     let what = format!("slot {} {}", slot.name, dims_text(slot));

@@ -3,7 +3,7 @@
 //! ```text
 //! clear y                         its padding is 0                  if the batch is ragged
 //! load_state                      h0, c0 -> operand, state          once
-//! dropout                         x -> x.dropped                    training with dropout of the input
+//! dropout                         x -> x.dropped, or embedded x     training with dropout of the input
 //! for each layer, each block of steps
 //!     project                     x·Wᵀ + b -> pre                   one matrix product, both directions
 //!     Step:     step_forward      per step and stage: the dispatch boundary is the grid barrier
@@ -14,7 +14,8 @@
 //!
 //! An embedding in front and a dense head with its loss behind are in `ends.rs`.
 //!
-//! A training plan (`Options::train`) has a second list, `backward`, explained in `backward.rs`.
+//! A training plan (`Options::train`) has a second list, `backward`, explained in `backward.rs`; one with an optimiser a third,
+//! `update`, explained in `update.rs`.
 //!
 //! Both executors walk `steps` over the same `slots`. What decides the order of additions (strategy, stages) depends on
 //! (config, device) or is forced, never on T, B or lengths; tiles and blocks follow T and B but change no bits.
@@ -25,16 +26,20 @@ mod choices;
 mod display;
 mod ends;
 mod limits;
+mod recompute;
+mod update;
 
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
-use crate::kernels::{GRADIENT_BLOCK, Kernel, Tiles};
+use crate::kernels::{GRADIENT_BLOCK, Kernel, Table, Tiles};
+use crate::optimiser::Optimiser;
 use crate::schedule::Schedule;
 use build::Builder;
 use choices::{choose_block, choose_strategy, choose_tiles, split_submits};
 use ends::head_products;
 pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds};
 use limits::check_sizes;
+use recompute::recompute_segment;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -100,6 +105,10 @@ pub enum Memory {
     /// Everything: pre-activations and states of every step. Nothing is computed twice.
     #[default]
     Save,
+    /// h, and c where the cell has one, of every step. The backward pass makes pre-activations and operands between stages again
+    /// from them, by matrix products over many steps at once. On the CPU executor, where these add in another order than the
+    /// recurrence, gradients may differ from those of `Save` by roundings.
+    Recompute,
     /// The states before every stretch of so many steps (rounded up to a multiple of 64); the backward pass runs each
     /// stretch again. The same bits as `Save`.
     Checkpoint(usize),
@@ -121,6 +130,14 @@ pub struct Options {
     pub memory: Memory,
     /// Plans the backward pass too: the forward pass keeps what it needs ([`crate::Session::backward`]).
     pub train: bool,
+    /// Plans updates of the parameters on the device ([`crate::Session::update`]); only for plans that train.
+    pub optimiser: Option<Optimiser>,
+    /// Clips the gradient of all parameters together to this L2 norm before every update, as PyTorch's
+    /// `torch.nn.utils.clip_grad_norm_`: gradients are multiplied by min(1, `clip_norm` / (norm + 1e-6)).
+    pub clip_norm: Option<f32>,
+    /// Whether the gradients of the parameters add up over backward passes until [`crate::Session::clear_gradients`] or the next
+    /// update. Those of x, h0 and c0 never do.
+    pub accumulate: bool,
     /// Steps per block at most: the longest stretch of time one `sequence_forward` dispatch covers and `pre` is held for.
     pub max_block: Option<usize>,
     /// Estimated time that one submit may take before the plan splits into several (watchdogs kill long ones).
@@ -135,6 +152,9 @@ impl Default for Options {
             keep_y: true,
             memory: Memory::Save,
             train: false,
+            optimiser: None,
+            clip_norm: None,
+            accumulate: false,
             max_block: None,
             submit_budget: Duration::from_millis(500),
         }
@@ -159,6 +179,10 @@ pub enum Role {
     Index,
     /// Working memory.
     Scratch,
+    /// Parameters as the optimiser sees them, and its memory: what lives from update to update.
+    Parameters,
+    /// An index table of the update (u32; the CPU executor keeps none).
+    Table,
 }
 
 /// A named, sized piece of memory.
@@ -240,11 +264,12 @@ pub enum Step {
     EachStepBack(Range<usize>, Vec<Dispatch>),
 }
 
-/// Which half of a plan.
+/// Which part of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Half {
     Forward,
     Backward,
+    Update,
 }
 
 /// The uniform block of `shaders/lib/schedule.wgsl`.
@@ -275,6 +300,8 @@ pub struct Dims {
     pub checkpoint: u32,
     /// 1 where h alternates between two operand buffers.
     pub alternating: u32,
+    /// 1 where the gradients of parameters are added to those that are there.
+    pub accumulate: u32,
 }
 
 /// The slots by what they are; see [`Plan::slots`].
@@ -304,6 +331,27 @@ pub struct SlotIds {
     pub head: Option<HeadIds>,
     /// The backward pass's slots, in training plans.
     pub grad: Option<GradientIds>,
+    /// The update's slots, in plans with an optimiser.
+    pub update: Option<UpdateIds>,
+}
+
+/// Slots of the update. P: values of all parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpdateIds {
+    /// All parameters `[P]`, in canonical order ([`crate::weights::parameters`]).
+    pub parameters: SlotId,
+    /// Their gradient `[P]`.
+    pub gradient: SlotId,
+    /// The first moment, or the momentum `[P]`, where the rule has one.
+    pub m: Option<SlotId>,
+    /// The second moment `[P]`, where the rule has one.
+    pub v: Option<SlotId>,
+    /// What the host writes before every update.
+    pub hyper: SlotId,
+    /// Sums of squares, and the gradient's norm, where gradients are clipped.
+    pub norm: Option<(SlotId, SlotId)>,
+    /// Index tables, each with the slot that it is about.
+    pub tables: Vec<(SlotId, SlotId, Table)>,
 }
 
 /// Slots of the backward pass.
@@ -339,6 +387,8 @@ pub struct GradientIds {
 pub struct Plan {
     /// What was asked for.
     pub config: RnnConfig,
+    /// What was forced, and what else was asked for.
+    pub options: Options,
     /// T and B.
     pub shape: Shape,
     /// The device it was made for.
@@ -375,6 +425,10 @@ pub struct Plan {
     pub backward: Vec<Step>,
     /// Which stretches of `backward` go into one submit each.
     pub backward_submits: Vec<Range<usize>>,
+    /// The update; empty without an optimiser.
+    pub update: Vec<Step>,
+    /// Which stretches of `update` go into one submit each.
+    pub update_submits: Vec<Range<usize>>,
 }
 
 impl Plan {
@@ -382,6 +436,7 @@ impl Plan {
     pub fn new(config: &RnnConfig, shape: Shape, caps: &Caps, options: &Options) -> Result<Self> {
         config.validate()?;
         shape.validate()?;
+        options.validate()?;
         if options.precision == Precision::F64 && caps.class != DeviceClass::Cpu {
             return Err(Error::Unsupported {
                 what: "f64 on a GPU".into(),
@@ -404,10 +459,13 @@ impl Plan {
             block,
             train: options.train,
             keep_y: options.keep_y,
+            accumulate: options.accumulate,
             segment: match options.memory {
                 Memory::Checkpoint(k) if options.train => k.max(1).next_multiple_of(GRADIENT_BLOCK).min(shape.time),
+                Memory::Recompute if options.train => recompute_segment(config, shape, caps, options.precision.bytes()),
                 _ => shape.time,
             },
+            recompute: options.train && options.memory == Memory::Recompute,
             stages: config.stages(),
             slots: Vec::new(),
             dims: Vec::new(),
@@ -427,10 +485,18 @@ impl Plan {
             backward = builder.backward_steps(&ids, &gradients, &memory, &working);
             ids.grad = Some(gradients);
         }
+        let mut update = Vec::new();
+        if let Some(optimiser) = options.optimiser {
+            let slots = builder.update_slots(&ids, optimiser, options.clip_norm.is_some())?;
+            update = builder.update_steps(&slots);
+            ids.update = Some(slots);
+        }
         let submits = split_submits(config, shape, caps, options, &steps, &builder.dims);
         let backward_submits = split_submits(config, shape, caps, options, &backward, &builder.dims);
+        let update_submits = split_submits(config, shape, caps, options, &update, &builder.dims);
         let plan = Self {
             config: config.clone(),
+            options: options.clone(),
             shape,
             caps: caps.clone(),
             precision: options.precision,
@@ -449,6 +515,8 @@ impl Plan {
             submits,
             backward,
             backward_submits,
+            update,
+            update_submits,
         };
         plan.check_limits()?;
         Ok(plan)
@@ -460,14 +528,15 @@ impl Plan {
         let mut k = shape.time.next_power_of_two();
         let mut memory = Memory::Save;
         loop {
+            let last = k <= GRADIENT_BLOCK && memory != Memory::Save;
             match Self::new(config, shape, caps, &Options { memory, ..options.clone() }) {
-                Ok(plan) if plan.bytes() <= budget => return Ok(plan),
+                Ok(plan) if plan.bytes() <= budget => return Ok(Self { options: options.clone(), ..plan }),
                 Ok(plan) => smallest = smallest.min(plan.bytes()),
                 // A slot beyond a binding: shorter segments may do.
-                Err(e) if k <= GRADIENT_BLOCK => return Err(e),
+                Err(e) if last => return Err(e),
                 Err(_) => {}
             }
-            if k <= GRADIENT_BLOCK {
+            if last {
                 return Err(Error::Limit {
                     what: format!("training T={} B={} (smallest plan tried)", shape.time, shape.batch),
                     needs: smallest,
@@ -477,14 +546,19 @@ impl Plan {
                     hint: "; raise the budget, shorten the sequences or leave out y".into(),
                 });
             }
-            k /= 2;
-            memory = Memory::Checkpoint(k);
+            memory = match memory {
+                Memory::Save => Memory::Recompute,
+                _ => {
+                    k /= 2;
+                    Memory::Checkpoint(k)
+                }
+            };
         }
     }
 
-    /// Dispatches, backward pass included, of a run in which all sequences have `steps` steps.
+    /// Dispatches, backward pass and update included, of a run in which all sequences have `steps` steps.
     pub fn dispatches(&self) -> usize {
-        self.forward_dispatches() + self.backward_dispatches()
+        self.forward_dispatches() + self.backward_dispatches() + self.update_dispatches()
     }
 
     /// Those of the forward pass.
@@ -495,6 +569,11 @@ impl Plan {
     /// Those of the backward pass; 0 unless the plan trains.
     pub fn backward_dispatches(&self) -> usize {
         count(&self.backward)
+    }
+
+    /// Those of the update; 0 without an optimiser.
+    pub fn update_dispatches(&self) -> usize {
+        count(&self.update)
     }
 
     /// Multiply-adds of all matrix products, times two. The way back has two for each of the forward pass: the gradient of
@@ -521,11 +600,12 @@ impl Plan {
         self.slots.iter().map(Slot::bytes).sum()
     }
 
-    /// The steps of a half and which stretches of them go into one submit each.
+    /// The steps of a part and which stretches of them go into one submit each.
     pub(crate) fn half(&self, half: Half) -> (&[Step], &[Range<usize>]) {
         match half {
             Half::Forward => (&self.steps, &self.submits),
             Half::Backward => (&self.backward, &self.backward_submits),
+            Half::Update => (&self.update, &self.update_submits),
         }
     }
 

@@ -1,12 +1,12 @@
 //! The way back: upstream gradients in, gradients out.
 
 use super::Session;
-use crate::config::Bias;
 use crate::error::{Error, Result};
+use crate::kernels::Flat;
 use crate::plan::{GradientIds, Half, Plan, SlotId};
 use crate::real::Real;
 use crate::tensor::{Tensor, View};
-use crate::weights::{LayerWeights, Weights};
+use crate::weights::Weights;
 use std::collections::HashMap;
 
 /// Gradients of a loss with respect to what a run gave: what [`Session::backward`] starts from. `None`: zeros.
@@ -21,7 +21,8 @@ pub struct Upstream<'a, T> {
     pub cn: Option<View<'a, T>>,
 }
 
-/// Gradients of a loss with respect to everything a run read. They replace those of the run before; nothing accumulates.
+/// Gradients of a loss with respect to everything a run read. They replace those of the run before; those of the parameters add up
+/// with [`crate::Options::accumulate`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradients<T> {
     /// Of x, or of what the embedding put in its place, in its layout; exactly 0 past a sequence's end.
@@ -49,7 +50,7 @@ impl<T: Real> Session<T> {
         if ids.dcn.is_none() {
             slots.pop();
         }
-        slots.extend(self.parameter_gradients(&ids));
+        slots.extend(self.parameter_gradients());
         let values = self.run_back_and_read(&slots)?;
         let tensor = |slot: SlotId| {
             let dims = self.plan.slots[slot].dims.iter();
@@ -60,7 +61,7 @@ impl<T: Real> Session<T> {
             x: tensor(ids.dx),
             h0: tensor(ids.dh0),
             c0: ids.dcn.map(|_| tensor(ids.dc0)),
-            weights: gradients(&self.plan, &ids, &values),
+            weights: gradients(&self.plan, &values),
         })
     }
 
@@ -69,10 +70,19 @@ impl<T: Real> Session<T> {
     /// # Errors
     /// As [`Session::backward`].
     pub fn run_backward(&mut self) -> Result<Weights<T>> {
-        let ids = self.tape_ids()?;
-        let slots = self.parameter_gradients(&ids);
+        self.tape_ids()?;
+        let slots = self.parameter_gradients();
         let values = self.run_back_and_read(&slots)?;
-        Ok(gradients(&self.plan, &ids, &values))
+        Ok(gradients(&self.plan, &values))
+    }
+
+    /// The same without reading anything: for [`Session::update`]. On a GPU it returns once the work is submitted.
+    ///
+    /// # Errors
+    /// As [`Session::backward`].
+    pub fn run_back(&mut self) -> Result<()> {
+        self.tape_ids()?;
+        self.run_back_and_read(&[]).map(drop)
     }
 
     /// Checks and uploads upstream gradients, for [`Session::run_backward`] as often as wanted.
@@ -128,65 +138,34 @@ impl<T: Real> Session<T> {
         Ok(ids)
     }
 
-    fn parameter_gradients(&self, ids: &GradientIds) -> Vec<SlotId> {
-        let layer = |l: usize| [ids.dw[l]].into_iter().chain(ids.dr[l].iter().flatten().copied()).chain(ids.du[l]);
-        let head = self.plan.ids.head.as_ref().and_then(|h| h.grad.as_ref()).map(|g| g.dw);
-        let embedding = self.plan.ids.embedding.as_ref().and_then(|e| e.grad.as_ref()).map(|g| g.table);
-        (0..self.plan.config.num_layers).flat_map(layer).chain(head).chain(embedding).collect()
+    pub(super) fn parameter_gradients(&self) -> Vec<SlotId> {
+        self.plan.ids.parameter_gradients().into_iter().map(|(slot, _)| slot).collect()
     }
 
     fn run_back_and_read(&mut self, slots: &[SlotId]) -> Result<HashMap<SlotId, Vec<T>>> {
-        self.tape = false;
+        self.begin_backward()?;
         self.run_pass(Half::Backward, slots)?;
         Ok(slots.iter().copied().zip(self.read(slots)?).collect())
     }
-}
 
-/// The slots of weight gradients as parameters: the last column of each matrix is its bias.
-fn gradients<T: Real>(plan: &Plan, ids: &GradientIds, values: &HashMap<SlotId, Vec<T>>) -> Weights<T> {
-    let (config, directions) = (&plan.config, plan.config.directions());
-    let stages = config.stages();
-    let mut layers = Vec::new();
-    for layer in 0..config.num_layers {
-        for direction in 0..directions {
-            let mut out = LayerWeights::default();
-            let half = |slot: SlotId| {
-                let all = &values[&slot];
-                &all[direction * (all.len() / directions)..][..all.len() / directions]
-            };
-            split_bias(half(ids.dw[layer]), config.layer_input_size(layer), &mut out.w, &mut out.b_w);
-            for (n, shape) in stages.iter().enumerate() {
-                let Some(slot) = ids.dr[layer][n] else { continue };
-                let projection = n == config.cell.stages.len();
-                let (matrix, mut bias) = (if projection { &mut out.projection } else { &mut out.r }, Vec::new());
-                split_bias(half(slot), shape.operand, matrix, &mut bias);
-                if !projection {
-                    out.b_r.extend(bias);
-                }
-            }
-            out.unit = ids.du[layer].map_or(Vec::new(), |slot| half(slot).to_vec());
-            if config.bias == Bias::None {
-                out.b_w.clear();
-            }
-            if config.bias != Bias::Two {
-                out.b_r.clear();
-            }
-            layers.push(out);
+    /// The kept values will turn into gradients, on top of those that are there if they accumulate.
+    pub(super) fn begin_backward(&mut self) -> Result<()> {
+        self.tape = false;
+        if self.plan.options.accumulate && !self.gradients {
+            self.zero(&self.parameter_gradients())?;
         }
+        self.gradients = true;
+        Ok(())
     }
-    let mut weights = Weights { layers, ..Default::default() };
-    if let Some(grad) = plan.ids.head.as_ref().and_then(|h| h.grad.as_ref()) {
-        split_bias(&values[&grad.dw], config.output_size(), &mut weights.head, &mut weights.head_bias);
-    }
-    if let Some(grad) = plan.ids.embedding.as_ref().and_then(|e| e.grad.as_ref()) {
-        weights.embedding.clone_from(&values[&grad.table]);
-    }
-    weights
 }
 
-fn split_bias<T: Real>(rows: &[T], columns: usize, matrix: &mut Vec<T>, bias: &mut Vec<T>) {
-    for row in rows.chunks_exact(columns + 1) {
-        matrix.extend_from_slice(&row[..columns]);
-        bias.push(row[columns]);
+/// The slots of parameter gradients as parameters.
+fn gradients<T: Real>(plan: &Plan, values: &HashMap<SlotId, Vec<T>>) -> Weights<T> {
+    let places = Flat::new(&plan.config);
+    let mut flat = vec![T::default(); places.len];
+    for (slot, of) in plan.ids.parameter_gradients() {
+        let values = &values[&slot];
+        of.for_each(&plan.config, &places, &mut |at, parameter| flat[parameter] = values[at]);
     }
+    Weights::from_flat(&plan.config, &flat)
 }

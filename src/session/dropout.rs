@@ -21,7 +21,7 @@ impl Default for Draws {
 
 impl Draws {
     /// The same from run 0.
-    pub fn from_start(&self) -> Self {
+    pub fn restarted(&self) -> Self {
         Self { run: 0, ..*self }
     }
 }

@@ -3,6 +3,7 @@
 mod backward;
 mod dropout;
 mod ends;
+mod optimise;
 mod trace;
 
 pub use backward::{Gradients, Upstream};
@@ -114,6 +115,10 @@ pub struct Session<T: Real = f32> {
     has_state: bool,
     /// A forward run whose kept values no backward pass has consumed yet.
     tape: bool,
+    /// Whether there are parameter gradients that no update has used.
+    gradients: bool,
+    /// Updates so far.
+    updates: u64,
     /// The last input came without a batch dimension.
     unbatched: bool,
     /// Whether targets belong to what was written last.
@@ -142,42 +147,60 @@ impl<T: Real> Session<T> {
     /// `T`; [`Error::Gpu`] or [`Error::DeviceLost`] from the device.
     pub fn from_plan(device: &Device, plan: Plan, weights: &Weights<T>) -> Result<Self> {
         weights.validate(&plan.config)?;
-        if plan.precision.bytes() != size_of::<T>() {
-            return Err(Error::mismatch("precision of the plan", T::NAME, format!("{:?}", plan.precision)));
-        }
+        check_precision::<T>(&plan)?;
         let class = device.caps().class;
         if class != plan.caps.class {
             return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
         }
         let executor = match &device.0 {
             Kind::Cpu => Executor::Cpu(Box::new(cpu::Executor::new(&plan, weights))),
-            Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, &weights.cast::<f32>())?)),
+            Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, &weights.flat(&plan.config))?)),
         };
         Self::with_executor(device, plan, executor)
     }
 
-    /// A session for another shape that shares this one's weights and pipelines. It starts with this one's seed and
-    /// [`Session::set_dropout`], and counts its own runs.
+    /// A session for another shape, with the options of this one, that shares its weights and pipelines: a
+    /// [`Session::sibling`]. The optimiser stays here.
     ///
     /// # Errors
     /// See [`Plan::new`].
     pub fn for_shape(&self, shape: Shape) -> Result<Self> {
         let options = Options {
             strategy: Some(self.plan.strategy),
-            precision: self.plan.precision,
-            train: self.plan.train,
-            memory: self.plan.memory,
-            keep_y: self.plan.keep_y,
-            ..Default::default()
+            optimiser: None,
+            clip_norm: None,
+            ..self.plan.options.clone()
         };
-        let mut plan = Plan::new(&self.plan.config, shape, &self.plan.caps, &options)?;
-        plan.reason = self.plan.reason.clone();
+        let mut sibling = self.sibling(shape, &options)?;
+        sibling.plan.reason = self.plan.reason.clone();
+        Ok(sibling)
+    }
+
+    /// A session over the same weights on the device, for another shape and other options: inference beside training, one step at
+    /// a time, in another strategy. It shares the pipelines too, and sees updates from its next run on; it may read the parameters'
+    /// gradients of its own runs if it trains, but only the session that has the optimiser changes the parameters. It starts with
+    /// this one's seed and [`Session::set_dropout`], and counts its own runs.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if it is to train and this session does not (its weights are packed for inference only), for an
+    /// optimiser, or for a precision other than `T`; see also [`Plan::new`].
+    pub fn sibling(&self, shape: Shape, options: &Options) -> Result<Self> {
+        if let Some(optimiser) = options.optimiser {
+            let expected = "none: the parameters have one owner, and it has the optimiser";
+            return Err(Error::mismatch("optimiser of a sibling", expected, optimiser));
+        }
+        if options.train && !self.plan.train {
+            let expected = "an inference plan, as that of the session whose weights it shares";
+            return Err(Error::mismatch("options of a sibling", expected, "train: true"));
+        }
+        let plan = Plan::new(&self.plan.config, shape, &self.plan.caps, options)?;
+        check_precision::<T>(&plan)?;
         let executor = match &self.executor {
             Executor::Cpu(e) => Executor::Cpu(Box::new(e.sibling(&plan))),
             Executor::Gpu(e) => Executor::Gpu(Box::new(e.sibling(&plan)?)),
         };
         let mut sibling = Self::with_executor(&self.device, plan, executor)?;
-        sibling.draws = self.draws.from_start();
+        sibling.draws = self.draws.restarted();
         Ok(sibling)
     }
 
@@ -191,6 +214,8 @@ impl<T: Real> Session<T> {
             executor,
             has_state: false,
             tape: false,
+            gradients: false,
+            updates: 0,
             unbatched: false,
             targets: false,
             has_loss: false,
@@ -440,6 +465,7 @@ impl<T: Real> Session<T> {
 
     fn run_pass(&mut self, half: Half, read: &[SlotId]) -> Result<()> {
         match &mut self.executor {
+            Executor::Cpu(e) if half == Half::Update => e.update(&self.plan),
             Executor::Cpu(e) => e.run(&self.plan, &self.schedule, self.plan.half(half).0, &mut |_, _, _| {}),
             Executor::Gpu(e) => e.run(&self.plan, &self.schedule, half, read)?,
         }
@@ -515,4 +541,11 @@ impl<T: Real> Session<T> {
             Executor::Gpu(e) => e.write(self.plan.ids.schedule, bytemuck::cast_slice(schedule.table())),
         }
     }
+}
+
+fn check_precision<T: Real>(plan: &Plan) -> Result<()> {
+    if plan.precision.bytes() != size_of::<T>() {
+        return Err(Error::mismatch("precision of the plan", T::NAME, format!("{:?}", plan.precision)));
+    }
+    Ok(())
 }

@@ -54,7 +54,7 @@ impl<T: Real> Session<T> {
     pub fn trace_backward(&mut self, upstream: &Upstream<'_, T>) -> Result<Vec<Snapshot<T>>> {
         self.tape_ids()?;
         self.write_upstream(upstream)?;
-        self.tape = false;
+        self.begin_backward()?;
         self.trace_pass(Half::Backward)
     }
 

@@ -3,8 +3,9 @@
 //! and metadata `op`, `opset`, and, as JSON, `attributes`, `inputs` and `outputs` (names in the operator's order, "" for one left
 //! out).
 
-use super::golden::{Golden, Truth};
-use super::tolerance::{self, Recorded};
+use super::golden::{Case, Golden, Truth};
+use super::layers::Layers;
+use super::tolerance::{Measure, Recorded};
 use crate::config::{Layout, Shape};
 use crate::error::{Error, Result};
 use crate::io::onnx::{
@@ -66,7 +67,8 @@ impl Recording {
             return Err(Error::mismatch("outputs", "Y, Y_h or Y_c", "none recorded"));
         }
         let x = Tensor { data: x.reals("X")?.to_vec(), shape: x.shape };
-        Ok(Golden { name, config, shape, weights, x, lengths, h0, c0, upstream: None, truths })
+        let layers = Layers { config, shape, weights, x, lengths, h0, c0, upstream: None };
+        Ok(Golden { name, case: Case::Layers(layers), truths })
     }
 }
 
@@ -81,7 +83,8 @@ fn truth(what: &str, name: &str, tensor: Tensor<f64>, element: Element) -> Resul
         Element::F16 => Recorded::F16,
         other => return Err(Error::mismatch(what, "a truth in F64, F32 or F16", format!("{other:?}"))),
     };
-    Ok(Truth { name: name.into(), scale: tolerance::scale(&tensor.data), tensor, recorded })
+    let measure = Measure::Largest;
+    Ok(Truth { name: name.into(), scale: measure.scale(&tensor.data), tensor, measure, recorded })
 }
 
 /// Whether a folder is a case.

@@ -1,0 +1,107 @@
+//! Updates of the parameters on the device.
+
+use super::{Executor, Session};
+use crate::error::{Error, Result};
+use crate::optimiser::Optimiser;
+use crate::plan::{Half, SlotId, UpdateIds};
+use crate::real::Real;
+use crate::weights::Weights;
+
+impl<T: Real> Session<T> {
+    /// One step of training on what was written last: forward pass, backward pass, update. Nothing is read back, and on a GPU it
+    /// returns once the work is submitted. The gradient starts from the loss where there is a head, and from what
+    /// [`Session::write_upstream`] wrote last (zeros, if it never did).
+    ///
+    /// # Errors
+    /// As [`Session::update`], before anything runs; [`Error::Mismatch`] if there is a head and no targets were written.
+    pub fn train_step(&mut self, learning_rate: f64) -> Result<()> {
+        self.update_ids("train_step")?;
+        check_rate(learning_rate)?;
+        self.run()?;
+        self.run_back()?;
+        self.update(learning_rate)
+    }
+
+    /// Applies the optimiser to the gradients of the last backward pass (or, with [`crate::Options::accumulate`], to the sum of
+    /// those since the last update or [`Session::clear_gradients`]). Parameters stay on the device, where the siblings of this
+    /// session see them too. A run that was not gone back through yet cannot be any more: its kept values belong to the parameters
+    /// of before.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the plan has no optimiser, there are no gradients since the last update, or the learning rate is
+    /// not a finite number of at least 0; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    pub fn update(&mut self, learning_rate: f64) -> Result<()> {
+        let (ids, optimiser) = self.update_ids("update")?;
+        check_rate(learning_rate)?;
+        if !self.gradients {
+            return Err(Error::mismatch("update", "a backward pass before it", "none since the last update"));
+        }
+        let hyper = optimiser.hyper(learning_rate, self.updates + 1, self.plan.options.clip_norm);
+        let hyper: Vec<T> = hyper.into_iter().map(T::from_f64).collect();
+        self.write_slot(ids.hyper, &hyper)?;
+        (self.gradients, self.tape) = (false, false);
+        self.updates += 1;
+        let read: Vec<SlotId> = ids.norm.map(|(_, norm)| norm).into_iter().collect();
+        self.run_pass(Half::Update, &read)
+    }
+
+    /// The parameters as they are now, read back; only where there is an optimiser (without one they are those that the session was
+    /// made with).
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the plan has no optimiser; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    pub fn weights(&mut self) -> Result<Weights<T>> {
+        let slot = self.update_ids("weights")?.0.parameters;
+        let values = match &self.executor {
+            Executor::Cpu(e) => e.slot(slot).to_vec(),
+            Executor::Gpu(e) => e.download(&self.plan, slot)?.into_iter().map(|v| T::from_f64(f64::from(v))).collect(),
+        };
+        Ok(Weights::from_flat(&self.plan.config, &values))
+    }
+
+    /// Forgets the gradients of the parameters: with [`crate::Options::accumulate`] the next backward pass starts from zeros
+    /// (without, every one does).
+    pub fn clear_gradients(&mut self) {
+        self.gradients = false;
+    }
+
+    /// The L2 norm of the gradient of all parameters together, before clipping, at the last update; only with
+    /// [`crate::Options::clip_norm`].
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the plan does not clip or there was no update yet; [`Error::DeviceLost`] and [`Error::Gpu`] from
+    /// the device.
+    pub fn gradient_norm(&mut self) -> Result<T> {
+        let (ids, _) = self.update_ids("gradient_norm")?;
+        let Some((_, norm)) = ids.norm else {
+            let expected = "a plan made with Options { clip_norm: Some(..), .. }";
+            return Err(Error::mismatch("gradient_norm", expected, "a plan that does not clip"));
+        };
+        if self.updates == 0 {
+            return Err(Error::mismatch("gradient_norm", "an update before it", "none"));
+        }
+        Ok(self.read(&[norm])?[0][0])
+    }
+
+    fn update_ids(&self, what: &str) -> Result<(UpdateIds, Optimiser)> {
+        self.plan.ids.update.clone().zip(self.plan.options.optimiser).ok_or_else(|| {
+            let expected = "a plan made with Options { optimiser: Some(..), .. }";
+            Error::mismatch(what, expected, "a plan without an optimiser")
+        })
+    }
+
+    pub(super) fn zero(&mut self, slots: &[SlotId]) -> Result<()> {
+        match &mut self.executor {
+            Executor::Cpu(e) => slots.iter().for_each(|&slot| e.slot_mut(slot).fill(T::default())),
+            Executor::Gpu(e) => e.clear(slots)?,
+        }
+        Ok(())
+    }
+}
+
+fn check_rate(learning_rate: f64) -> Result<()> {
+    match learning_rate.is_finite() && learning_rate >= 0.0 {
+        true => Ok(()),
+        false => Err(Error::mismatch("learning rate", "a finite number of at least 0", learning_rate)),
+    }
+}
