@@ -129,10 +129,9 @@ impl<'a> Case<'a> {
         };
         let x = needed("input")?;
         let [time, batch, _] = x.sizes("input", "[T, B, I]")?;
-        if let Some(steps) = self.field("steps").filter(|_| !self.step) {
-            if steps.as_u64() != u64::try_from(time).ok() {
-                return Err(Error::mismatch("steps", time, steps));
-            }
+        let steps = self.field("steps").filter(|_| !self.step);
+        if let Some(steps) = steps.filter(|steps| steps.as_u64() != u64::try_from(time).ok()) {
+            return Err(Error::mismatch("steps", time, steps));
         }
         let node = OnnxNode::new(OnnxLabel { name: name.into(), op: self.op }, &operator, order, tensors)?;
         let (d, h) = (node.config.directions(), node.config.hidden_size);

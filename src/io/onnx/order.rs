@@ -38,12 +38,12 @@ impl Order {
     }
 
     /// Blocks of `block` values, from the other order into this crate's.
-    pub fn to_canonical(self, values: &[f64], block: usize) -> Vec<f64> {
+    pub fn canonical(self, values: &[f64], block: usize) -> Vec<f64> {
         gather(self.gates, values, block)
     }
 
     /// Blocks of `block` values, from this crate's order into the other.
-    pub fn from_canonical(self, values: &[f64], block: usize) -> Vec<f64> {
+    pub fn foreign(self, values: &[f64], block: usize) -> Vec<f64> {
         scatter(self.gates, values, block)
     }
 }
@@ -88,14 +88,14 @@ impl Parameters {
         let (w, r) = (self.w.reals("W")?, self.r.reals("R")?);
         let mut layers = Vec::new();
         for (w, r) in w.chunks(rows * i).zip(r.chunks(rows * h)) {
-            let (w, r) = (order.to_canonical(w, h * i), order.to_canonical(r, h * h));
+            let (w, r) = (order.canonical(w, h * i), order.canonical(r, h * h));
             layers.push(LayerWeights { w, r, ..Default::default() });
         }
         if let Some(b) = &self.b {
             b.expect("B", "[D, 2·G·H]", &[d, 2 * rows])?;
             for (layer, b) in layers.iter_mut().zip(b.reals("B")?.chunks(2 * rows)) {
                 let (b_w, b_r) = b.split_at(rows);
-                (layer.b_w, layer.b_r) = (order.to_canonical(b_w, h), order.to_canonical(b_r, h));
+                (layer.b_w, layer.b_r) = (order.canonical(b_w, h), order.canonical(b_r, h));
             }
         }
         if let Some(p) = &self.p {
@@ -122,11 +122,11 @@ impl OnnxTensors {
         let (h, i) = (config.hidden_size, config.input_size);
         let mut tensors = Self { w: Vec::new(), r: Vec::new(), b: Vec::new(), p: Vec::new() };
         for layer in &weights.layers {
-            tensors.w.extend(order.from_canonical(&layer.w, h * i));
-            tensors.r.extend(order.from_canonical(&layer.r, h * h));
+            tensors.w.extend(order.foreign(&layer.w, h * i));
+            tensors.r.extend(order.foreign(&layer.r, h * h));
             if config.bias != Bias::None {
-                let b_w = order.from_canonical(&layer.b_w, h);
-                let b_r = order.from_canonical(&layer.b_r, h);
+                let b_w = order.foreign(&layer.b_w, h);
+                let b_r = order.foreign(&layer.b_r, h);
                 tensors.b.extend(b_w.into_iter().chain(b_r));
             }
             if !layer.unit.is_empty() {
@@ -190,11 +190,11 @@ mod tests {
             let order = Order::onnx(op);
             assert_eq!(order.gates.len(), op.gates());
             let values: Vec<f64> = (0..2 * op.gates()).map(|n| n as f64).collect();
-            assert_eq!(order.to_canonical(&order.from_canonical(&values, 2), 2), values, "{op}");
+            assert_eq!(order.canonical(&order.foreign(&values, 2), 2), values, "{op}");
         }
         // i, o, f, c as i, f, c, o; z, r, h as r, z, h.
-        assert_eq!(Order::onnx(OnnxOp::Lstm).to_canonical(&[1.0, 2.0, 3.0, 4.0], 1), [1.0, 3.0, 4.0, 2.0]);
-        assert_eq!(Order::onnx(OnnxOp::Gru).to_canonical(&[1.0, 2.0, 3.0], 1), [2.0, 1.0, 3.0]);
+        assert_eq!(Order::onnx(OnnxOp::Lstm).canonical(&[1.0, 2.0, 3.0, 4.0], 1), [1.0, 3.0, 4.0, 2.0]);
+        assert_eq!(Order::onnx(OnnxOp::Gru).canonical(&[1.0, 2.0, 3.0], 1), [2.0, 1.0, 3.0]);
     }
 
     #[test]
