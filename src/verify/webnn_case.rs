@@ -186,11 +186,12 @@ impl<'a> Case<'a> {
         };
         let (b_w, b_r) = (values(b_w, "bias")?, values(b_r, "recurrentBias")?);
         let mut both = Vec::new();
-        for at in 0..d {
-            both.extend_from_slice(&b_w[at * rows..][..rows]);
-            both.extend_from_slice(&b_r[at * rows..][..rows]);
+        // A chunk must not be empty; and no axis of a hollow tensor may count as a loop's length.
+        for (b_w, b_r) in b_w.chunks(rows.max(1)).zip(b_r.chunks(rows.max(1))) {
+            both.extend_from_slice(b_w);
+            both.extend_from_slice(b_r);
         }
-        Constant::from_reals("bias", vec![d, 2 * rows], self.element, both).map(Some)
+        Constant::from_reals("bias", vec![d, rows.saturating_mul(2)], self.element, both).map(Some)
     }
 
     /// Y, Y_h, Y_c, where `[T, D, B, H]` is the shape of Y.

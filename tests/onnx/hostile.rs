@@ -96,6 +96,45 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn other_forms_of_cases(json in any::<bool>(), flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8u32), 0..4), cut in any::<prop::sample::Index>(), whole in any::<bool>()) {
+        let name = if json { "wpt/wpt_distinct_cases.json" } else { "onnx_node/test_lstm_with_peepholes.safetensors" };
+        let mut bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)).expect("a file");
+        for (at, bit) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        }
+        if !whole {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(Path::new(name).file_name().expect("a name"));
+        std::fs::write(&path, &bytes).expect("written");
+        forget();
+        let _ = wgpu_rnn::verify::goldens(&path);
+        prop_assert!(largest() <= 1 << 20, "{}", largest());
+    }
+}
+
+/// Shapes of nothing that claim a lot.
+#[test]
+fn hollow_webnn_tensors() {
+    let huge = serde_json::json!({ "shape": [1u64 << 62, 0], "data": [] });
+    let cubic = serde_json::json!({ "shape": [0, 1u64 << 62, 1u64 << 62], "data": [] });
+    let case = serde_json::json!({
+        "op": "gru", "name": "hollow", "hiddenSize": 1, "bias": huge, "recurrentBias": huge, "expected": { "h": [] },
+        "input": cubic, "weight": cubic, "recurrentWeight": cubic,
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("hollow.json");
+    std::fs::write(&path, serde_json::json!([case]).to_string()).expect("written");
+    let (_, golden) = wgpu_rnn::verify::goldens(&path).expect("a case").swap_remove(0);
+    assert!(matches!(golden, Err(Error::Mismatch { .. })), "{golden:?}");
+}
+
 /// A published case with one of its files damaged.
 fn damaged_case(file: usize, at: prop::sample::Index, bit: u32, cut: bool) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx_node/test_gru_defaults");

@@ -31,10 +31,10 @@ pub struct Given {
     pub batch_first: bool,
     pub bias: bool,
     pub peepholes: bool,
-    w: Vec<f64>,
-    r: Vec<f64>,
-    b: Vec<f64>,
-    p: Vec<f64>,
+    pub w: Vec<f64>,
+    pub r: Vec<f64>,
+    pub b: Vec<f64>,
+    pub p: Vec<f64>,
     /// `[T, B, I]`
     pub x: Vec<f64>,
     /// `[D, B, H]`

@@ -168,8 +168,9 @@ pub(crate) fn outputs(what: &str, config: &RnnConfig, y: &Constant) -> Result<Te
     }
     let [t, _, b, _] = y.sizes(what, "[T, D, B, H]")?;
     y.expect(what, "[T, D, B, H]", &[t, d, b, h])?;
-    // A chunk must not be empty; nor is there anything to swap.
-    let data = values.chunks((d * b * h).max(1)).flat_map(|step| swapped(step, d, b, h)).collect();
+    // Of a hollow Y, whose other axes may be anything, there is nothing to swap.
+    let step = values.len().checked_div(t).unwrap_or(0);
+    let data = if step == 0 { Vec::new() } else { values.chunks(step).flat_map(|s| swapped(s, d, b, h)).collect() };
     Ok(Tensor { data, shape: vec![t, b, d * h] })
 }
 
