@@ -329,7 +329,7 @@ fn a_training_that_does_not_fit_is_refused_with_the_reason() {
         (|p| p.reconfigure("\"eps\": 1e-08", "\"epsilon\": 1e-08"), "eps: expected a number, got none"),
         (
             |p| p.reconfigure("\"hidden_size\": 10", "\"hidden_size\": 10000"),
-            "values of a step: expected at most as many values as the file has bytes (49272), got [8, 4, 40000]",
+            "values of a step: expected at most as many values as the file has bytes (",
         ),
         (
             |p| {
