@@ -16,7 +16,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::time::Duration;
-use wgpu_rnn::{Device, Input, Options, Plan, RnnConfig, Session, Shape, Strategy, View, Weights, cells, verify};
+use wgpu_rnn::{Device, Options, Plan, RnnConfig, Session, Shape, Strategy, Weights, cells, verify};
 
 /// (T, B, I = H)
 const SHAPES: [(usize, usize, usize); 4] = [(100, 1, 64), (100, 16, 64), (100, 16, 256), (50, 32, 512)];
@@ -57,13 +57,12 @@ fn layers(c: &mut Criterion) {
 
 /// A session with weights and input uploaded, held against the f64 oracle within the calibrated bound.
 fn verified(device: &Device, plan: Plan) -> Session {
-    let dims = [plan.shape.time, plan.shape.batch, plan.config.input_size];
     let weights = Weights::random(&plan.config, 1).unwrap();
-    let x: Vec<f32> = (0..dims.iter().product()).map(|i: usize| ((i * 7919 % 1009) as f32 - 504.0) / 504.0).collect();
+    let numbers = verify::Numbers::random(&plan, 2);
     let mut session = Session::from_plan(device, plan, &weights).unwrap();
-    let check = verify::check(&mut session, &weights, &x).unwrap();
+    let check = verify::check(&mut session, &weights, &numbers).unwrap();
     assert!(check.passed(), "{}: {check:?}", session.plan());
-    session.write(&Input::new(View::new(&x, &dims))).unwrap();
+    session.write(&numbers.input()).unwrap();
     session
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::verify::{Golden, naive, naive_backward, tolerance, verify, verify_file};
+use wgpu_rnn::verify::{Case as Run, Golden, naive, naive_backward, tolerance, verify, verify_file};
 use wgpu_rnn::{
     Bias, Device, Direction, Gradients, Initial, Input, Layout, Options, Output, Plan, Precision, Real, RnnConfig,
     Session, Shape, Strategy, Tensor, Upstream, View, Weights, cells,
@@ -24,7 +24,7 @@ fn goldens() -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder()).expect("the goldens").map(|e| e.expect("an entry").path()).collect();
     files.sort();
-    assert_eq!(files.len(), 26, "24 goldens without a projection and 2 with one");
+    assert_eq!(files.len(), 29, "26 goldens of stacks, 2 of encoder and decoder, 1 of training");
     files
 }
 
@@ -94,6 +94,27 @@ impl Parts {
         Golden::read(&TensorFile::from_bytes("changed.safetensors", self.bytes())?)
     }
 
+    /// Replaces `from` in the configuration, which has it.
+    fn reconfigure(&mut self, from: &str, to: &str) {
+        let changed = self.config.replace(from, to);
+        assert_ne!(changed, self.config, "{from} is not in the configuration");
+        self.config = changed;
+    }
+
+    /// Overwrites one value of an integer tensor.
+    fn integer(&mut self, name: &str, at: usize, value: i64) {
+        let (_, _, bytes) = self.tensors.get_mut(name).expect("a tensor of the golden");
+        bytes[8 * at..][..8].copy_from_slice(&value.to_le_bytes());
+    }
+
+    /// Gives a tensor another shape, of the same number of values or not.
+    fn reshape(&mut self, name: &str, shape: &[usize]) {
+        let (dtype, old, bytes) = self.tensors.get_mut(name).expect("a tensor of the golden");
+        assert!(matches!(dtype, Dtype::F64 | Dtype::I64));
+        *old = shape.to_vec();
+        bytes.resize(8 * shape.iter().product::<usize>(), 0);
+    }
+
     /// Whether it passes on the CPU executor; a golden that is refused does not.
     fn passes(&self, precision: Precision) -> bool {
         self.golden().and_then(|g| verify(&g, &Device::cpu(), None, precision)).is_ok_and(|r| r.passed())
@@ -133,7 +154,7 @@ fn a_golden_without_gradients_proves_its_outputs() {
         let mut parts = Parts::of("lstm_l1");
         parts.tensors.retain(|name, _| !name.starts_with("up.") && !name.starts_with("grad.") && name != "out.loss");
         let golden = parts.golden().expect("a golden");
-        assert!(golden.upstream.is_none());
+        assert!(matches!(&golden.case, Run::Layers(layers) if layers.upstream.is_none()));
         let report = verify(&golden, &Device::cpu(), None, precision).expect("it runs");
         let names: Vec<_> = report.comparisons.iter().map(|c| c.tensor.as_str()).collect();
         assert_eq!((report.passed(), names), (true, vec!["out.y", "out.hn", "out.cn"]));
@@ -188,8 +209,8 @@ fn goldens_that_do_not_fit_are_refused_with_the_reason() {
             "num_layers: expected tensors of 60000 layers, got",
         ),
         (
-            |p| p.config = p.config.replace("LSTM", "seq2seq_LSTM"),
-            "kind \"seq2seq_LSTM\": this build knows RNN, LSTM and",
+            |p| p.reconfigure("LSTM", "mamba_selective_scan"),
+            "kind \"mamba_selective_scan\": this build knows RNN, LSTM, GRU, seq2seq_LSTM, seq2seq_GRU and train_adam",
         ),
         (|p| p.config = "[]".into(), "config: expected a JSON object, got []"),
         (|p| p.config = "{".into(), "metadata config is not JSON"),
@@ -224,10 +245,140 @@ fn goldens_that_do_not_fit_are_refused_with_the_reason() {
         ),
     ];
     for (change, reason) in cases {
-        let mut parts = Parts::of("lstm_l1");
-        change(&mut parts);
-        let error = parts.golden().expect_err(reason).to_string();
-        assert!(error.contains(reason) && error.contains("changed.safetensors"), "{error}\nlacks\n{reason}");
+        refused("lstm_l1", change, reason);
+    }
+}
+
+/// Asserts that a golden with `change` is refused with the reason, and the file's name.
+fn refused(name: &str, change: fn(&mut Parts), reason: &str) {
+    let mut parts = Parts::of(name);
+    change(&mut parts);
+    let error = parts.golden().expect_err(reason).to_string();
+    assert!(error.contains(reason) && error.contains("changed.safetensors"), "{error}\nlacks\n{reason}");
+}
+
+#[test]
+fn an_encoder_and_decoder_that_do_not_fit_are_refused_with_the_reason() {
+    type Change = fn(&mut Parts);
+    let cases: [(Change, &str); 20] = [
+        (|p| drop(p.tensors.remove("in.src")), "in.src: expected a tensor of shape [5, 3], got none"),
+        (|p| drop(p.tensors.remove("in.tgt")), "in.tgt: expected a tensor of shape [5, 3], got none"),
+        (|p| drop(p.tensors.remove("out.dec_y")), "out.dec_y: expected a tensor of shape [4, 3, 8], got none"),
+        (|p| drop(p.tensors.remove("out.enc_cn")), "out.enc_cn: expected a tensor of shape [1, 3, 8], got none"),
+        (|p| drop(p.tensors.remove("w.out.bias")), "w.out.bias: expected a tensor of shape [11], got none"),
+        (
+            |p| drop(p.tensors.remove("grad.out.weight")),
+            "grad.out.weight: expected a tensor of shape [11, 8], got none",
+        ),
+        (|p| drop(p.tensors.remove("grad.emb_tgt_seq")), "grad.emb_tgt_seq: expected a tensor of shape [4, 3, 6], got"),
+        (|p| p.reshape("w.emb_src.weight", &[6, 11]), "w.emb_src.weight: expected [11, 6], got [6, 11]"),
+        (|p| p.reshape("w.dec.weight_hh_l0", &[32, 7]), "w.dec.weight_hh_l0: expected [32, 8], got [32, 7]"),
+        (|p| p.reshape("out.logits", &[4, 3, 10]), "out.logits: expected [4, 3, 11], got [4, 3, 10]"),
+        (|p| p.reshape("in.tgt", &[4, 3]), "in.tgt: expected [5, 3], got [4, 3]"),
+        (|p| p.integer("in.src", 7, 11), "in.src[7]: expected 0..=10, got 11"),
+        (|p| p.integer("in.tgt", 0, -1), "in.tgt[0]: expected 0..=10, got -1"),
+        (|p| p.integer("in.tgt", 14, i64::MAX), "in.tgt[14]: expected 0..=10, got 9223372036854775807"),
+        (|p| p.values("out.logits", |v| v[3] = f64::NAN), "out.logits: expected finite numbers, got NaN at index 3"),
+        (|p| p.values("grad.emb_src_seq", |v| v[0] = -f64::INFINITY), "grad.emb_src_seq: expected finite numbers, got"),
+        (|p| p.reconfigure("\"vocab\": 11", "\"vocab\": 0"), "vocabulary: expected 1..=1073741824, got 0"),
+        (|p| p.reconfigure("\"TD\": 4", "\"TD\": 18446744073709551615"), "time: expected 1..=1073741824, got"),
+        (
+            |p| p.reconfigure("\"num_layers\": 1", "\"num_layers\": 60000"),
+            "num_layers: expected tensors of 60000 layers",
+        ),
+        (|p| p.reconfigure("seq2seq_LSTM", "seq2seq_GRU"), "w.enc.weight_ih_l0: expected [24, 6], got [32, 6]"),
+    ];
+    for (change, reason) in cases {
+        refused("seq2seq_lstm_l1", change, reason);
+    }
+    let floats: Change = |p| {
+        p.tensors.get_mut("in.src").expect("source").0 = Dtype::F64;
+    };
+    refused("seq2seq_gru_l2", floats, "in.src: expected I64 or I32, got F64");
+    let cell_state: Change = |p| {
+        let hn = p.tensors["out.enc_hn"].clone();
+        p.tensors.insert("out.enc_cn".into(), hn);
+    };
+    refused("seq2seq_gru_l2", cell_state, "out.enc_cn: expected no such tensor with this config, got one");
+}
+
+#[test]
+fn a_training_that_does_not_fit_is_refused_with_the_reason() {
+    type Change = fn(&mut Parts);
+    let cases: [(Change, &str); 20] = [
+        (|p| drop(p.tensors.remove("in.ids")), "in.ids: expected a tensor of shape [10, 9, 4], got none"),
+        (|p| drop(p.tensors.remove("out.losses")), "out.losses: expected a tensor of shape [10], got none"),
+        (|p| drop(p.tensors.remove("w0.emb.weight")), "w0.emb.weight: expected a tensor of shape [12, 6], got none"),
+        (
+            |p| drop(p.tensors.remove("grad0.rnn.bias_hh_l1")),
+            "grad0.rnn.bias_hh_l1: expected a tensor of shape [40], got",
+        ),
+        (|p| drop(p.tensors.remove("w10.out.bias")), "w10.out.bias: expected a tensor of shape [12], got none"),
+        (|p| p.reshape("w10.out.weight", &[10, 12]), "w10.out.weight: expected [12, 10], got [10, 12]"),
+        (|p| p.reshape("in.ids", &[10, 8, 4]), "in.ids: expected [10, 9, 4], got [10, 8, 4]"),
+        (|p| p.integer("in.ids", 359, 12), "in.ids[359]: expected 0..=11, got 12"),
+        (|p| p.integer("in.ids", 0, i64::MIN), "in.ids[0]: expected 0..=11, got -9223372036854775808"),
+        (|p| p.values("out.losses", |v| v[9] = f64::NAN), "out.losses: expected finite numbers, got NaN at index 9"),
+        (|p| p.values("w10.emb.weight", |v| v[1] = f64::NAN), "w10.emb.weight: expected finite numbers, got NaN at"),
+        (|p| p.reconfigure("\"steps\": 10", "\"steps\": 0"), "steps: expected at least 1, got 0"),
+        (|p| p.reconfigure("\"steps\": 10", "\"steps\": 9"), "in.ids: expected [9, 9, 4], got [10, 9, 4]"),
+        (|p| p.reconfigure("\"lr\": 0.02", "\"lr\": \"fast\""), "lr: expected a number, got \"fast\""),
+        (|p| p.reconfigure("[0.9, 0.999]", "[0.9]"), "betas: expected 2 numbers, got [0.9]"),
+        (|p| p.reconfigure("[0.9, 0.999]", "[0.9, 1.0]"), "betas: expected 0 <= beta < 1, got 1"),
+        (|p| p.reconfigure("\"eps\": 1e-08", "\"eps\": -1e-08"), "eps: expected at least 0, got"),
+        (|p| p.reconfigure("\"eps\": 1e-08", "\"epsilon\": 1e-08"), "eps: expected a number, got none"),
+        (
+            |p| p.reconfigure("\"hidden_size\": 10", "\"hidden_size\": 10000"),
+            "values of a step: expected at most as many values as the file has bytes (49272), got [8, 4, 40000]",
+        ),
+        (
+            |p| {
+                let w = p.tensors["w10.out.bias"].clone();
+                p.tensors.insert("w9.out.bias".into(), w);
+            },
+            "w9.out.bias: expected no such tensor with this config, got one",
+        ),
+    ];
+    for (change, reason) in cases {
+        refused("train_lstm_adam10", change, reason);
+    }
+}
+
+#[test]
+fn one_wrong_number_of_an_encoder_and_decoder_or_a_training_fails() {
+    for (name, truths) in [("seq2seq_lstm_l1", 8 + 5 + 7), ("train_lstm_adam10", 1 + 11 + 11)] {
+        let golden = Parts::of(name).golden().expect("a golden");
+        assert_eq!(golden.truths.len(), truths, "{name}");
+        for precision in PRECISIONS {
+            assert!(Parts::of(name).passes(precision), "{name}");
+            for truth in &golden.truths {
+                let at = 5.min(truth.tensor.data.len() - 1);
+                for wrong in [1e-5, 1e6] {
+                    let mut parts = Parts::of(name);
+                    parts.values(&truth.name, |v| v[at] += wrong * truth.scale);
+                    assert!(!parts.passes(precision), "{name} {} + {wrong} in {precision:?}", truth.name);
+                }
+            }
+        }
+    }
+    // What goes in counts too: ids that are another token's, a weight, how the optimiser steps.
+    let changes: [(&str, fn(&mut Parts)); 7] = [
+        ("seq2seq_lstm_l1", |p| p.integer("in.src", 7, 10)),
+        ("seq2seq_lstm_l1", |p| p.integer("in.tgt", 14, 10)),
+        ("seq2seq_gru_l2", |p| p.values("w.emb_tgt.weight", |v| v.iter_mut().for_each(|v| *v *= 1.001))),
+        ("seq2seq_gru_l2", |p| p.values("w.dec.bias_hh_l1", |v| v[0] = f64::NAN)),
+        ("train_lstm_adam10", |p| p.integer("in.ids", 355, 11)),
+        ("train_lstm_adam10", |p| p.reconfigure("\"lr\": 0.02", "\"lr\": 0.0201")),
+        ("train_lstm_adam10", |p| p.reconfigure("0.999", "0.99")),
+    ];
+    for (name, change) in changes {
+        for precision in PRECISIONS {
+            let mut parts = Parts::of(name);
+            let before = parts.bytes();
+            change(&mut parts);
+            assert_ne!(parts.bytes(), before, "a change of {name}");
+            assert!(!parts.passes(precision), "a changed {name} in {precision:?}");
+        }
     }
 }
 
@@ -235,8 +386,7 @@ fn goldens_that_do_not_fit_are_refused_with_the_reason() {
 fn lengths_outside_the_sequence_are_refused() {
     for wrong in [0i64, 9, -1, i64::MIN, i64::MAX] {
         let mut parts = Parts::of("lstm_l1_bi_packed");
-        let (_, _, bytes) = parts.tensors.get_mut("in.lengths").expect("lengths");
-        bytes[8..16].copy_from_slice(&wrong.to_le_bytes());
+        parts.integer("in.lengths", 1, wrong);
         let error = parts.golden().expect_err("a bad length").to_string();
         assert!(error.contains(&format!("in.lengths[1]: expected 1..=8, got {wrong}")), "{error}");
     }
@@ -255,15 +405,15 @@ fn the_command_passes_the_folder() {
     let output = wgpu_rnn(&["--device", "cpu", "--precision", "f64"], &[&folder()]);
     let lines = lines(&output);
     assert_eq!(
-        (output.status.code(), lines.len(), lines[26].as_str()),
-        (Some(0), 27, "26 passed, 0 failed"),
+        (output.status.code(), lines.len(), lines[29].as_str()),
+        (Some(0), 30, "29 passed, 0 failed"),
         "{lines:?}"
     );
     for (line, file) in lines.iter().zip(goldens()) {
         let (head, numbers) = line.split_once("  ").expect("two spaces before the numbers");
         assert_eq!(head, format!("PASS {}", file.file_stem().unwrap_or_default().display()));
         let fields: Vec<&str> = numbers.split(' ').collect();
-        let compared = fields[0].starts_with("out.") || fields[0].starts_with("grad.");
+        let compared = ["out.", "grad.", "grad0.", "w10."].iter().any(|group| fields[0].starts_with(group));
         assert!(compared && fields.len() == 3, "{line}");
         assert!(fields[1].parse::<f64>().expect("the error") <= fields[2].parse().expect("the bound"), "{line}");
     }

@@ -104,9 +104,11 @@ fn golden(name: &str) -> Vec<u8> {
     std::fs::read(folder.join(format!("{name}.safetensors"))).expect("a golden")
 }
 
-/// Small ones: a single step, a ragged stack with projections, a plain RNN.
+/// Small ones: a single step, a ragged stack with projections, a plain RNN, and the kinds that are more than a stack.
 fn goldens() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
-    prop::sample::select(vec!["lstm_l1_t1_b1", "lstm_l2_bi_proj_packed", "rnn_relu_l1"]).prop_map(golden)
+    let stacks = ["lstm_l1_t1_b1", "lstm_l2_bi_proj_packed", "rnn_relu_l1"];
+    let others = ["seq2seq_lstm_l1", "seq2seq_gru_l2", "train_lstm_adam10"];
+    prop::sample::select([stacks, others].concat()).prop_map(golden)
 }
 
 /// A safetensors file of `header` and `data`.
@@ -168,7 +170,7 @@ fn tensors() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
 /// JSON values that have no place in a configuration, and some that have.
 fn values() -> impl proptest::strategy::Strategy<Value = String> {
     let sizes = "0 1 2 -1 70000 30000000 1073741824 1073741825 4294967296 9223372036854775807 18446744073709551615";
-    let others = r#"1e300 0.5 1e999 null true false [] {} "" "LSTM" "GRU" "RNN""#;
+    let others = r#"1e300 0.5 1e999 null true false [] {} [0,1e-9] "" "LSTM" "GRU" "RNN" "seq2seq_GRU" "train_adam""#;
     let odd: Vec<&str> = sizes.split(' ').chain(others.split(' ')).collect();
     prop_oneof![prop::sample::select(odd).prop_map(String::from), any::<u64>().prop_map(|n| n.to_string())]
 }
@@ -228,11 +230,11 @@ proptest! {
     #[test]
     fn absurd_configs(
         bytes in goldens(),
-        changes in prop::collection::vec((0..14usize, prop::option::weighted(0.9, values())), 1..4),
+        changes in prop::collection::vec((0..22usize, prop::option::weighted(0.9, values())), 1..4),
     ) {
         let fields = [
             "kind", "nonlinearity", "T", "B", "unbatched", "proj_size", "packed", "has_state", "input_size", "hidden_size",
-            "num_layers", "bidirectional", "bias", "batch_first",
+            "num_layers", "bidirectional", "bias", "batch_first", "vocab", "emb", "TS", "TD", "steps", "lr", "betas", "eps",
         ];
         let bytes = with_config(&bytes, |config| {
             for (field, value) in changes {

@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use wgpu_rnn::{Bias, Cell, Device, Direction, Options, Plan, Result, RnnConfig, Shape, Strategy, cells};
+use wgpu_rnn::{Bias, Cell, Device, Direction, Memory, Options, Plan, Result, RnnConfig, Shape, Strategy, cells};
 
 /// A stack of recurrent layers over T steps of B sequences.
 #[derive(Args)]
@@ -38,7 +38,10 @@ pub struct ModelArgs {
     bias: BiasArg,
     /// Forward and backward.
     #[arg(long)]
-    train: bool,
+    pub train: bool,
+    /// What training keeps: save, recompute, checkpoint=STEPS, or auto=BYTES (the fastest of them that fits).
+    #[arg(long, value_name = "POLICY", default_value = "save", value_parser = memory, requires = "train")]
+    memory: Memory,
     #[command(flatten)]
     pub place: PlaceArgs,
 }
@@ -88,6 +91,21 @@ fn cell_parser() -> impl TypedValueParser<Value = &'static Cell> {
         .try_map(|name| cells::by_name(&name).ok_or("not a cell of the registry"))
 }
 
+/// `save`, `recompute`, `checkpoint=STEPS`, `auto=BYTES`.
+fn memory(text: &str) -> std::result::Result<Memory, String> {
+    let (name, number) = text.split_once('=').map_or((text, None), |(name, number)| (name, Some(number)));
+    let number = number.map(|n| n.parse::<u64>().map_err(|e| format!("{n}: {e}"))).transpose()?;
+    match (name, number) {
+        ("save", None) => Ok(Memory::Save),
+        ("recompute", None) => Ok(Memory::Recompute),
+        ("checkpoint", Some(steps)) if steps > 0 => {
+            usize::try_from(steps).map(Memory::Checkpoint).map_err(|e| e.to_string())
+        }
+        ("auto", Some(bytes)) => Ok(Memory::Auto(bytes)),
+        _ => Err("expected save, recompute, checkpoint=STEPS or auto=BYTES".into()),
+    }
+}
+
 impl ModelArgs {
     /// The configuration.
     pub fn config(&self) -> Result<RnnConfig> {
@@ -124,9 +142,13 @@ impl ModelArgs {
     pub fn plan(&self) -> Result<(Device, Plan)> {
         let config = self.config()?;
         let device = self.place.device()?;
-        let options = Options { train: self.train, ..self.place.options() };
-        let plan = Plan::new(&config, self.shape(), &device.caps(), &options)?;
+        let plan = Plan::new(&config, self.shape(), &device.caps(), &self.options(self.memory))?;
         Ok((device, plan))
+    }
+
+    /// The options, with a memory policy.
+    pub fn options(&self, memory: Memory) -> Options {
+        Options { train: self.train, memory, ..self.place.options() }
     }
 }
 

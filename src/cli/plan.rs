@@ -4,6 +4,7 @@ use super::model::ModelArgs;
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
+use wgpu_rnn::{Device, Memory, Plan};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -16,5 +17,23 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "device: {device}")?;
     write!(out, "{plan}")?;
+    if args.model.train {
+        policies(&mut out, &args.model, &device, &plan)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the same training takes under every memory policy.
+fn policies(out: &mut impl Write, model: &ModelArgs, device: &Device, plan: &Plan) -> std::io::Result<()> {
+    // Checkpoints and the stretches between them take about the same where their number is √T.
+    let root = plan.shape.time.isqrt().next_multiple_of(64);
+    writeln!(out, "bytes beside x by --memory:")?;
+    for memory in [Memory::Save, Memory::Recompute, Memory::Checkpoint(root)] {
+        let name = memory.to_string();
+        match Plan::new(&plan.config, plan.shape, &device.caps(), &model.options(memory)) {
+            Ok(p) => writeln!(out, "  {:>12} B  {name}", p.bytes() - p.slots[p.ids.x].bytes())?,
+            Err(e) => writeln!(out, "  {:>12}    {name}: {e}", "-")?,
+        }
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@ mod lanes;
 mod optimise;
 mod project;
 pub mod random;
+mod rebuild;
 mod recur;
 mod retrace;
 mod sequence_backward;
@@ -359,6 +360,9 @@ impl<T: Real> Executor<T> {
             Kernel::BeginSegment => state::begin_segment(&context, d, &mut taken),
             Kernel::SaveCheckpoint => state::save_checkpoint(&context, d, &mut taken),
             Kernel::LoadCheckpoint => state::load_checkpoint(&context, d, &mut taken),
+            Kernel::SaveHistory => rebuild::save_history(&context, d, &mut taken),
+            Kernel::LoadHistory => rebuild::load_history(&context, d, &mut taken),
+            Kernel::Rebuild => rebuild::rebuild(&context, d, &mut taken),
             Kernel::Clear => state::clear(&mut taken),
             Kernel::CarryGradient => sequence_backward::carry_gradient(&context, d, &mut taken),
             Kernel::LoadGradient => sequence_backward::load_gradient(&context, d, &mut taken),

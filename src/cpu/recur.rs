@@ -111,6 +111,19 @@ fn pack_matrix<T: Real>(n: usize, k: usize, gates: usize, r: &[T], params: usize
 }
 
 impl<T: Real> Packed<T> {
+    /// Rᵀ `[K, gates · N]`, row-major.
+    pub(crate) fn transposed(&self, shape: &StageShape) -> Vec<T> {
+        let (width, gates, n) = (register_width::<T>(), shape.stage.recurrent_gates(), shape.units);
+        let mut plain = vec![T::default(); shape.operand * gates * n];
+        for (index, lanes) in self.matrix.chunks_exact(width).enumerate() {
+            let (gate, column, first) =
+                (index % gates, index / gates % shape.operand, index / gates / shape.operand * width);
+            let count = width.min(n - first);
+            plain[(column * gates + gate) * n + first..][..count].copy_from_slice(&lanes[..count]);
+        }
+        plain
+    }
+
     /// Row `gate · N + unit` of R times `operand`, k ascending.
     pub(crate) fn dot(&self, shape: &StageShape, gate: usize, unit: usize, operand: &[T]) -> T {
         let (width, gates) = (register_width::<T>(), shape.stage.recurrent_gates());

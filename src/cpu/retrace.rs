@@ -20,6 +20,8 @@ pub struct Retrace<'a, T: Real> {
     pub(crate) pre_at: (usize, usize),
     /// `[rows, states, N]`: the states before the stage; `advance` leaves those after it.
     pub(crate) state: &'a mut [T],
+    /// `[rows, N]`, or empty: `advance` leaves `out` there.
+    pub(crate) out: &'a mut [T],
     /// `[rows, N]`: the gradient of `out`.
     pub(crate) d_out: &'a [T],
     /// `[rows, states, N]`: in: the gradient of the states after the stage; out: of those before it.
@@ -74,7 +76,10 @@ fn unit<P: Pointwise, V: Lanes, const BACK: bool>(isa: V::Isa, a: &mut Retrace<'
         *unit = V::load(isa, &a.packed.unit[(own + p) * a.packed.padded + first..][..V::WIDTH]);
     }
     if !BACK {
-        P::forward(a.act, &pre, &mut state, &unit);
+        let out = P::forward(a.act, &pre, &mut state, &unit);
+        if !a.out.is_empty() {
+            out.store(&mut a.out[row * n..][..n][first..]);
+        }
         for (s, state) in state.iter().enumerate().take(states) {
             state.store(&mut a.state[(row * states + s) * n..][..n][first..]);
         }

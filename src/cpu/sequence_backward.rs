@@ -157,6 +157,7 @@ impl Task {
                 pre_stride: width,
                 pre_at: c.rows.stages[stage],
                 state: &mut state,
+                out: &mut [],
                 d_out,
                 d_state,
                 d_unit,

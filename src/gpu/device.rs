@@ -95,6 +95,9 @@ impl GpuInfo {
     }
 }
 
+/// Tries until a device that refuses the probe counts as lost.
+const PROBES: usize = 8;
+
 impl Gpu {
     /// The first adapter that `wanted` accepts, real GPUs first.
     pub(crate) fn open(wanted: impl Fn(&GpuInfo) -> bool) -> Result<Self> {
@@ -156,12 +159,18 @@ impl Gpu {
     /// belongs to the host (and is late after a `destroy`). Mapping is the one operation that says so by itself.
     fn takes_work(&self) -> bool {
         let probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&refused);
-        probe.map_async(wgpu::MapMode::Read, .., move |result| seen.store(result.is_err(), Ordering::Relaxed));
-        let refused = refused.load(Ordering::Relaxed);
-        probe.unmap();
-        !refused
+        // A thread that polls or submits at this moment may complete the mapping between the two calls, after which the unmap
+        // finds nothing mapped or the next mapping finds it mapped: their complaints are no one's, and another try tells.
+        (0..PROBES).any(|_| {
+            let ours = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+            let refused = Arc::new(AtomicBool::new(false));
+            let seen = Arc::clone(&refused);
+            probe.map_async(wgpu::MapMode::Read, .., move |result| seen.store(result.is_err(), Ordering::Relaxed));
+            let refused = refused.load(Ordering::Relaxed);
+            probe.unmap();
+            drop(pollster::block_on(ours.pop()));
+            !refused
+        })
     }
 
     /// Runs `work` with every wgpu error caught and returned.

@@ -45,6 +45,11 @@ impl TensorFile {
         &self.path
     }
 
+    /// Its bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The names in the file, in the order of their data.
     pub fn names(&self) -> Vec<String> {
         self.header.offset_keys()

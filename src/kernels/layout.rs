@@ -1,5 +1,6 @@
 //! Where things lie in packed weights, in the history and in workgroup memory; one truth for kernels and executors.
 
+use crate::cell::{Initial, State};
 use crate::config::{RnnConfig, StageShape};
 
 /// The offsets of one (layer, direction)'s packed recurrent weights, in vec4s; see `shaders/lib/stage.wgsl`.
@@ -69,6 +70,36 @@ impl HistoryLayout {
         Self { links, width }
     }
 }
+
+/// The columns of a row of `kept` (`Memory::Recompute`): only what nothing else holds or gives.
+pub(crate) struct KeptLayout {
+    /// Where each of the cell's states is found: a cell state in columns of its own, the unit's copy of h in those of h
+    /// (unless recurrent dropout makes them differ), a state that only goes from stage to stage nowhere.
+    pub states: Vec<Option<usize>>,
+    /// Where h (as the next step's product sees it) starts.
+    pub hidden: usize,
+    /// All of it.
+    pub width: usize,
+}
+
+impl KeptLayout {
+    pub fn new(config: &RnnConfig) -> Self {
+        let dropped = config.dropout.recurrent > 0.0;
+        let own = |s: &State| s.initial == Initial::Cell || s.initial == Initial::Hidden && dropped;
+        let hidden = config.cell.states.iter().filter(|s| own(s)).count() * config.hidden_size;
+        let mut next = 0;
+        let place = |s: &State| match s.initial {
+            _ if own(s) => {
+                next += config.hidden_size;
+                Some(next - config.hidden_size)
+            }
+            Initial::Hidden => Some(hidden),
+            _ => None,
+        };
+        Self { states: config.cell.states.iter().map(place).collect(), hidden, width: hidden + config.state_size() }
+    }
+}
+
 /// Values per sequence and side of `sequence_forward`'s workgroup memory: the widest operand, in whole vec4s.
 pub(crate) fn shared_stride(stages: &[StageShape]) -> usize {
     stages.iter().map(|s| s.operand.max(s.units).next_multiple_of(4)).max().unwrap_or(4)

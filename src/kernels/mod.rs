@@ -9,7 +9,7 @@ mod layout;
 mod pack;
 mod source;
 
-pub(crate) use layout::{HistoryLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
+pub(crate) use layout::{HistoryLayout, KeptLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
 pub(crate) use pack::Flat;
 pub use pack::{GradientOf, Pack, Table};
 pub use source::source;
@@ -60,6 +60,12 @@ pub enum Kernel {
     CarryGradient,
     /// zeros
     Clear,
+    /// a segment's history → rows kept of all steps
+    SaveHistory,
+    /// kept rows → a segment's history
+    LoadHistory,
+    /// all gates of one stage over a block of steps, from the kept rows
+    Rebuild,
     /// one stage of one step backwards
     StepBackward,
     /// all stages of a block of steps backwards
@@ -109,7 +115,7 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 40] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
@@ -126,6 +132,9 @@ impl Kernel {
         Self::LoadGradient,
         Self::CarryGradient,
         Self::Clear,
+        Self::SaveHistory,
+        Self::LoadHistory,
+        Self::Rebuild,
         Self::StepBackward,
         Self::SequenceBackward,
         Self::StoreGradient,
@@ -165,6 +174,9 @@ impl Kernel {
             Self::LoadGradient => "load_gradient",
             Self::CarryGradient => "carry_gradient",
             Self::Clear => "clear",
+            Self::SaveHistory => "save_history",
+            Self::LoadHistory => "load_history",
+            Self::Rebuild => "rebuild",
             Self::StepBackward => "step_backward",
             Self::SequenceBackward => "sequence_backward",
             Self::StoreGradient => "store_gradient",
@@ -267,6 +279,11 @@ impl Kernel {
                 &[("dims", Uniform), ("weights", Read), ("pre", Read), ("d_hidden", ReadWrite), ("schedule", Read)]
             }
             Self::Clear => &[("dims", Uniform), ("values", ReadWrite)],
+            Self::SaveHistory => &[("dims", Uniform), ("history", Read), ("kept", ReadWrite), ("schedule", Read)],
+            Self::LoadHistory => &[("dims", Uniform), ("history", ReadWrite), ("kept", Read), ("schedule", Read)],
+            Self::Rebuild => {
+                &[("dims", Uniform), ("weights", Read), ("pre", ReadWrite), ("history", ReadWrite), ("schedule", Read)]
+            }
             Self::LoadGradient => &[
                 ("dims", Uniform),
                 ("dhn", Read),
@@ -374,6 +391,7 @@ impl Kernel {
                 | Self::StepProduct
                 | Self::StepNormalise
                 | Self::StepBackward
+                | Self::Rebuild
                 | Self::WeightBackwardRecurrent
         )
     }
@@ -405,6 +423,9 @@ impl Kernel {
             Self::LoadGradient => include_str!("../../shaders/kernels/load_gradient.wgsl"),
             Self::CarryGradient => include_str!("../../shaders/kernels/carry_gradient.wgsl"),
             Self::Clear => include_str!("../../shaders/kernels/clear.wgsl"),
+            Self::SaveHistory => include_str!("../../shaders/kernels/save_history.wgsl"),
+            Self::LoadHistory => include_str!("../../shaders/kernels/load_history.wgsl"),
+            Self::Rebuild => include_str!("../../shaders/kernels/rebuild.wgsl"),
             Self::StepBackward => include_str!("../../shaders/kernels/step_backward.wgsl"),
             Self::SequenceBackward => include_str!("../../shaders/kernels/sequence_backward.wgsl"),
             Self::StoreGradient => include_str!("../../shaders/kernels/store_gradient.wgsl"),

@@ -1,6 +1,6 @@
 //! How a pipeline's WGSL is put together; see the module doc above.
 
-use super::layout::{HistoryLayout, shared_stride, transposed_offsets, weight_offsets};
+use super::layout::{HistoryLayout, KeptLayout, shared_stride, transposed_offsets, weight_offsets};
 use super::{GRADIENT_BLOCK, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant, WEIGHT_ROWS};
 use crate::cell::{Initial, Product};
 use crate::config::{Layout, RnnConfig, StageShape};
@@ -28,6 +28,9 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
     if kernel.reads_history() {
         parts.push(include_str!("../../shaders/lib/history.wgsl").into());
     }
+    if kernel.bindings().iter().any(|b| b.0 == "kept") {
+        parts.push(include_str!("../../shaders/lib/kept.wgsl").into());
+    }
     let text = kernel.text();
     let one = variant.stage;
     match kernel {
@@ -38,6 +41,8 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         | Kernel::LoadCheckpoint
         | Kernel::LoadGradient
         | Kernel::StoreGradient
+        | Kernel::SaveHistory
+        | Kernel::LoadHistory
         | Kernel::Clear
         | Kernel::InputBackward
         | Kernel::UnitBackward
@@ -71,7 +76,7 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         }
         Kernel::CarryGradient => {
             parts.push(text.into());
-            parts.extend(backward_parts(config, &stages));
+            parts.extend(backward_parts(config, &stages, KEEP_NOTHING));
         }
         Kernel::StepForward | Kernel::StepForwardTrain | Kernel::StepNormalise => {
             parts.extend(forward_parts(config, &stages, kernel));
@@ -83,13 +88,17 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
             parts.push(text.into());
             parts.extend(sequence_parts(&stages));
         }
+        Kernel::Rebuild => {
+            parts.extend(backward_parts(config, &stages, include_str!("../../shaders/lib/keep_history.wgsl")));
+            parts.push(instantiate(text, one));
+        }
         Kernel::StepBackward => {
-            parts.extend(backward_parts(config, &stages));
+            parts.extend(backward_parts(config, &stages, KEEP_NOTHING));
             parts.push(next_part(&stages, one));
             parts.push(instantiate(text, one));
         }
         Kernel::SequenceBackward => {
-            parts.extend(backward_parts(config, &stages));
+            parts.extend(backward_parts(config, &stages, KEEP_NOTHING));
             parts.push(text.into());
             let mut calls = String::new();
             for n in (0..stages.len()).rev() {
@@ -185,14 +194,10 @@ fn sequence_parts(stages: &[StageShape]) -> Vec<String> {
     parts
 }
 
-/// Everything the adjoint of any stage needs: the cell, every stage's reading functions, and the states before each stage.
-fn backward_parts(config: &RnnConfig, stages: &[StageShape]) -> Vec<String> {
-    let mut parts = vec![
-        include_str!("../../shaders/lib/math.wgsl").into(),
-        cell_text(config, stages),
-        "fn keep_gate(at: u32, value: real) {}".into(),
-        "fn keep(direction: u32, s: u32, b: u32, column: u32, value: real) {}".into(),
-    ];
+/// Everything the adjoint of any stage needs: the cell, every stage's reading functions, and the states before each stage;
+/// `keep`: where gates and links go that are computed again.
+fn backward_parts(config: &RnnConfig, stages: &[StageShape], keep: &str) -> Vec<String> {
+    let mut parts = vec![include_str!("../../shaders/lib/math.wgsl").into(), cell_text(config, stages), keep.into()];
     let mut before = String::from("    var m = memory;\n");
     for n in 0..stages.len() {
         parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), n));
@@ -204,6 +209,10 @@ fn backward_parts(config: &RnnConfig, stages: &[StageShape]) -> Vec<String> {
     }
     parts
 }
+
+/// What the adjoint keeps of the gates and states it computes again.
+const KEEP_NOTHING: &str = "fn keep_gate(at: u32, value: real) {}
+fn keep(direction: u32, s: u32, b: u32, column: u32, value: real) {}";
 
 /// Where the gradient of stage `n`'s `out` comes from.
 fn next_part(stages: &[StageShape], n: usize) -> String {
@@ -248,6 +257,9 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     let history = HistoryLayout::new(config, stages);
     put("HISTORY", history.width);
     put("HISTORY_BINDING", kernel.bindings().iter().position(|b| b.0 == "history").unwrap_or(0));
+    let kept = KeptLayout::new(config);
+    put("KEPT", kept.width);
+    put("KEPT_HIDDEN", kept.hidden);
     put("LAYERS", config.num_layers);
     put("VOCABULARY", config.vocabulary.unwrap_or(1));
     put("GRADIENT_BLOCK", GRADIENT_BLOCK);
@@ -316,11 +328,15 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         })
         .chain(config.cell.states.is_empty().then(|| "2u".to_string()))
         .collect();
-    let keeps = matches!(kernel, Kernel::StepForwardTrain | Kernel::SequenceForwardTrain);
+    let keeps = matches!(kernel, Kernel::StepForwardTrain | Kernel::SequenceForwardTrain | Kernel::Rebuild);
     let _ = writeln!(text, "const TRAIN: bool = {keeps};");
     let _ = writeln!(text, "const WRITE_Y: bool = {write_y};");
     let _ = writeln!(text, "const BACKWARD: bool = {train};");
     let _ = writeln!(text, "const STATE_INITIAL = array<u32, STATES>({});", initial.join(", "));
+    // u32::MAX: nowhere.
+    let columns = kept.states.iter().map(|s| format!("{}u", s.map_or(u32::MAX, |at| at as u32)));
+    let columns: Vec<String> = columns.chain(kept.states.is_empty().then(|| format!("{}u", u32::MAX))).collect();
+    let _ = writeln!(text, "const STATE_KEPT = array<u32, STATES>({});", columns.join(", "));
     let _ = writeln!(text, "const NORMALISE_EPSILON: real = {NORMALISE_EPSILON:e};");
     text.push_str(&dropout_constants(config, *train));
     text.push_str("\n// A unit after one stage: its states, and what the others will see of it.\n");

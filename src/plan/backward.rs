@@ -4,8 +4,9 @@
 //! head_backward            d_outputs -> dy                        where there is a head (ends.rs)
 //! for each layer, last first
 //!     load_gradient        dhn, dcn -> d_hidden, d_state
-//!     for each segment, last first (one unless there are checkpoints)
+//!     for each segment, last first (one where everything was kept)
 //!         load_checkpoint, begin_segment, project, step or sequence_forward      the segment again, keeping everything
+//!         or, from kept h and c (recompute.rs): load_history, project, rebuild
 //!         Step:     step_backward       per step and stage, last first: d_pre in place over pre
 //!         Sequence: sequence_backward   a block's steps inside the kernel
 //!         weight_backward  d_preᵀ · x, d_preᵀ · h, with the biases as a last column of ones: onto the running sum
@@ -118,6 +119,8 @@ impl Builder<'_> {
                     steps.push(once(Kernel::LoadCheckpoint, at, dims, slots, sequences));
                     steps.push(self.begin_segment(layer, dims, ids, m));
                     self.run_segment(layer, segment.clone(), true, ids, m, &mut steps);
+                } else if self.recompute {
+                    self.rebuild_segment(layer, segment.clone(), ids, m, &mut steps);
                 }
                 self.recurrence(layer, segment.clone(), ids, g, m, b, &mut steps);
                 // Cut so that no dispatch takes longer than a block of the recurrence.

@@ -24,6 +24,8 @@ pub(super) struct Builder<'a> {
     pub accumulate: bool,
     /// Steps per segment (T without checkpoints).
     pub segment: usize,
+    /// `Memory::Recompute`.
+    pub recompute: bool,
     pub stages: Vec<StageShape>,
     pub slots: Vec<Slot>,
     pub dims: Vec<Dims>,
@@ -40,9 +42,11 @@ pub(super) struct Memory {
     pub history: Vec<SlotId>,
     /// States and h before every segment, where there are several.
     pub checkpoints: Option<SlotId>,
+    /// Per layer: what `Memory::Recompute` keeps of all steps.
+    pub kept: Vec<SlotId>,
     /// Products of normalising stages (strategy Step).
     pub product: Option<SlotId>,
-    /// x times its masks, where there is dropout of the input.
+    /// x times its masks, where there is dropout of the input and x is the caller's.
     pub dropped: Option<SlotId>,
     pub pre: Vec<SlotId>,
     pub y: Vec<SlotId>,
@@ -172,9 +176,9 @@ impl Builder<'_> {
             let widest = normalising.map(|s| s.stage.recurrent_gates() * s.units).max();
             product = widest.map(|n| self.slot("product", Role::Scratch, &[directions, ("B", batch), ("G·N", n)]));
         }
-        // In training with a single segment every layer keeps its own; else segments and layers share.
+        // Where everything is kept every layer has its own; else segments and layers share.
         let held = if self.train { self.segment } else { self.block } * batch;
-        let own = self.train && self.segment == self.shape.time;
+        let own = self.train && self.segment == self.shape.time && !self.recompute;
         let row = ("G·H", config.row_layout(self.train).width);
         let past = ("past", HistoryLayout::new(config, &self.stages).width);
         let (mut pre, mut history) = (Vec::new(), Vec::new());
@@ -192,10 +196,11 @@ impl Builder<'_> {
             }
         }
         let segments = self.shape.time.div_ceil(self.segment);
-        let checkpoints = (self.train && segments > 1).then(|| {
+        let checkpoints = (self.train && segments > 1 && !self.recompute).then(|| {
             let row = ("S·H+K", states.1 * config.hidden_size + operand);
             self.slot("checkpoints", Role::Scratch, &[("segments", segments), stacked[0], stacked[1], row])
         });
+        let kept = if self.recompute { self.kept_slots() } else { Vec::new() };
         let features = ("D·P", directions.1 * config.state_size());
         let whole = [outer, inner, features];
         // The outputs of hidden layers: all in training, two at a time else.
@@ -211,11 +216,12 @@ impl Builder<'_> {
             (false, None) => self.slot("y", Role::Scratch, &UNUSED),
         };
         let y = (0..layers).map(|l| if l + 1 == layers { last } else { hidden[l % hidden.len()] }).collect();
-        let dropped = config.drops_input(0, self.train).then(|| {
+        let copied = config.drops_input(0, self.train) && config.vocabulary.is_none();
+        let dropped = copied.then(|| {
             let dims = [outer, inner, ("I", config.input_size)];
             self.slot("x.dropped", Role::Scratch, &dims)
         });
-        Memory { state, operands: [even, odd], links, history, checkpoints, product, dropped, pre, y }
+        Memory { state, operands: [even, odd], links, history, checkpoints, kept, product, dropped, pre, y }
     }
 
     /// The forward pass.
@@ -234,22 +240,26 @@ impl Builder<'_> {
         steps.extend(ids.embedding.as_ref().map(|e| self.embed(e, ids.x)));
         let load = vec![ids.h0, ids.c0.unwrap_or(ids.h0), m.operands[0], m.state, ids.schedule];
         steps.push(once(Kernel::LoadState, None, whole, load, all));
-        if let Some(dropped) = m.dropped {
-            steps.push(self.dropout(0, dropped, Some(ids.x), ids.schedule));
+        if config.drops_input(0, self.train) {
+            let source = m.dropped.map(|_| ids.x);
+            steps.push(self.dropout(0, m.dropped.unwrap_or(ids.x), source, ids.schedule));
         }
         for layer in 0..layers {
             let sequences = (wide, Extent::Batch, directions);
-            let single = self.segment == time;
+            let keep = self.train && m.checkpoints.is_none();
             for first in (0..time).step_by(self.segment) {
                 let range = first..(first + self.segment).min(time);
                 let dims = self.dims(layer, range.clone());
                 if let Some(checkpoints) = m.checkpoints {
                     let slots = vec![m.operands[0], m.state, checkpoints];
                     steps.push(once(Kernel::SaveCheckpoint, Some(layer), dims, slots, sequences));
-                } else if self.train {
+                } else if keep {
                     steps.push(self.begin_segment(layer, dims, ids, m));
                 }
-                self.run_segment(layer, range, self.train && single, ids, m, &mut steps);
+                self.run_segment(layer, range, keep, ids, m, &mut steps);
+                if self.recompute {
+                    steps.push(self.save_history(layer, dims, ids, m));
+                }
             }
             if layer + 1 < layers && config.drops_input(layer + 1, self.train) {
                 steps.push(self.dropout(layer + 1, m.y[layer], None, ids.schedule));
@@ -279,22 +289,26 @@ impl Builder<'_> {
         m: &Memory,
         out: &mut Vec<Step>,
     ) {
-        let config = self.config;
-        let directions = config.directions();
-        let input = self.layer_input(layer, ids, m);
         for first in steps.clone().step_by(self.block) {
             let range = first..(first + self.block).min(steps.end);
             let dims = self.dims(layer, range.clone());
-            let kernel = project_kernel(config.layer_input_size(layer));
-            let (columns, rows) = self.tiles.project;
-            let width = config.row_layout(false).width.div_ceil(columns * self.tiles.width);
-            let slots = vec![input, ids.w[layer], m.pre[layer], ids.schedule];
-            out.push(once(kernel, Some(layer), dims, slots, (width, Extent::Rows(rows), directions)));
+            out.push(self.project(layer, dims, ids, m));
             out.push(match self.strategy {
                 Strategy::Sequence => self.sequence(layer, dims, keep, ids, m),
                 Strategy::Step => Step::EachStep(range, self.step_body(layer, dims, keep, ids, m)),
             });
         }
+    }
+
+    /// x·Wᵀ + b of a block of steps.
+    pub fn project(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Step {
+        let config = self.config;
+        let input = self.layer_input(layer, ids, m);
+        let kernel = project_kernel(config.layer_input_size(layer));
+        let (columns, rows) = self.tiles.project;
+        let width = config.row_layout(false).width.div_ceil(columns * self.tiles.width);
+        let slots = vec![input, ids.w[layer], m.pre[layer], ids.schedule];
+        once(kernel, Some(layer), dims, slots, (width, Extent::Rows(rows), config.directions()))
     }
 
     /// What a layer reads.

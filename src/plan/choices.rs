@@ -175,7 +175,7 @@ pub(super) fn split_submits(
             Step::Once(d)
                 if matches!(
                     d.kernel,
-                    Kernel::SequenceForward | Kernel::SequenceForwardTrain | Kernel::SequenceBackward
+                    Kernel::SequenceForward | Kernel::SequenceForwardTrain | Kernel::SequenceBackward | Kernel::Rebuild
                 ) =>
             {
                 let block = dims[d.dims];

@@ -1,6 +1,6 @@
 //! Plans for people.
 
-use super::{Dispatch, Plan, Slot, Step, Strategy};
+use super::{Dispatch, Memory, Plan, Slot, Step, Strategy};
 use std::fmt;
 
 pub(super) fn dims_text(slot: &Slot) -> String {
@@ -15,6 +15,18 @@ impl fmt::Display for Strategy {
             Self::Step => "step",
             Self::Sequence => "sequence",
         })
+    }
+}
+
+/// As the command line takes it.
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Save => f.write_str("save"),
+            Self::Recompute => f.write_str("recompute"),
+            Self::Checkpoint(steps) => write!(f, "checkpoint={steps}"),
+            Self::Auto(bytes) => write!(f, "auto={bytes}"),
+        }
     }
 }
 
@@ -41,6 +53,8 @@ impl fmt::Display for Plan {
             let (forward, backward) = (self.forward_dispatches(), self.backward_dispatches());
             let submits = self.backward_submits.len();
             writeln!(f, "  forward: {forward}; backward: {backward} in {submits} submit(s) more")?;
+            let beside = self.bytes() - self.slots[self.ids.x].bytes();
+            writeln!(f, "memory: {}, segments of {} steps: {beside} B beside x", self.memory, self.segment)?;
         }
         if let Some(optimiser) = self.options.optimiser {
             let (update, submits) = (self.update_dispatches(), self.update_submits.len());

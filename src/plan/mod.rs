@@ -3,7 +3,7 @@
 //! ```text
 //! clear y                         its padding is 0                  if the batch is ragged
 //! load_state                      h0, c0 -> operand, state          once
-//! dropout                         x -> x.dropped                    training with dropout of the input
+//! dropout                         x -> x.dropped, or embedded x     training with dropout of the input
 //! for each layer, each block of steps
 //!     project                     x·Wᵀ + b -> pre                   one matrix product, both directions
 //!     Step:     step_forward      per step and stage: the dispatch boundary is the grid barrier
@@ -26,6 +26,7 @@ mod choices;
 mod display;
 mod ends;
 mod limits;
+mod recompute;
 mod update;
 
 use crate::config::{RnnConfig, Shape};
@@ -38,6 +39,7 @@ use choices::{choose_block, choose_strategy, choose_tiles, split_submits};
 use ends::head_products;
 pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds};
 use limits::check_sizes;
+use recompute::recompute_segment;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -103,6 +105,10 @@ pub enum Memory {
     /// Everything: pre-activations and states of every step. Nothing is computed twice.
     #[default]
     Save,
+    /// h, and c where the cell has one, of every step. The backward pass makes pre-activations and operands between stages again
+    /// from them, by matrix products over many steps at once. On the CPU executor, where these add in another order than the
+    /// recurrence, gradients may differ from those of `Save` by roundings.
+    Recompute,
     /// The states before every stretch of so many steps (rounded up to a multiple of 64); the backward pass runs each
     /// stretch again. The same bits as `Save`.
     Checkpoint(usize),
@@ -456,8 +462,10 @@ impl Plan {
             accumulate: options.accumulate,
             segment: match options.memory {
                 Memory::Checkpoint(k) if options.train => k.max(1).next_multiple_of(GRADIENT_BLOCK).min(shape.time),
+                Memory::Recompute if options.train => recompute_segment(config, shape, caps, options.precision.bytes()),
                 _ => shape.time,
             },
+            recompute: options.train && options.memory == Memory::Recompute,
             stages: config.stages(),
             slots: Vec::new(),
             dims: Vec::new(),
@@ -520,14 +528,15 @@ impl Plan {
         let mut k = shape.time.next_power_of_two();
         let mut memory = Memory::Save;
         loop {
+            let last = k <= GRADIENT_BLOCK && memory != Memory::Save;
             match Self::new(config, shape, caps, &Options { memory, ..options.clone() }) {
                 Ok(plan) if plan.bytes() <= budget => return Ok(Self { options: options.clone(), ..plan }),
                 Ok(plan) => smallest = smallest.min(plan.bytes()),
                 // A slot beyond a binding: shorter segments may do.
-                Err(e) if k <= GRADIENT_BLOCK => return Err(e),
+                Err(e) if last => return Err(e),
                 Err(_) => {}
             }
-            if k <= GRADIENT_BLOCK {
+            if last {
                 return Err(Error::Limit {
                     what: format!("training T={} B={} (smallest plan tried)", shape.time, shape.batch),
                     needs: smallest,
@@ -537,8 +546,13 @@ impl Plan {
                     hint: "; raise the budget, shorten the sequences or leave out y".into(),
                 });
             }
-            k /= 2;
-            memory = Memory::Checkpoint(k);
+            memory = match memory {
+                Memory::Save => Memory::Recompute,
+                _ => {
+                    k /= 2;
+                    Memory::Checkpoint(k)
+                }
+            };
         }
     }
 

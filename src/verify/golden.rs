@@ -1,50 +1,48 @@
-//! Golden files: safetensors with a network (`w.*`), its input (`in.*`) and what another implementation made of it (`out.*`);
-//! and, if it recorded gradients, the upstream ones (`up.y`, `up.hn`, `up.cn`), the loss `out.loss` = Σ up·out that they are
-//! the gradients of, and `grad.x`, `grad.h0`, `grad.c0`, `grad.<parameter>` (all that the network and its input have).
+//! Golden files: safetensors with parameters (`w.*`), an input (`in.*`) and what another implementation made of it (`out.*`,
+//! `grad.*`, ...).
 //!
-//! The metadata entry `config` is JSON: `kind` (RNN, LSTM, GRU), `nonlinearity` (RNN: tanh, relu), `T`, `B`, `input_size`,
-//! `hidden_size`, and optionally `num_layers`, `bidirectional`, `bias`, `batch_first`, `proj_size`, `packed` (then there is
-//! `in.lengths`), `has_state` (then there is `in.h0` and, for an LSTM, `in.c0`), `unbatched`. Names, gate order and shapes are
-//! PyTorch's; `tests/data/make_torch_golden.py` writes such files. Everything in a file is checked before any of it is used.
+//! The metadata entry `config` is JSON; its `kind` says what was run, and with it which other fields and tensors there are:
+//! RNN, LSTM and GRU are [`Layers`], seq2seq_LSTM and seq2seq_GRU [`Seq2Seq`], train_adam is [`Training`]. Names, gate order
+//! and shapes are PyTorch's; `tests/data/make_torch_golden.py` writes such files. Everything in a file is checked before any
+//! of it is used.
 
-use super::tolerance::{self, Recorded};
-use crate::cell::Cell;
+use super::layers::Layers;
+use super::seq2seq::Seq2Seq;
+use super::tolerance::{Measure, Recorded};
+use super::training::Training;
 use crate::cells;
-use crate::config::{Bias, Direction, Layout, RnnConfig, Shape};
+use crate::config::RnnConfig;
 use crate::error::{Error, Result};
 use crate::io::safetensors::TensorFile;
-use crate::session::Output;
 use crate::tensor::Tensor;
-use crate::weights::{self, Weights};
+use crate::weights::{LayerWeights, Parameter, Weights, parameters};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// A recorded run of a recurrent stack. Values are f64 whatever they were stored in.
+/// The kinds that this build knows.
+const KINDS: &str = "RNN, LSTM, GRU, seq2seq_LSTM, seq2seq_GRU and train_adam";
+
+/// A recorded run of another implementation. Values are f64 whatever they were stored in.
 #[derive(Clone, Debug)]
 pub struct Golden {
     /// The file's name without `.safetensors`.
     pub name: String,
-    /// The stack.
-    pub config: RnnConfig,
-    /// T and B.
-    pub shape: Shape,
-    /// Its parameters.
-    pub weights: Weights<f64>,
-    /// x `[T, B, I]`, `[B, T, I]` or, unbatched, `[T, I]`.
-    pub x: Tensor<f64>,
-    /// Each sequence's length, if the batch is ragged.
-    pub lengths: Option<Vec<usize>>,
-    /// h0 `[L·D, B, P or H]`, if not zeros.
-    pub h0: Option<Tensor<f64>>,
-    /// c0 `[L·D, B, H]`, if not zeros.
-    pub c0: Option<Tensor<f64>>,
-    /// Gradients of the recorded loss with respect to y, hn and cn, in their shapes; `None` where nothing of the way back
-    /// was recorded.
-    pub upstream: Option<Output<f64>>,
-    /// What was recorded: `out.y`, `out.hn` and, for cells with a cell state, `out.cn`; with [`Self::upstream`] also
-    /// `out.loss` and every `grad.*`.
+    /// What was run.
+    pub case: Case,
+    /// What was recorded: every result that the kind has.
     pub truths: Vec<Truth>,
+}
+
+/// What a golden ran.
+#[derive(Clone, Debug)]
+pub enum Case {
+    /// A recurrent stack.
+    Layers(Layers),
+    /// An encoder and a decoder between embedding and cross entropy.
+    Seq2Seq(Seq2Seq),
+    /// Steps of an optimiser.
+    Training(Training),
 }
 
 /// One recorded result.
@@ -54,7 +52,9 @@ pub struct Truth {
     pub name: String,
     /// Its values; all finite.
     pub tensor: Tensor<f64>,
-    /// What errors are measured against: max |value|, for `out.loss` Σ |up·out|.
+    /// How far off a result is.
+    pub measure: Measure,
+    /// What errors are measured against: [`Measure::scale`], for the loss of [`Layers`] Σ |up·out|.
     pub scale: f64,
     /// What it was stored in.
     pub recorded: Recorded,
@@ -75,45 +75,33 @@ impl Golden {
     /// # Errors
     /// As [`Golden::open`].
     pub fn read(file: &TensorFile) -> Result<Self> {
-        Reader::new(file)?.golden()
+        let mut reader = Reader::new(file)?;
+        let kind = reader.kind()?;
+        let (case, truths) = match kind.as_str() {
+            "RNN" if reader.relu()? => Layers::read(&mut reader, &cells::RNN_RELU)?,
+            "RNN" => Layers::read(&mut reader, &cells::RNN_TANH)?,
+            "LSTM" => Layers::read(&mut reader, &cells::LSTM)?,
+            "GRU" => Layers::read(&mut reader, &cells::GRU)?,
+            "seq2seq_LSTM" => Seq2Seq::read(&mut reader, &cells::LSTM)?,
+            "seq2seq_GRU" => Seq2Seq::read(&mut reader, &cells::GRU)?,
+            "train_adam" => Training::read(&mut reader)?,
+            _ => {
+                let what = reader.what(&format!("kind {}", shown(&kind.into())));
+                return Err(Error::Unsupported { what, reason: format!("this build knows {KINDS}") });
+            }
+        };
+        reader.refuse_unused()?;
+        let name = file.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { name, case, truths })
     }
 }
 
-/// The shapes of a golden's tensors.
-struct Sizes<'a> {
-    config: &'a RnnConfig,
-    shape: Shape,
-    unbatched: bool,
-}
-
-impl Sizes<'_> {
-    /// `[T, B, width]`, `[B, T, width]` or, unbatched, `[T, width]`.
-    fn sequence(&self, width: usize) -> Vec<usize> {
-        match (self.unbatched, self.config.layout) {
-            (true, _) => vec![self.shape.time, width],
-            (false, Layout::TimeMajor) => vec![self.shape.time, self.shape.batch, width],
-            (false, Layout::BatchFirst) => vec![self.shape.batch, self.shape.time, width],
-        }
-    }
-    /// h: `[L·D, B, P or H]`
-    fn h(&self) -> Vec<usize> {
-        self.stacked(self.config.state_size())
-    }
-    /// c: `[L·D, B, H]`
-    fn c(&self) -> Vec<usize> {
-        self.stacked(self.config.hidden_size)
-    }
-    fn stacked(&self, width: usize) -> Vec<usize> {
-        let stack = self.config.num_layers * self.config.directions();
-        if self.unbatched { vec![stack, width] } else { vec![stack, self.shape.batch, width] }
-    }
-}
-
-/// A file and its description, not yet believed.
-struct Reader<'a> {
+/// A file and its description, not yet believed, and the names of the tensors that were asked for.
+pub(super) struct Reader<'a> {
     file: &'a TensorFile,
     fields: Map<String, Value>,
     names: HashSet<String>,
+    used: HashSet<String>,
 }
 
 impl<'a> Reader<'a> {
@@ -121,123 +109,32 @@ impl<'a> Reader<'a> {
         let metadata = file.metadata();
         let text =
             metadata.get("config").ok_or_else(|| Error::file(file.path(), "no golden: metadata lacks config"))?;
+        let (names, used) = (file.names().into_iter().collect(), HashSet::new());
+        let reader = |fields| Self { file, fields, names, used };
         match serde_json::from_str(text) {
-            Ok(Value::Object(fields)) => Ok(Self { file, fields, names: file.names().into_iter().collect() }),
-            Ok(other) => Err(Error::mismatch(Self::what(file, "config"), "a JSON object", shown(&other))),
+            Ok(Value::Object(fields)) => Ok(reader(fields)),
+            Ok(other) => Err(reader(Map::new()).mismatch("config", "a JSON object", shown(&other))),
             Err(e) => Err(Error::file(file.path(), format!("metadata config is not JSON: {e}"))),
         }
     }
 
-    fn golden(&self) -> Result<Golden> {
-        let unbatched = self.flag("unbatched", false)?;
-        let (config, shape) = (self.config()?, self.shape()?);
-        if unbatched && shape.batch != 1 {
-            return Err(self.mismatch("B of an unbatched golden", "1", shape.batch));
-        }
-        // Before anything is sized by it: a layer has tensors, so the file bounds the layers.
-        if config.num_layers > self.names.len() {
-            let got = format!("{} tensors in the file", self.names.len());
-            return Err(self.mismatch("num_layers", format!("tensors of {} layers", config.num_layers), got));
-        }
-        let weights = self.file.weights::<f64>(&config, "w.")?;
-        let sizes = Sizes { config: &config, shape, unbatched };
-        let cell_state = config.cell.has_cell_state();
-
-        let x = self.tensor("in.x", &sizes.sequence(config.input_size))?;
-        let has_state = self.flag("has_state", self.names.contains("in.h0"))?;
-        let h0 = has_state.then(|| self.tensor("in.h0", &sizes.h())).transpose()?;
-        let c0 = (has_state && cell_state).then(|| self.tensor("in.c0", &sizes.c())).transpose()?;
-        let packed = self.flag("packed", self.names.contains("in.lengths"))?;
-        let lengths = packed.then(|| self.lengths(shape)).transpose()?;
-        let mut truths =
-            vec![self.truth("out.y", &sizes.sequence(config.output_size()))?, self.truth("out.hn", &sizes.h())?];
-        if cell_state {
-            truths.push(self.truth("out.cn", &sizes.c())?);
-        }
-        let backward = |name: &String| name.starts_with("up.") || name.starts_with("grad.") || name == "out.loss";
-        let mut upstream = None;
-        if self.names.iter().any(backward) {
-            let up = self.upstream(&sizes)?;
-            truths.push(self.loss(&up, &truths)?);
-            truths.push(self.truth("grad.x", &x.shape)?);
-            for (name, state) in [("grad.h0", &h0), ("grad.c0", &c0)] {
-                truths.extend(state.as_ref().map(|s| self.truth(name, &s.shape)).transpose()?);
-            }
-            for p in weights::parameters(&config) {
-                truths.push(self.truth(&format!("grad.{}", p.name), &p.shape)?);
-            }
-            upstream = Some(up);
-        }
-        let name = self.name();
-        let golden = Golden { name, config, shape, weights, x, lengths, h0, c0, upstream, truths };
-        self.refuse_unused(&golden)?;
-        Ok(golden)
+    fn kind(&self) -> Result<String> {
+        let kind = self.fields.get("kind");
+        let text = kind.and_then(Value::as_str).map(String::from);
+        text.ok_or_else(|| self.mismatch("kind", format!("one of {KINDS}"), shown_or_none(kind)))
     }
 
-    fn upstream(&self, sizes: &Sizes<'_>) -> Result<Output<f64>> {
-        let cell_state = sizes.config.cell.has_cell_state();
-        Ok(Output {
-            y: self.tensor("up.y", &sizes.sequence(sizes.config.output_size()))?,
-            hn: self.tensor("up.hn", &sizes.h())?,
-            cn: cell_state.then(|| self.tensor("up.cn", &sizes.c())).transpose()?,
-        })
-    }
-
-    /// Σ up·out; its scale is that of the recorded outputs.
-    fn loss(&self, up: &Output<f64>, outputs: &[Truth]) -> Result<Truth> {
-        let mut truth = self.truth("out.loss", &[1])?;
-        let pairs = [Some(&up.y), Some(&up.hn), up.cn.as_ref()].into_iter().flatten().zip(outputs);
-        truth.scale = pairs.map(|(up, out)| tolerance::product(&up.data, &out.tensor.data, f64::abs)).sum();
-        Ok(truth)
-    }
-
-    fn name(&self) -> String {
-        self.file.path().file_stem().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
-    fn config(&self) -> Result<RnnConfig> {
-        let bias = if self.flag("bias", true)? { Bias::Two } else { Bias::None };
-        let bidirectional = self.flag("bidirectional", false)?;
-        let batch_first = self.flag("batch_first", false)?;
-        let config = RnnConfig {
-            cell: self.cell()?,
-            input_size: self.size("input_size", None)?,
-            hidden_size: self.size("hidden_size", None)?,
-            num_layers: self.size("num_layers", Some(1))?,
-            direction: if bidirectional { Direction::Bidirectional } else { Direction::Forward },
-            bias,
-            proj_size: self.size("proj_size", Some(0))?,
-            activations: Vec::new(),
-            layout: if batch_first { Layout::BatchFirst } else { Layout::TimeMajor },
-            ..Default::default()
-        };
-        config.validate().map_err(|e| self.in_file(e))?;
-        Ok(config)
-    }
-
-    fn shape(&self) -> Result<Shape> {
-        let shape = Shape { time: self.size("T", None)?, batch: self.size("B", None)? };
-        shape.validate().map_err(|e| self.in_file(e))?;
-        Ok(shape)
-    }
-
-    fn cell(&self) -> Result<&'static Cell> {
-        let text = |name: &str| self.fields.get(name).and_then(Value::as_str);
-        match (text("kind"), text("nonlinearity")) {
-            (Some("RNN"), Some("tanh") | None) => Ok(&cells::RNN_TANH),
-            (Some("RNN"), Some("relu")) => Ok(&cells::RNN_RELU),
-            (Some("RNN"), Some(other)) => Err(self.mismatch("nonlinearity", "tanh or relu", shown(&other.into()))),
-            (Some("LSTM"), _) => Ok(&cells::LSTM),
-            (Some("GRU"), _) => Ok(&cells::GRU),
-            (Some(other), _) => Err(Error::Unsupported {
-                what: Self::what(self.file, &format!("kind {}", shown(&other.into()))),
-                reason: "this build knows RNN, LSTM and GRU".into(),
-            }),
-            (None, _) => Err(self.mismatch("kind", "RNN, LSTM or GRU", shown_or_none(self.fields.get("kind")))),
+    /// Whether the nonlinearity is relu; without one it is tanh.
+    fn relu(&self) -> Result<bool> {
+        match self.fields.get("nonlinearity").and_then(Value::as_str) {
+            Some("tanh") | None => Ok(false),
+            Some("relu") => Ok(true),
+            Some(other) => Err(self.mismatch("nonlinearity", "tanh or relu", shown(&other.into()))),
         }
     }
 
-    fn size(&self, field: &str, default: Option<usize>) -> Result<usize> {
+    /// A field that is a size; `default`: what its absence means.
+    pub fn size(&self, field: &str, default: Option<usize>) -> Result<usize> {
         let value = self.fields.get(field);
         let size = match (value, default) {
             (None, Some(default)) => Some(default),
@@ -246,7 +143,8 @@ impl<'a> Reader<'a> {
         size.ok_or_else(|| self.mismatch(field, "a size", shown_or_none(value)))
     }
 
-    fn flag(&self, field: &str, default: bool) -> Result<bool> {
+    /// A field that is true or false.
+    pub fn flag(&self, field: &str, default: bool) -> Result<bool> {
         match self.fields.get(field) {
             None => Ok(default),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -254,7 +152,51 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn tensor(&self, name: &str, expected: &[usize]) -> Result<Tensor<f64>> {
+    /// A field of `N` finite numbers: a list, or for one the number itself.
+    pub fn numbers<const N: usize>(&self, field: &str) -> Result<[f64; N]> {
+        let value = self.fields.get(field);
+        let list = match value {
+            Some(Value::Array(list)) => list.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>(),
+            other => other.and_then(Value::as_f64).map(|number| vec![number]),
+        };
+        let numbers = list.and_then(|list| <[f64; N]>::try_from(list).ok()).filter(|n| n.iter().all(|v| v.is_finite()));
+        let expected = if N == 1 { "a number".into() } else { format!("{N} numbers") };
+        numbers.ok_or_else(|| self.mismatch(field, expected, shown_or_none(value)))
+    }
+
+    /// Whether the file has a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    /// Whether it has one that `of` is true of.
+    pub fn has_any(&self, of: impl Fn(&str) -> bool) -> bool {
+        self.names.iter().any(|name| of(name))
+    }
+
+    /// Refuses a stack with more layers than the file has tensors, before anything is sized by it.
+    pub fn check_config(&self, config: &RnnConfig) -> Result<()> {
+        config.validate().map_err(|e| self.in_file(e))?;
+        if config.num_layers > self.names.len() {
+            let got = format!("{} tensors in the file", self.names.len());
+            return Err(self.mismatch("num_layers", format!("tensors of {} layers", config.num_layers), got));
+        }
+        Ok(())
+    }
+
+    /// Refuses a run of which a tensor has more values than the file has bytes: files are small, and what they ask for is too.
+    pub fn check_values(&self, what: &str, sizes: [usize; 3]) -> Result<()> {
+        let values = sizes.iter().fold(1usize, |n, &size| n.saturating_mul(size));
+        if values > self.file.size() {
+            let expected = format!("at most as many values as the file has bytes ({})", self.file.size());
+            return Err(self.mismatch(what, expected, format!("{sizes:?}")));
+        }
+        Ok(())
+    }
+
+    /// A floating-point tensor of this shape.
+    pub fn tensor(&mut self, name: &str, expected: &[usize]) -> Result<Tensor<f64>> {
+        self.used.insert(name.into());
         match self.file.real::<f64>(name)? {
             Some((shape, data)) if shape == expected => Ok(Tensor { data, shape }),
             Some((shape, _)) => Err(self.mismatch(name, format!("{expected:?}"), format!("{shape:?}"))),
@@ -262,7 +204,45 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn truth(&self, name: &str, expected: &[usize]) -> Result<Truth> {
+    /// An integer tensor of this shape, every value from `first` to `last`.
+    pub fn integers(&mut self, name: &str, expected: &[usize], first: usize, last: usize) -> Result<Vec<usize>> {
+        self.used.insert(name.into());
+        let Some((shape, values)) = self.file.integers(name)? else {
+            return Err(self.mismatch(name, format!("a tensor of shape {expected:?}"), "none"));
+        };
+        if shape != expected {
+            return Err(self.mismatch(name, format!("{expected:?}"), format!("{shape:?}")));
+        }
+        let checked = |(at, &value): (usize, &i64)| match usize::try_from(value) {
+            Ok(v) if (first..=last).contains(&v) => Ok(v),
+            _ => Err(self.mismatch(&format!("{name}[{at}]"), format!("{first}..={last}"), value)),
+        };
+        values.iter().enumerate().map(checked).collect()
+    }
+
+    /// Token ids below `vocabulary` (which has been checked).
+    pub fn ids(&mut self, name: &str, shape: &[usize], vocabulary: usize) -> Result<Tensor<u32>> {
+        let values = self.integers(name, shape, 0, vocabulary - 1)?;
+        Ok(Tensor { data: values.into_iter().map(|v| v as u32).collect(), shape: shape.to_vec() })
+    }
+
+    /// The parameters of `config`; `name` gives their names in the file.
+    pub fn weights(&mut self, config: &RnnConfig, name: impl Fn(&Parameter) -> String) -> Result<Weights<f64>> {
+        let layers = vec![LayerWeights::default(); config.num_layers * config.directions()];
+        let mut weights = Weights { layers, ..Default::default() };
+        for p in parameters(config) {
+            *weights.get_mut(p.place) = self.tensor(&name(&p), &p.shape)?.data;
+        }
+        Ok(weights)
+    }
+
+    /// A result, held to its largest error.
+    pub fn truth(&mut self, name: &str, expected: &[usize]) -> Result<Truth> {
+        self.measured(name, expected, Measure::Largest)
+    }
+
+    /// A result.
+    pub fn measured(&mut self, name: &str, expected: &[usize], measure: Measure) -> Result<Truth> {
         let tensor = self.tensor(name, expected)?;
         // An infinite truth would make every bound infinite, a NaN would compare with nothing.
         if let Some(at) = tensor.data.iter().position(|v| !v.is_finite()) {
@@ -270,62 +250,47 @@ impl<'a> Reader<'a> {
             return Err(self.mismatch(name, "finite numbers", got));
         }
         let Some(dtype) = self.file.dtype(name) else { return Err(self.mismatch(name, "a tensor", "none")) };
-        let recorded = Recorded::from_dtype(&Self::what(self.file, name), dtype)?;
-        Ok(Truth { name: name.into(), scale: tolerance::scale(&tensor.data), tensor, recorded })
+        let recorded = Recorded::from_dtype(&self.what(name), dtype)?;
+        Ok(Truth { name: name.into(), scale: measure.scale(&tensor.data), tensor, measure, recorded })
     }
 
-    fn lengths(&self, shape: Shape) -> Result<Vec<usize>> {
-        let name = "in.lengths";
-        let expected = [shape.batch];
-        let Some((got, values)) = self.file.integers(name)? else {
-            return Err(self.mismatch(name, format!("a tensor of shape {expected:?}"), "none"));
-        };
-        if got != expected {
-            return Err(self.mismatch(name, format!("{expected:?}"), format!("{got:?}")));
-        }
-        let length = |(b, &l): (usize, &i64)| match usize::try_from(l) {
-            Ok(l) if (1..=shape.time).contains(&l) => Ok(l),
-            _ => Err(self.mismatch(&format!("{name}[{b}]"), format!("1..={}", shape.time), l)),
-        };
-        values.iter().enumerate().map(length).collect()
+    /// One result for every parameter of `config`.
+    pub fn truths(
+        &mut self,
+        config: &RnnConfig,
+        measure: Measure,
+        name: impl Fn(&Parameter) -> String,
+    ) -> Result<Vec<Truth>> {
+        parameters(config).iter().map(|p| self.measured(&name(p), &p.shape, measure)).collect()
     }
 
     /// A tensor of the network, its input or its result that would go unused means the file describes something else.
-    fn refuse_unused(&self, golden: &Golden) -> Result<()> {
-        let mut used: HashSet<String> =
-            weights::parameters(&golden.config).iter().map(|p| format!("w.{}", p.name)).collect();
-        let given = [
-            Some("in.x"),
-            golden.h0.as_ref().map(|_| "in.h0"),
-            golden.c0.as_ref().map(|_| "in.c0"),
-            golden.lengths.as_ref().map(|_| "in.lengths"),
-            golden.upstream.as_ref().map(|_| "up.y"),
-            golden.upstream.as_ref().map(|_| "up.hn"),
-            golden.upstream.as_ref().and_then(|up| up.cn.as_ref()).map(|_| "up.cn"),
-        ];
-        used.extend(given.into_iter().flatten().map(String::from));
-        used.extend(golden.truths.iter().map(|t| t.name.clone()));
-        let belongs =
-            |name: &&String| ["w.", "in.", "out.", "up.", "grad."].iter().any(|prefix| name.starts_with(prefix));
-        match self.names.iter().filter(belongs).filter(|name| !used.contains(*name)).min() {
+    fn refuse_unused(&self) -> Result<()> {
+        let belongs = |name: &&String| {
+            let group =
+                name.split_once('.').map_or("", |(group, _)| group.trim_end_matches(|c: char| c.is_ascii_digit()));
+            ["w", "in", "out", "up", "grad"].contains(&group)
+        };
+        match self.names.iter().filter(belongs).filter(|name| !self.used.contains(*name)).min() {
             Some(name) => Err(self.mismatch(&shortened(name), "no such tensor with this config", "one")),
             None => Ok(()),
         }
     }
 
-    fn what(file: &TensorFile, what: &str) -> String {
-        format!("{}: {what}", file.path().display())
+    fn what(&self, what: &str) -> String {
+        format!("{}: {what}", self.file.path().display())
     }
 
-    fn mismatch(&self, what: &str, expected: impl ToString, got: impl ToString) -> Error {
-        Error::mismatch(Self::what(self.file, what), expected, got)
+    /// [`Error::Mismatch`] with the file's name in front.
+    pub fn mismatch(&self, what: &str, expected: impl ToString, got: impl ToString) -> Error {
+        Error::mismatch(self.what(what), expected, got)
     }
 
     /// Puts the file's name before a message about a field of it.
-    fn in_file(&self, error: Error) -> Error {
+    pub fn in_file(&self, error: Error) -> Error {
         match error {
             Error::Mismatch { what, expected, got } => self.mismatch(&what, expected, got),
-            Error::Unsupported { what, reason } => Error::Unsupported { what: Self::what(self.file, &what), reason },
+            Error::Unsupported { what, reason } => Error::Unsupported { what: self.what(&what), reason },
             other => other,
         }
     }

@@ -6,23 +6,30 @@
 //!        ──────> Session (cpu f64 | cpu f32 | gpu f32), all working memory NaN-filled first ──> out.*, grad.* compared
 //! ```
 //!
-//! There are two sessions: one that only infers and, where the golden has gradients, one that trains; the outputs of both
-//! count.
+//! A golden is of one of several kinds ([`Case`]); each says how it is read, how the executors run it, and how the naive loops.
+//! Of a stack there are two sessions, one that only infers and, where the golden has gradients, one that trains; the outputs
+//! of both count.
 
 mod golden;
+mod layers;
 pub mod naive;
 pub mod naive_backward;
+mod naive_ends;
+mod seq2seq;
 mod session;
 pub mod tolerance;
+mod training;
 
-pub use golden::{Golden, Truth};
-pub use session::{Check, check};
+pub use golden::{Case, Golden, Truth};
+pub use layers::Layers;
+pub use seq2seq::{Part, Seq2Seq};
+pub use session::{Check, Numbers, check};
+pub use training::Training;
 
 use crate::config::RnnConfig;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::plan::{Options, Plan, Precision, Strategy};
-use crate::session::{Gradients, Initial, Input, Output, Session, Upstream};
+use crate::plan::{Options, Precision, Strategy};
 use crate::tensor::Tensor;
 use crate::weights::{Parameter, Weights};
 use naive::Scalar;
@@ -33,7 +40,7 @@ use std::path::Path;
 pub struct Comparison {
     /// Its name in the golden file, e.g. `out.y`.
     pub tensor: String,
-    /// max |got − truth|; infinite if anything is NaN or missing.
+    /// How far off it is, by the truth's [`tolerance::Measure`]; infinite if anything is NaN or missing.
     pub error: f64,
     /// What the error may be; see [`tolerance`].
     pub bound: f64,
@@ -100,19 +107,27 @@ pub fn verify_file(
 /// As [`verify_file`], from the run.
 pub fn verify(golden: &Golden, device: &Device, strategy: Option<Strategy>, precision: Precision) -> Result<Report> {
     let options = Options { strategy, precision, ..Default::default() };
-    let (runs, naive_errors) = match precision {
-        Precision::F64 => (runs::<f64>(golden, device, &options)?, Vec::new()),
-        Precision::F32 => (runs::<f32>(golden, device, &options)?, calibrate(golden)?),
+    let (runs, naive) = match precision {
+        Precision::F64 => (golden.case.runs::<f64>(device, &options)?, None),
+        Precision::F32 => {
+            let runs = golden.case.runs::<f32>(device, &options)?;
+            (runs, Some((golden.case.naive::<f32>()?, golden.case.naive::<f64>()?)))
+        }
     };
     let compare = |truth: &Truth| {
         let missing = || Error::mismatch(&truth.name, "a tensor that this build computes", "none");
-        let of = |run: &Named| run.iter().find(|(n, _)| *n == truth.name).map(|(_, got)| off_by(got, &truth.tensor));
-        let error = runs.iter().filter_map(of).reduce(f64::max).ok_or_else(missing)?;
-        let mut bound = match precision {
-            Precision::F64 => tolerance::bound_f64(truth.scale),
-            Precision::F32 => {
-                let (_, naive) = naive_errors.iter().find(|(n, _)| *n == truth.name).ok_or_else(missing)?;
-                tolerance::bound_f32(truth.scale, *naive)
+        let of = |run: &Named, exact: &Tensor<f64>| {
+            let (_, got) = run.iter().find(|(name, _)| *name == truth.name)?;
+            Some(off_by(truth.measure, got, exact))
+        };
+        let error = runs.iter().filter_map(|run| of(run, &truth.tensor)).reduce(f64::max).ok_or_else(missing)?;
+        let mut bound = match &naive {
+            None => tolerance::bound_f64(truth.scale),
+            // max |f32 − f64| of the naive loops: what plain f32 arithmetic costs on this golden. Both sides are the naive
+            // loops' own, so that a wrong truth cannot widen the bound it is held against.
+            Some((rounded, exact)) => {
+                let (_, exact) = exact.iter().find(|(name, _)| *name == truth.name).ok_or_else(missing)?;
+                tolerance::bound_f32(truth.scale, of(rounded, exact).ok_or_else(missing)?)
             }
         };
         bound += tolerance::recording(truth.scale, truth.recorded);
@@ -122,81 +137,32 @@ pub fn verify(golden: &Golden, device: &Device, strategy: Option<Strategy>, prec
     Ok(Report { name: golden.name.clone(), comparisons })
 }
 
+impl Case {
+    /// What the executor makes of it: one or several runs, which together have every truth's name.
+    fn runs<T: Scalar>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
+        match self {
+            Self::Layers(layers) => layers.runs::<T>(device, options),
+            Self::Seq2Seq(seq2seq) => seq2seq.runs::<T>(device, options),
+            Self::Training(training) => training.runs::<T>(device, options),
+        }
+    }
+
+    /// What the naive loops make of it.
+    fn naive<T: Scalar>(&self) -> Result<Named> {
+        match self {
+            Self::Layers(layers) => layers.naive_run::<T>(),
+            Self::Seq2Seq(seq2seq) => seq2seq.naive_run::<T>(),
+            Self::Training(training) => training.naive_run::<T>(),
+        }
+    }
+}
+
 /// Tensors under the golden's names.
 type Named = Vec<(String, Tensor<f64>)>;
 
-/// [`tolerance::error`]; infinite for another shape.
-fn off_by(got: &Tensor<f64>, truth: &Tensor<f64>) -> f64 {
-    if got.shape == truth.shape { tolerance::error(&got.data, &truth.data) } else { f64::INFINITY }
-}
-
-/// What the executor makes of the golden's inputs: by inference, and by a run that trains if there are gradients.
-fn runs<T: Scalar>(golden: &Golden, device: &Device, options: &Options) -> Result<Vec<Named>> {
-    let session = |train: bool| {
-        let options = Options { train, ..options.clone() };
-        let plan = Plan::new(&golden.config, golden.shape, &device.caps(), &options)?;
-        let mut session = Session::<T>::from_plan(device, plan, &golden.weights.cast())?;
-        session.poison()?;
-        Ok::<_, Error>(session)
-    };
-    let mut inference = session(false)?;
-    let mut runs = vec![named_outputs(golden, golden.with_input(|input| inference.forward(input))?)];
-    if golden.upstream.is_some() {
-        let mut training = session(true)?;
-        let output = golden.with_input(|input| training.forward(input))?;
-        let gradients = golden.with_upstream(|up| training.backward(up))?;
-        let mut run = named_outputs(golden, output);
-        run.extend(gradients.map(|g| named_gradients(&golden.config, g)).into_iter().flatten());
-        runs.push(run);
-    }
-    Ok(runs)
-}
-
-/// max |f32 − f64| of the naive loop per tensor: what plain f32 arithmetic costs on this golden. Both sides are the naive
-/// loop's own, so that a wrong truth cannot widen the bound it is held against.
-fn calibrate(golden: &Golden) -> Result<Vec<(String, f64)>> {
-    let (exact, rounded) = (naive_run::<f64>(golden)?, naive_run::<f32>(golden)?);
-    Ok(exact.into_iter().zip(&rounded).map(|((name, e), (_, r))| (name, tolerance::error(&r.data, &e.data))).collect())
-}
-
-fn naive_run<T: Scalar>(golden: &Golden) -> Result<Named> {
-    let mut run = named_outputs(golden, golden.naive::<T>()?);
-    run.extend(golden.naive_gradients::<T>()?.map(|g| named_gradients(&golden.config, g)).into_iter().flatten());
-    Ok(run)
-}
-
-impl Golden {
-    /// What the naive loop makes of it in precision `T`: y, hn and cn in the golden's shapes.
-    ///
-    /// # Errors
-    /// [`Error::Mismatch`] or [`Error::Unsupported`] for a golden put together by hand that does not fit together.
-    pub fn naive<T: Scalar>(&self) -> Result<Output<T>> {
-        let weights = self.weights.cast::<T>();
-        self.with_input(|input| naive::forward(&self.config, &weights, input))
-    }
-
-    /// The gradients that the naive loop gives in precision `T`; `None` for a golden without upstream gradients.
-    ///
-    /// # Errors
-    /// As [`Golden::naive`].
-    pub fn naive_gradients<T: Scalar>(&self) -> Result<Option<Gradients<T>>> {
-        let weights: Weights<T> = self.weights.cast();
-        self.with_upstream(|up| self.with_input(|input| naive_backward::backward(&self.config, &weights, input, up)))
-    }
-
-    /// Runs `run` on the input in precision `T`.
-    fn with_input<T: Scalar, R>(&self, run: impl FnOnce(&Input<'_, T>) -> Result<R>) -> Result<R> {
-        let (x, h0, c0) = (cast(&self.x), self.h0.as_ref().map(cast), self.c0.as_ref().map(cast));
-        let initial = Initial::Given { h0: h0.as_ref().map(Tensor::view), c0: c0.as_ref().map(Tensor::view) };
-        run(&Input { lengths: self.lengths.as_deref(), initial, ..Input::new(x.view()) })
-    }
-
-    /// Runs `run` on the upstream gradients in precision `T`, if there are any.
-    fn with_upstream<T: Scalar, R>(&self, run: impl FnOnce(&Upstream<'_, T>) -> Result<R>) -> Result<Option<R>> {
-        let Some(up) = &self.upstream else { return Ok(None) };
-        let (y, hn, cn) = (cast(&up.y), cast(&up.hn), up.cn.as_ref().map(cast));
-        run(&Upstream { y: Some(y.view()), hn: Some(hn.view()), cn: cn.as_ref().map(Tensor::view) }).map(Some)
-    }
+/// The error by `measure`; infinite for another shape.
+fn off_by(measure: tolerance::Measure, got: &Tensor<f64>, truth: &Tensor<f64>) -> f64 {
+    if got.shape == truth.shape { measure.error(&got.data, &truth.data) } else { f64::INFINITY }
 }
 
 fn cast<T: Scalar>(tensor: &Tensor<f64>) -> Tensor<T> {
@@ -207,27 +173,12 @@ fn widen<T: Scalar>(tensor: Tensor<T>) -> Tensor<f64> {
     Tensor { data: tensor.data.into_iter().map(T::to_f64).collect(), shape: tensor.shape }
 }
 
-/// `out.*`, and the loss where there are upstream gradients.
-fn named_outputs<T: Scalar>(golden: &Golden, output: Output<T>) -> Named {
-    let mut list = vec![("out.y".to_string(), widen(output.y)), ("out.hn".into(), widen(output.hn))];
-    list.extend(output.cn.map(|cn| ("out.cn".into(), widen(cn))));
-    if let Some(up) = &golden.upstream {
-        let pairs = [Some(&up.y), Some(&up.hn), up.cn.as_ref()].into_iter().flatten().zip(&list);
-        let loss = pairs.map(|(up, (_, out))| tolerance::product(&up.data, &out.data, |v| v)).sum();
-        list.push(("out.loss".into(), Tensor { data: vec![loss], shape: vec![1] }));
-    }
-    list
-}
-
-/// `grad.*`
-fn named_gradients<T: Scalar>(config: &RnnConfig, gradients: Gradients<T>) -> Named {
-    let parameter = |(p, values): (Parameter, &[T])| {
-        (format!("grad.{}", p.name), Tensor { data: values.iter().map(|v| v.to_f64()).collect(), shape: p.shape })
+/// Parameters, or their gradients, under the names that `name` gives them.
+fn named_parameters<T: Scalar>(config: &RnnConfig, weights: &Weights<T>, name: impl Fn(&Parameter) -> String) -> Named {
+    let tensor = |(p, values): (Parameter, &[T])| {
+        (name(&p), Tensor { data: values.iter().map(|v| v.to_f64()).collect(), shape: p.shape })
     };
-    let mut list: Named = gradients.weights.named(config).map(parameter).collect();
-    list.extend([("grad.x".into(), widen(gradients.x)), ("grad.h0".into(), widen(gradients.h0))]);
-    list.extend(gradients.c0.map(|c0| ("grad.c0".into(), widen(c0))));
-    list
+    weights.named(config).map(tensor).collect()
 }
 
 #[cfg(test)]

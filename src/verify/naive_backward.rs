@@ -115,6 +115,8 @@ fn zeros_like<T: Scalar>(weights: &Weights<T>) -> Weights<T> {
     for layer in &mut zeros.layers {
         Field::ALL.iter().for_each(|&field| layer.get_mut(field).fill(T::default()));
     }
+    // What is around the stack has its gradients from [`super::naive_ends`].
+    [&mut zeros.embedding, &mut zeros.head, &mut zeros.head_bias].into_iter().for_each(|ends| ends.fill(T::default()));
     zeros
 }
 
@@ -172,7 +174,7 @@ impl<T: Scalar> Step<'_, T> {
 }
 
 /// Adjoint of `bias[row] + Σ matrix[row] · v`.
-fn dot_adjoint<T: Scalar>(matrix: &[T], row: usize, v: &[T], d: T, to: (&mut [T], &mut [T]), d_v: &mut [T]) {
+pub(super) fn dot_adjoint<T: Scalar>(matrix: &[T], row: usize, v: &[T], d: T, to: (&mut [T], &mut [T]), d_v: &mut [T]) {
     let (d_matrix, d_bias) = to;
     if let Some(sum) = d_bias.get_mut(row) {
         *sum = *sum + d;
@@ -306,21 +308,21 @@ mod tests {
     use crate::cells;
     use crate::config::{Bias, Direction, Layout};
     use crate::session::Initial;
-    use crate::verify::{Golden, tolerance};
+    use crate::verify::{self, Golden, tolerance};
     use crate::weights::parameters;
 
-    /// The link that makes the calibrator trustworthy: in f64 it agrees with PyTorch's autograd on every golden.
+    /// The link that makes the calibrator trustworthy: in f64 it agrees with PyTorch's autograd on every golden of a stack.
     #[test]
     fn f64_agrees_with_every_golden() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/torch_golden");
         let (mut seen, mut failures) = (0, Vec::new());
         for entry in std::fs::read_dir(folder).expect("the goldens are in the project") {
             let golden = Golden::open(entry.expect("readable folder").path()).expect("a golden of a known kind");
-            let got = golden.naive_gradients::<f64>().expect("it fits together").expect("it has gradients");
-            let got = crate::verify::named_gradients(&golden.config, got);
+            let verify::Case::Layers(layers) = &golden.case else { continue };
+            let got = layers.naive_run::<f64>().expect("it fits together");
             let truths: Vec<_> = golden.truths.iter().filter(|t| t.name.starts_with("grad.")).collect();
-            let states = usize::from(golden.h0.is_some()) + usize::from(golden.c0.is_some());
-            assert_eq!(truths.len(), 1 + states + parameters(&golden.config).len(), "{}", golden.name);
+            let states = usize::from(layers.h0.is_some()) + usize::from(layers.c0.is_some());
+            assert_eq!(truths.len(), 1 + states + parameters(&layers.config).len(), "{}", golden.name);
             for truth in truths {
                 let (_, tensor) = got.iter().find(|(name, _)| *name == truth.name).expect("computed");
                 assert_eq!(tensor.shape, truth.tensor.shape, "{} {}", golden.name, truth.name);

@@ -28,6 +28,38 @@ impl Recorded {
     }
 }
 
+/// How far off a tensor is, and what that is measured against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// max |got − truth|, against max |truth|.
+    Largest,
+    /// ‖got − truth‖₂, against ‖truth‖₂: for results of which single values are ill-conditioned.
+    Norm,
+}
+
+impl Measure {
+    /// The error of a result; infinite if any difference is NaN or the counts differ.
+    pub fn error(self, got: &[f64], truth: &[f64]) -> f64 {
+        let largest = error(got, truth);
+        match self {
+            Self::Norm if largest.is_finite() => norm(got.iter().zip(truth).map(|(g, t)| g - t)),
+            _ => largest,
+        }
+    }
+
+    /// The size of a tensor.
+    pub fn scale(self, truth: &[f64]) -> f64 {
+        match self {
+            Self::Largest => scale(truth),
+            Self::Norm => norm(truth.iter().copied()),
+        }
+    }
+}
+
+fn norm(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|v| v * v).sum::<f64>().sqrt()
+}
+
 /// The size of a tensor: max |truth|.
 pub fn scale(truth: &[f64]) -> f64 {
     truth.iter().fold(0.0, |m, v| m.max(v.abs()))
@@ -77,6 +109,17 @@ mod tests {
         assert_eq!(error(&[2.0, f64::NAN], &[1.0, 2.0]), f64::INFINITY);
         assert_eq!(error(&[f64::INFINITY], &[f64::INFINITY]), f64::INFINITY);
         assert_eq!(error(&[1.0], &[1.0, 2.0]), f64::INFINITY);
+    }
+
+    #[test]
+    fn a_norm_is_over_all_values() {
+        assert_eq!(Measure::Norm.error(&[4.0, 2.0, 7.0], &[1.0, 2.0, 3.0]), 5.0);
+        assert_eq!(Measure::Norm.scale(&[-3.0, 4.0]), 5.0);
+        assert_eq!(Measure::Largest.error(&[4.0, 2.0, 7.0], &[1.0, 2.0, 3.0]), 4.0);
+        assert_eq!(Measure::Largest.scale(&[-3.0, 4.0]), 4.0);
+        for bad in [&[f64::NAN, 1.0][..], &[f64::INFINITY, 1.0], &[1.0]] {
+            assert_eq!(Measure::Norm.error(bad, &[1.0, 1.0]), f64::INFINITY);
+        }
     }
 
     #[test]

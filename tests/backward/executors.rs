@@ -56,7 +56,7 @@ fn a_difference_is_named() {
 
 /// What f32 costs: per gradient the bound 4 × (error of the naive f32 loop) + 1e-6 of the scale. A cell that the naive loop
 /// does not know is measured by the CPU executor's f32 instead.
-fn bounds(case: &Case, truth: &[Named<f64>]) -> Vec<f64> {
+pub fn bounds(case: &Case, truth: &[Named<f64>]) -> Vec<f64> {
     let naive = case.with_input(|input| {
         case.with_upstream_as(|up| naive_backward::backward::<f32>(&case.config, &case.weights, input, up))
     });
@@ -72,7 +72,7 @@ fn bounds(case: &Case, truth: &[Named<f64>]) -> Vec<f64> {
 }
 
 /// How far every gradient is from the truth, as a share of its bound; the worst one by name.
-fn worst(case: &Case, got: &Gradients<f32>, truth: &[Named<f64>], bounds: &[f64]) -> (String, f64) {
+pub fn worst(case: &Case, got: &Gradients<f32>, truth: &[Named<f64>], bounds: &[f64]) -> (String, f64) {
     let share = |(((name, got), (_, truth)), bound): ((Named<f32>, &Named<f64>), &f64)| {
         let error = tolerance::error(&cast::<f64>(&got), truth);
         // A gradient that is 0 altogether (relu units that are off) must be 0.

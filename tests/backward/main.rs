@@ -1,5 +1,6 @@
 //! The backward pass, over the registry of cells: derivatives against differences in f64 ([`derivatives`]), the GPU against
-//! the CPU ([`executors`]), the laws that hold bit for bit ([`laws`]), and what is refused ([`refusals`]).
+//! the CPU ([`executors`]), the laws that hold bit for bit ([`laws`]), gradients from kept states alone ([`recompute`]), and
+//! what is refused ([`refusals`]).
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -7,4 +8,5 @@ mod harness;
 mod derivatives;
 mod executors;
 mod laws;
+mod recompute;
 mod refusals;

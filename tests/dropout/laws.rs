@@ -218,3 +218,30 @@ fn runs_create_nothing() {
         assert_eq!((session.objects_created(), allocated(&device)), (ours, theirs), "{strategy}");
     }
 }
+
+/// What an embedding looks up is masked as x is, and its gradient as that of x.
+#[test]
+fn embedded_tokens_are_masked_as_x_is() {
+    for (device, strategy) in executors() {
+        let plain = ragged(&cells::GRU, 0, ALL);
+        let config = RnnConfig { vocabulary: Some(7), ..plain.config.clone() };
+        let weights = Weights { layers: plain.weights.layers.clone(), ..Weights::<f32>::random(&config, 1).unwrap() };
+        let ids: Vec<u32> = (0..20).map(|n| n * n % 7).collect();
+        let rows = ids.iter().flat_map(|&id| weights.embedding[id as usize * 6..][..6].to_vec()).collect();
+        let plain = Case { x: rows, ..plain };
+        let expected = seeded(&plain, &mut plain.training(&device, forced(strategy)), 16);
+
+        let tokens = Case { config, weights, ..plain.clone() };
+        let mut session: Session = tokens.training(&device, forced(strategy));
+        session.poison().unwrap();
+        session.set_seed(16);
+        let out = tokens.with_input(|input| {
+            let of_ids = Input::of_ids(View::new(&ids, &[5, 4]));
+            session.forward(&Input { lengths: input.lengths, initial: input.initial, ..of_ids }).unwrap()
+        });
+        let got = tokens.with_upstream_as(|up| session.backward(up).unwrap());
+        let what = format!("{} {strategy}", device.kind());
+        assert_same(&what, &expected.0, &out);
+        assert_eq!(bits(&expected.1.x.data), bits(&got.x.data), "{what}");
+    }
+}

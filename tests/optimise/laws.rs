@@ -27,6 +27,10 @@ fn updated_weights_are_those_of_a_new_session() {
     for (cell, proj_size) in cells_and_projections(4) {
         for bias in [Bias::None, Bias::One, Bias::Two] {
             for (device, strategy) in executors() {
+                // What is packed does not depend on the strategy: both with all biases, one with fewer.
+                if matches!((bias, strategy), (Bias::None, Strategy::Step) | (Bias::One, Strategy::Sequence)) {
+                    continue;
+                }
                 let what = format!("{} P={proj_size} {bias:?} on {} with {strategy}", cell.name, device.kind());
                 let case = Case::new(config(cell, proj_size, bias), 3, 2, 81);
                 let one = Case { weights: case.weights.clone(), ..Case::new(case.config.clone(), 1, 1, 82) };

@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod ends;
 mod laws;
 mod refusals;
 mod rules;

@@ -3,7 +3,7 @@
 use super::harness::*;
 use std::path::Path;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::verify::Golden;
+use wgpu_rnn::verify::{Case as Run, Golden};
 use wgpu_rnn::*;
 
 #[test]
@@ -39,7 +39,7 @@ fn a_saved_stack_is_what_pytorch_saves() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["lstm_l2_bi_proj_packed", "gru_l2_bi", "rnn_relu_l2_bi_nobias"] {
         let theirs = TensorFile::open(data.join(name).with_extension("safetensors")).unwrap();
-        let golden = Golden::open(theirs.path()).unwrap();
+        let Run::Layers(golden) = Golden::open(theirs.path()).unwrap().case else { panic!("{name} is no stack") };
         let path = folder.path().join(name);
         golden.weights.save(&golden.config, &path, "w.").unwrap();
         let ours = TensorFile::open(&path).unwrap();
