@@ -362,7 +362,8 @@ fn one_wrong_number_of_an_encoder_and_decoder_or_a_training_fails() {
         }
     }
     // What goes in counts too: ids that are another token's, a weight, how the optimiser steps.
-    let changes: [(&str, fn(&mut Parts)); 7] = [
+    type Change = (&'static str, fn(&mut Parts));
+    let changes: [Change; 7] = [
         ("seq2seq_lstm_l1", |p| p.integer("in.src", 7, 10)),
         ("seq2seq_lstm_l1", |p| p.integer("in.tgt", 14, 10)),
         ("seq2seq_gru_l2", |p| p.values("w.emb_tgt.weight", |v| v.iter_mut().for_each(|v| *v *= 1.001))),
