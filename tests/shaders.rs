@@ -119,7 +119,6 @@ fn for_every_source(hidden: &[usize], mut check: impl FnMut(Kernel, &str, &Modul
                 [
                     (s, false, true, 0.0, None),
                     (s, true, true, 0.0, None),
-                    (s, true, false, 0.1, None),
                     (s, false, true, 0.0, Some(Reset::Zero)),
                     (s, true, false, 0.1, Some(Reset::Initial)),
                 ]
