@@ -284,7 +284,11 @@ impl<T: Real> Weights<T> {
             let expected: usize = parameter.map_or(0, |p| p.shape.iter().product());
             let got = self.get(place).len();
             if got != expected {
-                let name = parameter.map_or(format!("{place:?}"), |p| p.name.clone());
+                let nameless = match place {
+                    Place::Layer(entry, field) => format!("{field:?} of layers[{entry}]"),
+                    other => format!("{other:?}"),
+                };
+                let name = parameter.map_or(nameless, |p| p.name.clone());
                 let shape = parameter.map_or(Vec::new(), |p| p.shape.clone());
                 return Err(Error::mismatch(name, format!("{shape:?} = {expected} values"), got));
             }

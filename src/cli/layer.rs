@@ -21,7 +21,7 @@ pub struct LayerArgs {
     #[arg(long, value_name = "MODEL.onnx")]
     onnx: Option<PathBuf>,
     /// The name of the RNN, LSTM or GRU node, or of one of its outputs; not needed for a model with one.
-    #[arg(long, value_name = "NAME", requires = "onnx")]
+    #[arg(long, value_name = "NAME", requires = "onnx", conflicts_with = "weights")]
     node: Option<String>,
 }
 

@@ -1,0 +1,204 @@
+//! Silero's voice detector: short windows of sound through convolutions into an LSTM, which says for each whether it is speech.
+//!
+//! ```text
+//! 64 samples of context + 512 ─STFT─> |spectrum| ─4 convolutions, relu─> LSTM ─relu, dense, sigmoid─> probability
+//! ```
+//!
+//! The LSTM runs through `wgpu_rnn`, over a whole recording at once or frame by frame with its state kept on the device; the
+//! convolutions, which know no time before their frame, are the plain loops below.
+
+use std::path::Path;
+use wgpu_rnn::io::safetensors::TensorFile;
+use wgpu_rnn::{Device, Error, Input, Options, Plan, Real, Result, RnnConfig, Session, Shape, View, Weights, cells};
+
+/// Samples per second.
+pub const RATE: u32 = 16_000;
+/// Samples of a frame, and those before it that the network sees again.
+pub const FRAME: usize = 512;
+pub const CONTEXT: usize = 64;
+/// Mirrored samples behind a frame, for the last window of the STFT.
+const MIRRORED: usize = 64;
+/// Length and distance of the windows of the STFT.
+const WINDOW: usize = 256;
+const WINDOW_STRIDE: usize = 128;
+/// Width, padding and strides of the four convolutions.
+const WIDTH: usize = 3;
+const PADDING: usize = 1;
+const STRIDES: [usize; 4] = [1, 2, 2, 1];
+
+/// The trained network.
+pub struct Model {
+    pub encoder: Encoder<f32>,
+    pub config: RnnConfig,
+    pub weights: Weights,
+    /// Output layer `[1, H]` and its bias.
+    pub dense: (Vec<f32>, f32),
+}
+
+/// Everything before the LSTM; in f64 too, for the tests.
+pub struct Encoder<T> {
+    stft: Convolution<T>,
+    convolutions: Vec<Convolution<T>>,
+}
+
+/// Weights `[outputs, inputs, width]` and bias `[outputs]` (zeros where there is none).
+struct Convolution<T> {
+    weight: Vec<T>,
+    bias: Vec<T>,
+    inputs: usize,
+    width: usize,
+    padding: usize,
+    stride: usize,
+}
+
+impl Model {
+    /// Reads the weights; sizes come from the tensors.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let file = TensorFile::open(path)?;
+        let encoder = Encoder::open(&file)?;
+        let config = file.config(&cells::LSTM, "lstm.")?;
+        let weights = file.weights(&config, "lstm.")?;
+        let weight = tensor(&file, "final_conv.weight", &[Some(1), Some(config.hidden_size), Some(1)])?.1;
+        let bias = tensor(&file, "final_conv.bias", &[Some(1)])?.1[0];
+        Ok(Self { encoder, config, weights, dense: (weight, bias) })
+    }
+
+    /// The probability of speech that a state of the LSTM stands for.
+    pub fn probability(&self, state: &[f32]) -> f32 {
+        let (weight, bias) = &self.dense;
+        let sum = weight.iter().zip(state).fold(*bias, |sum, (w, h)| sum + w * h.max(0.0));
+        1.0 / (1.0 + (-sum).exp())
+    }
+
+    /// A session of this network's LSTM for so many frames of one recording; with one frame a stream's.
+    pub fn session(&self, device: &Device, frames: usize, options: &Options) -> Result<Session> {
+        let plan = Plan::new(&self.config, Shape { time: frames, batch: 1 }, &device.caps(), options)?;
+        Session::from_plan(device, plan, &self.weights)
+    }
+}
+
+impl<T: Real> Encoder<T> {
+    pub fn open(file: &TensorFile) -> Result<Self> {
+        let stft = Convolution::read(file, "stft_conv", WINDOW, 0, WINDOW_STRIDE)?;
+        let conv =
+            |(n, stride): (usize, &usize)| Convolution::read(file, &format!("conv{}", n + 1), WIDTH, PADDING, *stride);
+        let convolutions: Vec<_> = STRIDES.iter().enumerate().map(conv).collect::<Result<_>>()?;
+        let mut inputs = stft.bias.len() / 2;
+        for (n, conv) in convolutions.iter().enumerate() {
+            if conv.inputs != inputs {
+                let (what, got) = (format!("inputs of conv{}", n + 1), conv.inputs.to_string());
+                return Err(Error::Mismatch { what, expected: inputs.to_string(), got });
+            }
+            inputs = conv.bias.len();
+        }
+        Ok(Self { stft, convolutions })
+    }
+
+    /// What the LSTM reads of one frame `[context + frame]`.
+    pub fn encode(&self, frame: &[T]) -> Vec<T> {
+        let mirrored = (0..MIRRORED).map(|n| frame[frame.len() - 2 - n]);
+        let samples: Vec<T> = frame.iter().copied().chain(mirrored).collect();
+        let spectrum = self.stft.apply(&samples);
+        // The real parts of all frequencies, then the imaginary ones.
+        let (re, im) = spectrum.split_at(spectrum.len() / 2);
+        let magnitude = |(re, im): (&T, &T)| T::from_f64((*re * *re + *im * *im).to_f64().sqrt());
+        let mut x: Vec<T> = re.iter().zip(im).map(magnitude).collect();
+        for conv in &self.convolutions {
+            let relu = |v: T| if v > T::default() { v } else { T::default() };
+            x = conv.apply(&x).into_iter().map(relu).collect();
+        }
+        x
+    }
+}
+
+impl<T: Real> Convolution<T> {
+    fn read(file: &TensorFile, name: &str, width: usize, padding: usize, stride: usize) -> Result<Self> {
+        let (shape, weight) = tensor(file, &format!("{name}.weight"), &[None, None, Some(width)])?;
+        let bias = match file.real::<T>(&format!("{name}.bias"))? {
+            Some(_) => tensor(file, &format!("{name}.bias"), &[Some(shape[0])])?.1,
+            None => vec![T::default(); shape[0]],
+        };
+        Ok(Self { weight, bias, inputs: shape[1], width, padding, stride })
+    }
+
+    /// `[inputs, time]` to `[outputs, time']`; beyond the ends are zeros. Sums are taken in f64: in f32, one after the other, they
+    /// put the LSTM's states 8.6e-5 from the truth; this way it is 3.9e-6.
+    fn apply(&self, x: &[T]) -> Vec<T> {
+        let time = x.len() / self.inputs;
+        let steps = (time + 2 * self.padding - self.width) / self.stride + 1;
+        let mut out = Vec::with_capacity(self.bias.len() * steps);
+        for (kernel, &bias) in self.weight.chunks_exact(self.inputs * self.width).zip(&self.bias) {
+            for step in 0..steps {
+                let at = step * self.stride;
+                let (from, to) = (self.padding.saturating_sub(at), self.width.min(time + self.padding - at));
+                let mut sum = bias.to_f64();
+                for (row, taps) in x.chunks_exact(time).zip(kernel.chunks_exact(self.width)) {
+                    let heard = &row[at + from - self.padding..at + to - self.padding];
+                    sum = heard.iter().zip(&taps[from..to]).fold(sum, |sum, (x, w)| sum + x.to_f64() * w.to_f64());
+                }
+                out.push(T::from_f64(sum));
+            }
+        }
+        out
+    }
+}
+
+/// What the network says of a recording, and what it computed on the way.
+#[derive(Default)]
+pub struct Detected {
+    /// `[frames]`, from 0 to 1
+    pub probability: Vec<f32>,
+    /// `[frames, H]`
+    pub states: Vec<f32>,
+    /// The last h and c `[H]`.
+    pub last: [Vec<f32>; 2],
+}
+
+/// A recording in frames, each behind the last samples of the one before; zeros before the first and behind the last.
+pub fn frames(samples: &[f32]) -> Vec<[f32; CONTEXT + FRAME]> {
+    let mut context = [0.0; CONTEXT];
+    let frame = |chunk: &[f32]| {
+        let mut frame = [0.0; CONTEXT + FRAME];
+        frame[..CONTEXT].copy_from_slice(&context);
+        frame[CONTEXT..][..chunk.len()].copy_from_slice(chunk);
+        context.copy_from_slice(&frame[FRAME..]);
+        frame
+    };
+    samples.chunks(FRAME).map(frame).collect()
+}
+
+/// The whole recording in one run of a session for as many frames.
+pub fn detect(model: &Model, session: &mut Session, frames: &[[f32; CONTEXT + FRAME]]) -> Result<Detected> {
+    let x: Vec<f32> = frames.iter().flat_map(|frame| model.encoder.encode(frame)).collect();
+    detect_encoded(model, session, &x)
+}
+
+/// The same from what the LSTM reads, `[frames, I]`.
+pub fn detect_encoded(model: &Model, session: &mut Session, x: &[f32]) -> Result<Detected> {
+    let shape = [x.len() / model.config.input_size, model.config.input_size];
+    let out = session.forward(&Input::new(View::new(x, &shape)))?;
+    let probability = out.y.data.chunks_exact(model.config.hidden_size).map(|h| model.probability(h)).collect();
+    Ok(Detected { probability, states: out.y.data, last: [out.hn.data, out.cn.map_or(Vec::new(), |c| c.data)] })
+}
+
+/// Frame by frame, as sound comes in from a microphone: a session for one frame carries the state.
+pub fn stream(model: &Model, session: &mut Session, frames: &[[f32; CONTEXT + FRAME]]) -> Result<Detected> {
+    let mut detected = Detected::default();
+    session.reset();
+    for frame in frames {
+        let out = session.step(View::new(&model.encoder.encode(frame), &[1, model.config.input_size]))?;
+        detected.probability.push(model.probability(&out.y.data));
+        detected.states.extend(out.y.data);
+        detected.last = [out.hn.data, out.cn.map_or(Vec::new(), |c| c.data)];
+    }
+    Ok(detected)
+}
+
+/// A tensor that must have this shape, `None` standing for any size.
+fn tensor<T: Real>(file: &TensorFile, name: &str, shape: &[Option<usize>]) -> Result<(Vec<usize>, Vec<T>)> {
+    let found = file.real(name)?;
+    let got = found.as_ref().map_or("none".into(), |(s, _)| format!("{s:?}"));
+    let fits = |s: &[usize]| s.len() == shape.len() && s.iter().zip(shape).all(|(s, w)| w.is_none_or(|w| w == *s));
+    let what = format!("{}: {name}", file.path().display());
+    found.filter(|(s, _)| fits(s)).ok_or_else(|| Error::Mismatch { what, expected: format!("{shape:?}"), got })
+}
