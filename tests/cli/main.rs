@@ -2,6 +2,7 @@
 
 #![cfg(feature = "cli")]
 
+mod onnx;
 mod run;
 
 use serde_json::Value;
