@@ -3,6 +3,7 @@
 mod harness;
 
 use harness::*;
+use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::*;
 
 /// Gradients of a case under a policy, with random upstream gradients.
@@ -103,13 +104,16 @@ fn long_runs_reach_their_end_on_every_executor() {
     let mut case = Case::new(config, 4000, 1, 60);
     // Keeps a state long enough that the first steps count.
     case.weights.layers[0].b_w[64..128].fill(3.0);
-    let run = |device: &Device, strategy| case.train(device, strategy);
-    let (expected, expected_gradients) = run(&Device::cpu(), Strategy::Sequence);
-    let (out, gradients) = run(&gpu(), Strategy::Sequence);
-    assert!(difference(&expected.y.data, &out.y.data) < 1e-4, "y");
-    let (a, b) = (&expected_gradients, &gradients);
-    let scale = |v: &[f32]| v.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    for (a, b) in [(&a.x.data, &b.x.data), (&a.weights.layers[0].r, &b.weights.layers[0].r)] {
-        assert!(difference(a, b) < 1e-3 * scale(a), "{} of {}", difference(a, b), scale(a));
+    let truth = named(&case.config, &case.true_gradients());
+    let naive = case.with_input(|input| {
+        case.with_upstream_as(|up| verify::naive_backward::backward(&case.config, &case.weights, input, up).unwrap())
+    });
+    let got = case.train(&gpu(), Strategy::Sequence).1;
+    for ((name, truth), ((_, naive), (_, got))) in
+        truth.iter().zip(named(&case.config, &naive).iter().zip(&named(&case.config, &got)))
+    {
+        let error = |v: &[f32]| tolerance::error(&cast::<f64>(v), truth);
+        let bound = tolerance::bound_f32(tolerance::scale(truth), error(naive));
+        assert!(error(got) <= bound, "{name} is off by {:e}, bound {bound:e}", error(got));
     }
 }
