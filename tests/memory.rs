@@ -95,3 +95,21 @@ fn leaving_out_y_changes_no_bits() {
         assert_eq!(run(true), run(false), "{} {strategy}", device.kind());
     }
 }
+
+/// Long loops run to their end: llvmpipe ends an invocation's loops after 65535 rounds in all, without a word.
+#[test]
+fn long_runs_reach_their_end_on_every_executor() {
+    let config = RnnConfig { cell: &cells::LSTM, input_size: 4, hidden_size: 64, ..Default::default() };
+    let mut case = Case::new(config, 4000, 1, 60);
+    // Keeps a state long enough that the first steps count.
+    case.weights.layers[0].b_w[64..128].fill(3.0);
+    let run = |device: &Device, strategy| case.train(device, strategy);
+    let (expected, expected_gradients) = run(&Device::cpu(), Strategy::Sequence);
+    let (out, gradients) = run(&gpu(), Strategy::Sequence);
+    assert!(difference(&expected.y.data, &out.y.data) < 1e-4, "y");
+    let (a, b) = (&expected_gradients, &gradients);
+    let scale = |v: &[f32]| v.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    for (a, b) in [(&a.x.data, &b.x.data), (&a.weights.layers[0].r, &b.weights.layers[0].r)] {
+        assert!(difference(a, b) < 1e-3 * scale(a), "{} of {}", difference(a, b), scale(a));
+    }
+}
