@@ -19,8 +19,8 @@
 //! A week ahead each week is forecast from all before it; five years ahead the network goes on from its own forecasts, from a
 //! state that has seen the past. It beats last week's value and the year before's in the one, and the last known year repeated in
 //! the other; there a last year that keeps rising as it did for ten years is a little better still. It reads the change since
-//! the week before, less the mean rise of the ten years before, and the season; the number of steps was chosen on earlier years
-//! (1987 to 1996), not on those it is measured on.
+//! the week before, less the mean rise of the ten years before, and the season; that and the number of steps were chosen on earlier
+//! years (1987 to 1996), not on those it is measured on.
 //!
 //! `--device cpu|gpu`, `--steps N`, `--picture FILE` (the loss, and both forecasts beside what was measured). How it is trained is
 //! in `training/forecast.rs`.

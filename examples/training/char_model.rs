@@ -8,14 +8,14 @@ use wgpu_rnn::{
 };
 
 /// Steps of the whole run.
-pub const STEPS: usize = 1500;
+pub const STEPS: usize = 6000;
 /// Parallel streams and characters of a window: backpropagation goes no further back, the state does.
-const BATCH: usize = 32;
-const WINDOW: usize = 64;
+const BATCH: usize = 16;
+const WINDOW: usize = 32;
 const SYMBOL_SIZE: usize = 32;
 /// Units of the whole run.
-pub const HIDDEN: usize = 256;
-const RATE: f64 = 4e-3;
+pub const HIDDEN: usize = 192;
+const RATE: f64 = 6e-3;
 /// Of the text, from its end.
 const HELD_OUT: f64 = 0.1;
 
