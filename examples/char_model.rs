@@ -1,0 +1,68 @@
+//! A character model
+
+use clap::Parser;
+use std::process::ExitCode;
+
+#[path = "training/char_model.rs"]
+mod char_model;
+mod device;
+#[path = "training/plot.rs"]
+mod plot;
+#[path = "training/run.rs"]
+mod run;
+
+use char_model::{HIDDEN, Model, Text};
+
+const BOOK: &str = include_str!("data/devils_dictionary.txt");
+
+/// Learn to write "The Devil's Dictionary", character by character.
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    run: run::Run,
+    /// What the sample starts with.
+    #[arg(long, default_value = "\nLOVE, n.  ")]
+    prompt: String,
+    /// Characters of the sample.
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    length: usize,
+    /// Below 1 the likely becomes likelier.
+    #[arg(long, default_value_t = 0.7)]
+    temperature: f32,
+    /// Another number, another sample.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+    let text = Text::new(BOOK);
+    text.ids(&args.prompt)?; // before the training, not after it
+    let device = args.run.device.open()?;
+    let mut model = Model::new(&device, &text, HIDDEN)?;
+    let (training, held_out) = text.split();
+    println!("device    {device}");
+    println!("text      {} characters, the last {} held out", training.len() + held_out.len(), held_out.len());
+
+    let steps = args.run.steps(char_model::STEPS);
+    let mut progress = run::Progress::new(steps, "bits a character");
+    model.train(steps, |_, loss| progress.step(loss))?;
+    println!("loss      {}", progress.finish());
+    println!("held out  {:.3} bits a character", model.held_out_bits()?);
+    println!("          ({:.3} by the frequencies of the characters alone)", text.bits_of_frequencies());
+
+    println!("\n{}", model.sample(&args.prompt, args.length, args.temperature, args.seed)?);
+    let picture = args.run.picture("char_model.svg");
+    plot::write(&picture, &[progress.panel()])?;
+    println!("\npicture   {}", picture.display());
+    Ok(())
+}
