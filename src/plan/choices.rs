@@ -120,7 +120,7 @@ pub(super) fn choose_block(
         block = block.min(4096);
     }
     if caps.class == DeviceClass::SoftwareGpu {
-        block = block.min(software_block(config, shape, options, tiles)?);
+        block = block.min(software_block(config, shape, options, strategy, tiles)?);
     }
     let seconds = step_seconds(config, shape, caps);
     if seconds > 0.0 {
@@ -140,14 +140,22 @@ pub(super) fn choose_block(
 const SOFTWARE_ITERATIONS: usize = 65535;
 
 /// The longest block whose kernels stay below that, counting every loop but those over gates, which compilers unroll.
-fn software_block(config: &RnnConfig, shape: Shape, options: &Options, tiles: &Tiles) -> Result<usize> {
+fn software_block(
+    config: &RnnConfig,
+    shape: Shape,
+    options: &Options,
+    strategy: Strategy,
+    tiles: &Tiles,
+) -> Result<usize> {
     let forward = |s: &StageShape| {
         let statistics = if s.stage.normalise { 2 * s.units + 4 } else { 0 };
         s.operand.div_ceil(4) * (1 + tiles.tile) + tiles.tile * (2 + statistics)
     };
     let backward = |s: &StageShape| s.stage.recurrent_gates() * (1 + s.units.div_ceil(4)) + 8;
     let sum = |of: &dyn Fn(&StageShape) -> usize| 2 + config.stages().iter().map(of).sum::<usize>();
-    let block = SOFTWARE_ITERATIONS / sum(&forward).max(if options.train { sum(&backward) } else { 0 });
+    let loops = SOFTWARE_ITERATIONS / sum(&forward).max(if options.train { sum(&backward) } else { 0 });
+    // With a dispatch per step no invocation sees more than one.
+    let block = if strategy == Strategy::Step { usize::MAX } else { loops };
     if !options.train {
         return Ok(block);
     }
