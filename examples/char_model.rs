@@ -1,4 +1,24 @@
-//! A character model
+//! A character model of "The Devil's Dictionary": an LSTM over characters (embedding, cross entropy, Adam with clipping), trained by
+//! truncated backpropagation: the state goes on from window to window, the gradient does not. It says how many bits a character
+//! of text that it has not seen takes, and writes a sample.
+//!
+//! ```text
+//! $ cargo run --release --example char_model
+//! device    CPU executor, 2 threads
+//! text      383656 characters, the last 38365 held out
+//! loss      1.998 bits a character after 6000 steps, 1195.1 s (a busy machine: 6 minutes of CPU time)
+//! held out  2.332 bits a character
+//!           (4.469 by the frequencies of the characters alone)
+//!
+//! LOVE, n.  Rebidity as a charries of an instruction of the absolitic landmins.  The enries in more may proved and son, and many been still and the mulls of a palicial handing observen the disistance of the fashion to the but
+//! and original confending that we never signify who being is a put of times which a pretained his fact infliet of human earth between
+//! the serviced and the says in the tood to despective it
+//!
+//! picture   target/char_model.svg
+//! ```
+//!
+//! `--device cpu|gpu`, `--steps N`, `--picture FILE` (the curve of the loss), `--prompt TEXT`, `--length N`, `--temperature X` and
+//! `--seed N` are its arguments. How it is trained is in `training/char_model.rs`.
 
 use clap::Parser;
 use std::process::ExitCode;
