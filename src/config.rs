@@ -69,7 +69,8 @@ pub struct RnnConfig {
     pub bias: Bias,
     /// P: size of h after projection; 0 for none (then h has H values).
     pub proj_size: usize,
-    /// Replaces the cell's activations, in the cell's order; empty: the cell's own.
+    /// Replaces the cell's activations, in the cell's order; empty: the cell's own. Bidirectional layers may have one set for
+    /// both directions or two, forward first (ONNX `activations`).
     pub activations: Vec<Activation>,
     /// Layout of x and y.
     pub layout: Layout,
@@ -179,13 +180,20 @@ impl RnnConfig {
     pub fn layer_input_size(&self, layer: usize) -> usize {
         if layer == 0 { self.input_size } else { self.output_size() }
     }
-    /// The activations in force.
+    /// The activations in force: one set, or one per direction where [`RnnConfig::activations`] has two.
     pub fn activations(&self) -> Vec<Activation> {
         if self.activations.is_empty() {
             self.cell.activations.iter().map(|a| a.1).collect()
         } else {
             self.activations.clone()
         }
+    }
+    /// Those of one direction (0 or 1).
+    pub fn activations_of(&self, direction: usize) -> Vec<Activation> {
+        let count = self.cell.activations.len();
+        let all = self.activations();
+        let first = if all.len() > count { direction * count } else { 0 };
+        all[first..][..count].to_vec()
     }
     /// The chain of one step: the cell's stages, then the projection if there is one, each with its sizes.
     pub fn stages(&self) -> Vec<StageShape> {
@@ -300,14 +308,7 @@ impl RnnConfig {
                 reason: "a projection needs a cell whose own state is not h (the LSTMs)".into(),
             });
         }
-        let wanted = self.cell.activations.len();
-        if !self.activations.is_empty() && self.activations.len() != wanted {
-            return Err(Error::mismatch(
-                format!("activations of {}", self.cell.name),
-                format!("{wanted} ({})", self.cell.activations.iter().map(|a| a.0).collect::<Vec<_>>().join(", ")),
-                self.activations.len(),
-            ));
-        }
+        self.validate_activations()?;
         for (n, stage) in self.cell.stages.iter().enumerate() {
             if !stage.is_ordered() {
                 return Err(Error::mismatch(
@@ -329,6 +330,26 @@ impl RnnConfig {
             });
         }
         Ok(())
+    }
+}
+
+impl RnnConfig {
+    /// Refuses a wrong number of activations, and parameters that are not numbers.
+    fn validate_activations(&self) -> Result<()> {
+        let (cell, got) = (self.cell, self.activations.len());
+        let wanted = cell.activations.len();
+        let per_direction = self.directions() == 2 && got == 2 * wanted;
+        if got > 0 && got != wanted && !per_direction {
+            let names = cell.activations.iter().map(|a| a.0).collect::<Vec<_>>().join(", ");
+            let twice =
+                if self.directions() == 2 { format!(" or {} (forward, reverse)", 2 * wanted) } else { String::new() };
+            let expected = format!("{wanted} ({names}){twice}");
+            return Err(Error::mismatch(format!("activations of {}", cell.name), expected, got));
+        }
+        match self.activations.iter().find(|a| a.parameters().iter().any(|p| !p.is_finite())) {
+            Some(a) => Err(Error::mismatch(format!("activations of {}", cell.name), "finite alpha and beta", a)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -6,11 +6,10 @@ use naga::{AddressSpace, GlobalVariable, Module, StorageAccess, TypeInner};
 use std::collections::BTreeSet;
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
-use wgpu_rnn::cell::{Adjoint, Gate, Product, Stage, StageFn};
+use wgpu_rnn::cell::{Adjoint, Functions, Gate, Product, Stage, StageFn};
 use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
-    Activation, Caps, Cell, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, RnnConfig, Shape, Step,
-    Strategy, cells,
+    Caps, Cell, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, RnnConfig, Shape, Step, Strategy, cells,
 };
 
 /// What WebGPU guarantees on every GPU.
@@ -32,10 +31,10 @@ struct Pass;
 
 impl wgpu_rnn::cell::Pointwise for Pass {
     const RECURRENT: usize = 1;
-    fn forward<V: wgpu_rnn::cpu::Lanes>(_: &[Activation], pre: &[V], _: &mut [V], _: &[V]) -> V {
+    fn forward<V: wgpu_rnn::cpu::Lanes>(_: &Functions, pre: &[V], _: &mut [V], _: &[V]) -> V {
         pre[0]
     }
-    fn backward<V: wgpu_rnn::cpu::Lanes>(_: &[Activation], _: &[V], _: &[V], _: &[V], d: &mut Adjoint<V>) {
+    fn backward<V: wgpu_rnn::cpu::Lanes>(_: &Functions, _: &[V], _: &[V], _: &[V], d: &mut Adjoint<V>) {
         d.pre[0] = d.out;
     }
 }

@@ -35,6 +35,7 @@ struct Place {
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    use_direction(group.z);
     let sequence = (dims.layer * DIRECTIONS + group.z) * dims.batch;
     let tile = group.y * TILE;
     // Rows past the batch load the last sequence and store nothing.

@@ -9,7 +9,7 @@
 //! PyTorch `nn.LSTM`; ONNX `LSTM` (there i, o, f, c); cuDNN `CUDNN_LSTM`. Source: Hochreiter & Schmidhuber 1997, forget gate
 //! of Gers et al. 2000. With `proj_size` ([`crate::RnnConfig`]) a projection stage follows (Sak et al. 2014).
 
-use crate::cell::{Activation, Adjoint, Cell, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
+use crate::cell::{Activation, Adjoint, Cell, Functions, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
 use crate::cpu::Lanes;
 
 struct Lstm;
@@ -18,7 +18,7 @@ impl Pointwise for Lstm {
     const RECURRENT: usize = 4;
 
     #[inline(always)]
-    fn forward<V: Lanes>(act: &[Activation], pre: &[V], state: &mut [V], _unit: &[V]) -> V {
+    fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let i = act[0].apply(pre[0]);
         let f = act[0].apply(pre[1]);
         let g = act[1].apply(pre[2]);
@@ -28,7 +28,7 @@ impl Pointwise for Lstm {
     }
 
     #[inline(always)]
-    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+    fn backward<V: Lanes>(act: &Functions, pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
         let [i, f, o] = [0, 1, 3].map(|n| act[0].apply(pre[n]));
         let g = act[1].apply(pre[2]);
         let c = f.mul_add(state[0], i * g);

@@ -9,7 +9,7 @@
 //! count", 2000. PyTorch and cuDNN have none.
 
 use super::lstm::{ACTIVATIONS, GATES};
-use crate::cell::{Activation, Adjoint, Cell, Initial, Pointwise, Product, Stage, StageFn, State};
+use crate::cell::{Adjoint, Cell, Functions, Initial, Pointwise, Product, Stage, StageFn, State};
 use crate::cpu::Lanes;
 
 struct LstmPeephole;
@@ -18,7 +18,7 @@ impl Pointwise for LstmPeephole {
     const RECURRENT: usize = 4;
 
     #[inline(always)]
-    fn forward<V: Lanes>(act: &[Activation], pre: &[V], state: &mut [V], unit: &[V]) -> V {
+    fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], unit: &[V]) -> V {
         let i = act[0].apply(unit[0].mul_add(state[0], pre[0]));
         let f = act[0].apply(unit[1].mul_add(state[0], pre[1]));
         let g = act[1].apply(pre[2]);
@@ -28,7 +28,7 @@ impl Pointwise for LstmPeephole {
     }
 
     #[inline(always)]
-    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], unit: &[V], d: &mut Adjoint<V>) {
+    fn backward<V: Lanes>(act: &Functions, pre: &[V], state: &[V], unit: &[V], d: &mut Adjoint<V>) {
         let (a_i, a_f) = (unit[0].mul_add(state[0], pre[0]), unit[1].mul_add(state[0], pre[1]));
         let (i, f, g) = (act[0].apply(a_i), act[0].apply(a_f), act[1].apply(pre[2]));
         let c = f.mul_add(state[0], i * g);

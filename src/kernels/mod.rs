@@ -5,6 +5,7 @@
 //! (sizes, gate counts, offsets: one source of truth, the Rust data), and one copy of a stage's text per stage, with
 //! `_STAGE` replaced by `_0`, `_1`, … A test compares the table with naga's reflection of every source.
 
+mod functions;
 mod layout;
 mod pack;
 mod source;

@@ -15,6 +15,7 @@ mod layers;
 pub mod naive;
 pub mod naive_backward;
 mod naive_ends;
+mod naive_rules;
 mod seq2seq;
 mod session;
 pub mod tolerance;
