@@ -3,6 +3,7 @@
 //! The definitions are those of the ONNX operators `RNN`, `LSTM` and `GRU` (attributes `activations`, `activation_alpha`,
 //! `activation_beta`). The WGSL twins are in `shaders/lib/math.wgsl` and `shaders/lib/activations.wgsl`.
 
+use crate::config::RnnConfig;
 use crate::cpu::Lanes;
 use pulp::{Simd, WithSimd};
 
@@ -189,6 +190,8 @@ impl std::fmt::Display for Activation {
 pub struct Function {
     activation: Activation,
     path: Path,
+    /// What the argument is clamped to, on both sides of 0; infinite for nothing.
+    clip: f32,
 }
 
 /// How a [`Function`] is evaluated: the usual ones are part of the stage kernel, the others a call.
@@ -201,14 +204,15 @@ enum Path {
 }
 
 impl Function {
-    fn new(activation: Activation) -> Self {
+    fn new(activation: Activation, clip: f32) -> Self {
         let path = match activation {
+            _ if clip < f32::INFINITY => Path::Call,
             Activation::Sigmoid => Path::Sigmoid,
             Activation::Tanh => Path::Tanh,
             Activation::Relu => Path::Relu,
             _ => Path::Call,
         };
-        Self { activation, path }
+        Self { activation, path, clip }
     }
 
     /// Its values.
@@ -222,7 +226,7 @@ impl Function {
         }
     }
 
-    /// Its derivative at `x`; 0 for relu at 0. Not taken from the value y there: 1 − y² is all rounding error where y is near
+    /// Its derivative at `x`; 0 for relu at 0, and where `x` is clipped. Not taken from the value y there: 1 − y² is all rounding error where y is near
     /// 1.
     #[inline(always)]
     pub fn slope<V: Lanes>(&self, x: V) -> V {
@@ -244,23 +248,52 @@ fn call<V: Lanes, const SLOPE: bool>(function: &Function, x: V) -> V {
         type Output = V;
         #[inline(always)]
         fn with_simd<S: Simd>(self, _isa: S) -> V {
-            let Self(Function { activation, .. }, x) = self;
-            x.nan_or(if SLOPE { activation.derivative(x) } else { activation.value(x) })
+            let Self(Function { activation, clip, .. }, x) = self;
+            let v = clamp(x, clip);
+            x.nan_or(if SLOPE { within(x, clip, activation.derivative(v)) } else { activation.value(v) })
         }
     }
     x.isa().vectorize(Run::<V, SLOPE>(*function, x))
 }
 
-/// What a cell of one direction calls: its activations, in the cell's order, by index.
+/// x clamped to ±`limit`.
+#[inline(always)]
+fn clamp<V: Lanes>(x: V, limit: f32) -> V {
+    x.min(x.like(limit.into())).max(x.like((-limit).into()))
+}
+
+/// `d` where |x| is at most `limit`, else 0: the adjoint of [`clamp`].
+#[inline(always)]
+fn within<V: Lanes>(x: V, limit: f32, d: V) -> V {
+    x.like(limit.into()).pick(x.abs(), d, x.like(0.0))
+}
+
+/// What a cell of one direction calls: its activations, in the cell's order, by index; and what an LSTM does beside them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Functions {
     list: Vec<Function>,
+    cell_clip: f32,
 }
 
 impl Functions {
     /// Those of a configuration's direction (0 or 1).
-    pub(crate) fn new(config: &crate::RnnConfig, direction: usize) -> Self {
-        Self { list: config.activations_of(direction).into_iter().map(Function::new).collect() }
+    pub(crate) fn new(config: &RnnConfig, direction: usize) -> Self {
+        let limit = |clip: Option<f32>| clip.unwrap_or(f32::INFINITY);
+        let function = |activation| Function::new(activation, limit(config.clip));
+        let list = config.activations_of(direction).into_iter().map(function).collect();
+        Self { list, cell_clip: limit(config.cell_clip) }
+    }
+
+    /// c clamped to ± [`RnnConfig::cell_clip`].
+    #[inline(always)]
+    pub fn clip_cell<V: Lanes>(&self, c: V) -> V {
+        if self.cell_clip < f32::INFINITY { c.nan_or(clamp(c, self.cell_clip)) } else { c }
+    }
+
+    /// The adjoint of `clip_cell` at `c`: `d`, or 0 where c is clipped.
+    #[inline(always)]
+    pub fn clip_cell_back<V: Lanes>(&self, c: V, d: V) -> V {
+        if self.cell_clip < f32::INFINITY { c.nan_or(within(c, self.cell_clip, d)) } else { d }
     }
 }
 

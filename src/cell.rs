@@ -124,6 +124,13 @@ pub struct State {
     pub initial: Initial,
 }
 
+/// A field of [`crate::RnnConfig`] that a cell's equations must heed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CellOption {
+    /// [`crate::RnnConfig::cell_clip`]: the cell passes c' through [`Functions::clip_cell`].
+    CellClip,
+}
+
 /// A recurrent cell: plain data.
 #[derive(Clone, Copy, Debug)]
 pub struct Cell {
@@ -137,6 +144,8 @@ pub struct Cell {
     pub params: &'static [&'static str],
     /// The activations the cell uses, with their defaults; [`crate::RnnConfig::activations`] replaces them.
     pub activations: &'static [(&'static str, Activation)],
+    /// The fields of [`crate::RnnConfig`] that only some cells have equations for, and this one has.
+    pub options: &'static [CellOption],
     /// The WGSL text with `forward_0`, `forward_1`, … one per stage.
     pub wgsl: &'static str,
 }

@@ -1,6 +1,6 @@
 //! What the user wants: [`RnnConfig`], [`Shape`], and their validation.
 
-use crate::cell::{Activation, Cell, Product, Stage};
+use crate::cell::{Activation, Cell, CellOption, Product, Stage};
 use crate::cells;
 use crate::error::{Error, Result};
 
@@ -72,6 +72,15 @@ pub struct RnnConfig {
     /// Replaces the cell's activations, in the cell's order; empty: the cell's own. Bidirectional layers may have one set for
     /// both directions or two, forward first (ONNX `activations`).
     pub activations: Vec<Activation>,
+    /// Clamps the argument of every activation to ± this (ONNX `clip`: "applied to the input of activations"); where it does,
+    /// the gradient is 0. The arguments are whole pre-activations, with both products, biases and peepholes: i, f, g and o of
+    /// an LSTM, r, z and n of a GRU (n after r∘(R_n h + b_rn) is added), h of a vanilla RNN; and c' in an LSTM's h(c'), which
+    /// the specification's words include. onnxruntime's CPU kernels clip the same pre-activations but not the argument of h:
+    /// the two differ where |c'| is above the threshold.
+    pub clip: Option<f32>,
+    /// Clamps an LSTM's c' to ± this after the update, before h' and the next step see it (TensorFlow `cell_clip`, cuDNN
+    /// `cudnnRNNSetClip`); where it does, the gradient is 0.
+    pub cell_clip: Option<f32>,
     /// Layout of x and y.
     pub layout: Layout,
     /// V: the stack reads token ids in 0..V through an embedding table `[V, I]`; `None`: it reads x itself.
@@ -139,6 +148,8 @@ impl Default for RnnConfig {
             bias: Bias::Two,
             proj_size: 0,
             activations: Vec::new(),
+            clip: None,
+            cell_clip: None,
             layout: Layout::TimeMajor,
             vocabulary: None,
             head: None,
@@ -309,6 +320,7 @@ impl RnnConfig {
             });
         }
         self.validate_activations()?;
+        self.validate_options()?;
         for (n, stage) in self.cell.stages.iter().enumerate() {
             if !stage.is_ordered() {
                 return Err(Error::mismatch(
@@ -348,6 +360,25 @@ impl RnnConfig {
         }
         match self.activations.iter().find(|a| a.parameters().iter().any(|p| !p.is_finite())) {
             Some(a) => Err(Error::mismatch(format!("activations of {}", cell.name), "finite alpha and beta", a)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl RnnConfig {
+    /// Refuses thresholds that clip everything, and what the cell has no equations for.
+    fn validate_options(&self) -> Result<()> {
+        for (what, clip) in [("clip", self.clip), ("cell_clip", self.cell_clip)] {
+            if let Some(clip) = clip.filter(|&c| c.is_nan() || c <= 0.0) {
+                return Err(Error::mismatch(what, "a threshold above 0", clip));
+            }
+        }
+        let options =
+            [(CellOption::CellClip, "cell_clip", self.cell_clip.is_some(), "it clips the cell state of an LSTM")];
+        match options.iter().find(|(option, _, set, _)| *set && !self.cell.options.contains(option)) {
+            Some((_, name, _, reason)) => {
+                Err(Error::Unsupported { what: format!("{name} with {}", self.cell.name), reason: (*reason).into() })
+            }
             None => Ok(()),
         }
     }

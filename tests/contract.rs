@@ -71,6 +71,7 @@ static LAYER_NORM_LSTM: Cell = Cell {
     states: &[State { name: "c", initial: Initial::Cell }, State { name: "o", initial: Initial::Scratch }],
     params: &[],
     activations: &[("f", Activation::Sigmoid), ("g", Activation::Tanh)],
+    options: &[],
     wgsl: "
 fn forward_0(pre: array<real, PRE_0>, state: array<real, STATES>, unit: array<real, UNIT_0>) -> Forward {
     let c = fma(act_0(pre[1]), state[0], act_0(pre[0]) * act_1(pre[2]));

@@ -5,7 +5,7 @@ fn forward_0(pre: array<real, PRE_0>, state: array<real, STATES>, unit: array<re
     let f = act_0(pre[1]);
     let g = act_1(pre[2]);
     let o = act_0(pre[3]);
-    let c = fma(f, state[0], i * g);
+    let c = clip_cell(fma(f, state[0], i * g));
     return Forward(array<real, STATES>(c), o * act_2(c));
 }
 
@@ -14,9 +14,10 @@ fn backward_0(pre: array<real, PRE_0>, state: array<real, STATES>, unit: array<r
     let f = act_0(pre[1]);
     let g = act_1(pre[2]);
     let o = act_0(pre[3]);
-    let c = fma(f, state[0], i * g);
+    let unclipped = fma(f, state[0], i * g);
+    let c = clip_cell(unclipped);
     let t = act_2(c);
-    let d_c = fma(d_out * o, slope_2(c), d_state[0]);
+    let d_c = clip_cell_back(unclipped, fma(d_out * o, slope_2(c), d_state[0]));
     let d_i = d_c * g * slope_0(pre[0]);
     let d_f = d_c * state[0] * slope_0(pre[1]);
     let d_g = d_c * i * slope_1(pre[2]);

@@ -4,7 +4,7 @@ fn forward_0(pre: array<real, PRE_0>, state: array<real, STATES>, unit: array<re
     let i = act_0(fma(unit[0], state[0], pre[0]));
     let f = act_0(fma(unit[1], state[0], pre[1]));
     let g = act_1(pre[2]);
-    let c = fma(f, state[0], i * g);
+    let c = clip_cell(fma(f, state[0], i * g));
     let o = act_0(fma(unit[2], c, pre[3]));
     return Forward(array<real, STATES>(c), o * act_2(c));
 }
@@ -15,12 +15,13 @@ fn backward_0(pre: array<real, PRE_0>, state: array<real, STATES>, unit: array<r
     let i = act_0(a_i);
     let f = act_0(a_f);
     let g = act_1(pre[2]);
-    let c = fma(f, state[0], i * g);
+    let unclipped = fma(f, state[0], i * g);
+    let c = clip_cell(unclipped);
     let a_o = fma(unit[2], c, pre[3]);
     let o = act_0(a_o);
     let t = act_2(c);
     let d_o = d_out * t * slope_0(a_o);
-    let d_c = fma(d_out * o, slope_2(c), fma(d_o, unit[2], d_state[0]));
+    let d_c = clip_cell_back(unclipped, fma(d_out * o, slope_2(c), fma(d_o, unit[2], d_state[0])));
     let d_i = d_c * g * slope_0(a_i);
     let d_f = d_c * state[0] * slope_0(a_f);
     let d_g = d_c * i * slope_1(pre[2]);

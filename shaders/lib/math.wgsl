@@ -46,6 +46,11 @@ fn sigmoid_slope(x: real) -> real {
     return e / ((1.0 + e) * (1.0 + e));
 }
 
+// d where |x| is at most the limit, else 0: the adjoint of clamp(x, -limit, limit).
+fn within(x: real, limit: real, d: real) -> real {
+    return select(0.0, d, abs(x) <= limit);
+}
+
 fn safe_tanh_slope(x: real) -> real {
     return 4.0 * sigmoid_slope(x + x);
 }

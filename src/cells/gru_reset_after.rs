@@ -54,5 +54,6 @@ pub static GRU: Cell = Cell {
     states: &[State { name: "h", initial: Initial::Hidden }],
     params: &[],
     activations: &[("f", Activation::Sigmoid), ("g", Activation::Tanh)],
+    options: &[],
     wgsl: include_str!("../../shaders/cells/gru_reset_after.wgsl"),
 };

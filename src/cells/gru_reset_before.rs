@@ -75,5 +75,6 @@ pub static GRU_RESET_BEFORE: Cell = Cell {
     states: &[State { name: "h", initial: Initial::Hidden }, State { name: "z", initial: Initial::Scratch }],
     params: &[],
     activations: &[("f", Activation::Sigmoid), ("g", Activation::Tanh)],
+    options: &[],
     wgsl: include_str!("../../shaders/cells/gru_reset_before.wgsl"),
 };

@@ -32,6 +32,7 @@ pub static RNN_TANH: Cell = Cell {
     states: &[],
     params: &[],
     activations: &[("f", Activation::Tanh)],
+    options: &[],
     wgsl: include_str!("../../shaders/cells/rnn.wgsl"),
 };
 

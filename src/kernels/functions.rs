@@ -1,7 +1,7 @@
 //! What a cell's WGSL calls: one `act_<n>` and `slope_<n>` per activation of the cell, generated, so that the choice of the
 //! configuration is made when the pipeline is.
 
-use crate::cell::Activation;
+use crate::cell::{Activation, CellOption};
 use crate::config::RnnConfig;
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ pub(super) fn functions(config: &RnnConfig) -> String {
     let _ = write!(text, "\nfn use_direction(direction: u32) {{{body}}}\n");
     for n in 0..sets[0].len() {
         for (name, suffix) in [("act", ""), ("slope", "_slope")] {
-            let calls: Vec<String> = sets.iter().map(|set| call(set[n], suffix)).collect();
+            let calls: Vec<String> = sets.iter().map(|set| call(set[n], suffix, config.clip)).collect();
             let _ = write!(text, "\nfn {name}_{n}(x: real) -> real {{\n");
             if calls.iter().any(|call| *call != calls[0]) {
                 let _ = writeln!(text, "    if is_reverse {{\n        return {};\n    }}", calls[1]);
@@ -30,10 +30,22 @@ pub(super) fn functions(config: &RnnConfig) -> String {
             let _ = write!(text, "    return {};\n}}\n", calls[0]);
         }
     }
+    if config.cell.options.contains(&CellOption::CellClip) {
+        let limit = finite(config.cell_clip);
+        let clip = limit.as_ref().map_or("c".into(), |l| format!("nan_or(c, clamp(c, -{l}, {l}))"));
+        let back = limit.map_or("d".into(), |l| format!("nan_or(c, within(c, {l}, d))"));
+        let _ = write!(text, "\nfn clip_cell(c: real) -> real {{\n    return {clip};\n}}\n");
+        let _ = write!(text, "\nfn clip_cell_back(c: real, d: real) -> real {{\n    return {back};\n}}\n");
+    }
     text
 }
 
-fn call(activation: Activation, suffix: &str) -> String {
+/// A threshold that clips something, as WGSL writes it (where infinity has no name).
+fn finite(clip: Option<f32>) -> Option<String> {
+    clip.filter(|c| c.is_finite()).map(number)
+}
+
+fn call(activation: Activation, suffix: &str, clip: Option<f32>) -> String {
     let name = match activation {
         Activation::Sigmoid => "sigmoid",
         Activation::Tanh => "safe_tanh",
@@ -48,7 +60,12 @@ fn call(activation: Activation, suffix: &str) -> String {
         Activation::Softplus => "softplus",
     };
     let arguments: String = activation.parameters().into_iter().map(|p| format!(", {}", number(p))).collect();
-    format!("nan_or(x, {name}{suffix}(x{arguments}))")
+    let value = match finite(clip) {
+        None => format!("{name}{suffix}(x{arguments})"),
+        Some(l) if suffix.is_empty() => format!("{name}(clamp(x, -{l}, {l}){arguments})"),
+        Some(l) => format!("within(x, {l}, {name}{suffix}(x{arguments}))"),
+    };
+    format!("nan_or(x, {value})")
 }
 
 /// All digits of an f32: nothing is rounded on the way.

@@ -209,6 +209,8 @@ struct LstmUnit<T> {
     o: (T, T),
     /// c'
     c: T,
+    /// How much of its gradient comes back.
+    passes: T,
     /// tanh(c')
     t: (T, T),
 }
@@ -219,9 +221,9 @@ impl<T: Scalar> LstmUnit<T> {
         let i = rules.both(0, sums.both(0, j, s.h) + sums.unit(0, j) * c);
         let f = rules.both(0, sums.both(1, j, s.h) + sums.unit(1, j) * c);
         let g = rules.both(1, sums.both(2, j, s.h));
-        let c = f.0 * c + i.0 * g.0;
+        let (c, passes) = rules.cell(f.0 * c + i.0 * g.0);
         let o = rules.both(0, sums.both(3, j, s.h) + sums.unit(2, j) * c);
-        Self { i, f, g, o, c, t: rules.both(2, c) }
+        Self { i, f, g, o, c, passes, t: rules.both(2, c) }
     }
 }
 
@@ -243,7 +245,7 @@ fn lstm<T: Scalar>(s: &mut Step<'_, T>, d_h: &mut [T], d_c: &mut [T]) {
         let [p_i, p_f, p_o] = [0, 1, 2].map(|n| s.sums.unit(n, j));
         let d_o = d_out[j] * u.t.0 * u.o.1;
         // c' leads to h' directly, through the peephole of o, and to the next step.
-        let d = d_out[j] * u.o.0 * u.t.1 + d_o * p_o + d_c[j];
+        let d = u.passes * (d_out[j] * u.o.0 * u.t.1 + d_o * p_o + d_c[j]);
         let d_i = d * u.g.0 * u.i.1;
         let d_f = d * old * u.f.1;
         let d_g = d * u.i.0 * u.g.1;

@@ -8,6 +8,8 @@ use crate::config::RnnConfig;
 /// What the units of one direction follow.
 pub(super) struct Rules {
     act: Vec<Activation>,
+    clip: Option<f32>,
+    cell_clip: Option<f32>,
 }
 
 impl Rules {
@@ -17,18 +19,34 @@ impl Rules {
         let all = config.activations();
         let set =
             |d: usize| all.chunks(count.max(1)).nth(d).or(all.chunks(count.max(1)).next()).unwrap_or(&[]).to_vec();
-        (0..config.directions()).map(|d| Self { act: set(d) }).collect()
+        (0..config.directions()).map(|d| Self { act: set(d), clip: config.clip, cell_clip: config.cell_clip }).collect()
     }
 
     /// The `n`-th activation of the cell.
     pub fn apply<T: Scalar>(&self, n: usize, x: T) -> T {
-        value(self.act[n], x)
+        value(self.act[n], clamped(self.clip, x).0)
     }
 
     /// Its value and its derivative at `x`.
     pub fn both<T: Scalar>(&self, n: usize, x: T) -> (T, T) {
+        let (x, passes) = clamped(self.clip, x);
         let y = value(self.act[n], x);
-        (y, slope(self.act[n], x, y))
+        (y, passes * slope(self.act[n], x, y))
+    }
+
+    /// A cell state as it is kept, and how much of its gradient comes back: 1, or 0 where it is clipped.
+    pub fn cell<T: Scalar>(&self, c: T) -> (T, T) {
+        clamped(self.cell_clip, c)
+    }
+}
+
+/// `x` within ±`limit`, and the derivative of that.
+fn clamped<T: Scalar>(limit: Option<f32>, x: T) -> (T, T) {
+    let (zero, one) = (T::from_f64(0.0), T::from_f64(1.0));
+    match limit.map(number::<T>) {
+        Some(limit) if x > limit => (limit, zero),
+        Some(limit) if x < zero - limit => (zero - limit, zero),
+        _ => (x, one),
     }
 }
 
