@@ -273,6 +273,8 @@ fn within<V: Lanes>(x: V, limit: f32, d: V) -> V {
 pub struct Functions {
     list: Vec<Function>,
     cell_clip: f32,
+    /// [`RnnConfig::input_forget`]: f is 1 − i.
+    pub input_forget: bool,
 }
 
 impl Functions {
@@ -281,7 +283,7 @@ impl Functions {
         let limit = |clip: Option<f32>| clip.unwrap_or(f32::INFINITY);
         let function = |activation| Function::new(activation, limit(config.clip));
         let list = config.activations_of(direction).into_iter().map(function).collect();
-        Self { list, cell_clip: limit(config.cell_clip) }
+        Self { list, cell_clip: limit(config.cell_clip), input_forget: config.input_forget }
     }
 
     /// c clamped to ± [`RnnConfig::cell_clip`].

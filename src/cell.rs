@@ -129,6 +129,8 @@ pub struct State {
 pub enum CellOption {
     /// [`crate::RnnConfig::cell_clip`]: the cell passes c' through [`Functions::clip_cell`].
     CellClip,
+    /// [`crate::RnnConfig::input_forget`]: the cell takes f = 1 − i where [`Functions::input_forget`] says so.
+    InputForget,
 }
 
 /// A recurrent cell: plain data.

@@ -81,6 +81,9 @@ pub struct RnnConfig {
     /// Clamps an LSTM's c' to ± this after the update, before h' and the next step see it (TensorFlow `cell_clip`, cuDNN
     /// `cudnnRNNSetClip`); where it does, the gradient is 0.
     pub cell_clip: Option<f32>,
+    /// Couples an LSTM's gates, f = 1 − i (ONNX `input_forget`). The rows of f in W, R, b and the peepholes stay where they are;
+    /// nothing depends on them, and their gradients are 0.
+    pub input_forget: bool,
     /// Layout of x and y.
     pub layout: Layout,
     /// V: the stack reads token ids in 0..V through an embedding table `[V, I]`; `None`: it reads x itself.
@@ -150,6 +153,7 @@ impl Default for RnnConfig {
             activations: Vec::new(),
             clip: None,
             cell_clip: None,
+            input_forget: false,
             layout: Layout::TimeMajor,
             vocabulary: None,
             head: None,
@@ -373,8 +377,10 @@ impl RnnConfig {
                 return Err(Error::mismatch(what, "a threshold above 0", clip));
             }
         }
-        let options =
-            [(CellOption::CellClip, "cell_clip", self.cell_clip.is_some(), "it clips the cell state of an LSTM")];
+        let options = [
+            (CellOption::CellClip, "cell_clip", self.cell_clip.is_some(), "it clips the cell state of an LSTM"),
+            (CellOption::InputForget, "input_forget", self.input_forget, "it couples the gates of an LSTM"),
+        ];
         match options.iter().find(|(option, _, set, _)| *set && !self.cell.options.contains(option)) {
             Some((_, name, _, reason)) => {
                 Err(Error::Unsupported { what: format!("{name} with {}", self.cell.name), reason: (*reason).into() })

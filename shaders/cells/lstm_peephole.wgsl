@@ -2,7 +2,7 @@
 
 fn forward_0(pre: array<real, PRE_0>, state: array<real, STATES>, unit: array<real, UNIT_0>) -> Forward {
     let i = act_0(fma(unit[0], state[0], pre[0]));
-    let f = act_0(fma(unit[1], state[0], pre[1]));
+    let f = forget_gate(i, fma(unit[1], state[0], pre[1]));
     let g = act_1(pre[2]);
     let c = clip_cell(fma(f, state[0], i * g));
     let o = act_0(fma(unit[2], c, pre[3]));
@@ -13,7 +13,7 @@ fn backward_0(pre: array<real, PRE_0>, state: array<real, STATES>, unit: array<r
     let a_i = fma(unit[0], state[0], pre[0]);
     let a_f = fma(unit[1], state[0], pre[1]);
     let i = act_0(a_i);
-    let f = act_0(a_f);
+    let f = forget_gate(i, a_f);
     let g = act_1(pre[2]);
     let unclipped = fma(f, state[0], i * g);
     let c = clip_cell(unclipped);
@@ -22,8 +22,8 @@ fn backward_0(pre: array<real, PRE_0>, state: array<real, STATES>, unit: array<r
     let t = act_2(c);
     let d_o = d_out * t * slope_0(a_o);
     let d_c = clip_cell_back(unclipped, fma(d_out * o, slope_2(c), fma(d_o, unit[2], d_state[0])));
-    let d_i = d_c * g * slope_0(a_i);
-    let d_f = d_c * state[0] * slope_0(a_f);
+    let d_i = d_c * input_effect(g, state[0]) * slope_0(a_i);
+    let d_f = d_c * state[0] * forget_slope(a_f);
     let d_g = d_c * i * slope_1(pre[2]);
     let d_before = fma(d_i, unit[0], fma(d_f, unit[1], d_c * f));
     let d_unit = array<real, UNIT_0>(d_i * state[0], d_f * state[0], d_o * c);

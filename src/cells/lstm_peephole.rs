@@ -20,7 +20,10 @@ impl Pointwise for LstmPeephole {
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], unit: &[V]) -> V {
         let i = act[0].apply(unit[0].mul_add(state[0], pre[0]));
-        let f = act[0].apply(unit[1].mul_add(state[0], pre[1]));
+        let f = match act.input_forget {
+            true => i.like(1.0) - i,
+            false => act[0].apply(unit[1].mul_add(state[0], pre[1])),
+        };
         let g = act[1].apply(pre[2]);
         state[0] = act.clip_cell(f.mul_add(state[0], i * g));
         let o = act[0].apply(unit[2].mul_add(state[0], pre[3]));
@@ -30,7 +33,8 @@ impl Pointwise for LstmPeephole {
     #[inline(always)]
     fn backward<V: Lanes>(act: &Functions, pre: &[V], state: &[V], unit: &[V], d: &mut Adjoint<V>) {
         let (a_i, a_f) = (unit[0].mul_add(state[0], pre[0]), unit[1].mul_add(state[0], pre[1]));
-        let (i, f, g) = (act[0].apply(a_i), act[0].apply(a_f), act[1].apply(pre[2]));
+        let (i, g) = (act[0].apply(a_i), act[1].apply(pre[2]));
+        let f = if act.input_forget { i.like(1.0) - i } else { act[0].apply(a_f) };
         let unclipped = f.mul_add(state[0], i * g);
         let c = act.clip_cell(unclipped);
         let a_o = unit[2].mul_add(c, pre[3]);
@@ -38,8 +42,13 @@ impl Pointwise for LstmPeephole {
         d.pre[3] = d.out * t * act[0].slope(a_o);
         let d_c = (d.out * o).mul_add(act[2].slope(c), d.pre[3].mul_add(unit[2], d.state[0]));
         let d_c = act.clip_cell_back(unclipped, d_c);
-        d.pre[0] = d_c * g * act[0].slope(a_i);
-        d.pre[1] = d_c * state[0] * act[0].slope(a_f);
+        if act.input_forget {
+            d.pre[0] = d_c * (g - state[0]) * act[0].slope(a_i);
+            d.pre[1] = i.like(0.0);
+        } else {
+            d.pre[0] = d_c * g * act[0].slope(a_i);
+            d.pre[1] = d_c * state[0] * act[0].slope(a_f);
+        }
         d.pre[2] = d_c * i * act[1].slope(pre[2]);
         d.state[0] = d.pre[0].mul_add(unit[0], d.pre[1].mul_add(unit[1], d_c * f));
         d.unit[0] = d.pre[0] * state[0];

@@ -37,6 +37,16 @@ pub(super) fn functions(config: &RnnConfig) -> String {
         let _ = write!(text, "\nfn clip_cell(c: real) -> real {{\n    return {clip};\n}}\n");
         let _ = write!(text, "\nfn clip_cell_back(c: real, d: real) -> real {{\n    return {back};\n}}\n");
     }
+    if config.cell.options.contains(&CellOption::InputForget) {
+        // f, its derivative by its own argument, and what c' gains by i.
+        let [gate, slope, effect] = match config.input_forget {
+            true => ["1.0 - i", "0.0", "g - c"],
+            false => ["act_0(a)", "slope_0(a)", "g"],
+        };
+        let _ = write!(text, "\nfn forget_gate(i: real, a: real) -> real {{\n    return {gate};\n}}\n");
+        let _ = write!(text, "\nfn forget_slope(a: real) -> real {{\n    return {slope};\n}}\n");
+        let _ = write!(text, "\nfn input_effect(g: real, c: real) -> real {{\n    return {effect};\n}}\n");
+    }
     text
 }
 

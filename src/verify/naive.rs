@@ -282,7 +282,7 @@ fn lstm<T: Scalar>(sums: &Sums<'_, T>, rules: &Rules, h: &mut [T], c: &mut [T]) 
     let mut out = vec![T::default(); c.len()];
     for (j, c) in c.iter_mut().enumerate() {
         let i = rules.apply(0, sums.both(0, j, h) + sums.unit(0, j) * *c);
-        let f = rules.apply(0, sums.both(1, j, h) + sums.unit(1, j) * *c);
+        let f = rules.coupled(i).unwrap_or_else(|| rules.apply(0, sums.both(1, j, h) + sums.unit(1, j) * *c));
         let g = rules.apply(1, sums.both(2, j, h));
         *c = rules.cell(f * *c + i * g).0;
         let o = rules.apply(0, sums.both(3, j, h) + sums.unit(2, j) * *c);

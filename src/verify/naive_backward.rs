@@ -219,7 +219,10 @@ impl<T: Scalar> LstmUnit<T> {
     fn new(s: &Step<'_, T>, j: usize) -> Self {
         let (sums, rules, c) = (&s.sums, s.rules, s.c[j]);
         let i = rules.both(0, sums.both(0, j, s.h) + sums.unit(0, j) * c);
-        let f = rules.both(0, sums.both(1, j, s.h) + sums.unit(1, j) * c);
+        let f = match rules.coupled(i.0) {
+            Some(f) => (f, T::default()),
+            None => rules.both(0, sums.both(1, j, s.h) + sums.unit(1, j) * c),
+        };
         let g = rules.both(1, sums.both(2, j, s.h));
         let (c, passes) = rules.cell(f.0 * c + i.0 * g.0);
         let o = rules.both(0, sums.both(3, j, s.h) + sums.unit(2, j) * c);
@@ -246,7 +249,9 @@ fn lstm<T: Scalar>(s: &mut Step<'_, T>, d_h: &mut [T], d_c: &mut [T]) {
         let d_o = d_out[j] * u.t.0 * u.o.1;
         // c' leads to h' directly, through the peephole of o, and to the next step.
         let d = u.passes * (d_out[j] * u.o.0 * u.t.1 + d_o * p_o + d_c[j]);
-        let d_i = d * u.g.0 * u.i.1;
+        // Coupled, i takes from the old c what it gives to the new one.
+        let effect = if s.rules.coupled(u.i.0).is_some() { u.g.0 - old } else { u.g.0 };
+        let d_i = d * effect * u.i.1;
         let d_f = d * old * u.f.1;
         let d_g = d * u.i.0 * u.g.1;
         d_c[j] = d * u.f.0 + d_i * p_i + d_f * p_f;

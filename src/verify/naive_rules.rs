@@ -10,6 +10,7 @@ pub(super) struct Rules {
     act: Vec<Activation>,
     clip: Option<f32>,
     cell_clip: Option<f32>,
+    input_forget: bool,
 }
 
 impl Rules {
@@ -19,7 +20,7 @@ impl Rules {
         let all = config.activations();
         let set =
             |d: usize| all.chunks(count.max(1)).nth(d).or(all.chunks(count.max(1)).next()).unwrap_or(&[]).to_vec();
-        (0..config.directions()).map(|d| Self { act: set(d), clip: config.clip, cell_clip: config.cell_clip }).collect()
+        (0..config.directions()).map(|d| Self { act: set(d), clip: config.clip, cell_clip: config.cell_clip, input_forget: config.input_forget }).collect()
     }
 
     /// The `n`-th activation of the cell.
@@ -32,6 +33,11 @@ impl Rules {
         let (x, passes) = clamped(self.clip, x);
         let y = value(self.act[n], x);
         (y, passes * slope(self.act[n], x, y))
+    }
+
+    /// 1 − i with ONNX's `input_forget`: then f has no argument of its own.
+    pub fn coupled<T: Scalar>(&self, i: T) -> Option<T> {
+        self.input_forget.then(|| T::from_f64(1.0) - i)
     }
 
     /// A cell state as it is kept, and how much of its gradient comes back: 1, or 0 where it is clipped.
