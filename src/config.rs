@@ -23,16 +23,30 @@ impl Direction {
     }
 }
 
-/// Which bias vectors the gates have.
+/// Which bias vectors the gates have: cuDNN's four modes. Where a gate sees both x and h, b_w and b_r are only their sum; they
+/// differ in a GRU with the reset gate after the product, whose n has b_w outside and b_r inside r∘(R_n h + b_rn).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Bias {
-    /// No bias.
+    /// No bias (cuDNN `CUDNN_RNN_NO_BIAS`).
     None,
-    /// b_w only (RNNoise, ICU, most papers).
+    /// b_w only (RNNoise, ICU, most papers; cuDNN `CUDNN_RNN_SINGLE_INP_BIAS`).
     One,
-    /// b_w and b_r (PyTorch, cuDNN's default, ONNX).
+    /// b_r only (cuDNN `CUDNN_RNN_SINGLE_REC_BIAS`).
+    Recurrent,
+    /// b_w and b_r (PyTorch, ONNX; cuDNN's default, `CUDNN_RNN_DOUBLE_BIAS`).
     #[default]
     Two,
+}
+
+impl Bias {
+    /// Whether there is b_w.
+    pub fn has_input(self) -> bool {
+        matches!(self, Self::One | Self::Two)
+    }
+    /// Whether there is b_r.
+    pub fn has_recurrent(self) -> bool {
+        matches!(self, Self::Recurrent | Self::Two)
+    }
 }
 
 /// How x and y lie in memory.
@@ -284,7 +298,7 @@ impl RnnConfig {
         let (h, state) = (self.hidden_size as u64, self.state_size() as u64);
         let gates = (self.cell.input_gates() as u64, self.cell.recurrent_gates() as u64);
         let normalised: usize = self.cell.stages.iter().filter(|s| s.normalise).map(Stage::recurrent_gates).sum();
-        let (bias_w, bias_r) = (u64::from(self.bias != Bias::None), u64::from(self.bias == Bias::Two));
+        let (bias_w, bias_r) = (u64::from(self.bias.has_input()), u64::from(self.bias.has_recurrent()));
         let per_unit = bias_w * gates.0 + bias_r * gates.1 + (self.cell.params.len() + normalised) as u64;
         // Per unit of one layer and direction; sizes are at most MAX_SIZE, so no sum here overflows.
         let fixed = gates.1 * state + per_unit + self.proj_size as u64;

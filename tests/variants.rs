@@ -1,4 +1,4 @@
-//! Variants of the cells: activations, one set per direction. Every variant is held against the naive loop, against
+//! Variants of the cells: activations, one set per direction, clipping, coupled gates, one bias of the two. Every variant is held against the naive loop, against
 //! differences of the loss, and executor against executor; and what a variant must equal bit for bit, it equals.
 
 mod harness;
@@ -33,7 +33,25 @@ fn base(cell: &'static Cell, proj_size: usize) -> RnnConfig {
     RnnConfig { cell, input_size: 3, hidden_size: 5, proj_size, ..Default::default() }
 }
 
-/// Every variant of every cell: each activation in each place, sets that differ between directions.
+/// What may be set beside the activations, as changes of a configuration: alone, and all at once. The thresholds are within the
+/// arguments' range, so that some are clipped and some not ([`thresholds_clip_some_arguments_and_not_others`]).
+fn options(cell: &Cell) -> Vec<fn(RnnConfig) -> RnnConfig> {
+    let mut list: Vec<fn(RnnConfig) -> RnnConfig> = vec![
+        |c| RnnConfig { clip: Some(0.6), ..c },
+        |c| RnnConfig { bias: Bias::Recurrent, ..c },
+    ];
+    if cell.has_cell_state() {
+        let coupled: [fn(RnnConfig) -> RnnConfig; 3] = [
+            |c| RnnConfig { cell_clip: Some(0.4), ..c },
+            |c| RnnConfig { input_forget: true, ..c },
+            |c| RnnConfig { clip: Some(0.7), cell_clip: Some(0.4), input_forget: true, bias: Bias::Recurrent, ..c },
+        ];
+        list.extend(coupled);
+    }
+    list
+}
+
+/// Every variant of every cell: each activation in each place, sets that differ between directions, and the options.
 fn variants() -> Vec<RnnConfig> {
     let mut list = Vec::new();
     for (cell, proj_size) in cells_and_projections(3) {
@@ -46,6 +64,11 @@ fn variants() -> Vec<RnnConfig> {
             let activations = some(first, 2 * count);
             list.push(RnnConfig { activations, num_layers: 2, ..both.clone() });
         }
+        for options in options(cell) {
+            let activations = some(3, 2 * count);
+            list.push(options(RnnConfig { num_layers: 2, ..both.clone() }));
+            list.push(options(RnnConfig { activations, ..both.clone() }));
+        }
     }
     list
 }
@@ -57,7 +80,9 @@ fn gpu_variants() -> Vec<RnnConfig> {
         let (base, count) = (base(cell, proj_size), cell.activations.len());
         let both = RnnConfig { direction: Direction::Bidirectional, ..base.clone() };
         list.push(RnnConfig { activations: some(3, 2 * count), ..both.clone() });
-        list.push(RnnConfig { activations: some(9, count), ..both });
+        list.push(RnnConfig { activations: some(9, count), ..both.clone() });
+        list.extend(options(cell).last().map(|all| all(both.clone())));
+        list.push(RnnConfig { clip: Some(0.6), activations: some(2, 2 * count), ..both });
     }
     list
 }
@@ -317,6 +342,109 @@ fn a_variant_that_changes_nothing_changes_no_bit() {
     }
 }
 
+/// Nothing is above infinity, and nothing here is above 1e30.
+#[test]
+fn thresholds_above_everything_change_no_bit() {
+    for (cell, proj_size) in cells_and_projections(3) {
+        let plain = base(cell, proj_size);
+        for limit in [f32::INFINITY, 1e30] {
+            same_bits(&plain, &RnnConfig { clip: Some(limit), ..plain.clone() });
+            if cell.has_cell_state() {
+                same_bits(&plain, &RnnConfig { cell_clip: Some(limit), ..plain.clone() });
+            }
+        }
+    }
+}
+
+/// The thresholds of [`options`] are where it matters: with them the results are others, and no longer so with a wide one.
+#[test]
+fn thresholds_clip_some_arguments_and_not_others() {
+    for (cell, proj_size) in cells_and_projections(3) {
+        let run = |config: &RnnConfig| bits(&case(config, 301).run(&Device::cpu(), Strategy::Step).y.data);
+        let plain = base(cell, proj_size);
+        let (some, all) = (Some(0.6), Some(1e-6));
+        let [none, some, all] = [None, some, all].map(|clip| run(&RnnConfig { clip, ..plain.clone() }));
+        assert!(none != some && some != all, "clip of {}", cell.name);
+        if cell.has_cell_state() {
+            let [none, some, all] =
+                [None, Some(0.4), Some(1e-6)].map(|cell_clip| run(&RnnConfig { cell_clip, ..plain.clone() }));
+            assert!(none != some && some != all, "cell_clip of {}", cell.name);
+        }
+    }
+}
+
+/// cn and every c between are within the threshold, and reach it.
+#[test]
+fn no_cell_state_is_above_its_threshold() {
+    for (cell, proj_size) in cells_and_projections(3).into_iter().filter(|c| c.0.has_cell_state()) {
+        let config = RnnConfig { cell_clip: Some(0.1), ..base(cell, proj_size) };
+        for (device, strategy) in executors() {
+            let cn = case(&config, 306).run(&device, strategy).cn.unwrap().data;
+            let most = cn.iter().fold(0.0f32, |m, c| m.max(c.abs()));
+            assert_eq!(most, 0.1, "{} on {} with {strategy}", cell.name, device.kind());
+        }
+    }
+}
+
+/// Coupled gates: whatever the forget rows hold changes nothing, and their gradients are 0.
+#[test]
+fn coupled_gates_do_not_see_the_forget_rows() {
+    for (cell, proj_size) in cells_and_projections(3).into_iter().filter(|c| c.0.has_cell_state()) {
+        let config = RnnConfig { input_forget: true, ..base(cell, proj_size) };
+        let plain = case(&config, 307);
+        let mut other = plain.clone();
+        let h = config.hidden_size;
+        for field in [weights::Field::W, weights::Field::R, weights::Field::InputBias, weights::Field::RecurrentBias] {
+            let values = other.weights.layers[0].get_mut(field);
+            let row = values.len() / 4;
+            values[row..2 * row].iter_mut().for_each(|v| *v += 0.5);
+        }
+        if let Some(p_f) = other.weights.layers[0].unit.get_mut(h..2 * h) {
+            p_f.iter_mut().for_each(|v| *v += 0.5);
+        }
+        for (device, strategy) in executors() {
+            let what = format!("{} on {} with {strategy}", cell.name, device.kind());
+            let ((out, gradients), (others, _)) = (plain.train(&device, strategy), other.train(&device, strategy));
+            assert_same(&what, &out, &others);
+            let layer = &gradients.weights.layers[0];
+            for values in [&layer.w, &layer.r, &layer.b_w, &layer.b_r] {
+                let row = values.len() / 4;
+                assert!(values[row..2 * row].iter().all(|&d| d == 0.0), "{what}");
+                assert!(values[..row].iter().any(|&d| d != 0.0), "{what}");
+            }
+            assert!(layer.unit.get(h..2 * h).is_none_or(|p_f| p_f.iter().all(|&d| d == 0.0)), "{what}");
+        }
+    }
+}
+
+/// b_r alone is b_w = 0 with b_r; and where every gate sees both x and h, it is b_w alone with b_r's values.
+#[test]
+fn one_bias_is_two_with_a_zero() {
+    for (cell, proj_size) in cells_and_projections(3) {
+        let config = |bias: Bias| RnnConfig { bias, ..base(cell, proj_size) };
+        let recurrent = case(&config(Bias::Recurrent), 308);
+        let (mut two, mut one) = (case(&config(Bias::Two), 308), case(&config(Bias::One), 308));
+        for other in [&mut two, &mut one] {
+            let layer = &mut other.weights.layers[0];
+            layer.clone_from(&recurrent.weights.layers[0]);
+            layer.b_w = layer.b_r.clone();
+        }
+        two.weights.layers[0].b_w.fill(0.0);
+        one.weights.layers[0].b_r.clear();
+        let joined = cell.stages.iter().all(|s| s.gates.iter().all(|g| g.input && g.recurrent));
+        for (device, strategy) in executors() {
+            let what = format!("{} on {} with {strategy}", cell.name, device.kind());
+            let (out, gradients) = recurrent.train(&device, strategy);
+            let (with_zero, all) = two.train(&device, strategy);
+            assert_same(&what, &out, &with_zero);
+            assert_eq!(gradients.weights.layers[0].b_r, all.weights.layers[0].b_r, "{what}");
+            assert!(gradients.weights.layers[0].b_w.is_empty());
+            let same = bits(&one.train(&device, strategy).0.y.data) == bits(&out.y.data);
+            assert_eq!(same, joined, "{what}");
+        }
+    }
+}
+
 /// A direction has its own set: the reverse half of a bidirectional layer is the reverse layer with that set.
 #[test]
 fn each_direction_has_its_own_set() {
@@ -363,5 +491,18 @@ fn variants_that_cannot_be_are_refused() {
         let activations = vec![Activation::Sigmoid, Activation::Elu { alpha }];
         let got = refused(&RnnConfig { activations, ..gru.clone() });
         assert_eq!(got, format!("activations of gru: expected finite alpha and beta, got elu({alpha})"));
+    }
+    for limit in [0.0, -1.0, f32::NAN] {
+        let got = refused(&RnnConfig { clip: Some(limit), ..gru.clone() });
+        assert_eq!(got, format!("clip: expected a threshold above 0, got {limit}"));
+        let got = refused(&RnnConfig { cell_clip: Some(limit), cell: &cells::LSTM, ..gru.clone() });
+        assert_eq!(got, format!("cell_clip: expected a threshold above 0, got {limit}"));
+    }
+    for cell in cells::ALL.into_iter().filter(|c| !c.has_cell_state()) {
+        let name = cell.name;
+        let got = refused(&RnnConfig { cell, cell_clip: Some(1.0), ..gru.clone() });
+        assert_eq!(got, format!("not supported: cell_clip with {name}: it clips the cell state of an LSTM"));
+        let got = refused(&RnnConfig { cell, input_forget: true, ..gru.clone() });
+        assert_eq!(got, format!("not supported: input_forget with {name}: it couples the gates of an LSTM"));
     }
 }

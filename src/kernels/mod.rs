@@ -397,6 +397,21 @@ impl Kernel {
         )
     }
 
+    /// Whether it evaluates the cell.
+    pub fn calls_cell(self) -> bool {
+        matches!(
+            self,
+            Self::StepForward
+                | Self::StepForwardTrain
+                | Self::StepNormalise
+                | Self::SequenceForward
+                | Self::SequenceForwardTrain
+                | Self::Rebuild
+                | Self::StepBackward
+                | Self::SequenceBackward
+        )
+    }
+
     /// Whether it reads or writes rows of the history.
     fn reads_history(self) -> bool {
         self.bindings().iter().any(|b| b.0 == "history") || self == Self::WeightBackwardRecurrent

@@ -430,7 +430,7 @@ mod tests {
     fn f64_agrees_with_central_differences_for_every_cell() {
         for cell in cells::ALL {
             let one = RnnConfig { cell, input_size: 3, hidden_size: 4, ..Default::default() };
-            for bias in [Bias::None, Bias::One, Bias::Two] {
+            for bias in [Bias::None, Bias::One, Bias::Recurrent, Bias::Two] {
                 agrees_with_differences(&Case::new(RnnConfig { bias, direction: Direction::Reverse, ..one.clone() }));
             }
             let proj_size = if cell.has_cell_state() { 2 } else { 0 };
