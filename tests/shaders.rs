@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use wgpu_rnn::cell::{Adjoint, Functions, Gate, Product, Stage, StageFn};
 use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
-    Activation, Caps, Cell, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, RnnConfig, Shape, Step, Strategy, cells,
+    Activation, Caps, Cell, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, RnnConfig, Shape, Step,
+    Strategy, cells,
 };
 
 /// What WebGPU guarantees on every GPU.
@@ -278,7 +279,14 @@ fn every_variant_of_every_cell_translates_to_every_language() {
             configs.push(RnnConfig { activations: set(0).collect(), clip, ..own.clone() });
             let (direction, activations) = (Direction::Bidirectional, set(0).chain(set(1)).collect());
             let cell_clip = lstm.then_some(1e-3);
-            configs.push(RnnConfig { activations, direction, clip: Some(1.5), cell_clip, input_forget: lstm, ..own.clone() });
+            configs.push(RnnConfig {
+                activations,
+                direction,
+                clip: Some(1.5),
+                cell_clip,
+                input_forget: lstm,
+                ..own.clone()
+            });
         }
     }
     let kernels = Kernel::ALL.into_iter().filter(|k| k.calls_cell()).collect::<Vec<_>>();

@@ -36,10 +36,8 @@ fn base(cell: &'static Cell, proj_size: usize) -> RnnConfig {
 /// What may be set beside the activations, as changes of a configuration: alone, and all at once. The thresholds are within the
 /// arguments' range, so that some are clipped and some not ([`thresholds_clip_some_arguments_and_not_others`]).
 fn options(cell: &Cell) -> Vec<fn(RnnConfig) -> RnnConfig> {
-    let mut list: Vec<fn(RnnConfig) -> RnnConfig> = vec![
-        |c| RnnConfig { clip: Some(0.6), ..c },
-        |c| RnnConfig { bias: Bias::Recurrent, ..c },
-    ];
+    let mut list: Vec<fn(RnnConfig) -> RnnConfig> =
+        vec![|c| RnnConfig { clip: Some(0.6), ..c }, |c| RnnConfig { bias: Bias::Recurrent, ..c }];
     if cell.has_cell_state() {
         let coupled: [fn(RnnConfig) -> RnnConfig; 3] = [
             |c| RnnConfig { cell_clip: Some(0.4), ..c },

@@ -10,7 +10,9 @@
 //! of Gers et al. 2000. With [`crate::RnnConfig::cell_clip`] c' is clamped before anything sees it, with
 //! [`crate::RnnConfig::input_forget`] f = 1 − i. With `proj_size` ([`crate::RnnConfig`]) a projection stage follows (Sak et al. 2014).
 
-use crate::cell::{Activation, Adjoint, Cell, CellOption, Functions, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
+use crate::cell::{
+    Activation, Adjoint, Cell, CellOption, Functions, Gate, Initial, Pointwise, Product, Stage, StageFn, State,
+};
 use crate::cpu::Lanes;
 
 struct Lstm;

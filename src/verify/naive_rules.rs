@@ -20,7 +20,14 @@ impl Rules {
         let all = config.activations();
         let set =
             |d: usize| all.chunks(count.max(1)).nth(d).or(all.chunks(count.max(1)).next()).unwrap_or(&[]).to_vec();
-        (0..config.directions()).map(|d| Self { act: set(d), clip: config.clip, cell_clip: config.cell_clip, input_forget: config.input_forget }).collect()
+        (0..config.directions())
+            .map(|d| Self {
+                act: set(d),
+                clip: config.clip,
+                cell_clip: config.cell_clip,
+                input_forget: config.input_forget,
+            })
+            .collect()
     }
 
     /// The `n`-th activation of the cell.
