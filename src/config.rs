@@ -122,7 +122,7 @@ pub struct Head {
 pub enum Loss {
     /// Mean over the outputs of (o − target)², PyTorch `MSELoss`.
     MeanSquared,
-    /// −log softmax(o)[target], PyTorch `CrossEntropyLoss`.
+    /// −log softmax(o)\[target\], PyTorch `CrossEntropyLoss`.
     CrossEntropy,
 }
 

@@ -40,7 +40,7 @@ pub use gpu::{IoBinding, IoBuffers};
 pub use optimiser::Optimiser;
 pub use plan::{
     Caps, DeviceClass, Dims, Dispatch, EmbeddingGradientIds, EmbeddingIds, Extent, GradientIds, HeadGradientIds,
-    HeadIds, Memory, Options, Plan, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds,
+    HeadIds, Memory, Options, Plan, Precision, Reset, Role, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds,
 };
 pub use real::Real;
 pub use schedule::Schedule;

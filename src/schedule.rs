@@ -6,12 +6,15 @@ use crate::config::{Layout, RnnConfig, Shape};
 /// forward direction and time `length − 1 − s` of the reverse one, so both directions finish a sequence at the same step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
-    /// The table the kernels read: `order[B], length[B], row_offset[T + 1], row[D][T·B]` (shaders/lib/schedule.wgsl).
+    /// The table the kernels read: `order[B], length[B], row_offset[T + 1], row[D][T·B]`, and with [`Self::with_resets`]
+    /// `reset[D][T·B]` (shaders/lib/schedule.wgsl).
     table: Vec<u32>,
     batch: usize,
     time: usize,
     steps: usize,
     ragged: bool,
+    /// Whether the table has the flags of episodes.
+    resets: bool,
 }
 
 impl Schedule {
@@ -48,7 +51,35 @@ impl Schedule {
             }
             table.resize(start + time * batch, 0);
         }
-        Self { table, batch, time, steps, ragged: (0..batch).any(|b| length(b) != time) }
+        Self { table, batch, time, steps, ragged: (0..batch).any(|b| length(b) != time), resets: false }
+    }
+
+    /// The same where episodes begin inside the run: `resets` `[T, B]` in the caller's layout flags their first steps (`None`:
+    /// there are none). The reverse direction comes to an episode from its end, so its state is set anew before the step at
+    /// time t if the next episode begins at t + 1.
+    pub fn with_resets(mut self, config: &RnnConfig, resets: Option<&[bool]>) -> Self {
+        let next = if config.layout == Layout::TimeMajor { self.batch } else { 1 };
+        let mut flags = vec![0; config.directions() * self.time * self.batch];
+        for direction in 0..config.directions() {
+            let reverse = crate::config::Direction::Reverse == config.direction || direction == 1;
+            let rows = &self.rows(direction)[..self.row_offset(self.steps)];
+            for (r, (flag, &row)) in flags[direction * self.time * self.batch..].iter_mut().zip(rows).enumerate() {
+                let begins = |row: usize| resets.is_some_and(|flags| flags[row]);
+                let set =
+                    if reverse { r >= self.active(0) && begins(row as usize + next) } else { begins(row as usize) };
+                *flag = u32::from(set);
+            }
+        }
+        self.table.extend(flags);
+        self.resets = true;
+        self
+    }
+
+    /// Whether an episode begins at a packed row of a direction.
+    pub fn is_reset(&self, direction: usize, row: usize) -> bool {
+        let rows = self.time * self.batch;
+        let start = 2 * self.batch + self.time + 1;
+        self.resets && self.table[self.table.len() - (self.table.len() - start) / 2 + direction * rows + row] != 0
     }
 
     /// The table as the kernels read it.

@@ -4,6 +4,10 @@
 //! layer and direction: W `[gates that see x · H, I]`, R `[gates that see h · H, width of h]`, b_w, b_r, the projection
 //! `[P, H]`, and the cell's per-unit parameters `[params, H]`. Row blocks follow the cell's gate order (see each cell's doc).
 
+mod keras;
+
+pub use keras::KerasLayer;
+
 use crate::config::RnnConfig;
 use crate::cpu::memory;
 use crate::error::{Error, Result};
@@ -280,7 +284,11 @@ impl<T: Real> Weights<T> {
             let expected: usize = parameter.map_or(0, |p| p.shape.iter().product());
             let got = self.get(place).len();
             if got != expected {
-                let name = parameter.map_or(format!("{place:?}"), |p| p.name.clone());
+                let nameless = match place {
+                    Place::Layer(entry, field) => format!("{field:?} of layers[{entry}]"),
+                    other => format!("{other:?}"),
+                };
+                let name = parameter.map_or(nameless, |p| p.name.clone());
                 let shape = parameter.map_or(Vec::new(), |p| p.shape.clone());
                 return Err(Error::mismatch(name, format!("{shape:?} = {expected} values"), got));
             }

@@ -329,7 +329,7 @@ fn a_training_that_does_not_fit_is_refused_with_the_reason() {
         (|p| p.reconfigure("\"eps\": 1e-08", "\"epsilon\": 1e-08"), "eps: expected a number, got none"),
         (
             |p| p.reconfigure("\"hidden_size\": 10", "\"hidden_size\": 10000"),
-            "values of a step: expected at most as many values as the file has bytes (49272), got [8, 4, 40000]",
+            "values of a step: expected at most as many values as the file has bytes (",
         ),
         (
             |p| {
@@ -362,7 +362,8 @@ fn one_wrong_number_of_an_encoder_and_decoder_or_a_training_fails() {
         }
     }
     // What goes in counts too: ids that are another token's, a weight, how the optimiser steps.
-    let changes: [(&str, fn(&mut Parts)); 7] = [
+    type Change = (&'static str, fn(&mut Parts));
+    let changes: [Change; 7] = [
         ("seq2seq_lstm_l1", |p| p.integer("in.src", 7, 10)),
         ("seq2seq_lstm_l1", |p| p.integer("in.tgt", 14, 10)),
         ("seq2seq_gru_l2", |p| p.values("w.emb_tgt.weight", |v| v.iter_mut().for_each(|v| *v *= 1.001))),
@@ -453,7 +454,11 @@ fn the_command_fails_what_is_wrong_and_goes_on() {
         for (line, start) in lines.iter().zip(starts) {
             assert!(line.starts_with(start), "{line}");
         }
-        assert!(lines[5].starts_with("FAIL ") && lines[5].ends_with("  a folder without *.safetensors"), "{lines:?}");
+        assert!(
+            lines[5].starts_with("FAIL ")
+                && lines[5].ends_with(" a folder without *.safetensors, ONNX or WebNN test cases"),
+            "{lines:?}"
+        );
         assert!(lines[6].starts_with("FAIL missing  "), "{lines:?}");
         assert!(lines[7].starts_with("PASS gru_l1  "), "{lines:?}");
         assert_eq!(lines[8..], ["2 passed, 6 failed"]);

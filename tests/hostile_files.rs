@@ -1,53 +1,18 @@
 //! Files from anywhere: whatever the bytes, reading them gives a typed error or a value; never a panic, never an allocation
 //! out of proportion to the file.
 
+#[path = "harness/watching.rs"]
+mod watching;
+
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
+use watching::{forget, largest};
 use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::verify::{Golden, verify};
 use wgpu_rnn::weights::parameters;
 use wgpu_rnn::{Device, Error, Precision, RnnConfig, cells};
-
-/// Remembers the largest allocation of each thread.
-struct Watching;
-
-thread_local! {
-    static LARGEST: Cell<usize> = const { Cell::new(0) };
-}
-
-fn note(size: usize) {
-    // A thread that is going away has no counter any more.
-    let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
-}
-
-// SAFETY: every call goes to `System` unchanged; noting a size neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Watching {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note(size);
-        // SAFETY: the caller's promises about `at`, `layout` and `size` are passed on.
-        unsafe { System.realloc(at, layout, size) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises about `at` and `layout` are passed on.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Watching = Watching;
 
 /// The `gemm` crate allocates a slab of the size of the second-level cache once per thread; it must not count as the file's.
 fn warm_up() {
@@ -67,7 +32,7 @@ fn warm_up() {
 /// Puts `bytes` through everything that reads files; true if they were a safetensors file at all.
 fn read(bytes: &[u8]) -> bool {
     warm_up();
-    LARGEST.set(0);
+    forget();
     let opened = TensorFile::from_bytes("hostile.safetensors", bytes.to_vec());
     if let Ok(file) = &opened {
         read_tensors(file);
@@ -80,7 +45,7 @@ fn read(bytes: &[u8]) -> bool {
     }
     // A tensor read as f64 takes up to four times its f16 bytes, packed weights a few times that; small files have a floor.
     let allowed = 64 * bytes.len() + (1 << 20);
-    assert!(LARGEST.get() <= allowed, "{} bytes at once for a file of {}", LARGEST.get(), bytes.len());
+    assert!(largest() <= allowed, "{} bytes at once for a file of {}", largest(), bytes.len());
     opened.is_ok()
 }
 
@@ -254,9 +219,9 @@ proptest! {
 
 #[test]
 fn the_watch_sees_a_large_allocation() {
-    LARGEST.set(0);
+    forget();
     drop(std::hint::black_box(vec![1u8; 5 << 20]));
-    assert_eq!(LARGEST.get(), 5 << 20);
+    assert_eq!(largest(), 5 << 20);
 }
 
 #[test]

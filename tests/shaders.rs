@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use wgpu_rnn::cell::{Adjoint, Functions, Gate, Product, Stage, StageFn};
 use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
-    Activation, Caps, Cell, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, RnnConfig, Shape, Step,
+    Activation, Caps, Cell, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Reset, RnnConfig, Shape, Step,
     Strategy, cells,
 };
 
@@ -123,19 +123,26 @@ fn for_every_source_of(
         for &kernel in kernels {
             let stages = if kernel.is_per_stage() { config.stages().len() } else { 1 };
             // Without y only in training, where no plan of these tests asks for it otherwise.
-            let variants = |s: usize| [(s, false, true, 0.0), (s, true, true, 0.0), (s, true, false, 0.1)];
-            for (stage, train, write_y, p) in (0..stages).flat_map(variants) {
+            let variants = |s: usize| {
+                [
+                    (s, false, true, 0.0, None),
+                    (s, true, true, 0.0, None),
+                    (s, false, true, 0.0, Some(Reset::Zero)),
+                    (s, true, false, 0.1, Some(Reset::Initial)),
+                ]
+            };
+            for (stage, train, write_y, p, resets) in (0..stages).flat_map(variants) {
                 let dropout = Dropout { layers: p, input: p, recurrent: p };
                 let config = RnnConfig { dropout, ..config.clone() };
                 let label = format!(
-                    "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y} dropout={p}",
+                    "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y} dropout={p} resets={resets:?}",
                     kernel.name(),
                     config.cell.name,
                     config.hidden_size,
                     config.proj_size,
                     config.direction
                 );
-                let variant = Variant { kernel, stage, tiles, train, write_y, head: false };
+                let variant = Variant { kernel, stage, tiles, train, write_y, head: false, resets };
                 let (module, info) = parse(&source(&config, &variant), &label);
                 check(kernel, &label, &module, &info);
                 count += 1;
@@ -413,6 +420,7 @@ fn plans_for_webgpus_default_limits_keep_within_256_invocations_and_16_kib() {
                         train,
                         write_y: d.write_y,
                         head: d.head,
+                        resets: None,
                     };
                     let (module, _) = parse(&source(&config, &variant), &label);
                     let (invocations, bytes) = workgroup(&module, &label);

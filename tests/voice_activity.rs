@@ -194,10 +194,10 @@ fn the_sentence_has_its_pause() {
 fn stretches_follow_the_rules() {
     let rules = Rules { threshold: 0.5, min_speech: 2, min_silence: 3 };
     assert_eq!(rules.stretches(&[]), []);
-    assert_eq!(rules.stretches(&[0.1, 0.9, 0.9]), [1..3], "to the end");
-    assert_eq!(rules.stretches(&[0.9, 0.1, 0.1, 0.1, 0.9, 0.9]), [4..6], "one frame is too short");
-    assert_eq!(rules.stretches(&[0.9, 0.1, 0.1, 0.9]), [0..4], "a short pause does not end it");
-    assert_eq!(rules.stretches(&[0.9, 0.4, 0.36, 0.34, 0.4]), [0..3], "it ends 0.15 below where it begins");
+    assert_eq!(rules.stretches(&[0.1, 0.9, 0.9]), vec![1..3; 1], "to the end");
+    assert_eq!(rules.stretches(&[0.9, 0.1, 0.1, 0.1, 0.9, 0.9]), vec![4..6; 1], "one frame is too short");
+    assert_eq!(rules.stretches(&[0.9, 0.1, 0.1, 0.9]), vec![0..4; 1], "a short pause does not end it");
+    assert_eq!(rules.stretches(&[0.9, 0.4, 0.36, 0.34, 0.4]), vec![0..3; 1], "it ends 0.15 below where it begins");
 }
 
 #[test]

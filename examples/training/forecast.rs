@@ -14,11 +14,13 @@ pub const STEPS: usize = 200;
 pub const YEAR: usize = 52;
 /// The last weeks, which nothing is learned from.
 pub const HELD_OUT: usize = 5 * YEAR;
+/// Weeks that the trend is taken from.
+const PAST: usize = 10 * YEAR;
 const BATCH: usize = 32;
 /// Weeks of a training sequence, and how many of them only warm the state up.
 const WINDOW: usize = 3 * YEAR;
 const WARM_UP: usize = YEAR;
-const FEATURES: usize = 5;
+const FEATURES: usize = 3;
 const HIDDEN: usize = 32;
 const RATE: f64 = 5e-3;
 /// ppm: what the weekly change is measured in.
@@ -67,14 +69,26 @@ impl Series {
         self.ppm.len() - HELD_OUT
     }
 
-    /// What the network reads in week `t`, a year or more after the first: the changes since the week and since the year before,
-    /// the level, and the season, each about 1 wide.
+    /// What the network reads in week `t`, `PAST` or more after the first: the change since the week before, beyond the trend,
+    /// and the season.
     fn features(&self, t: usize) -> [f32; FEATURES] {
-        let week = (self.ppm[t] - self.ppm[t - 1]) / CHANGE;
-        let year = self.ppm[t] - self.ppm[t - YEAR] - 1.3;
-        let level = (self.ppm[t] - 340.0) / 25.0;
         let season = self.years[t] * TAU;
-        [week, year, level, season.sin(), season.cos()].map(|v| v as f32)
+        [self.change(t, t), season.sin(), season.cos()].map(|v| v as f32)
+    }
+
+    /// The week after `t`, if the network says `change`.
+    fn next(&self, t: usize, change: f32) -> f64 {
+        self.ppm[t] + self.trend(t) + CHANGE * f64::from(change)
+    }
+
+    /// How much more there is in week `t` than the week before, beyond the trend as week `at` knows it; about 1 wide.
+    fn change(&self, t: usize, at: usize) -> f64 {
+        (self.ppm[t] - self.ppm[t - 1] - self.trend(at)) / CHANGE
+    }
+
+    /// The mean rise a week of the ten years up to week `t`, in ppm.
+    fn trend(&self, t: usize) -> f64 {
+        (self.ppm[t] - self.ppm[t - PAST]) / PAST as f64
     }
 }
 
@@ -148,10 +162,10 @@ impl<'a> Model<'a> {
         let mut rng = SmallRng::seed_from_u64(2);
         let counts: Vec<f32> = (0..WINDOW * BATCH).map(|n| if n / BATCH < WARM_UP { 0.0 } else { 1.0 }).collect();
         for step in 0..steps {
-            let starts: Vec<usize> = (0..BATCH).map(|_| rng.random_range(YEAR..self.series.split() - WINDOW)).collect();
+            let starts: Vec<usize> = (0..BATCH).map(|_| rng.random_range(PAST..self.series.split() - WINDOW)).collect();
             let weeks = || (0..WINDOW).flat_map(|t| starts.iter().map(move |s| s + t));
             let x: Vec<f32> = weeks().flat_map(|t| self.series.features(t)).collect();
-            let next: Vec<f32> = weeks().map(|t| ((self.series.ppm[t + 1] - self.series.ppm[t]) / CHANGE) as f32).collect();
+            let next: Vec<f32> = weeks().map(|t| self.series.change(t + 1, t) as f32).collect();
             self.session.write(&Input::new(View::new(&x, &[WINDOW, BATCH, FEATURES])))?;
             let (shape, targets) = ([WINDOW, BATCH], [WINDOW, BATCH, 1]);
             let targets = Targets::values(View::new(&next, &targets));
@@ -166,13 +180,13 @@ impl<'a> Model<'a> {
     /// Every held-out week, forecast from all weeks before it.
     pub fn one_step(&mut self) -> Result<Vec<f64>> {
         let (series, end) = (self.series, self.series.ppm.len());
-        let time = end - 1 - YEAR;
+        let time = end - 1 - PAST;
         let mut session = self.session.sibling(Shape { time, batch: 1 }, &Options::default())?;
-        let x: Vec<f32> = (YEAR..end - 1).flat_map(|t| series.features(t)).collect();
+        let x: Vec<f32> = (PAST..end - 1).flat_map(|t| series.features(t)).collect();
         session.write(&Input::new(View::new(&x, &[time, 1, FEATURES])))?;
         session.run()?;
-        let change = session.predictions()?.data;
-        Ok((series.split()..end).map(|t| series.ppm[t - 1] + CHANGE * f64::from(change[t - 1 - YEAR])).collect())
+        let changes = session.predictions()?.data;
+        Ok((series.split()..end).map(|t| series.next(t - 1, changes[t - 1 - PAST])).collect())
     }
 
     /// Every held-out week, forecast from those before the first of them alone: the network goes on from its own forecasts.
@@ -182,13 +196,13 @@ impl<'a> Model<'a> {
         series.ppm[split..].fill(f64::NAN);
         let mut session = self.session.sibling(Shape { time: 1, batch: 1 }, &Options::default())?;
         let mut initial = Initial::Zero;
-        for t in YEAR..series.ppm.len() - 1 {
+        for t in PAST..series.ppm.len() - 1 {
             let x = series.features(t);
             session.write(&Input { initial, ..Input::new(View::new(&x, &[1, 1, FEATURES])) })?;
             session.run()?;
             initial = Initial::Carry;
             if t + 1 >= split {
-                series.ppm[t + 1] = series.ppm[t] + CHANGE * f64::from(session.predictions()?.data[0]);
+                series.ppm[t + 1] = series.next(t, session.predictions()?.data[0]);
             }
         }
         Ok(series.ppm.split_off(split))

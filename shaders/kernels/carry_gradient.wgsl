@@ -1,4 +1,5 @@
-// carry_gradient: the gradient of h before a segment's first step, through R of stage 0, for the sequences that run there.
+// carry_gradient: the gradient of h before a segment's first step, through R of stage 0, for the sequences that run there; where
+// an episode begins, it goes to what that began from instead (behind the gradients of all sequences), last episode first.
 // One invocation per (unit, sequence); z = direction.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -15,9 +16,27 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let row = pre_row(group.z, row_offset(dims.segment) + b);
-    var d = operand_gradient_0(group.z, row, unit);
+    var factor: real = 1.0;
     if RECURRENT_DROPOUT {
-        d *= recurrent_factor(dims.layer * DIRECTIONS + group.z, b, unit);
+        factor = recurrent_factor(dims.layer * DIRECTIONS + group.z, b, unit);
+    }
+    if RESETS {
+        let initial = ((DIRECTIONS + group.z) * dims.batch + b) * OUTPUT + unit;
+        var sum = d_hidden[initial];
+        for (var s = min(length_of(b), dims.segment_end); s > dims.segment; s--) {
+            let r = row_offset(s - 1u) + b;
+            if is_reset(group.z, r) {
+                sum += operand_gradient_0(group.z, pre_row(group.z, r), unit) * factor;
+            }
+        }
+        d_hidden[initial] = sum;
+    }
+    var d: real = 0.0;
+    if !is_reset(group.z, row_offset(dims.segment) + b) {
+        d = operand_gradient_0(group.z, row, unit);
+        if RECURRENT_DROPOUT {
+            d *= factor;
+        }
     }
     d_hidden[(group.z * dims.batch + b) * OUTPUT + unit] = d;
 }

@@ -17,6 +17,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let dst = group.z * dims.batch + group.y;
     if unit < OUTPUT {
         d_hidden[dst * OUTPUT + unit] = dhn[src * OUTPUT + unit];
+        if RESETS {
+            d_hidden[(DIRECTIONS * dims.batch + dst) * OUTPUT + unit] = 0.0;
+        }
     }
     if unit >= HIDDEN {
         return;
@@ -28,6 +31,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             v = dcn[src * HIDDEN + unit];
         }
         d_state[(dst * STATE_COUNT + s) * HIDDEN + unit] = v;
+        if RESETS {
+            d_state[((DIRECTIONS * dims.batch + dst) * STATE_COUNT + s) * HIDDEN + unit] = 0.0;
+        }
     }
     for (var p = 0u; p < UNIT_PARAMS; p++) {
         d_unit[(dst * UNIT_PARAMS + p) * HIDDEN + unit] = 0.0;

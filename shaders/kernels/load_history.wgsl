@@ -36,7 +36,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         copy(kept_after(group.z, start + r), history_after(group.z, dims.segment, r), unit);
         // Packed row r of the segment is sequence r of its first step.
         if r < active_at(dims.segment) {
-            copy(kept_before(group.z, r), history_before(group.z, dims.segment, r), unit);
+            copy(kept_before(group.z, r), history_start(group.z, r), unit);
         }
     }
 }

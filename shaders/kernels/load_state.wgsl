@@ -14,12 +14,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let b = group.y;
     let src = group.z * dims.batch + order_of(b);
     let dst = group.z * dims.batch + b;
+    // What later episodes begin from lies behind the states and operands of all sequences.
+    let episode = LAYERS * DIRECTIONS * dims.batch;
     if unit < OUTPUT_PADDED {
         let h = select(0.0, h0[src * OUTPUT + min(unit, OUTPUT - 1u)], unit < OUTPUT);
         if RECURRENT_DROPOUT {
             operand[dst * OPERAND_ROW + unit] = h * recurrent_factor(group.z, b, unit);
         }
         operand[dst * OPERAND_ROW + OWN_AT + unit] = h;
+        if RESETS {
+            let start = select(0.0, h, RESET_INITIAL);
+            if RECURRENT_DROPOUT {
+                operand[(episode + dst) * OPERAND_ROW + unit] = start * recurrent_factor(group.z, b, unit);
+            }
+            operand[(episode + dst) * OPERAND_ROW + OWN_AT + unit] = start;
+        }
     }
     if unit < HIDDEN {
         var initial = STATE_INITIAL;
@@ -31,6 +40,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 v = c0[src * HIDDEN + unit];
             }
             state[(dst * STATE_COUNT + s) * HIDDEN + unit] = v;
+            if RESETS {
+                state[((episode + dst) * STATE_COUNT + s) * HIDDEN + unit] = select(0.0, v, RESET_INITIAL);
+            }
         }
     }
 }

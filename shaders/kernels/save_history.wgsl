@@ -34,7 +34,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         copy(history_after(group.z, dims.segment, r), kept_after(group.z, start + r), unit);
         // Packed row r of the segment is sequence r of its first step.
         if dims.segment == 0u && r < active_at(0u) {
-            copy(history_before(group.z, 0u, r), kept_before(group.z, r), unit);
+            copy(history_start(group.z, r), kept_before(group.z, r), unit);
         }
     }
 }

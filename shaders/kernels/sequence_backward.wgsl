@@ -16,6 +16,8 @@
 @group(0) @binding(8) var<storage, read> schedule: array<u32>;
 
 var<private> d_memory: array<real, STATES>;
+// Of what episodes began from.
+var<private> d_initial: array<real, STATES>;
 var<private> d_params: array<real, UNIT_SUMS>;
 
 @compute @workgroup_size(WIDTH)
@@ -26,6 +28,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let place = group.z * dims.batch + b;
     for (var i = 0u; i < STATE_COUNT; i++) {
         d_memory[i] = d_state[(place * STATE_COUNT + i) * HIDDEN + own];
+    }
+    let initial = DIRECTIONS * dims.batch + place;
+    if RESETS {
+        for (var i = 0u; i < STATE_COUNT; i++) {
+            d_initial[i] = d_state[(initial * STATE_COUNT + i) * HIDDEN + own];
+        }
     }
     for (var i = 0u; i < UNIT_PARAMS; i++) {
         d_params[i] = d_unit[(place * UNIT_PARAMS + i) * HIDDEN + own];
@@ -40,6 +48,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if lane < HIDDEN {
         for (var i = 0u; i < STATE_COUNT; i++) {
             d_state[(place * STATE_COUNT + i) * HIDDEN + lane] = d_memory[i];
+            if RESETS {
+                d_state[(initial * STATE_COUNT + i) * HIDDEN + lane] = d_initial[i];
+            }
         }
         for (var i = 0u; i < UNIT_PARAMS; i++) {
             d_unit[(place * UNIT_PARAMS + i) * HIDDEN + lane] = d_params[i];

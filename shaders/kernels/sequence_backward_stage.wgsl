@@ -17,6 +17,13 @@ fn stage_STAGE(direction: u32, s: u32, b: u32, unit: u32) {
         if STATE_COUNT_STAGE > 0u {
             d_memory = d.state;
         }
+        if FIRST_STAGE && is_reset(direction, row_offset(s) + b) {
+            // What goes back from here belongs to what the episode began from, not to the step before.
+            for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
+                d_initial[i] += d_memory[i];
+                d_memory[i] = 0.0;
+            }
+        }
         var d_own = d.unit;
         for (var i = 0u; i < UNIT_COUNT_STAGE; i++) {
             d_params[i] += d_own[i];

@@ -33,6 +33,22 @@ struct Place {
     first_row: u32,
 }
 
+// Sequences of the tile that a new episode begins for at this step get the operand and the states that it begins from (they lie
+// behind those of all sequences).
+fn begin_episodes(direction: u32, tile: u32, running: u32, first_row: u32, lane: u32, side: u32) {
+    for (var b = 0u; b < TILE; b++) {
+        if tile + b < running && is_reset(direction, first_row + tile + b) {
+            let place = ((LAYERS + dims.layer) * DIRECTIONS + direction) * dims.batch + tile + b;
+            for (var k = lane; k < OUTPUT_PADDED; k += WIDTH) {
+                shared_operand[(side * TILE + b) * SHARED_STRIDE + k] = operand[place * OPERAND_ROW + k];
+            }
+            for (var i = 0u; i < STATE_COUNT; i++) {
+                memory[b][i] = state[(place * STATE_COUNT + i) * HIDDEN + min(lane, HIDDEN - 1u)];
+            }
+        }
+    }
+}
+
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     use_direction(group.z);
@@ -65,6 +81,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         let first_row = row_offset(s);
         let row = pre_row(group.z, first_row);
+        if RESETS {
+            begin_episodes(group.z, tile, running, first_row, lane, side);
+            workgroupBarrier();
+        }
         side = run_stages(Place(group.z, tile, lane, s, running, row, first_row), side);
     }
 

@@ -46,6 +46,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let d = backward_STAGE(read_gates_STAGE(row, unit), memory, own, d_out, d_memory);
     var d_gates = d.pre;
     d_memory = d.state;
+    if FIRST_STAGE && is_reset(direction, row_offset(s) + b) {
+        // What goes back from here belongs to what the episode began from, not to the step before.
+        let initial = (DIRECTIONS + direction) * dims.batch + b;
+        for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
+            d_state[(initial * STATE_COUNT + i) * HIDDEN + unit] += d_memory[i];
+            d_memory[i] = 0.0;
+        }
+    }
     for (var g = 0u; g < PRE_STAGE; g++) {
         pre[gate_at_STAGE(row, g, unit)] = d_gates[g];
     }

@@ -19,7 +19,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if unit < HIDDEN {
         var initial = STATE_INITIAL;
         for (var s = 0u; s < STATE_COUNT; s++) {
-            let v = d_state[(src * STATE_COUNT + s) * HIDDEN + unit];
+            var v = d_state[(src * STATE_COUNT + s) * HIDDEN + unit];
+            if RESET_INITIAL {
+                v += d_state[((DIRECTIONS * dims.batch + src) * STATE_COUNT + s) * HIDDEN + unit];
+            }
             if initial[s] == FROM_CELL {
                 dc0[dst * HIDDEN + unit] = v;
             } else if initial[s] == FROM_HIDDEN {
@@ -28,6 +31,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     if unit < OUTPUT {
-        dh0[dst * OUTPUT + unit] = d_hidden[src * OUTPUT + unit] + own;
+        var d = d_hidden[src * OUTPUT + unit];
+        if RESET_INITIAL {
+            d += d_hidden[(DIRECTIONS * dims.batch + src) * OUTPUT + unit];
+        }
+        dh0[dst * OUTPUT + unit] = d + own;
     }
 }

@@ -8,7 +8,7 @@ fn pre_row(direction: u32, r: u32) -> u32 {
     return direction * dims.pre_rows + r - row_offset(dims.segment);
 }
 
-// schedule = order[B], length[B], row_offset[T + 1], row[D][T * B]
+// schedule = order[B], length[B], row_offset[T + 1], row[D][T * B], and with Options::resets reset[D][T * B]
 
 // The caller's index of sorted sequence b.
 fn order_of(b: u32) -> u32 {
@@ -32,4 +32,13 @@ fn active_at(s: u32) -> u32 {
 // Row of x and y (in the caller's layout) of packed row r.
 fn outer_row(direction: u32, r: u32) -> u32 {
     return schedule[2u * dims.batch + dims.time + 1u + direction * dims.time * dims.batch + r];
+}
+
+// Whether a new episode begins at packed row r: its sequence's state before that step is set anew.
+fn is_reset(direction: u32, r: u32) -> bool {
+    if !RESETS {
+        return false;
+    }
+    let rows = dims.time * dims.batch;
+    return schedule[2u * dims.batch + dims.time + 1u + (DIRECTIONS + direction) * rows + r] != 0u;
 }

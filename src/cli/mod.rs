@@ -2,6 +2,8 @@
 
 mod bench;
 mod devices;
+mod export;
+mod layer;
 mod model;
 mod plan;
 mod run;
@@ -22,14 +24,16 @@ struct Cli {
 enum Command {
     /// List the GPU adapters and the CPU executor.
     Devices(devices::Args),
-    /// Run golden files and compare every output and gradient with its recorded truth.
+    /// Run golden files and test cases and compare every output and gradient with its recorded truth.
     Verify(verify::Args),
     /// Print how a configuration would run: strategy and reason, slots with bytes, dispatches.
     Plan(plan::Args),
     /// Check a configuration against the f64 oracle, then time whole runs.
     Bench(bench::Args),
-    /// Run a trained layer stack from a safetensors file over an .npy input.
+    /// Run a trained layer stack from a safetensors file, or a node of an ONNX model, over an .npy input.
     Run(run::Args),
+    /// Write a trained layer as an ONNX model of one node.
+    Export(export::Args),
 }
 
 /// Runs the command line; an error goes to stderr and exits with 2 (1 is a failed comparison).
@@ -40,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Export(args) => export::run(&args),
     };
     result.unwrap_or_else(|e| {
         // A reader that has seen enough (`wgpu-rnn plan .. | head`) is not an error.

@@ -87,7 +87,7 @@ enum StrategyArg {
 }
 
 /// Takes the names of the registry, and lists them where the name is another.
-fn cell_parser() -> impl TypedValueParser<Value = &'static Cell> {
+pub fn cell_parser() -> impl TypedValueParser<Value = &'static Cell> {
     PossibleValuesParser::new(cells::ALL.iter().map(|c| c.name))
         .try_map(|name| cells::by_name(&name).ok_or("not a cell of the registry"))
 }

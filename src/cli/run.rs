@@ -1,26 +1,20 @@
-//! `wgpu-rnn run`: a trained layer stack from a safetensors file over an `.npy` input.
+//! `wgpu-rnn run`: a trained layer stack from a safetensors file, or a node of an ONNX model, over an `.npy` input.
 
-use super::model::{CellArgs, PlaceArgs};
+use super::layer::{Layer, LayerArgs, given};
+use super::model::PlaceArgs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use wgpu_rnn::io::npy;
-use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::{Error, Initial, Input, Layout, Output, Result, RnnConfig, Session, Shape, Tensor};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The safetensors file; sizes, layers, directions, projection and bias follow from its tensors.
-    #[arg(long, value_name = "FILE")]
-    weights: PathBuf,
-    /// What stands before PyTorch's names in it, e.g. `encoder.` for `encoder.weight_ih_l0`.
-    #[arg(long, value_name = "P", default_value = "")]
-    prefix: String,
     #[command(flatten)]
-    cell: CellArgs,
+    layer: LayerArgs,
     #[command(flatten)]
     place: PlaceArgs,
-    /// x and y are `[B, T, .]`, not `[T, B, .]`.
-    #[arg(long)]
+    /// x and y are `[B, T, .]`, not `[T, B, .]`; a node of an ONNX model says so itself.
+    #[arg(long, conflicts_with = "onnx")]
     batch_first: bool,
     /// Each sequence's own length, in 1..=T; all T without it.
     #[arg(long, value_name = "N,N,..", value_delimiter = ',')]
@@ -46,26 +40,24 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> std::result::Result<ExitCode, Box<dyn std::error::Error>> {
-    let cell = args.cell.cell;
+    let Layer { config, weights, h0, c0, lengths } = args.layer.read(args.batch_first)?;
+    let cell = config.cell;
     if let (false, Some(path)) = (cell.has_cell_state(), &args.cn) {
         let expected = format!("none ({} has no cell state)", cell.name);
         return Err(mismatch("--cn", expected, path.display()).into());
     }
-    let file = TensorFile::open(&args.weights)?;
-    let mut config = file.config(cell, &args.prefix)?;
-    config.layout = if args.batch_first { Layout::BatchFirst } else { Layout::TimeMajor };
-    let weights = file.weights::<f32>(&config, &args.prefix)?;
     let x = npy::read::<f32>(&args.input)?;
     let shape = input_shape(&config, &x.shape)?;
     let read = |path: &Option<PathBuf>| path.as_ref().map(npy::read::<f32>).transpose();
-    let (h0, c0) = (read(&args.h0)?, read(&args.c0)?);
+    let (h0, c0) = (given("--h0", read(&args.h0)?, h0)?, given("--c0", read(&args.c0)?, c0)?);
+    let lengths = given("--lengths", args.lengths.clone(), lengths)?;
 
     let device = args.place.device()?;
     let plan = args.place.plan(&config, shape, &device)?;
     eprintln!("device: {device}; strategy: {} ({})", plan.strategy, plan.reason);
     let mut session = Session::from_plan(&device, plan, &weights)?;
     let initial = Initial::Given { h0: h0.as_ref().map(Tensor::view), c0: c0.as_ref().map(Tensor::view) };
-    let output = session.forward(&Input { lengths: args.lengths.as_deref(), initial, ..Input::new(x.view()) })?;
+    let output = session.forward(&Input { lengths: lengths.as_deref(), initial, ..Input::new(x.view()) })?;
     write(args, &output)?;
     Ok(ExitCode::SUCCESS)
 }

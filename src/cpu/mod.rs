@@ -219,18 +219,40 @@ impl<T: Real> Context<'_, T> {
         direction * dims.pre_rows as usize + r - self.schedule.row_offset(dims.segment as usize)
     }
 
+    /// Rows per sequence that come first in the history: what it had before the segment and, with resets, what its episodes
+    /// begin from.
+    fn history_heads(&self) -> usize {
+        if self.plan.options.resets.is_some() { 2 } else { 1 }
+    }
+
+    /// Row of the history that holds what sequence `b` had before the segment's first step, if it goes on there.
+    fn history_start(&self, dims: &Dims, direction: usize, b: usize) -> usize {
+        direction * (self.history_heads() * dims.batch as usize + dims.pre_rows as usize) + b
+    }
+
+    /// Row of the history that holds what an episode of sequence `b` begins from.
+    fn history_initial(&self, dims: &Dims, direction: usize, b: usize) -> usize {
+        self.history_start(dims, direction, dims.batch as usize + b)
+    }
+
+    /// Whether an episode of sequence `b` begins at step `s`.
+    fn is_reset(&self, direction: usize, s: usize, b: usize) -> bool {
+        self.plan.options.resets.is_some() && self.schedule.is_reset(direction, self.schedule.row_offset(s) + b)
+    }
+
     /// Row of the history that holds what sequence `b` had before step `s`.
     fn history_before(&self, dims: &Dims, direction: usize, s: usize, b: usize) -> usize {
         match s > dims.segment as usize {
+            _ if self.is_reset(direction, s, b) => self.history_initial(dims, direction, b),
             true => self.history_after(dims, direction, s - 1, b),
-            false => direction * (dims.batch + dims.pre_rows) as usize + b,
+            false => self.history_start(dims, direction, b),
         }
     }
 
     /// Row of the history that holds what sequence `b` has after step `s`.
     fn history_after(&self, dims: &Dims, direction: usize, s: usize, b: usize) -> usize {
         let row = self.schedule.row_offset(s) - self.schedule.row_offset(dims.segment as usize) + b;
-        direction * (dims.batch + dims.pre_rows) as usize + dims.batch as usize + row
+        self.history_start(dims, direction, self.history_heads() * dims.batch as usize + row)
     }
 }
 
@@ -361,6 +383,7 @@ impl<T: Real> Executor<T> {
             Kernel::BeginSegment => state::begin_segment(&context, d, &mut taken),
             Kernel::SaveCheckpoint => state::save_checkpoint(&context, d, &mut taken),
             Kernel::LoadCheckpoint => state::load_checkpoint(&context, d, &mut taken),
+            Kernel::ResetState => state::reset_state(&context, d, step.unwrap_or(0), &mut taken),
             Kernel::SaveHistory => rebuild::save_history(&context, d, &mut taken),
             Kernel::LoadHistory => rebuild::load_history(&context, d, &mut taken),
             Kernel::Rebuild => rebuild::rebuild(&context, d, &mut taken),

@@ -54,7 +54,7 @@ fn for_each_kept_row<T: Real>(c: &Context<'_, T>, d: &Dispatch, save: bool, mut 
         let kept = direction * (batch + batch * c.plan.shape.time);
         for b in 0..if save && segment > 0 { 0 } else { c.schedule.active(segment) } {
             let before = if segment == 0 { b } else { batch + c.schedule.row_offset(segment - 1) + b };
-            copy(c.history_before(dims, direction, segment, b), kept + before);
+            copy(c.history_start(dims, direction, b), kept + before);
         }
         for (s, b) in rows(c, steps.clone()) {
             copy(c.history_after(dims, direction, s, b), kept + batch + c.schedule.row_offset(s) + b);

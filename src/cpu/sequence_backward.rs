@@ -7,7 +7,7 @@ use super::retrace::Retrace;
 use super::sequence_forward::{Task, for_each_task};
 use super::shared::Shared;
 use crate::cell::Initial;
-use crate::plan::{Dims, Dispatch};
+use crate::plan::{Dims, Dispatch, Reset};
 use crate::real::Real;
 
 /// dhn, dcn → gradients of h and the states after the last step, in sorted order; sums of unit parameters' gradients start
@@ -17,6 +17,13 @@ pub(super) fn load_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
     let config = &c.plan.config;
     let (batch, h, states) = (c.plan.shape.batch, config.hidden_size, config.cell.states);
     let (layer, p) = (c.plan.dims[d.dims].layer as usize, config.state_size());
+    if c.plan.options.resets.is_some() {
+        // Behind them, those of what episodes began from.
+        d_hidden.fill(T::default());
+        if !states.is_empty() {
+            d_state.fill(T::default());
+        }
+    }
     if !config.cell.params.is_empty() {
         d_unit.fill(T::default());
     }
@@ -49,6 +56,32 @@ pub(super) fn carry_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
         let out = &mut d_hidden[direction * batch * p..][..c.schedule.active(first) * p];
         c.operand_gradient(z, 0, &pre[row * c.rows.width..], out);
         out.iter_mut().zip(c.recurrent_factors(z, 0..c.schedule.active(first))).for_each(|(d, f)| *d = *d * f);
+        for b in (0..c.schedule.active(first)).filter(|&b| c.is_reset(direction, first, b)) {
+            out[b * p..][..p].fill(T::default());
+        }
+        episode_gradient(c, dims, (direction, z), pre, d_hidden);
+    }
+}
+
+/// Gradients of h that a segment's episodes began from, last episode first; behind those of all sequences.
+fn episode_gradient<T: Real>(
+    c: &Context<'_, T>,
+    dims: &Dims,
+    (direction, z): (usize, usize),
+    pre: &[T],
+    d_hidden: &mut [T],
+) {
+    let (batch, p) = (c.plan.shape.batch, c.plan.config.state_size());
+    let steps = dims.segment as usize..(dims.segment_end as usize).min(c.schedule.steps());
+    let mut d = vec![T::default(); p];
+    for s in steps.rev() {
+        for b in (0..c.schedule.active(s)).filter(|&b| c.is_reset(direction, s, b)) {
+            let row = c.pre_row(dims, direction, c.schedule.row_offset(s) + b);
+            c.operand_gradient(z, 0, &pre[row * c.rows.width..], &mut d);
+            d.iter_mut().zip(c.recurrent_factors(z, b..b + 1)).for_each(|(d, f)| *d = *d * f);
+            let initial = &mut d_hidden[((c.plan.config.directions() + direction) * batch + b) * p..][..p];
+            initial.iter_mut().zip(&d).for_each(|(i, &d)| *i = *i + d);
+        }
     }
 }
 
@@ -63,12 +96,21 @@ pub(super) fn store_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
         for b in 0..batch {
             let to = z * batch + c.schedule.order(b);
             let out = &mut dh0[to * p..][..p];
-            out.copy_from_slice(&d_hidden[(direction * batch + b) * p..][..p]);
+            let place = direction * batch + b;
+            let sum = |all: &[T], at: usize, n: usize| {
+                let mut row = all[at * n..][..n].to_vec();
+                if c.plan.options.resets == Some(Reset::Initial) {
+                    let initial = &all[all.len() / 2 + at * n..][..n];
+                    row.iter_mut().zip(initial).for_each(|(d, &i)| *d = *d + i);
+                }
+                row
+            };
+            out.copy_from_slice(&sum(d_hidden, place, p));
             for (s, state) in states.iter().enumerate() {
-                let row = &d_state[((direction * batch + b) * states.len() + s) * h..][..h];
+                let row = sum(d_state, place * states.len() + s, h);
                 match state.initial {
-                    Initial::Cell => dc0[to * h..][..h].copy_from_slice(row),
-                    Initial::Hidden => out.iter_mut().zip(row).for_each(|(o, &v)| *o = *o + v),
+                    Initial::Cell => dc0[to * h..][..h].copy_from_slice(&row),
+                    Initial::Hidden => out.iter_mut().zip(&row).for_each(|(o, &v)| *o = *o + v),
                     Initial::Scratch => {}
                 }
             }
@@ -132,10 +174,10 @@ impl Task {
         // SAFETY: rows of this task's sequences and direction only; see `Memory`.
         let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.direction, first_row) * width, active * width) };
         let states = shape.states * shape.units;
-        let before = c.history_before(m.dims, self.direction, s, first) * c.past.width;
         let mut state = Vec::with_capacity(active * states);
-        for row in m.history[before..].chunks(c.past.width).take(active) {
-            state.extend_from_slice(&row[..states]);
+        for b in first..first + active {
+            let before = c.history_before(m.dims, self.direction, s, b) * c.past.width;
+            state.extend_from_slice(&m.history[before..][..states]);
         }
         let place = self.direction * batch + first;
         let d_state: &mut [T] =
@@ -169,10 +211,30 @@ impl Task {
             retrace(earlier, &[], &mut [], &mut [], false);
         }
         retrace(n, &d_out, d_state, d_unit, true);
+        if n == 0 && states > 0 {
+            self.leave_episodes(c, m, s, d_state);
+        }
+    }
+
+    /// Where an episode begins at step `s`, the gradient of the states before it belongs to what it began from (behind those of
+    /// all sequences), not to the step before.
+    fn leave_episodes<T: Real>(&self, c: &Context<'_, T>, m: &Memory<'_, T>, s: usize, d_state: &mut [T]) {
+        let (batch, first) = (c.plan.shape.batch, self.sequences.start);
+        let states = d_state.len() / self.active(c, s);
+        for (b, d_state) in d_state.chunks_exact_mut(states).enumerate() {
+            if c.is_reset(self.direction, s, first + b) {
+                let place = (c.plan.config.directions() + self.direction) * batch + first + b;
+                // SAFETY: the row of one of this task's sequences and of its direction; see `Memory`.
+                let initial = unsafe { m.d_state.part(place * states, states) };
+                initial.iter_mut().zip(&*d_state).for_each(|(i, &d)| *i = *i + d);
+                d_state.fill(T::default());
+            }
+        }
     }
 
     /// The gradient of stage `n`'s `out`: what the next stage's product passes back, or for the last stage the gradient of y
-    /// plus that of h from step `s + 1` (from d_hidden at the end of the sequence or segment).
+    /// plus that of h from step `s + 1` (from d_hidden at the end of the sequence or segment; none where an
+    /// episode begins there).
     fn out_gradient<T: Real>(
         &self,
         c: &Context<'_, T>,
@@ -200,6 +262,9 @@ impl Task {
         }
         if last {
             d_out[..rows * units].iter_mut().zip(factors).for_each(|(d, &f)| *d = *d * f);
+            for b in (0..rows).filter(|&b| c.is_reset(self.direction, s + 1, first + b)) {
+                d_out[b * units..][..units].fill(T::default());
+            }
             for b in rows..active {
                 let from = (self.direction * batch + first + b) * units;
                 d_out[b * units..][..units].copy_from_slice(&m.d_hidden[from..][..units]);

@@ -127,6 +127,17 @@ impl Task {
             let width = c.rows.width;
             // SAFETY: rows of this task's sequences and direction only; see `Memory`.
             let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.direction, first_row) * width, active * width) };
+            for b in (0..active).filter(|&b| c.is_reset(self.direction, s, first + b)) {
+                let place = (config.num_layers * directions + self.z) * batch + first + b;
+                // SAFETY: what the sequence's own episodes begin from; no task writes it.
+                let initial = unsafe { m.operand.part(place * stored, padded) };
+                from[b * padded..][..padded].copy_from_slice(initial);
+                if states > 0 {
+                    // SAFETY: as above.
+                    let initial = unsafe { m.state.part(place * states, states) };
+                    state[b * states..][..states].copy_from_slice(initial);
+                }
+            }
             let mut stride = padded;
             for (n, shape) in c.stages.iter().enumerate() {
                 let out_stride = shape.padded_units();

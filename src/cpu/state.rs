@@ -1,8 +1,8 @@
-//! Twins of `load_state`, `store_state`, `begin_segment`, `save_checkpoint`, `load_checkpoint` and `clear`.
+//! Twins of `load_state`, `reset_state`, `store_state`, `begin_segment`, `save_checkpoint`, `load_checkpoint` and `clear`.
 
 use super::Context;
 use crate::cell::Initial;
-use crate::plan::{Dispatch, SlotId};
+use crate::plan::{Dispatch, Reset, SlotId};
 use crate::real::Real;
 
 /// h0, c0 → operand (padded with 0) and states, in sorted order.
@@ -28,6 +28,31 @@ pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
                     Initial::Scratch => row.fill(T::default()),
                 }
             }
+        }
+    }
+    if let Some(reset) = c.plan.options.resets {
+        // Behind it, what later episodes begin from.
+        for slot in [operand, state] {
+            let half = slot.len() / 2;
+            match reset {
+                Reset::Initial => slot.copy_within(..half, half),
+                Reset::Zero => slot[half..].fill(T::default()),
+            }
+        }
+    }
+}
+
+/// What an episode begins from, where one begins at step `s`; it lies behind the operands and states of all sequences.
+pub(super) fn reset_state<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, slots: &mut [Vec<T>]) {
+    let [operand, state, _] = slots else { unreachable!("kernel table") };
+    let (config, batch, directions) = (&c.plan.config, c.plan.shape.batch, c.plan.config.directions());
+    let (stride, own) = (config.operand_row(c.plan.train), config.cell.states.len() * config.hidden_size);
+    for direction in 0..directions {
+        for b in (0..c.schedule.active(s)).filter(|&b| c.is_reset(direction, s, b)) {
+            let place = (c.plan.dims[d.dims].layer as usize * directions + direction) * batch + b;
+            let initial = config.num_layers * directions * batch + place;
+            operand.copy_within(initial * stride..(initial + 1) * stride, place * stride);
+            state.copy_within(initial * own..(initial + 1) * own, place * own);
         }
     }
 }
@@ -69,9 +94,15 @@ pub(super) fn begin_segment<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
     for direction in 0..directions {
         for b in 0..batch {
             let place = (dims.layer as usize * directions + direction) * batch + b;
-            let row = c.history_before(dims, direction, dims.segment as usize, b) * c.past.width;
-            history[row..][..own].copy_from_slice(&state[place * own..][..own]);
-            history[row + own..][..p].copy_from_slice(&operand[place * stride..][..p]);
+            let mut copy = |place: usize, row: usize| {
+                let row = row * c.past.width;
+                history[row..][..own].copy_from_slice(&state[place * own..][..own]);
+                history[row + own..][..p].copy_from_slice(&operand[place * stride..][..p]);
+            };
+            copy(place, c.history_start(dims, direction, b));
+            if c.plan.options.resets.is_some() {
+                copy(config.num_layers * directions * batch + place, c.history_initial(dims, direction, b));
+            }
         }
     }
 }

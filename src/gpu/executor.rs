@@ -177,7 +177,8 @@ impl Executor {
     fn pipeline(&self, plan: &Plan, d: &Dispatch) -> Result<Arc<Pipeline>> {
         let stage = if d.kernel.is_per_stage() { d.stage } else { 0 };
         let write_y = d.write_y || !d.kernel.has_y();
-        let key = Variant { kernel: d.kernel, stage, tiles: plan.tiles, train: plan.train, write_y, head: d.head };
+        let (train, resets) = (plan.train, plan.options.resets);
+        let key = Variant { kernel: d.kernel, stage, tiles: plan.tiles, train, write_y, head: d.head, resets };
         let mut pipelines = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(p) = pipelines.get(&key) {
             return Ok(Arc::clone(p));

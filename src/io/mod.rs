@@ -1,5 +1,7 @@
-//! File formats: safetensors (always), `.npy` (with the command line).
+//! File formats: safetensors (always), `.npy` (with the command line), ONNX (feature `onnx`).
 
 #[cfg(feature = "cli")]
 pub mod npy;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod safetensors;

@@ -15,6 +15,8 @@ pub(crate) use pack::Flat;
 pub use pack::{GradientOf, Pack, Table};
 pub use source::source;
 
+use crate::plan::Reset;
+
 /// How a kernel sees a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -49,6 +51,8 @@ pub enum Kernel {
     StepForwardTrain,
     /// all stages of a block of steps, keeping what the backward pass needs
     SequenceForwardTrain,
+    /// what an episode begins from → operand and state, where one begins at a step
+    ResetState,
     /// states and h before a segment → the history's first rows
     BeginSegment,
     /// states and h before a segment → checkpoint
@@ -116,7 +120,7 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
@@ -133,6 +137,7 @@ impl Kernel {
         Self::LoadGradient,
         Self::CarryGradient,
         Self::Clear,
+        Self::ResetState,
         Self::SaveHistory,
         Self::LoadHistory,
         Self::Rebuild,
@@ -175,6 +180,7 @@ impl Kernel {
             Self::LoadGradient => "load_gradient",
             Self::CarryGradient => "carry_gradient",
             Self::Clear => "clear",
+            Self::ResetState => "reset_state",
             Self::SaveHistory => "save_history",
             Self::LoadHistory => "load_history",
             Self::Rebuild => "rebuild",
@@ -280,6 +286,13 @@ impl Kernel {
                 &[("dims", Uniform), ("weights", Read), ("pre", Read), ("d_hidden", ReadWrite), ("schedule", Read)]
             }
             Self::Clear => &[("dims", Uniform), ("values", ReadWrite)],
+            Self::ResetState => &[
+                ("dims", Uniform),
+                ("step", Uniform),
+                ("operand", ReadWrite),
+                ("state", ReadWrite),
+                ("schedule", Read),
+            ],
             Self::SaveHistory => &[("dims", Uniform), ("history", Read), ("kept", ReadWrite), ("schedule", Read)],
             Self::LoadHistory => &[("dims", Uniform), ("history", ReadWrite), ("kept", Read), ("schedule", Read)],
             Self::Rebuild => {
@@ -439,6 +452,7 @@ impl Kernel {
             Self::LoadGradient => include_str!("../../shaders/kernels/load_gradient.wgsl"),
             Self::CarryGradient => include_str!("../../shaders/kernels/carry_gradient.wgsl"),
             Self::Clear => include_str!("../../shaders/kernels/clear.wgsl"),
+            Self::ResetState => include_str!("../../shaders/kernels/reset_state.wgsl"),
             Self::SaveHistory => include_str!("../../shaders/kernels/save_history.wgsl"),
             Self::LoadHistory => include_str!("../../shaders/kernels/load_history.wgsl"),
             Self::Rebuild => include_str!("../../shaders/kernels/rebuild.wgsl"),
@@ -507,4 +521,6 @@ pub struct Variant {
     pub write_y: bool,
     /// Whether it works on the head, as a layer of its own.
     pub head: bool,
+    /// Whether and how episodes begin inside a run ([`crate::Options::resets`]).
+    pub resets: Option<Reset>,
 }

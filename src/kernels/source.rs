@@ -7,6 +7,7 @@ use crate::cell::{Initial, Product};
 use crate::config::{Layout, RnnConfig, StageShape};
 use crate::cpu::random::{MaskKind, RUN_WORDS, scale, threshold};
 use crate::optimiser::Hyper;
+use crate::plan::Reset;
 use std::fmt::Write as _;
 
 /// The WGSL of a kernel for a configuration.
@@ -42,6 +43,7 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         | Kernel::LoadCheckpoint
         | Kernel::LoadGradient
         | Kernel::StoreGradient
+        | Kernel::ResetState
         | Kernel::SaveHistory
         | Kernel::LoadHistory
         | Kernel::Clear
@@ -257,6 +259,7 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("OWN_AT", config.operand_own(*train));
     let history = HistoryLayout::new(config, stages);
     put("HISTORY", history.width);
+    put("HISTORY_HEADS", if variant.resets.is_some() { 2 } else { 1 });
     put("HISTORY_BINDING", kernel.bindings().iter().position(|b| b.0 == "history").unwrap_or(0));
     let kept = KeptLayout::new(config);
     put("KEPT", kept.width);
@@ -328,6 +331,8 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         .collect();
     let keeps = matches!(kernel, Kernel::StepForwardTrain | Kernel::SequenceForwardTrain | Kernel::Rebuild);
     let _ = writeln!(text, "const TRAIN: bool = {keeps};");
+    let _ = writeln!(text, "const RESETS: bool = {};", variant.resets.is_some());
+    let _ = writeln!(text, "const RESET_INITIAL: bool = {};", variant.resets == Some(Reset::Initial));
     let _ = writeln!(text, "const WRITE_Y: bool = {write_y};");
     let _ = writeln!(text, "const BACKWARD: bool = {train};");
     let _ = writeln!(text, "const STATE_INITIAL = array<u32, STATES>({});", initial.join(", "));

@@ -53,8 +53,11 @@ impl Builder<'_> {
         };
         let per_sequence = |n: usize| [directions, ("B", self.shape.batch), ("S", n), ("H", config.hidden_size)];
         let (states, params) = (per_sequence(config.cell.states.len()), per_sequence(config.cell.params.len()));
-        let d_hidden = self.slot("d_hidden", Role::Scratch, &[directions, ("B", self.shape.batch), self.output()]);
-        let d_state = self.slot("d_state", Role::Scratch, sized(&states));
+        let d_hidden = self.doubled("d_hidden", &[directions, ("B", self.shape.batch), self.output()]);
+        let d_state = match states[2].1 {
+            0 => self.slot("d_state", Role::Scratch, &UNUSED),
+            _ => self.doubled("d_state", &states),
+        };
         let d_unit = self.slot("d_unit", Role::Scratch, sized(&params));
         let hidden: Vec<SlotId> = (0..(layers - 1).min(2))
             .map(|n| self.slot(format!("dy.{}", ["even", "odd"][n]), Role::Scratch, &[outer, inner, features]))

@@ -22,6 +22,8 @@ pub(super) struct Builder<'a> {
     pub keep_y: bool,
     /// Whether parameter gradients are added to those that are there.
     pub accumulate: bool,
+    /// Whether episodes may begin inside a run: what they begin from lies behind states, operands and their gradients.
+    pub resets: bool,
     /// Steps per segment (T without checkpoints).
     pub segment: usize,
     /// `Memory::Recompute`.
@@ -128,7 +130,8 @@ impl Builder<'_> {
         let c0 = has_cell.then(|| self.slot("c0", Role::Input, &self.stacked(self.hidden())));
         let rows = self.shape.time * batch;
         let run = if config.drops(self.train) { RUN_WORDS } else { 0 };
-        let table = ("table", 2 * batch + self.shape.time + 1 + directions * rows + run);
+        let flags = if self.resets { directions * rows } else { 0 };
+        let table = ("table", 2 * batch + self.shape.time + 1 + directions * rows + flags + run);
         let schedule = self.slot("schedule", Role::Schedule, &[table]);
         let (mut w, mut r) = (Vec::new(), Vec::new());
         let inputs = ("G·H", config.cell.input_gates() * config.hidden_size);
@@ -157,13 +160,13 @@ impl Builder<'_> {
         let stacked = self.stacked(self.hidden());
         let state = match states.1 {
             0 => self.slot("state", Role::Scratch, &UNUSED),
-            _ => self.slot("state", Role::Scratch, &[stacked[0], stacked[1], states, stacked[2]]),
+            _ => self.doubled("state", &[stacked[0], stacked[1], states, stacked[2]]),
         };
         let operand = config.operand_row(self.train);
         let h = self.stacked(("K", operand));
-        let even = self.slot("operand.even", Role::Scratch, &h);
+        let even = self.doubled("operand.even", &h);
         let odd = match self.strategy {
-            Strategy::Step => self.slot("operand.odd", Role::Scratch, &h),
+            Strategy::Step => self.doubled("operand.odd", &h),
             Strategy::Sequence => even,
         };
         let (mut links, mut product) = (Vec::new(), None);
@@ -191,7 +194,8 @@ impl Builder<'_> {
             let name = |what: &str| if own { format!("{what}.l{layer}") } else { what.to_string() };
             pre.push(self.slot(name("pre"), Role::Scratch, &[directions, ("rows", held), row]));
             if self.train {
-                let dims = [directions, ("B+rows", batch + held), past];
+                let heads = if self.resets { 2 * batch } else { batch };
+                let dims = [directions, ("B+rows", heads + held), past];
                 history.push(self.slot(name("history"), Role::Scratch, &dims));
             }
         }
@@ -238,8 +242,7 @@ impl Builder<'_> {
         cleared.dedup();
         let mut steps: Vec<Step> = cleared.into_iter().map(Step::ClearPadding).collect();
         steps.extend(ids.embedding.as_ref().map(|e| self.embed(e, ids.x)));
-        let load = vec![ids.h0, ids.c0.unwrap_or(ids.h0), m.operands[0], m.state, ids.schedule];
-        steps.push(once(Kernel::LoadState, None, whole, load, all));
+        self.load_states(whole, all, ids, m, &mut steps);
         if config.drops_input(0, self.train) {
             let source = m.dropped.map(|_| ids.x);
             steps.push(self.dropout(0, m.dropped.unwrap_or(ids.x), source, ids.schedule));
@@ -353,6 +356,9 @@ impl Builder<'_> {
         let (pre, state, y) = (m.pre[layer], m.state, m.y[layer]);
         let last = self.stages.len() - 1;
         let mut body = Vec::new();
+        if self.resets {
+            body.push(self.reset_state(layer, dims, ids, m));
+        }
         for (n, stage) in self.stages.iter().enumerate() {
             // What this stage reads and writes at an even or odd step.
             let from = |odd: usize| if n == 0 { m.operands[odd] } else { m.links[n - 1] };

@@ -27,6 +27,7 @@ mod display;
 mod ends;
 mod limits;
 mod recompute;
+mod resets;
 mod update;
 
 use crate::config::{RnnConfig, Shape};
@@ -116,6 +117,16 @@ pub enum Memory {
     Auto(u64),
 }
 
+/// What [`crate::Input::resets`] sets the state to where a new episode begins inside a run. No gradient crosses into the episode
+/// before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reset {
+    /// Zeros.
+    Zero,
+    /// h0 and c0 of the run, whose gradients are then those of every episode's start.
+    Initial,
+}
+
 /// What the user may force.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -138,6 +149,9 @@ pub struct Options {
     /// Whether the gradients of the parameters add up over backward passes until [`crate::Session::clear_gradients`] or the next
     /// update. Those of x, h0 and c0 never do.
     pub accumulate: bool,
+    /// Whether episodes may begin inside a run ([`crate::Input::resets`]), and from which state. Without it kernels know nothing
+    /// of them.
+    pub resets: Option<Reset>,
     /// Steps per block at most: the longest stretch of time one `sequence_forward` dispatch covers and `pre` is held for.
     pub max_block: Option<usize>,
     /// Estimated time that one submit may take before the plan splits into several (watchdogs kill long ones).
@@ -155,6 +169,7 @@ impl Default for Options {
             optimiser: None,
             clip_norm: None,
             accumulate: false,
+            resets: None,
             max_block: None,
             submit_budget: Duration::from_millis(500),
         }
@@ -460,6 +475,7 @@ impl Plan {
             train: options.train,
             keep_y: options.keep_y,
             accumulate: options.accumulate,
+            resets: options.resets.is_some(),
             segment: match options.memory {
                 Memory::Checkpoint(k) if options.train => k.max(1).next_multiple_of(GRADIENT_BLOCK).min(shape.time),
                 Memory::Recompute if options.train => recompute_segment(config, shape, caps, options.precision.bytes()),
@@ -522,7 +538,9 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The fastest memory policy whose plan takes at most `budget` bytes.
+    /// The fastest memory policy whose plan takes at most `budget` bytes: `Save`, then `Recompute`, then `Checkpoint` of ever
+    /// shorter stretches. Measured on the CPU executor (LSTM, T = 1000, B = 8, I = H = 64, one thread, median of 5 in turn): 50 ms
+    /// of processor time for `Save`, 54 for `Recompute`, 56 to 58 for `Checkpoint` of 64, 128 and 512 steps.
     fn within(budget: u64, config: &RnnConfig, shape: Shape, caps: &Caps, options: &Options) -> Result<Self> {
         let mut smallest = u64::MAX;
         let mut k = shape.time.next_power_of_two();

@@ -67,6 +67,10 @@ impl Builder<'_> {
         out: &mut Vec<Step>,
     ) {
         let dims = self.dims(layer, segment.clone());
+        if self.resets {
+            // The rows that episodes begin from; the others are written next.
+            out.push(self.begin_segment(layer, dims, ids, m));
+        }
         out.push(self.copy_history(Kernel::LoadHistory, layer, dims, ids, m));
         for first in segment.clone().step_by(self.block) {
             let dims = self.dims(layer, first..(first + self.block).min(segment.end));

@@ -109,6 +109,7 @@ pub struct Session<T: Real = f32> {
     device: Device,
     plan: Plan,
     lengths: Option<Vec<usize>>,
+    resets: Option<Vec<bool>>,
     schedule: Schedule,
     executor: Executor<T>,
     /// Whether hn and cn hold a state to carry.
@@ -205,11 +206,12 @@ impl<T: Real> Session<T> {
     }
 
     fn with_executor(device: &Device, plan: Plan, executor: Executor<T>) -> Result<Self> {
-        let schedule = Schedule::new(&plan.config, plan.shape, None);
+        let schedule = schedule(&plan, None, None);
         let session = Self {
             device: device.clone(),
             plan,
             lengths: None,
+            resets: None,
             schedule,
             executor,
             has_state: false,
@@ -291,10 +293,11 @@ impl<T: Real> Session<T> {
             _ => (None, None),
         };
         self.check_state(h0, c0)?;
+        self.check_resets(input.resets)?;
         if matches!(input.initial, Initial::Carry) && !self.has_state {
             return Err(Error::mismatch("initial state", "an earlier run to carry from", "none"));
         }
-        self.set_lengths(input.lengths)?;
+        self.set_schedule(input.lengths, input.resets)?;
         // What the last run kept does not belong to this input.
         (self.tape, self.targets, self.has_loss) = (false, false, false);
         self.write_ids(input)?;
@@ -335,18 +338,38 @@ impl<T: Real> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] for a wrong count or a length outside 1..=T.
     pub fn set_lengths(&mut self, lengths: Option<&[usize]>) -> Result<()> {
+        let resets = self.resets.clone();
+        self.set_schedule(lengths, resets.as_deref())
+    }
+
+    fn check_resets(&self, resets: Option<&[bool]>) -> Result<()> {
+        let Some(resets) = resets else { return Ok(()) };
+        if self.plan.options.resets.is_none() {
+            let expected = "none (the plan was made without Options::resets)";
+            return Err(Error::mismatch("resets", expected, format!("{} flags", resets.len())));
+        }
+        let Shape { time, batch } = self.plan.shape;
+        if resets.len() != time * batch {
+            let expected = format!("T·B = {} flags", time * batch);
+            return Err(Error::mismatch("resets", expected, format!("{} flags", resets.len())));
+        }
+        Ok(())
+    }
+
+    fn set_schedule(&mut self, lengths: Option<&[usize]>, resets: Option<&[bool]>) -> Result<()> {
         if let Some(lengths) = lengths {
             self.plan.shape.validate_lengths(lengths)?;
         }
-        if self.lengths.as_deref() == lengths {
+        if self.lengths.as_deref() == lengths && self.resets.as_deref() == resets {
             return Ok(());
         }
         (self.tape, self.targets, self.has_loss) = (false, false, false);
-        let schedule = Schedule::new(&self.plan.config, self.plan.shape, lengths);
+        let schedule = schedule(&self.plan, lengths, resets);
         // First, so that after a failed upload the same lengths are not taken for done.
         self.upload_schedule(&schedule)?;
         self.schedule = schedule;
         self.lengths = lengths.map(<[usize]>::to_vec);
+        self.resets = resets.map(<[bool]>::to_vec);
         Ok(())
     }
 
@@ -541,6 +564,12 @@ impl<T: Real> Session<T> {
             Executor::Gpu(e) => e.write(self.plan.ids.schedule, bytemuck::cast_slice(schedule.table())),
         }
     }
+}
+
+/// The schedule of a run, with the flags of episodes where the plan knows them.
+fn schedule(plan: &Plan, lengths: Option<&[usize]>, resets: Option<&[bool]>) -> Schedule {
+    let schedule = Schedule::new(&plan.config, plan.shape, lengths);
+    if plan.options.resets.is_some() { schedule.with_resets(&plan.config, resets) } else { schedule }
 }
 
 fn check_precision<T: Real>(plan: &Plan) -> Result<()> {

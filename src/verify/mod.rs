@@ -16,13 +16,21 @@ pub mod naive;
 pub mod naive_backward;
 mod naive_ends;
 mod naive_rules;
+#[cfg(feature = "onnx")]
+mod onnx_case;
+#[cfg(feature = "onnx")]
+mod paths;
 mod seq2seq;
 mod session;
 pub mod tolerance;
 mod training;
+#[cfg(feature = "onnx")]
+mod webnn_case;
 
 pub use golden::{Case, Golden, Truth};
 pub use layers::Layers;
+#[cfg(feature = "onnx")]
+pub use paths::{Verified, goldens, verify_path};
 pub use seq2seq::{Part, Seq2Seq};
 pub use session::{Check, Numbers, check};
 pub use training::Training;

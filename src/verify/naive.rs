@@ -82,6 +82,10 @@ pub(super) fn run<T: Scalar>(
 ) -> Result<Output<T>> {
     config.validate()?;
     weights.validate(config)?;
+    if input.resets.is_some() {
+        let reason = "the naive loop knows no episodes".into();
+        return Err(Error::Unsupported { what: "resets".into(), reason });
+    }
     let cell = equations(config)?;
     let (shape, unbatched) = shape_of(config, input.x)?;
     let Shape { time, batch } = shape;

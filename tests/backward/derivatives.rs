@@ -23,10 +23,13 @@ fn loss(case: &Case, values: &Values) -> (f64, f64) {
         let shape = shapes.iter().find(|p| p.name == name).map(|p| p.shape.clone());
         Ok(shape.zip(get(name).map(<[f64]>::to_vec)))
     });
-    let mut session = Session::new(&Device::cpu(), &case.config, case.shape, &weights.unwrap()).unwrap();
+    let options = Options { precision: Precision::F64, resets: case.resets, ..Default::default() };
+    let plan = Plan::new(&case.config, case.shape, &Device::cpu().caps(), &options).unwrap();
+    let mut session = Session::from_plan(&Device::cpu(), plan, &weights.unwrap()).unwrap();
     let (shape, [h, c]) = (case.x_shape(), case.state_shapes());
     let input = Input {
         lengths: case.lengths.as_deref(),
+        resets: case.resets.map(|_| case.flags.as_slice()),
         initial: Initial::Given { h0: get("h0").map(|v| View::new(v, &h)), c0: get("c0").map(|v| View::new(v, &c)) },
         ..Input::new(View::new(get("x").unwrap(), &shape))
     };
@@ -126,7 +129,7 @@ fn every_gradient_is_the_central_difference_of_the_loss() {
 /// ⟨J v, u⟩ = ⟨v, Jᵀ u⟩ for random v over everything a run reads and random u over everything it gives. J v by Richardson's
 /// extrapolation of three central differences, exact to h⁶ and the rounding of the losses; the extrapolation's last
 /// correction is its error bound. Relu is linear between its kinks, so a smaller step stays clear of them.
-fn check_adjoint(case: &Case) -> f64 {
+pub fn check_adjoint(case: &Case) -> f64 {
     let (values, what) = (values_of(case), label(case));
     let mut rng = SmallRng::seed_from_u64(2);
     let mut direction = zeros(&values);

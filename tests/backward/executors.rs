@@ -4,7 +4,7 @@ use super::harness::*;
 use wgpu_rnn::verify::{naive_backward, tolerance};
 use wgpu_rnn::*;
 
-fn trace(case: &Case, device: &Device, strategy: Strategy) -> Vec<Snapshot<f32>> {
+pub fn trace(case: &Case, device: &Device, strategy: Strategy) -> Vec<Snapshot<f32>> {
     // Blocks of 3 steps on both, so that the slots have the same sizes.
     let mut session = case.training::<f32>(device, Options { max_block: Some(3), ..forced(strategy) });
     session.poison().unwrap();
@@ -21,7 +21,7 @@ fn ragged(cell: &'static Cell, proj_size: usize) -> Case {
 
 /// Per slot relative to its largest value: gradients are sums of at most 2·4·9 products of what is at most 40 products deep,
 /// with a rounding of 2^-24 each way.
-const TOLERANCE: f32 = 72.0 * 8.0 * f32::EPSILON;
+pub const TOLERANCE: f32 = 72.0 * 8.0 * f32::EPSILON;
 
 #[test]
 fn executors_agree_after_every_dispatch_of_the_way_back() {
@@ -83,7 +83,7 @@ pub fn worst(case: &Case, got: &Gradients<f32>, truth: &[Named<f64>], bounds: &[
 }
 
 /// The devices and strategies that `case` runs on; failures are collected, so that one run shows them all.
-fn compare(case: &Case, what: &str, failures: &mut Vec<String>) -> f64 {
+pub fn compare(case: &Case, what: &str, failures: &mut Vec<String>) -> f64 {
     let truth = named(&case.config, &case.true_gradients());
     let bounds = bounds(case, &truth);
     let mut most = 0.0f64;

@@ -1,6 +1,6 @@
 //! The backward pass, over the registry of cells: derivatives against differences in f64 ([`derivatives`]), the GPU against
-//! the CPU ([`executors`]), the laws that hold bit for bit ([`laws`]), gradients from kept states alone ([`recompute`]), and
-//! what is refused ([`refusals`]).
+//! the CPU ([`executors`]), the laws that hold bit for bit ([`laws`]), gradients from kept states alone ([`recompute`]),
+//! episodes ([`resets`]) and windows ([`windows`]) of a stream, and what is refused ([`refusals`]).
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -10,3 +10,5 @@ mod executors;
 mod laws;
 mod recompute;
 mod refusals;
+mod resets;
+mod windows;

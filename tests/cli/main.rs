@@ -2,6 +2,7 @@
 
 #![cfg(feature = "cli")]
 
+mod onnx;
 mod run;
 
 use serde_json::Value;
@@ -144,6 +145,34 @@ fn plan_train_prints_both_passes() {
                 assert!(!inference.contains("backward") && training.contains("weight_backward"), "{inference}");
             }
         }
+    }
+}
+
+/// `--memory` is what training keeps; `plan --train` prints the bytes of every policy.
+#[test]
+fn plan_and_bench_take_a_memory_policy() {
+    let long = "--cell gru --time 640 --batch 2 --input 5 --hidden 9 --device cpu --train";
+    let bytes = |policy: &str| -> u64 {
+        let text = printed(command(&format!("plan {long} --memory {policy}")));
+        let (_, line) = text.split_once("\nmemory: ").unwrap_or_else(|| panic!("no memory in {text}"));
+        let line = line.lines().next().unwrap();
+        let name = if policy.starts_with("auto") { "recompute" } else { policy };
+        assert!(line.starts_with(&format!("{name}, segments of ")), "{line}");
+        let bytes = line.strip_suffix(" B beside x").unwrap().rsplit(' ').next().unwrap();
+        // The table has it too.
+        let table = text.split_once("\nbytes beside x by --memory:\n").unwrap().1;
+        assert!(table.lines().any(|l| l.trim() == format!("{bytes} B  {name}")), "{bytes} of {name} in {table}");
+        bytes.parse().unwrap()
+    };
+    let [save, recompute, checkpoint] = ["save", "recompute", "checkpoint=64"].map(bytes);
+    assert!(save > recompute && recompute > checkpoint, "{save} {recompute} {checkpoint}");
+    // x takes 640 · 2 · 5 · 4 bytes.
+    assert_eq!(bytes(&format!("auto={}", recompute + 25600)), recompute);
+    let timed = printed(command(&format!("bench {long} --runs 1 --memory recompute")));
+    assert!(timed.contains("verified: ") && !timed.contains("NOT"), "{timed}");
+    for wrong in ["all", "checkpoint", "checkpoint=0", "save=3"] {
+        let text = complaint(command(&format!("plan {long} --memory {wrong}")));
+        assert!(text.contains("expected save, recompute, checkpoint=STEPS or auto=BYTES"), "{text}");
     }
 }
 

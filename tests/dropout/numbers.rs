@@ -144,6 +144,36 @@ fn strategies_agree() {
     }
 }
 
+/// Every gradient in run 0 of seed 17, with this memory policy.
+fn gradients_with<T: Real>(case: &Case, device: &Device, options: Options) -> Vec<Named<T>> {
+    let mut session = case.training::<T>(device, options);
+    session.set_seed(17);
+    named(&case.config, &case.train_in(&mut session).1)
+}
+
+/// `Memory::Recompute` makes gates again from the masked h that it kept, and a GRU's pointwise part from h itself: in f64 to
+/// roundings what everything kept gives, in f32 on the GPU to what f32 costs (4 × the error of the CPU executor's f32 + 1e-6).
+#[test]
+fn recomputed_gates_see_the_same_masks() {
+    for (cell, proj_size) in [(&cells::LSTM, 5), (&cells::GRU, 0), (&cells::GRU_RESET_BEFORE, 0)] {
+        let config = ragged(cell, proj_size, ALL).config;
+        let case = Case::new(config, 67, 3, 23).with_lengths(&[64, 67, 65]);
+        let recompute = Options { memory: Memory::Recompute, ..Default::default() };
+        let truth = gradients_with::<f64>(&case, &Device::cpu(), Options::default());
+        let again = gradients_with::<f64>(&case, &Device::cpu(), recompute.clone());
+        let plain = gradients_with::<f32>(&case, &Device::cpu(), Options::default());
+        let on_gpu = gradients_with::<f32>(&case, &gpu(), recompute);
+        for (n, (name, truth)) in truth.iter().enumerate() {
+            let (scale, what) = (tolerance::scale(truth), format!("{} P={proj_size}: {name}", cell.name));
+            let (error, bound) = (tolerance::error(&again[n].1, truth), tolerance::bound_f64(scale));
+            assert!(error <= bound, "{what} is off by {error:e} in f64, bound {bound:e}");
+            let bound = tolerance::bound_f32(scale, tolerance::error(&cast::<f64>(&plain[n].1), truth));
+            let error = tolerance::error(&cast::<f64>(&on_gpu[n].1), truth);
+            assert!(error <= bound, "{what} is off by {error:e} on the GPU, bound {bound:e}");
+        }
+    }
+}
+
 /// Everything a run reads, by name, in the order of [`named`].
 fn values_of(case: &Case) -> Vec<Named<f64>> {
     let cell = case.config.cell.has_cell_state();

@@ -47,6 +47,9 @@ pub struct Case {
     pub dy: Vec<f32>,
     pub dhn: Vec<f32>,
     pub dcn: Vec<f32>,
+    /// Whether and how episodes begin inside the run, and the flags of `Input::resets` in x's layout.
+    pub resets: Option<Reset>,
+    pub flags: Vec<bool>,
 }
 
 impl Case {
@@ -63,12 +66,27 @@ impl Case {
             dy: values(seed + 4, time * batch * config.output_size(), 1.0),
             dhn: values(seed + 5, h0, 1.0),
             dcn: values(seed + 6, c0, 1.0),
+            resets: None,
+            flags: Vec::new(),
             config,
         }
     }
 
     pub fn with_lengths(mut self, lengths: &[usize]) -> Self {
         self.lengths = Some(lengths.to_vec());
+        self
+    }
+
+    /// With episodes that begin at each `(time, sequence)`.
+    pub fn with_resets(mut self, reset: Reset, at: &[(usize, usize)]) -> Self {
+        let Shape { time, batch } = self.shape;
+        let place = |&(t, b): &(usize, usize)| match self.config.layout {
+            Layout::TimeMajor => t * batch + b,
+            Layout::BatchFirst => b * time + t,
+        };
+        self.flags = vec![false; time * batch];
+        at.iter().for_each(|at| self.flags[place(at)] = true);
+        self.resets = Some(reset);
         self
     }
 
@@ -89,7 +107,7 @@ impl Case {
     }
 
     pub fn session(&self, device: &Device, strategy: Strategy, block: Option<usize>) -> Session {
-        let options = Options { strategy: Some(strategy), max_block: block, ..Default::default() };
+        let options = Options { max_block: block, resets: self.resets, ..forced(strategy) };
         let plan = Plan::new(&self.config, self.shape, &device.caps(), &options).unwrap();
         Session::from_plan(device, plan, &self.weights).unwrap()
     }
@@ -97,7 +115,7 @@ impl Case {
     /// A session with a backward pass.
     pub fn training<T: Real>(&self, device: &Device, options: Options) -> Session<T> {
         let precision = if size_of::<T>() == 8 { Precision::F64 } else { Precision::F32 };
-        let options = Options { precision, train: true, ..options };
+        let options = Options { precision, train: true, resets: self.resets, ..options };
         let plan = Plan::new(&self.config, self.shape, &device.caps(), &options).unwrap();
         Session::from_plan(device, plan, &self.weights.cast()).unwrap()
     }
@@ -147,6 +165,7 @@ impl Case {
         let cell = self.config.cell.has_cell_state();
         f(&Input {
             lengths: self.lengths.as_deref(),
+            resets: self.resets.map(|_| self.flags.as_slice()),
             initial: Initial::Given { h0: Some(View::new(&h0, &h)), c0: cell.then(|| View::new(&c0, &c)) },
             ..Input::new(View::new(&x, &shape))
         })

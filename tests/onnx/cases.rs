@@ -1,0 +1,139 @@
+//! ONNX's and WebNN's published test cases.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+use wgpu_rnn::verify::{goldens, verify, verify_path};
+use wgpu_rnn::{Device, Precision, Strategy};
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+/// 18 node tests, each as a folder and as safetensors, and 23 + 4 of WebNN's.
+fn all_pass(device: &Device, precision: Precision, strategy: Option<Strategy>) {
+    let mut failures = Vec::new();
+    for (name, count) in [("onnx_node", 36), ("wpt", 27)] {
+        let verified = verify_path(folder(name), device, strategy, precision);
+        assert_eq!(verified.len(), count, "{name}");
+        for case in verified {
+            match &case.report {
+                Ok(report) if report.passed() => {}
+                Ok(report) => failures.push(format!("{}: {:?}", case.name, report.worst())),
+                Err(e) => failures.push(format!("{}: {e}", case.name)),
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failed on {device} in {precision:?}:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn cpu_f64() {
+    all_pass(&Device::cpu(), Precision::F64, Some(Strategy::Step));
+}
+
+#[test]
+fn cpu_f32() {
+    all_pass(&Device::cpu(), Precision::F32, Some(Strategy::Sequence));
+}
+
+#[test]
+fn gpu_f32() {
+    all_pass(&Device::gpu().expect("a Vulkan, Metal or DX12 adapter; Mesa's lavapipe will do"), Precision::F32, None);
+}
+
+#[test]
+fn one_wrong_number_fails() {
+    for name in ["onnx_node/test_rnn_seq_length", "onnx_node/test_lstm_with_peepholes.safetensors", "wpt"] {
+        for (name, golden) in goldens(folder(name)).expect("cases") {
+            let mut golden = golden.expect("a case");
+            for n in 0..golden.truths.len() {
+                let truth = &mut golden.truths[n];
+                let (right, scale) = (truth.tensor.data[0], truth.scale);
+                truth.tensor.data[0] += 1e-4 * scale;
+                let report = verify(&golden, &Device::cpu(), None, Precision::F32).expect("it runs");
+                assert!(!report.passed(), "{name} {:?}", report.worst());
+                golden.truths[n].tensor.data[0] = right;
+            }
+        }
+    }
+}
+
+/// The same case twice, as published and as safetensors, must be read as the same.
+#[test]
+fn both_forms_of_a_node_test_are_the_same() {
+    let cases = goldens(folder("onnx_node")).expect("cases");
+    for pair in cases.chunks(2) {
+        let [(name, one), (other_name, other)] = pair else { panic!("pairs") };
+        let (one, other) = (one.as_ref().expect("a case"), other.as_ref().expect("a case"));
+        assert_eq!(name, other_name);
+        assert_eq!(format!("{:?}", one.case), format!("{:?}", other.case), "{name}");
+        assert_eq!(format!("{:?}", one.truths), format!("{:?}", other.truths), "{name}");
+    }
+}
+
+/// The message that refuses the WebNN case after `change`.
+fn refusal(change: impl FnOnce(&mut serde_json::Value)) -> String {
+    let text = std::fs::read(folder("wpt/wpt_distinct_cases.json")).expect("cases");
+    let mut cases: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    change(&mut cases[0]);
+    let at = TempDir::new().expect("a folder");
+    let path = at.path().join("case.json");
+    std::fs::write(&path, cases.to_string()).expect("written");
+    let (_, golden) = goldens(&path).expect("cases").swap_remove(0);
+    golden.expect_err("refused").to_string().replace(&at.path().display().to_string(), "")
+}
+
+#[test]
+fn webnn_cases_that_do_not_fit_are_refused_with_the_reason() {
+    let named = |message: String| message.replace("/case.json: float32 steps=1 forward relu: ", "");
+    let with = |field: &'static str, value: serde_json::Value| named(refusal(move |case| case[field] = value));
+    assert_eq!(with("layout", "oifg".into()), "layout: expected iofg or ifgo (lstm), zrn or rzn (gru), got oifg");
+    assert_eq!(with("steps", 2.into()), "steps: expected 1, got 2");
+    assert_eq!(with("hiddenSize", 3.into()), "hidden_size: expected R's H = 2, got 3");
+    assert_eq!(with("direction", "both".into()), "W: expected [D, G·H, I] = [2, 8, 2], got [1, 8, 2]");
+    assert_eq!(with("clip", 1.into()), "not supported: option clip: this build does not know it");
+    let softsign = serde_json::json!(["relu", "relu", "softsign"]);
+    assert!(with("activations", softsign).contains("activations: softsign: this build has"));
+    assert!(
+        with("weight", serde_json::json!({ "shape": [1, 8, 3], "data": [1] }))
+            .starts_with("weight: expected the values")
+    );
+}
+
+fn command(paths: &[&Path]) -> (Option<i32>, Vec<String>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_wgpu-rnn")).arg("verify").args(paths).output().expect("it starts");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).lines().map(String::from).collect())
+}
+
+#[test]
+fn the_command_takes_folders_files_and_lists() {
+    let node = folder("onnx_node/test_gru_seq_length");
+    let paths = [&node, &node.with_extension("safetensors"), &folder("wpt/wpt_distinct_cases.json")];
+    let (code, lines) = command(&paths.map(PathBuf::as_path));
+    assert_eq!((code, lines.len()), (Some(0), 7), "{lines:?}");
+    assert!(lines[0].starts_with("PASS test_gru_seq_length  out.hn "), "{lines:?}");
+    assert!(lines[1].starts_with("PASS test_gru_seq_length  out.hn "), "{lines:?}");
+    assert!(lines[2].starts_with("PASS wpt_distinct_cases: float32 steps=1 forward relu  out."), "{lines:?}");
+    assert_eq!(lines[6], "6 passed, 0 failed");
+}
+
+#[test]
+fn the_command_fails_what_is_not_there_yet() {
+    let at = TempDir::new().expect("a folder");
+    let source = folder("onnx_node/test_gru_defaults");
+    std::fs::create_dir(at.path().join("test_data_set_0")).expect("a folder");
+    for file in ["input_0.pb", "input_1.pb", "input_2.pb", "output_0.pb"] {
+        let file = Path::new("test_data_set_0").join(file);
+        std::fs::copy(source.join(&file), at.path().join(&file)).expect("copied");
+    }
+    let clip = super::wire::Value::Float(3.0);
+    let node = super::wire::node("GRU", "", &["X", "W", "R"], &["", "Y_h"], &[("clip", clip)]);
+    let mut graph = super::wire::graph(&[node], &[], &["X", "W", "R"]);
+    graph.extend(super::wire::bytes(12, &super::wire::bytes(1, b"Y_h")));
+    std::fs::write(at.path().join("model.onnx"), super::wire::model(22, &graph)).expect("written");
+    let (code, lines) = command(&[at.path()]);
+    assert_eq!(code, Some(1), "{lines:?}");
+    assert!(lines[0].starts_with("FAIL ") && lines[0].contains("not supported: "), "{lines:?}");
+    assert!(lines[0].contains("clip = 3"), "{lines:?}");
+}

@@ -1,0 +1,11 @@
+//! ONNX: published test cases, nodes against the operators' own equations, files from anywhere, and models that are written.
+
+#![cfg(feature = "cli")]
+
+mod cases;
+mod export;
+mod hostile;
+mod nodes;
+#[path = "../harness/watching.rs"]
+mod watching;
+mod wire;
