@@ -132,7 +132,7 @@ impl Activation {
             Self::Sigmoid => x.sigmoid_slope(),
             // tanh x = 2 sigmoid(2 x) − 1
             Self::Tanh => (x + x).sigmoid_slope() * x.like(4.0),
-            Self::Relu => x.positive(),
+            Self::Relu => x.nan_or(x.positive()),
             Self::Affine { alpha, .. } => x.like(alpha.into()),
             Self::LeakyRelu { alpha } => x.pick(zero, one, x.like(alpha.into())),
             Self::ThresholdedRelu { alpha } => x.pick(x.like(alpha.into()), one, zero),
