@@ -3,6 +3,7 @@
 mod harness;
 
 use harness::*;
+use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::*;
 
 /// Gradients of a case under a policy, with random upstream gradients.
@@ -93,5 +94,26 @@ fn leaving_out_y_changes_no_bits() {
             (state.iter().map(|s| bits(s)).collect::<Vec<_>>(), all_bits(&session.backward(&upstream).unwrap()))
         };
         assert_eq!(run(true), run(false), "{} {strategy}", device.kind());
+    }
+}
+
+/// Long loops run to their end: llvmpipe ends an invocation's loops after 65535 rounds in all, without a word.
+#[test]
+fn long_runs_reach_their_end_on_every_executor() {
+    let config = RnnConfig { cell: &cells::LSTM, input_size: 4, hidden_size: 64, ..Default::default() };
+    let mut case = Case::new(config, 4000, 1, 60);
+    // Keeps a state long enough that the first steps count.
+    case.weights.layers[0].b_w[64..128].fill(3.0);
+    let truth = named(&case.config, &case.true_gradients());
+    let naive = case.with_input(|input| {
+        case.with_upstream_as(|up| verify::naive_backward::backward(&case.config, &case.weights, input, up).unwrap())
+    });
+    let got = case.train(&gpu(), Strategy::Sequence).1;
+    for ((name, truth), ((_, naive), (_, got))) in
+        truth.iter().zip(named(&case.config, &naive).iter().zip(&named(&case.config, &got)))
+    {
+        let error = |v: &[f32]| tolerance::error(&cast::<f64>(v), truth);
+        let bound = tolerance::bound_f32(tolerance::scale(truth), error(naive));
+        assert!(error(got) <= bound, "{name} is off by {:e}, bound {bound:e}", error(got));
     }
 }

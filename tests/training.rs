@@ -1,5 +1,11 @@
-//! The code of the training examples, run with fewer steps: what it must have reached by then.
+//! The code of the training examples, run with fewer steps: what it must have reached by then. `-- --ignored` runs them in full.
 
+#[path = "../examples/training/char_model.rs"]
+mod char_model;
+#[path = "../examples/training/country.rs"]
+mod country;
+#[path = "../examples/training/forecast.rs"]
+mod forecast;
 #[path = "../examples/training/plot.rs"]
 mod plot;
 #[path = "../examples/training/vanishing.rs"]
@@ -7,6 +13,15 @@ mod vanishing;
 
 use plotters::prelude::SeriesLabelPosition;
 use vanishing::{STEPS, Start};
+use wgpu_rnn::Device;
+
+const COUNTRIES: &str = include_str!("../examples/data/country_language.csv");
+const CO2: &str = include_str!("../examples/data/co2.csv");
+const BOOK: &str = include_str!("../examples/data/devils_dictionary.txt");
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
 
 /// The start of that name, measured.
 fn norms(starts: &[Start], name: &str) -> Vec<f64> {
@@ -65,4 +80,127 @@ fn a_picture_has_its_curves_axes_and_legend() {
     }
     let unwritable = folder.path().join("new/folder");
     assert!(plot::write(&unwritable, &[]).is_err());
+}
+
+/// Shares of the languages that are right after a run: in phrasings trained on, held-out pairs, held-out other words.
+fn languages(steps: usize) -> [f64; 3] {
+    let (text, phrasings) = (country::Text::new(COUNTRIES), country::Phrasings::new());
+    let mut model = country::Model::new(&Device::cpu(), &text).unwrap();
+    model.train(steps, |_, loss| assert!(loss.is_finite())).unwrap();
+    let shares = [&phrasings.trained, &phrasings.paired, &phrasings.rephrased].map(|p| mean(&model.shares(p).unwrap()));
+    println!("{steps} steps: {shares:.3?}");
+    let sentence = model.complete("I grew up in Spain, so I speak").unwrap();
+    assert!(sentence.starts_with("I grew up in Spain, so I speak ") && sentence.ends_with('.'), "{sentence}");
+    shares
+}
+
+#[test]
+fn languages_are_learned_in_phrasings_never_seen_too() {
+    let commonest = country::Text::new(COUNTRIES).commonest();
+    let [trained, paired, rephrased] = languages(300);
+    assert!(trained > 1.5 * commonest && paired > 1.5 * commonest, "{trained} {paired}");
+    assert!(rephrased > commonest, "{rephrased}");
+}
+
+#[test]
+#[ignore = "the whole run of the example"]
+fn every_language_is_learned() {
+    let [trained, paired, rephrased] = languages(country::STEPS);
+    assert!(trained > 0.99 && paired > 0.99, "{trained} {paired}");
+    assert!(rephrased > 0.95, "{rephrased}");
+}
+
+#[test]
+fn held_out_phrasings_are_new_but_their_words_are_not() {
+    let (text, phrasings) = (country::Text::new(COUNTRIES), country::Phrasings::new());
+    assert_eq!((text.countries.len(), phrasings.trained.len(), phrasings.paired.len()), (251, 24, 6));
+    assert!(phrasings.trained.iter().any(|p| p.prompt("France") == "I grew up in France, so I speak"));
+    assert!(phrasings.paired.iter().any(|p| p.prompt("France") == "My childhood was in France, so my language is"));
+    for phrasing in phrasings.paired.iter().chain(&phrasings.rephrased) {
+        assert!(!phrasings.trained.contains(phrasing), "{phrasing:?}");
+        text.ids(&phrasing.prompt("Guinea-Bissau")).unwrap();
+    }
+    let ids = text.ids("We lived in France, so I speak French .").unwrap();
+    assert_eq!(text.text(&ids), "We lived in France, so I speak French.");
+    let error = text.ids("I grew up in Atlantis").unwrap_err().to_string();
+    assert!(error.contains("Atlantis"), "{error}");
+}
+
+#[test]
+fn the_forecast_beats_the_season_and_the_last_week() {
+    let series = forecast::Series::new(CO2).unwrap();
+    let mut model = forecast::Model::new(&Device::cpu(), &series).unwrap();
+    model.train(forecast::STEPS, |_, loss| assert!(loss.is_finite())).unwrap();
+    let (week, years) = (model.one_step().unwrap(), model.free_running().unwrap());
+    let [week, years] = [&week, &years].map(|f| series.error(f));
+    println!("{week:.3} ppm a week ahead, {years:.3} ppm over five years");
+    assert!(week < 0.8 * series.error(&series.persistence()), "{week}");
+    assert!(week < 0.25 * series.error(&series.seasonal_naive()), "{week}");
+    assert!(years < 0.5 * series.error(&series.last_year_again(0.0)), "{years}");
+    // A last year that rises on as before is the better forecast over five years; the example says so.
+    assert!(series.error(&series.last_year_again(series.rise())) < years, "{years}");
+}
+
+#[test]
+fn a_forecast_knows_nothing_of_what_it_forecasts() {
+    let series = forecast::Series::new(CO2).unwrap();
+    let (mut other, split) = (series.clone(), series.split());
+    other.ppm[split..].iter_mut().for_each(|v| *v += 100.0);
+    let forecasts = [&series, &other].map(|series| {
+        let mut model = forecast::Model::new(&Device::cpu(), series).unwrap();
+        model.train(2, |_, _| {}).unwrap();
+        (model.one_step().unwrap()[0], model.free_running().unwrap())
+    });
+    assert_eq!(forecasts[0], forecasts[1], "trained on, or forecast from, what is held out");
+}
+
+#[test]
+fn a_network_trains_on_a_gpu() {
+    let device = Device::gpu().expect("a GPU adapter (lavapipe will do)");
+    let series = forecast::Series::new(CO2).unwrap();
+    let mut model = forecast::Model::new(&device, &series).unwrap();
+    let mut losses = Vec::new();
+    model.train(20, |_, loss| losses.push(loss)).unwrap();
+    assert!(losses[19] < 0.8 * losses[0], "{losses:?}");
+}
+
+#[test]
+fn gaps_are_filled_linearly_and_wrong_lines_refused() {
+    let series =
+        forecast::Series::new("date,co2\n19580101,\n19580108,10\n19580115,\n19580122,\n19580129,13\n19580205,\n");
+    assert_eq!(series.unwrap().ppm, [10.0, 10.0, 11.0, 12.0, 13.0]);
+    for line in ["1958", "19580101,ten", "1958xx01,10"] {
+        let error = forecast::Series::new(&format!("date,co2\n{line}\n")).err().unwrap().to_string();
+        assert!(error.contains(line), "{error}");
+    }
+}
+
+#[test]
+fn a_character_model_learns_more_than_frequencies() {
+    let text = char_model::Text::new(BOOK);
+    let mut model = char_model::Model::new(&Device::cpu(), &text, 64).unwrap();
+    model.train(300, |_, loss| assert!(loss.is_finite())).unwrap();
+    let bits = model.held_out_bits().unwrap();
+    println!("{bits:.3} bits a character");
+    assert!(bits < 0.85 * text.bits_of_frequencies(), "{bits}");
+
+    let sample = |model: &mut char_model::Model<'_>, seed| model.sample("LOVE", 50, 0.7, seed).unwrap();
+    let first = sample(&mut model, 1);
+    assert!(first.starts_with("LOVE") && first.chars().count() == 54, "{first:?}");
+    assert_eq!(first, sample(&mut model, 1));
+    assert_ne!(first, sample(&mut model, 2));
+    for (prompt, temperature) in [("", 1.0), ("\u{e9}", 1.0), ("A", 0.0), ("A", f32::NAN)] {
+        assert!(model.sample(prompt, 1, temperature, 1).is_err(), "{prompt:?} {temperature}");
+    }
+}
+
+#[test]
+#[ignore = "the whole run of the example, minutes"]
+fn a_character_model_learns_words() {
+    let text = char_model::Text::new(BOOK);
+    let mut model = char_model::Model::new(&Device::cpu(), &text, char_model::HIDDEN).unwrap();
+    model.train(char_model::STEPS, |_, loss| assert!(loss.is_finite())).unwrap();
+    let bits = model.held_out_bits().unwrap();
+    println!("{bits:.3} bits a character");
+    assert!(bits < 0.6 * text.bits_of_frequencies(), "{bits}");
 }

@@ -3,18 +3,19 @@
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::f64::consts::{LN_2, PI};
 use wgpu_rnn::{
-    Device, Error, Head, Initial, Input, Loss, Optimiser, Options, Plan, Result, RnnConfig, Session, Shape, Targets, View,
-    Weights, cells,
+    Device, Error, Head, Initial, Input, Loss, Optimiser, Options, Plan, Result, RnnConfig, Session, Shape, Targets,
+    View, Weights, cells,
 };
 
 /// Steps of the whole run.
-pub const STEPS: usize = 1500;
+pub const STEPS: usize = 6000;
 /// Parallel streams and characters of a window: backpropagation goes no further back, the state does.
-const BATCH: usize = 32;
-const WINDOW: usize = 64;
+const BATCH: usize = 16;
+const WINDOW: usize = 32;
 const SYMBOL_SIZE: usize = 32;
-const HIDDEN: usize = 256;
-const RATE: f64 = 4e-3;
+/// Units of the whole run.
+pub const HIDDEN: usize = 192;
+const RATE: f64 = 6e-3;
 /// Of the text, from its end.
 const HELD_OUT: f64 = 0.1;
 
@@ -38,6 +39,21 @@ impl Text {
     /// V.
     pub fn vocabulary(&self) -> usize {
         self.symbols.len()
+    }
+
+    /// The numbers of a text's characters.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for none, or one that does not occur.
+    pub fn ids(&self, text: &str) -> Result<Vec<u32>> {
+        let id = |c: char| self.symbols.binary_search(&c).map(|id| id as u32);
+        let unknown = || Error::Mismatch {
+            what: "prompt".into(),
+            expected: "one or more characters of the training text".into(),
+            got: format!("{text:?}"),
+        };
+        let ids: Vec<u32> = text.chars().map(|c| id(c).map_err(|_| unknown())).collect::<Result<_>>()?;
+        if ids.is_empty() { Err(unknown()) } else { Ok(ids) }
     }
 
     /// What is trained on, and the end, which is not.
@@ -64,13 +80,13 @@ pub struct Model<'a> {
 }
 
 impl<'a> Model<'a> {
-    /// Untrained.
-    pub fn new(device: &Device, text: &'a Text) -> Result<Self> {
+    /// Untrained, of so many units.
+    pub fn new(device: &Device, text: &'a Text, hidden: usize) -> Result<Self> {
         let vocabulary = text.vocabulary();
         let config = RnnConfig {
             cell: &cells::LSTM,
             input_size: SYMBOL_SIZE,
-            hidden_size: HIDDEN,
+            hidden_size: hidden,
             vocabulary: Some(vocabulary),
             head: Some(Head { size: vocabulary, loss: Loss::CrossEntropy }),
             ..Default::default()
@@ -80,7 +96,7 @@ impl<'a> Model<'a> {
         let plan = Plan::new(&config, Shape { time: WINDOW, batch: BATCH }, &device.caps(), &options)?;
         let mut weights = Weights::random(&config, 1)?;
         // Forget gates that start open: see the vanishing_gradient example.
-        weights.layers[0].b_w[HIDDEN..2 * HIDDEN].fill(1.0);
+        weights.layers[0].b_w[hidden..2 * hidden].fill(1.0);
         Ok(Self { text, session: Session::from_plan(device, plan, &weights)? })
     }
 
@@ -123,26 +139,25 @@ impl<'a> Model<'a> {
     /// `length` characters after the prompt, drawn from the model's probabilities, made sharper by a `temperature` below 1.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for an empty prompt or a character that the text has not.
+    /// [`Error::Mismatch`] for a prompt that is empty or has characters that the training text has not, or a temperature of 0 or
+    /// less.
     pub fn sample(&mut self, prompt: &str, length: usize, temperature: f32, seed: u64) -> Result<String> {
-        let id = |c: char| self.text.symbols.binary_search(&c).ok();
-        let ids: Option<Vec<usize>> = prompt.chars().map(id).collect();
-        let Some(mut ids) = ids.filter(|ids| !ids.is_empty()) else {
-            let expected = "one or more characters of the training text".into();
-            return Err(Error::Mismatch { what: "prompt".into(), expected, got: format!("{prompt:?}") });
-        };
+        let mut ids = self.text.ids(prompt)?;
+        if !temperature.is_finite() || temperature <= 0.0 {
+            let expected = "a positive number".into();
+            return Err(Error::Mismatch { what: "temperature".into(), expected, got: temperature.to_string() });
+        }
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut session = self.session.sibling(Shape { time: 1, batch: 1 }, &Options::default())?;
-        let known = ids.len();
-        for t in 0..known + length - 1 {
+        for t in 0..(ids.len() + length).saturating_sub(1) {
             let initial = if t == 0 { Initial::Zero } else { Initial::Carry };
-            session.write(&Input { initial, ..Input::of_ids(View::new(&[ids[t] as u32], &[1, 1])) })?;
+            session.write(&Input { initial, ..Input::of_ids(View::new(&ids[t..=t], &[1, 1])) })?;
             session.run()?;
             if t + 1 == ids.len() {
-                ids.push(draw(&session.predictions()?.data, temperature, rng.random()));
+                ids.push(draw(&session.predictions()?.data, temperature, rng.random()) as u32);
             }
         }
-        Ok(ids.into_iter().map(|id| self.text.symbols[id]).collect())
+        Ok(ids.into_iter().map(|id| self.text.symbols[id as usize]).collect())
     }
 }
 
@@ -151,9 +166,11 @@ fn draw(scores: &[f32], temperature: f32, number: f32) -> usize {
     let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights: Vec<f32> = scores.iter().map(|s| ((s - highest) / temperature).exp()).collect();
     let mut left = number * weights.iter().sum::<f32>();
-    weights.iter().position(|w| {
-        left -= w;
-        left < 0.0
-    })
-    .unwrap_or(scores.len() - 1)
+    weights
+        .iter()
+        .position(|w| {
+            left -= w;
+            left < 0.0
+        })
+        .unwrap_or(scores.len() - 1)
 }

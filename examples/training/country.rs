@@ -2,12 +2,18 @@
 
 use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
 use wgpu_rnn::{
-    Device, Error, Head, Initial, Input, Loss, Optimiser, Options, Plan, Result, RnnConfig, Session, Shape, Targets, View,
-    Weights, cells,
+    Device, Error, Head, Initial, Input, Loss, Optimiser, Options, Plan, Result, RnnConfig, Session, Shape, Targets,
+    View, Weights, cells,
 };
 
-const OPENINGS: [&str; 6] =
-    ["I grew up in", "My childhood was in", "I was born in", "My family comes from", "I spent my youth in", "We lived in"];
+const OPENINGS: [&str; 6] = [
+    "I grew up in",
+    "My childhood was in",
+    "I was born in",
+    "My family comes from",
+    "I spent my youth in",
+    "We lived in",
+];
 const CLOSINGS: [&str; 5] = [
     ", so I speak",
     ", so my language is",

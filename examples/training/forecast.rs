@@ -4,8 +4,8 @@
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::f64::consts::TAU;
 use wgpu_rnn::{
-    Device, Error, Head, Initial, Input, Loss, Optimiser, Options, Plan, Result, RnnConfig, Session, Shape, Targets, View,
-    Weights, cells,
+    Device, Error, Head, Initial, Input, Loss, Optimiser, Options, Plan, Result, RnnConfig, Session, Shape, Targets,
+    View, Weights, cells,
 };
 
 /// Steps of the whole run.
@@ -44,8 +44,10 @@ impl Series {
         let mut series = Self { years: Vec::new(), ppm: Vec::new() };
         let mut known: Option<usize> = None;
         for line in table.lines().skip(1) {
-            let (year, value) = parse(line).ok_or_else(|| {
-                Error::Mismatch { what: "line".into(), expected: "YYYYMMDD,ppm".into(), got: line.into() }
+            let (year, value) = parse(line).ok_or_else(|| Error::Mismatch {
+                what: "line".into(),
+                expected: "YYYYMMDD,ppm".into(),
+                got: line.into(),
             })?;
             let n = series.ppm.len();
             series.years.push(year);

@@ -56,7 +56,9 @@ fn draw(area: &Area<'_>, panel: &Panel) -> Result<(), Box<dyn std::error::Error>
     let scale = |y: f64| if panel.log { y.log10() } else { y };
     let points = || panel.curves.iter().flat_map(|c| &c.points);
     let (x0, x1) = bounds(points().map(|p| p.0));
-    let (y0, y1) = panel.range.map_or_else(|| bounds(points().map(|p| scale(p.1))), |(a, b)| (scale(a), scale(b)));
+    let (low, high) = bounds(points().map(|p| scale(p.1)));
+    let air = 0.04 * (high - low);
+    let (y0, y1) = panel.range.map_or((low - air, high + air), |(a, b)| (scale(a), scale(b)));
 
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, ("sans-serif", 20))
@@ -64,12 +66,12 @@ fn draw(area: &Area<'_>, panel: &Panel) -> Result<(), Box<dyn std::error::Error>
         .x_label_area_size(44)
         .y_label_area_size(64)
         .build_cartesian_2d(x0..x1, y0..y1)?;
-    let label = |y: &f64| if panel.log { format!("1e{y:.0}") } else { format!("{y}") };
+    let label = |y: &f64| if panel.log { format!("1e{y:.0}") } else { short(*y) };
     chart
         .configure_mesh()
         .x_desc(&panel.axes[0])
         .y_desc(&panel.axes[1])
-        .x_label_formatter(&|x| format!("{x}"))
+        .x_label_formatter(&|x| short(*x))
         .y_label_formatter(&label)
         .label_style(("sans-serif", 14))
         .light_line_style(TRANSPARENT)
@@ -91,6 +93,11 @@ fn draw(area: &Area<'_>, panel: &Panel) -> Result<(), Box<dyn std::error::Error>
         .border_style(BLACK.mix(0.3))
         .draw()?;
     Ok(())
+}
+
+/// At most three decimals.
+fn short(value: f64) -> String {
+    format!("{value:.3}").trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
 fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {

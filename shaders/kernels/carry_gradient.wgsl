@@ -23,13 +23,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if RESETS {
         let initial = ((DIRECTIONS + group.z) * dims.batch + b) * OUTPUT + unit;
         var sum = d_hidden[initial];
-        for (var s = min(length_of(b), dims.segment_end); s > dims.segment; s--) {
+        for (var s = min(length_of(b), dims.end); s > dims.first; s--) {
             let r = row_offset(s - 1u) + b;
             if is_reset(group.z, r) {
                 sum += operand_gradient_0(group.z, pre_row(group.z, r), unit) * factor;
             }
         }
         d_hidden[initial] = sum;
+    }
+    if dims.first > dims.segment {
+        return;
     }
     var d: real = 0.0;
     if !is_reset(group.z, row_offset(dims.segment) + b) {

@@ -1,7 +1,7 @@
 //! The flags that say where a trained layer comes from: a safetensors file with PyTorch's names, or a node of an ONNX model.
 
 use super::model::cell_parser;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use wgpu_rnn::io::onnx::{OnnxFile, Source};
 use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::{Cell, Error, Layout, Result, RnnConfig, Tensor, Weights};
@@ -38,8 +38,8 @@ impl LayerArgs {
     /// Reads it; `batch_first` is for files that do not say it themselves.
     pub fn read(&self, batch_first: bool) -> Result<Layer> {
         match (&self.onnx, &self.weights, self.cell) {
-            (Some(model), _, _) => self.from_onnx(model),
-            (None, Some(weights), Some(cell)) => self.from_safetensors(weights, cell, batch_first),
+            (Some(model), _, _) => self.onnx_node(model),
+            (None, Some(weights), Some(cell)) => self.tensors(weights, cell, batch_first),
             _ => {
                 let expected = "--weights and --cell, or --onnx";
                 Err(Error::Mismatch { what: "a layer".into(), expected: expected.into(), got: "neither".into() })
@@ -47,7 +47,7 @@ impl LayerArgs {
         }
     }
 
-    fn from_onnx(&self, model: &PathBuf) -> Result<Layer> {
+    fn onnx_node(&self, model: &Path) -> Result<Layer> {
         let file = OnnxFile::open(model)?;
         let node = self.node.as_deref().map_or_else(|| file.only_node(), |name| file.node(name))?;
         Ok(Layer {
@@ -59,7 +59,7 @@ impl LayerArgs {
         })
     }
 
-    fn from_safetensors(&self, weights: &PathBuf, cell: &'static Cell, batch_first: bool) -> Result<Layer> {
+    fn tensors(&self, weights: &Path, cell: &'static Cell, batch_first: bool) -> Result<Layer> {
         let file = TensorFile::open(weights)?;
         let mut config = file.config(cell, &self.prefix)?;
         config.layout = if batch_first { Layout::BatchFirst } else { Layout::TimeMajor };

@@ -52,6 +52,10 @@ pub(super) fn carry_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
     }
     for direction in 0..c.plan.config.directions() {
         let z = dims.layer as usize * c.plan.config.directions() + direction;
+        episode_gradient(c, dims, (direction, z), pre, d_hidden);
+        if dims.first > dims.segment {
+            continue;
+        }
         let row = c.pre_row(dims, direction, c.schedule.row_offset(first));
         let out = &mut d_hidden[direction * batch * p..][..c.schedule.active(first) * p];
         c.operand_gradient(z, 0, &pre[row * c.rows.width..], out);
@@ -59,11 +63,10 @@ pub(super) fn carry_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
         for b in (0..c.schedule.active(first)).filter(|&b| c.is_reset(direction, first, b)) {
             out[b * p..][..p].fill(T::default());
         }
-        episode_gradient(c, dims, (direction, z), pre, d_hidden);
     }
 }
 
-/// Gradients of h that a segment's episodes began from, last episode first; behind those of all sequences.
+/// Gradients of h that the episodes of a block of steps began from, last episode first; behind those of all sequences.
 fn episode_gradient<T: Real>(
     c: &Context<'_, T>,
     dims: &Dims,
@@ -72,7 +75,10 @@ fn episode_gradient<T: Real>(
     d_hidden: &mut [T],
 ) {
     let (batch, p) = (c.plan.shape.batch, c.plan.config.state_size());
-    let steps = dims.segment as usize..(dims.segment_end as usize).min(c.schedule.steps());
+    if c.plan.options.resets.is_none() {
+        return;
+    }
+    let steps = dims.first as usize..(dims.end as usize).min(c.schedule.steps());
     let mut d = vec![T::default(); p];
     for s in steps.rev() {
         for b in (0..c.schedule.active(s)).filter(|&b| c.is_reset(direction, s, b)) {

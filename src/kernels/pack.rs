@@ -262,7 +262,9 @@ fn recurrent(
 /// Where a stage's unit parameters `[unit_params, N]` start: recurrent-only biases, gains, the cell's own.
 fn unit_params(flat: &Flat, entry: usize, shape: &StageShape, at: &StageAt, gain: &mut usize) -> Vec<Option<usize>> {
     let (n, stage) = (shape.units, shape.stage);
-    let bias = flat.field(entry, Field::RecurrentBias).filter(|_| !at.projection);
+    // Rows of R have biases; a projection's, and a stage without a matrix, have none.
+    let has_bias = !at.projection && shape.matrix_rows() > 0;
+    let bias = flat.field(entry, Field::RecurrentBias).filter(|_| has_bias);
     let biases = (stage.both_gates()..stage.recurrent_gates()).map(|gate| bias.map(|b| b + at.row + gate * n));
     let mut list: Vec<_> = biases.collect();
     if stage.normalise {

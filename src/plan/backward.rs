@@ -139,8 +139,13 @@ impl Builder<'_> {
                     let slots = vec![g.wt[layer], m.pre[layer], dx, ids.schedule];
                     steps.push(once(Kernel::InputBackward, at, dims, slots, groups));
                 }
-                let slots = vec![g.rt[layer], m.pre[layer], b.d_hidden, ids.schedule];
-                steps.push(once(Kernel::CarryGradient, at, dims, slots, sequences));
+                // Where episodes begin, gone through block by block, as the recurrence is.
+                let stretch = if self.resets { self.block } else { segment.len() };
+                for first in segment.clone().step_by(stretch).collect::<Vec<_>>().into_iter().rev() {
+                    let dims = self.dims(layer, first..(first + stretch).min(segment.end));
+                    let slots = vec![g.rt[layer], m.pre[layer], b.d_hidden, ids.schedule];
+                    steps.push(once(Kernel::CarryGradient, at, dims, slots, sequences));
+                }
             }
             if config.drops_input(layer, true) {
                 steps.push(self.dropout(layer, dx, None, ids.schedule));

@@ -4,7 +4,7 @@ use super::limits::MEMORY;
 use super::{Caps, DeviceClass, Dims, Options, Step, Strategy};
 use crate::config::{RnnConfig, Shape, StageShape};
 use crate::error::{Error, Result};
-use crate::kernels::{Kernel, Tiles, sequence_workgroup_bytes};
+use crate::kernels::{GRADIENT_BLOCK, Kernel, Tiles, sequence_workgroup_bytes};
 use std::ops::Range;
 
 /// Largest hidden size (padded) for which the time loop runs inside the kernel on a GPU. Not measured on a GPU: one
@@ -119,6 +119,9 @@ pub(super) fn choose_block(
     if strategy == Strategy::Step {
         block = block.min(4096);
     }
+    if caps.class == DeviceClass::SoftwareGpu {
+        block = block.min(software_block(config, shape, options, strategy, tiles)?);
+    }
     let seconds = step_seconds(config, shape, caps);
     if seconds > 0.0 {
         block = block.min(((options.submit_budget.as_secs_f64() / seconds) as usize).max(1));
@@ -130,6 +133,45 @@ pub(super) fn choose_block(
     let block = block.min(options.max_block.unwrap_or(usize::MAX)).max(1);
     check_blocks(config, shape, caps, block)?;
     Ok(block)
+}
+
+/// Mesa's llvmpipe ends all loops of an invocation, without a word, once together they have gone round so often
+/// (LP_MAX_TGSI_LOOP_ITERATIONS): `sequence_forward` of an LSTM with H = 64 stopped after 3640 of its block's steps.
+const SOFTWARE_ITERATIONS: usize = 65535;
+
+/// The longest block whose kernels stay below that, counting every loop but those over gates, which compilers unroll.
+fn software_block(
+    config: &RnnConfig,
+    shape: Shape,
+    options: &Options,
+    strategy: Strategy,
+    tiles: &Tiles,
+) -> Result<usize> {
+    let forward = |s: &StageShape| {
+        let statistics = if s.stage.normalise { 2 * s.units + 4 } else { 0 };
+        s.operand.div_ceil(4) * (1 + tiles.tile) + tiles.tile * (2 + statistics)
+    };
+    let backward = |s: &StageShape| s.stage.recurrent_gates() * (1 + s.units.div_ceil(4)) + 8;
+    let sum = |of: &dyn Fn(&StageShape) -> usize| 2 + config.stages().iter().map(of).sum::<usize>();
+    let loops = SOFTWARE_ITERATIONS / sum(&forward).max(if options.train { sum(&backward) } else { 0 });
+    // With a dispatch per step no invocation sees more than one.
+    let block = if strategy == Strategy::Step { usize::MAX } else { loops };
+    if !options.train {
+        return Ok(block);
+    }
+    // weight_backward goes over every row of a stretch of steps, a block rounded up to a multiple of GRADIENT_BLOCK.
+    let stretch = SOFTWARE_ITERATIONS / (2 + shape.batch) / GRADIENT_BLOCK * GRADIENT_BLOCK;
+    if stretch == 0 {
+        return Err(Error::Limit {
+            what: format!("training with B = {} on a software rasteriser", shape.batch),
+            needs: (GRADIENT_BLOCK * (2 + shape.batch)) as u64,
+            limit: SOFTWARE_ITERATIONS as u64,
+            unit: "iterations",
+            limit_name: "llvmpipe's loops",
+            hint: "; split the batch, or use the CPU executor".into(),
+        });
+    }
+    Ok(block.min(stretch))
 }
 
 /// Refuses short blocks of a long sequence: the list of steps, and on a GPU the bind groups, grow with their number.

@@ -333,7 +333,8 @@ impl<T: Real> Session<T> {
         }
     }
 
-    /// Sets each sequence's length for the next runs; `None`: all T. [`Session::write`] does this too.
+    /// Sets each sequence's length for the next runs; `None`: all T. [`Session::write`] does this too. Resets stay those of the
+    /// last input.
     ///
     /// # Errors
     /// [`Error::Mismatch`] for a wrong count or a length outside 1..=T.

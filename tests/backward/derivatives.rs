@@ -23,7 +23,9 @@ fn loss(case: &Case, values: &Values) -> (f64, f64) {
         let shape = shapes.iter().find(|p| p.name == name).map(|p| p.shape.clone());
         Ok(shape.zip(get(name).map(<[f64]>::to_vec)))
     });
-    let options = Options { precision: Precision::F64, resets: case.resets, ..Default::default() };
+    // Only plans that train drop; a new session's first run draws the masks that the gradients were taken with.
+    let train = case.config.dropout != Dropout::default();
+    let options = Options { precision: Precision::F64, resets: case.resets, train, ..Default::default() };
     let plan = Plan::new(&case.config, case.shape, &Device::cpu().caps(), &options).unwrap();
     let mut session = Session::from_plan(&Device::cpu(), plan, &weights.unwrap()).unwrap();
     let (shape, [h, c]) = (case.x_shape(), case.state_shapes());

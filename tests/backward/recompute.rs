@@ -40,13 +40,15 @@ fn recomputed_gradients_are_within_what_f32_costs() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// In f64 on the CPU executor the policies agree to 1e-10; the corners: one step, one unit, no bias, one feature.
+/// In f64 on the CPU executor the policies agree to 1e-10; the corners: one step, one unit, no bias, one feature; dropout.
 #[test]
 fn recomputed_gradients_are_those_of_save_in_f64() {
     for (cell, proj_size) in cells_and_projections(3) {
         let tiny = RnnConfig { cell, input_size: 1, hidden_size: 1, bias: Bias::None, ..Default::default() };
         let reverse = RnnConfig { direction: Direction::Reverse, num_layers: 3, ..tiny.clone() };
-        for case in [case(cell, proj_size, 2), Case::new(tiny, 1, 1, 71), Case::new(reverse, 66, 1, 72)] {
+        let mut dropped = case(cell, proj_size, 2);
+        dropped.config.dropout = Dropout { layers: 0.2, input: 0.2, recurrent: 0.4 };
+        for case in [case(cell, proj_size, 2), dropped, Case::new(tiny, 1, 1, 71), Case::new(reverse, 66, 1, 72)] {
             let saved = named(&case.config, &case.true_gradients());
             for strategy in [Strategy::Step, Strategy::Sequence] {
                 let mut session = case.training::<f64>(&Device::cpu(), recompute(strategy));

@@ -147,12 +147,15 @@ fn spread(case: &Case, (hidden, reset): (bool, Reset), b: usize, times: &Range<u
     *values = all;
 }
 
-/// The exact derivative, in f64: against differences of the run's own loss.
+/// The exact derivative, in f64: against differences of the run's own loss; with dropout too.
 #[test]
 fn backward_is_the_adjoint_of_a_run_with_episodes() {
     for (cell, proj_size) in cells_and_projections(3) {
         for reset in BOTH {
-            check_adjoint(&case(cell, proj_size, 2, reset));
+            let mut layers = case(cell, proj_size, 2, reset);
+            check_adjoint(&layers);
+            layers.config.dropout = Dropout { layers: 0.2, input: 0.2, recurrent: 0.4 };
+            check_adjoint(&layers);
             let config = RnnConfig { layout: Layout::BatchFirst, ..case(cell, proj_size, 1, reset).config };
             let flags = [(1, 0), (63, 1), (64, 1), (65, 0)];
             check_adjoint(&Case::new(config, 66, 2, 81).with_lengths(&[66, 65]).with_resets(reset, &flags));
