@@ -18,6 +18,7 @@
 //! compared slot by slot. All counts (`PRE`, `STATES`, …) live here, in the Rust data: the WGSL side gets them as generated
 //! constants. Kernels never name a cell.
 
+pub use crate::activation::{Activation, Function, Functions};
 use crate::cpu::{Compiled, Lanes};
 use crate::real::Real;
 
@@ -123,6 +124,15 @@ pub struct State {
     pub initial: Initial,
 }
 
+/// A field of [`crate::RnnConfig`] that a cell's equations must heed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CellOption {
+    /// [`crate::RnnConfig::cell_clip`]: the cell passes c' through [`Functions::clip_cell`].
+    CellClip,
+    /// [`crate::RnnConfig::input_forget`]: the cell takes f = 1 − i where [`Functions::input_forget`] says so.
+    InputForget,
+}
+
 /// A recurrent cell: plain data.
 #[derive(Clone, Copy, Debug)]
 pub struct Cell {
@@ -136,6 +146,8 @@ pub struct Cell {
     pub params: &'static [&'static str],
     /// The activations the cell uses, with their defaults; [`crate::RnnConfig::activations`] replaces them.
     pub activations: &'static [(&'static str, Activation)],
+    /// The fields of [`crate::RnnConfig`] that only some cells have equations for, and this one has.
+    pub options: &'static [CellOption],
     /// The WGSL text with `forward_0`, `forward_1`, … one per stage.
     pub wgsl: &'static str,
 }
@@ -161,72 +173,18 @@ impl Cell {
     }
 }
 
-/// An elementwise function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// 1 / (1 + exp(−x))
-    Sigmoid,
-    /// tanh(x)
-    Tanh,
-    /// max(x, 0)
-    Relu,
-}
-
-impl Activation {
-    /// The number that `activate` in `shaders/lib/math.wgsl` knows it by.
-    pub(crate) fn code(self) -> u32 {
-        match self {
-            Self::Sigmoid => 0,
-            Self::Tanh => 1,
-            Self::Relu => 2,
-        }
-    }
-
-    /// Applies it to a vector of values.
-    #[inline(always)]
-    pub fn apply<V: Lanes>(self, x: V) -> V {
-        match self {
-            Self::Sigmoid => x.sigmoid(),
-            Self::Tanh => x.tanh(),
-            Self::Relu => x.max(x.like(0.0)),
-        }
-    }
-
-    /// Its derivative at `x`; 0 for relu at 0. Not taken from the value y there: 1 − y² is all rounding
-    /// error where y is near 1.
-    #[inline(always)]
-    pub fn slope<V: Lanes>(self, x: V) -> V {
-        match self {
-            Self::Sigmoid => x.sigmoid_slope(),
-            // tanh x = 2 sigmoid(2 x) − 1
-            Self::Tanh => (x + x).sigmoid_slope() * x.like(4.0),
-            Self::Relu => x.positive(),
-        }
-    }
-}
-
-impl std::fmt::Display for Activation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Sigmoid => "sigmoid",
-            Self::Tanh => "tanh",
-            Self::Relu => "relu",
-        })
-    }
-}
-
 /// The arithmetic of one stage for one unit, on the CPU; the twin of `forward_<stage>` in the cell's WGSL file.
 pub trait Pointwise {
     /// Recurrent gates of the stage (rows of R per unit): sizes the register tile of the product.
     const RECURRENT: usize;
 
-    /// `act`: the cell's activations; `pre`: the stage's gates; `state`: the cell's states, updated in place; `unit`: the
+    /// `act`: the cell's activations, by index; `pre`: the stage's gates; `state`: the cell's states, updated in place; `unit`: the
     /// cell's per-unit parameters. Returns `out`.
-    fn forward<V: Lanes>(act: &[Activation], pre: &[V], state: &mut [V], unit: &[V]) -> V;
+    fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], unit: &[V]) -> V;
 
     /// The adjoint of `forward`, from `pre` and the states *before* the stage: nothing else is kept, values are computed
     /// again.
-    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], unit: &[V], d: &mut Adjoint<V>);
+    fn backward<V: Lanes>(act: &Functions, pre: &[V], state: &[V], unit: &[V], d: &mut Adjoint<V>);
 }
 
 /// At most so many pre-activations, states or unit parameters (the size of register arrays).

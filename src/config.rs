@@ -1,6 +1,6 @@
 //! What the user wants: [`RnnConfig`], [`Shape`], and their validation.
 
-use crate::cell::{Activation, Cell, Product, Stage};
+use crate::cell::{Activation, Cell, CellOption, Product, Stage};
 use crate::cells;
 use crate::error::{Error, Result};
 
@@ -23,16 +23,30 @@ impl Direction {
     }
 }
 
-/// Which bias vectors the gates have.
+/// Which bias vectors the gates have: cuDNN's four modes. Where a gate sees both x and h, b_w and b_r are only their sum; they
+/// differ in a GRU with the reset gate after the product, whose n has b_w outside and b_r inside r∘(R_n h + b_rn).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Bias {
-    /// No bias.
+    /// No bias (cuDNN `CUDNN_RNN_NO_BIAS`).
     None,
-    /// b_w only (RNNoise, ICU, most papers).
+    /// b_w only (RNNoise, ICU, most papers; cuDNN `CUDNN_RNN_SINGLE_INP_BIAS`).
     One,
-    /// b_w and b_r (PyTorch, cuDNN's default, ONNX).
+    /// b_r only (cuDNN `CUDNN_RNN_SINGLE_REC_BIAS`).
+    Recurrent,
+    /// b_w and b_r (PyTorch, ONNX; cuDNN's default, `CUDNN_RNN_DOUBLE_BIAS`).
     #[default]
     Two,
+}
+
+impl Bias {
+    /// Whether there is b_w.
+    pub fn has_input(self) -> bool {
+        matches!(self, Self::One | Self::Two)
+    }
+    /// Whether there is b_r.
+    pub fn has_recurrent(self) -> bool {
+        matches!(self, Self::Recurrent | Self::Two)
+    }
 }
 
 /// How x and y lie in memory.
@@ -69,8 +83,21 @@ pub struct RnnConfig {
     pub bias: Bias,
     /// P: size of h after projection; 0 for none (then h has H values).
     pub proj_size: usize,
-    /// Replaces the cell's activations, in the cell's order; empty: the cell's own.
+    /// Replaces the cell's activations, in the cell's order; empty: the cell's own. Bidirectional layers may have one set for
+    /// both directions or two, forward first (ONNX `activations`).
     pub activations: Vec<Activation>,
+    /// Clamps the argument of every activation to ± this (ONNX `clip`: "applied to the input of activations"); where it does,
+    /// the gradient is 0. The arguments are whole pre-activations, with both products, biases and peepholes: i, f, g and o of
+    /// an LSTM, r, z and n of a GRU (n after r∘(R_n h + b_rn) is added), h of a vanilla RNN; and c' in an LSTM's h(c'), which
+    /// the specification's words include. onnxruntime's CPU kernels clip the same pre-activations but not the argument of h:
+    /// the two differ where |c'| is above the threshold.
+    pub clip: Option<f32>,
+    /// Clamps an LSTM's c' to ± this after the update, before h' and the next step see it (TensorFlow `cell_clip`, cuDNN
+    /// `cudnnRNNSetClip`); where it does, the gradient is 0.
+    pub cell_clip: Option<f32>,
+    /// Couples an LSTM's gates, f = 1 − i (ONNX `input_forget`). The rows of f in W, R, b and the peepholes stay where they are;
+    /// nothing depends on them, and their gradients are 0.
+    pub input_forget: bool,
     /// Layout of x and y.
     pub layout: Layout,
     /// V: the stack reads token ids in 0..V through an embedding table `[V, I]`; `None`: it reads x itself.
@@ -138,6 +165,9 @@ impl Default for RnnConfig {
             bias: Bias::Two,
             proj_size: 0,
             activations: Vec::new(),
+            clip: None,
+            cell_clip: None,
+            input_forget: false,
             layout: Layout::TimeMajor,
             vocabulary: None,
             head: None,
@@ -179,13 +209,20 @@ impl RnnConfig {
     pub fn layer_input_size(&self, layer: usize) -> usize {
         if layer == 0 { self.input_size } else { self.output_size() }
     }
-    /// The activations in force.
+    /// The activations in force: one set, or one per direction where [`RnnConfig::activations`] has two.
     pub fn activations(&self) -> Vec<Activation> {
         if self.activations.is_empty() {
             self.cell.activations.iter().map(|a| a.1).collect()
         } else {
             self.activations.clone()
         }
+    }
+    /// Those of one direction (0 or 1).
+    pub fn activations_of(&self, direction: usize) -> Vec<Activation> {
+        let count = self.cell.activations.len();
+        let all = self.activations();
+        let first = if all.len() > count { direction * count } else { 0 };
+        all[first..][..count].to_vec()
     }
     /// The chain of one step: the cell's stages, then the projection if there is one, each with its sizes.
     pub fn stages(&self) -> Vec<StageShape> {
@@ -261,7 +298,7 @@ impl RnnConfig {
         let (h, state) = (self.hidden_size as u64, self.state_size() as u64);
         let gates = (self.cell.input_gates() as u64, self.cell.recurrent_gates() as u64);
         let normalised: usize = self.cell.stages.iter().filter(|s| s.normalise).map(Stage::recurrent_gates).sum();
-        let (bias_w, bias_r) = (u64::from(self.bias != Bias::None), u64::from(self.bias == Bias::Two));
+        let (bias_w, bias_r) = (u64::from(self.bias.has_input()), u64::from(self.bias.has_recurrent()));
         let per_unit = bias_w * gates.0 + bias_r * gates.1 + (self.cell.params.len() + normalised) as u64;
         // Per unit of one layer and direction; sizes are at most MAX_SIZE, so no sum here overflows.
         let fixed = gates.1 * state + per_unit + self.proj_size as u64;
@@ -300,14 +337,8 @@ impl RnnConfig {
                 reason: "a projection needs a cell whose own state is not h (the LSTMs)".into(),
             });
         }
-        let wanted = self.cell.activations.len();
-        if !self.activations.is_empty() && self.activations.len() != wanted {
-            return Err(Error::mismatch(
-                format!("activations of {}", self.cell.name),
-                format!("{wanted} ({})", self.cell.activations.iter().map(|a| a.0).collect::<Vec<_>>().join(", ")),
-                self.activations.len(),
-            ));
-        }
+        self.validate_activations()?;
+        self.validate_options()?;
         for (n, stage) in self.cell.stages.iter().enumerate() {
             if !stage.is_ordered() {
                 return Err(Error::mismatch(
@@ -329,6 +360,47 @@ impl RnnConfig {
             });
         }
         Ok(())
+    }
+}
+
+impl RnnConfig {
+    /// Refuses a wrong number of activations, and parameters that are not numbers.
+    fn validate_activations(&self) -> Result<()> {
+        let (cell, got) = (self.cell, self.activations.len());
+        let wanted = cell.activations.len();
+        let per_direction = self.directions() == 2 && got == 2 * wanted;
+        if got > 0 && got != wanted && !per_direction {
+            let names = cell.activations.iter().map(|a| a.0).collect::<Vec<_>>().join(", ");
+            let twice =
+                if self.directions() == 2 { format!(" or {} (forward, reverse)", 2 * wanted) } else { String::new() };
+            let expected = format!("{wanted} ({names}){twice}");
+            return Err(Error::mismatch(format!("activations of {}", cell.name), expected, got));
+        }
+        match self.activations.iter().find(|a| a.parameters().iter().any(|p| !p.is_finite())) {
+            Some(a) => Err(Error::mismatch(format!("activations of {}", cell.name), "finite alpha and beta", a)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl RnnConfig {
+    /// Refuses thresholds that clip everything, and what the cell has no equations for.
+    fn validate_options(&self) -> Result<()> {
+        for (what, clip) in [("clip", self.clip), ("cell_clip", self.cell_clip)] {
+            if let Some(clip) = clip.filter(|&c| c.is_nan() || c <= 0.0) {
+                return Err(Error::mismatch(what, "a threshold above 0", clip));
+            }
+        }
+        let options = [
+            (CellOption::CellClip, "cell_clip", self.cell_clip.is_some(), "it clips the cell state of an LSTM"),
+            (CellOption::InputForget, "input_forget", self.input_forget, "it couples the gates of an LSTM"),
+        ];
+        match options.iter().find(|(option, _, set, _)| *set && !self.cell.options.contains(option)) {
+            Some((_, name, _, reason)) => {
+                Err(Error::Unsupported { what: format!("{name} with {}", self.cell.name), reason: (*reason).into() })
+            }
+            None => Ok(()),
+        }
     }
 }
 

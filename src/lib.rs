@@ -13,6 +13,7 @@
 //! way, [`RnnConfig`] → [`Plan`] → [`Session`]; two executors run the same plan, the CPU one (in f64 the oracle of the tests)
 //! and the GPU one. `Session` has the example; the `cell` module explains the contract that new cells follow.
 
+mod activation;
 pub mod cell;
 pub mod cells;
 mod config;

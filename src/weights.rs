@@ -8,7 +8,7 @@ mod keras;
 
 pub use keras::KerasLayer;
 
-use crate::config::{Bias, RnnConfig};
+use crate::config::RnnConfig;
 use crate::cpu::memory;
 use crate::error::{Error, Result};
 use crate::real::Real;
@@ -21,9 +21,9 @@ pub struct LayerWeights<T = f32> {
     pub w: Vec<T>,
     /// R `[Gh·H, width of h]`, PyTorch `weight_hh_l*`.
     pub r: Vec<T>,
-    /// b_w `[Gx·H]`, PyTorch `bias_ih_l*`; empty without bias.
+    /// b_w `[Gx·H]`, PyTorch `bias_ih_l*`; empty without it ([`Bias`]).
     pub b_w: Vec<T>,
-    /// b_r `[Gh·H]`, PyTorch `bias_hh_l*`; empty unless [`Bias::Two`].
+    /// b_r `[Gh·H]`, PyTorch `bias_hh_l*`; empty without it ([`Bias`]).
     pub b_r: Vec<T>,
     /// W_p `[P, H]`, PyTorch `weight_hr_l*`; empty without projection.
     pub projection: Vec<T>,
@@ -143,10 +143,10 @@ pub fn parameters(config: &RnnConfig) -> Vec<Parameter> {
             };
             add("weight_ih", vec![input_rows, config.layer_input_size(layer)], Field::W);
             add("weight_hh", vec![recurrent_rows, state], Field::R);
-            if config.bias != Bias::None {
+            if config.bias.has_input() {
                 add("bias_ih", vec![input_rows], Field::InputBias);
             }
-            if config.bias == Bias::Two {
+            if config.bias.has_recurrent() {
                 add("bias_hh", vec![recurrent_rows], Field::RecurrentBias);
             }
             if config.proj_size > 0 {
@@ -328,13 +328,13 @@ impl<T: Real> Weights<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Direction, cells};
+    use crate::{Bias, Direction, cells};
 
     #[test]
     fn the_count_of_parameters_is_that_of_their_list() {
         for cell in cells::ALL.into_iter().chain([&cells::LSTM_PEEPHOLE]) {
             for (num_layers, direction) in [(1, Direction::Forward), (3, Direction::Bidirectional)] {
-                for bias in [Bias::None, Bias::One, Bias::Two] {
+                for bias in [Bias::None, Bias::One, Bias::Recurrent, Bias::Two] {
                     for proj_size in [0, 2] {
                         let sizes =
                             RnnConfig { input_size: 7, hidden_size: 5, num_layers, proj_size, ..Default::default() };

@@ -6,7 +6,7 @@
 mod harness;
 
 use harness::*;
-use wgpu_rnn::cell::{Adjoint, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
+use wgpu_rnn::cell::{Adjoint, Functions, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
 use wgpu_rnn::cpu::Lanes;
 use wgpu_rnn::*;
 
@@ -19,13 +19,13 @@ struct Gates;
 
 impl Pointwise for Gates {
     const RECURRENT: usize = 4;
-    fn forward<V: Lanes>(act: &[Activation], pre: &[V], state: &mut [V], _unit: &[V]) -> V {
+    fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let input = act[0].apply(pre[0]) * act[1].apply(pre[2]);
         state[0] = act[0].apply(pre[1]).mul_add(state[0], input);
         state[1] = act[0].apply(pre[3]);
         state[0]
     }
-    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+    fn backward<V: Lanes>(act: &Functions, pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
         let [i, f, o] = [0, 1, 3].map(|n| act[0].apply(pre[n]));
         let g = act[1].apply(pre[2]);
         let d_c = d.out + d.state[0];
@@ -42,10 +42,10 @@ struct Out;
 
 impl Pointwise for Out {
     const RECURRENT: usize = 1;
-    fn forward<V: Lanes>(act: &[Activation], pre: &[V], state: &mut [V], _unit: &[V]) -> V {
+    fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         state[1] * act[1].apply(pre[0])
     }
-    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+    fn backward<V: Lanes>(act: &Functions, pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
         let t = act[1].apply(pre[0]);
         d.pre[0] = d.out * state[1] * act[1].slope(pre[0]);
         d.state[1] = d.state[1] + d.out * t;
@@ -71,14 +71,15 @@ static LAYER_NORM_LSTM: Cell = Cell {
     states: &[State { name: "c", initial: Initial::Cell }, State { name: "o", initial: Initial::Scratch }],
     params: &[],
     activations: &[("f", Activation::Sigmoid), ("g", Activation::Tanh)],
+    options: &[],
     wgsl: "
 fn forward_0(pre: array<real, PRE_0>, state: array<real, STATES>, unit: array<real, UNIT_0>) -> Forward {
-    let c = fma(activate(ACT_0, pre[1]), state[0], activate(ACT_0, pre[0]) * activate(ACT_1, pre[2]));
-    return Forward(array<real, STATES>(c, activate(ACT_0, pre[3])), c);
+    let c = fma(act_0(pre[1]), state[0], act_0(pre[0]) * act_1(pre[2]));
+    return Forward(array<real, STATES>(c, act_0(pre[3])), c);
 }
 
 fn forward_1(pre: array<real, PRE_1>, state: array<real, STATES>, unit: array<real, UNIT_1>) -> Forward {
-    return Forward(state, state[1] * activate(ACT_1, pre[0]));
+    return Forward(state, state[1] * act_1(pre[0]));
 }
 ",
 };

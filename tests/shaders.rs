@@ -6,7 +6,7 @@ use naga::{AddressSpace, GlobalVariable, Module, StorageAccess, TypeInner};
 use std::collections::BTreeSet;
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
-use wgpu_rnn::cell::{Adjoint, Gate, Product, Stage, StageFn};
+use wgpu_rnn::cell::{Adjoint, Functions, Gate, Product, Stage, StageFn};
 use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
     Activation, Caps, Cell, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Reset, RnnConfig, Shape, Step,
@@ -32,10 +32,10 @@ struct Pass;
 
 impl wgpu_rnn::cell::Pointwise for Pass {
     const RECURRENT: usize = 1;
-    fn forward<V: wgpu_rnn::cpu::Lanes>(_: &[Activation], pre: &[V], _: &mut [V], _: &[V]) -> V {
+    fn forward<V: wgpu_rnn::cpu::Lanes>(_: &Functions, pre: &[V], _: &mut [V], _: &[V]) -> V {
         pre[0]
     }
-    fn backward<V: wgpu_rnn::cpu::Lanes>(_: &[Activation], _: &[V], _: &[V], _: &[V], d: &mut Adjoint<V>) {
+    fn backward<V: wgpu_rnn::cpu::Lanes>(_: &Functions, _: &[V], _: &[V], _: &[V], d: &mut Adjoint<V>) {
         d.pre[0] = d.out;
     }
 }
@@ -107,12 +107,20 @@ fn parse(text: &str, label: &str) -> (Module, ModuleInfo) {
 
 /// Runs `check` on every kernel and stage of every configuration, keeping what training needs and not, dropping and not, whether
 /// or not a plan would use it.
-fn for_every_source(hidden: &[usize], mut check: impl FnMut(Kernel, &str, &Module, &ModuleInfo)) {
+fn for_every_source(hidden: &[usize], check: impl FnMut(Kernel, &str, &Module, &ModuleInfo)) {
+    for_every_source_of(configs(hidden), &Kernel::ALL, check);
+}
+
+fn for_every_source_of(
+    configs: Vec<RnnConfig>,
+    kernels: &[Kernel],
+    mut check: impl FnMut(Kernel, &str, &Module, &ModuleInfo),
+) {
     let mut count = 0;
-    for config in configs(hidden) {
+    for config in configs {
         let shape = Shape { time: 3, batch: 1000 };
         let tiles = Plan::new(&config, shape, &webgpu_caps(), &Options::default()).expect("a small plan").tiles;
-        for kernel in Kernel::ALL {
+        for &kernel in kernels {
             let stages = if kernel.is_per_stage() { config.stages().len() } else { 1 };
             // Without y only in training, where no plan of these tests asks for it otherwise.
             let variants = |s: usize| {
@@ -228,28 +236,69 @@ fn to_glsl(
 /// What naga cannot express, as (target, kernel, part of its message): an entry that starts to work fails the test.
 const EXCEPTIONS: [(&str, Kernel, &str); 0] = [];
 
+fn translates_to_every_language(kernel: Kernel, label: &str, module: &Module, info: &ModuleInfo) {
+    use naga::back::{glsl::Version, hlsl::ShaderModel};
+    let results = [
+        ("spirv", to_spirv(module, info)),
+        ("msl", to_msl(kernel, module, info)),
+        ("hlsl 5.1", to_hlsl(kernel, module, info, ShaderModel::V5_1)),
+        ("hlsl 6.0", to_hlsl(kernel, module, info, ShaderModel::V6_0)),
+        ("glsl es 310", to_glsl(kernel, module, info, Version::new_gles(310))),
+        ("glsl 430", to_glsl(kernel, module, info, Version::Desktop(430))),
+    ];
+    for (target, result) in results {
+        let exception = EXCEPTIONS.iter().find(|e| e.0 == target && e.1 == kernel);
+        match (exception, result) {
+            (None, Err(reason)) => panic!("{label} to {target}: {reason}"),
+            (Some(_), Ok(())) => panic!("{label} to {target} works now: strike it off EXCEPTIONS"),
+            (Some(e), Err(reason)) => assert!(reason.contains(e.2), "{label} to {target}: {reason}"),
+            (None, Ok(())) => {}
+        }
+    }
+}
+
 #[test]
 fn every_shader_of_every_cell_translates_to_every_language() {
-    use naga::back::{glsl::Version, hlsl::ShaderModel};
-    for_every_source(&[1, 5, 64], |kernel, label, module, info| {
-        let results = [
-            ("spirv", to_spirv(module, info)),
-            ("msl", to_msl(kernel, module, info)),
-            ("hlsl 5.1", to_hlsl(kernel, module, info, ShaderModel::V5_1)),
-            ("hlsl 6.0", to_hlsl(kernel, module, info, ShaderModel::V6_0)),
-            ("glsl es 310", to_glsl(kernel, module, info, Version::new_gles(310))),
-            ("glsl 430", to_glsl(kernel, module, info, Version::Desktop(430))),
-        ];
-        for (target, result) in results {
-            let exception = EXCEPTIONS.iter().find(|e| e.0 == target && e.1 == kernel);
-            match (exception, result) {
-                (None, Err(reason)) => panic!("{label} to {target}: {reason}"),
-                (Some(_), Ok(())) => panic!("{label} to {target} works now: strike it off EXCEPTIONS"),
-                (Some(e), Err(reason)) => assert!(reason.contains(e.2), "{label} to {target}: {reason}"),
-                (None, Ok(())) => {}
-            }
+    for_every_source(&[1, 5, 64], translates_to_every_language);
+}
+
+/// What each activation, per direction and clipped or not, and each option of a cell makes of the kernels that call it.
+#[test]
+fn every_variant_of_every_cell_translates_to_every_language() {
+    let activations = [
+        Activation::Affine { alpha: -0.5, beta: 0.1 },
+        Activation::LEAKY_RELU,
+        Activation::THRESHOLDED_RELU,
+        Activation::ScaledTanh { alpha: 1.7159, beta: 0.66667 },
+        Activation::HARD_SIGMOID,
+        Activation::ELU,
+        Activation::Softsign,
+        Activation::Softplus,
+    ];
+    let mut configs = Vec::new();
+    for cell in cells::ALL {
+        let lstm = cell.has_cell_state();
+        let own = RnnConfig { cell, input_size: 3, hidden_size: 5, ..Default::default() };
+        let count = cell.activations.len();
+        for first in (0..activations.len()).step_by(count) {
+            let set = |d: usize| (0..count).map(move |n| activations[(first + d * 3 + n) % activations.len()]);
+            let clip = (first % 2 == 0).then_some(f32::MAX / 2.0);
+            configs.push(RnnConfig { activations: set(0).collect(), clip, ..own.clone() });
+            let (direction, activations) = (Direction::Bidirectional, set(0).chain(set(1)).collect());
+            let cell_clip = lstm.then_some(1e-3);
+            configs.push(RnnConfig {
+                activations,
+                direction,
+                clip: Some(1.5),
+                cell_clip,
+                input_forget: lstm,
+                ..own.clone()
+            });
         }
-    });
+    }
+    let kernels = Kernel::ALL.into_iter().filter(|k| k.calls_cell()).collect::<Vec<_>>();
+    assert_eq!(kernels.len(), 8);
+    for_every_source_of(configs, &kernels, translates_to_every_language);
 }
 
 fn is_resource(variable: &GlobalVariable) -> bool {

@@ -1,21 +1,21 @@
 // GRU, reset after the product, gates r, z, n, hn: equations in src/cells/gru_reset_after.rs.
 
 fn forward_0(pre: array<real, PRE_0>, state: array<real, STATES>, unit: array<real, UNIT_0>) -> Forward {
-    let r = activate(ACT_0, pre[0]);
-    let z = activate(ACT_0, pre[1]);
-    let n = activate(ACT_1, fma(r, pre[3], pre[2]));
+    let r = act_0(pre[0]);
+    let z = act_0(pre[1]);
+    let n = act_1(fma(r, pre[3], pre[2]));
     let h = fma(z, state[0] - n, n);
     return Forward(array<real, STATES>(h), h);
 }
 
 fn backward_0(pre: array<real, PRE_0>, state: array<real, STATES>, unit: array<real, UNIT_0>, d_out: real, d_state: array<real, STATES>) -> Backward_0 {
-    let r = activate(ACT_0, pre[0]);
-    let z = activate(ACT_0, pre[1]);
+    let r = act_0(pre[0]);
+    let z = act_0(pre[1]);
     let a_n = fma(r, pre[3], pre[2]);
-    let n = activate(ACT_1, a_n);
+    let n = act_1(a_n);
     let d_h = d_out + d_state[0];
-    let d_n = (d_h - d_h * z) * slope(ACT_1, a_n);
-    let d_r = d_n * pre[3] * slope(ACT_0, pre[0]);
-    let d_z = d_h * (state[0] - n) * slope(ACT_0, pre[1]);
+    let d_n = (d_h - d_h * z) * slope_1(a_n);
+    let d_r = d_n * pre[3] * slope_0(pre[0]);
+    let d_z = d_h * (state[0] - n) * slope_0(pre[1]);
     return Backward_0(array<real, PRE_0>(d_r, d_z, d_n, d_n * r), array<real, STATES>(d_h * z), unit);
 }

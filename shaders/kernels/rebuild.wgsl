@@ -30,6 +30,7 @@ fn step_of(r: u32) -> u32 {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let unit = group.x * WIDTH + lane;
     let direction = group.z;
+    use_direction(direction);
     let start = row_offset(dims.first);
     let rows = row_offset(dims.end) - start;
     let first = group.y * PROJECT_ROWS;

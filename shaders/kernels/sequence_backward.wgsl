@@ -22,6 +22,7 @@ var<private> d_params: array<real, UNIT_SUMS>;
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    use_direction(group.z);
     let b = group.y;
     let own = min(lane, HIDDEN - 1u);
     let place = group.z * dims.batch + b;

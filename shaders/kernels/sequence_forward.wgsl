@@ -51,6 +51,7 @@ fn begin_episodes(direction: u32, tile: u32, running: u32, first_row: u32, lane:
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    use_direction(group.z);
     let sequence = (dims.layer * DIRECTIONS + group.z) * dims.batch;
     let tile = group.y * TILE;
     // Rows past the batch load the last sequence and store nothing.

@@ -29,6 +29,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let direction = group.z;
+    use_direction(direction);
     let row = pre_row(direction, row_offset(s) + b);
     let d_out = out_gradient_STAGE(direction, s, b, unit);
     var memory: array<real, STATES>;

@@ -24,6 +24,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let s = dims.first + step.index;
     let running = active_at(s);
     let direction = group.z;
+    use_direction(direction);
     let tile = group.y * TILE;
     let unit = group.x * WIDTH + lane;
     if tile >= running || unit >= PADDED_STAGE {

@@ -34,6 +34,7 @@ fn workgroup_sum(lane: u32, value: real) -> real {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let s = dims.first + step.index;
     let direction = group.z;
+    use_direction(direction);
     let b = group.y;
     if b >= active_at(s) {
         return;

@@ -1,9 +1,6 @@
 // Elementwise functions. The only place that evaluates exp or tanh: both must stay finite and accurate for any argument on
-// any driver (WGSL's own tanh may give NaN for large arguments). Call `activate`: the others may swallow NaN.
-
-const SIGMOID: u32 = 0u;
-const TANH: u32 = 1u;
-const RELU: u32 = 2u;
+// any driver (WGSL's own tanh may give NaN for large arguments). Cells call the generated `act_0`, `slope_0`, … (src/kernels/
+// functions.rs): these here may swallow NaN.
 
 // 1 / (1 + exp(-x)). exp overflows to infinity below -88, and 1 / inf = 0 is right, but a driver may assume finite
 // arithmetic: clamp first.
@@ -33,21 +30,14 @@ fn safe_tanh(x: real) -> real {
     return v * p / q;
 }
 
-// `kind` is a constant wherever this is called, so only one branch is left in the compiled kernel.
-fn activate_number(kind: u32, x: real) -> real {
-    if kind == SIGMOID {
-        return sigmoid(x);
-    }
-    if kind == TANH {
-        return safe_tanh(x);
-    }
+fn relu(x: real) -> real {
     return max(x, 0.0);
 }
 
 // NaN in, NaN out: clamp and max may give their other argument for NaN. Tested by bits, for a driver that assumes finite
 // arithmetic folds `x != x` to false.
-fn activate(kind: u32, x: real) -> real {
-    return select(activate_number(kind, x), x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
+fn nan_or(x: real, value: real) -> real {
+    return select(value, x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
 }
 
 // The derivative of sigmoid: e / (1 + e)^2 with e = exp(-|x|), since y * (1 - y) cancels where the gate saturates.
@@ -56,17 +46,16 @@ fn sigmoid_slope(x: real) -> real {
     return e / ((1.0 + e) * (1.0 + e));
 }
 
-fn slope_of_number(kind: u32, x: real) -> real {
-    if kind == SIGMOID {
-        return sigmoid_slope(x);
-    }
-    if kind == TANH {
-        return 4.0 * sigmoid_slope(x + x);
-    }
-    return select(0.0, 1.0, x > 0.0);
+// d where |x| is at most the limit, else 0: the adjoint of clamp(x, -limit, limit).
+fn within(x: real, limit: real, d: real) -> real {
+    return select(0.0, d, abs(x) <= limit);
 }
 
-// The derivative of `activate` at x; 0 for relu at 0; NaN for NaN.
-fn slope(kind: u32, x: real) -> real {
-    return select(slope_of_number(kind, x), x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
+fn safe_tanh_slope(x: real) -> real {
+    return 4.0 * sigmoid_slope(x + x);
+}
+
+// 0 at 0.
+fn relu_slope(x: real) -> real {
+    return select(0.0, 1.0, x > 0.0);
 }

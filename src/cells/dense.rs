@@ -11,5 +11,6 @@ pub(crate) static DENSE: Cell = Cell {
     states: &[],
     params: &[],
     activations: &[],
+    options: &[],
     wgsl: "",
 };

@@ -10,7 +10,7 @@
 //! Here n is two gates, `n` (sees x) and `hn` (sees h): R's third row block and b_r's third part belong to `hn`.
 //! Source: Cho et al. 2014, in the form of the cuDNN documentation.
 
-use crate::cell::{Activation, Adjoint, Cell, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
+use crate::cell::{Activation, Adjoint, Cell, Functions, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
 use crate::cpu::Lanes;
 
 struct Gru;
@@ -19,7 +19,7 @@ impl Pointwise for Gru {
     const RECURRENT: usize = 3;
 
     #[inline(always)]
-    fn forward<V: Lanes>(act: &[Activation], pre: &[V], state: &mut [V], _unit: &[V]) -> V {
+    fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let r = act[0].apply(pre[0]);
         let z = act[0].apply(pre[1]);
         let n = act[1].apply(r.mul_add(pre[3], pre[2]));
@@ -29,7 +29,7 @@ impl Pointwise for Gru {
     }
 
     #[inline(always)]
-    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+    fn backward<V: Lanes>(act: &Functions, pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
         let (r, z) = (act[0].apply(pre[0]), act[0].apply(pre[1]));
         let a_n = r.mul_add(pre[3], pre[2]);
         let n = act[1].apply(a_n);
@@ -54,5 +54,6 @@ pub static GRU: Cell = Cell {
     states: &[State { name: "h", initial: Initial::Hidden }],
     params: &[],
     activations: &[("f", Activation::Sigmoid), ("g", Activation::Tanh)],
+    options: &[],
     wgsl: include_str!("../../shaders/cells/gru_reset_after.wgsl"),
 };

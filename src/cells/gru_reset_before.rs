@@ -8,7 +8,7 @@
 //! The ONNX *default* (`linear_before_reset = 0`, there z, r, h), Keras `reset_after=False`, RNNoise (g = relu). With two
 //! biases b = b_w + b_r. cuDNN and PyTorch have none. Source: Cho et al. 2014 (arXiv:1406.1078v3).
 
-use crate::cell::{Activation, Adjoint, Cell, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
+use crate::cell::{Activation, Adjoint, Cell, Functions, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
 use crate::cpu::Lanes;
 
 struct Gates;
@@ -17,14 +17,14 @@ impl Pointwise for Gates {
     const RECURRENT: usize = 2;
 
     #[inline(always)]
-    fn forward<V: Lanes>(act: &[Activation], pre: &[V], state: &mut [V], _unit: &[V]) -> V {
+    fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let r = act[0].apply(pre[0]);
         state[1] = act[0].apply(pre[1]);
         r * state[0]
     }
 
     #[inline(always)]
-    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+    fn backward<V: Lanes>(act: &Functions, pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
         let (r, z) = (act[0].apply(pre[0]), act[0].apply(pre[1]));
         d.pre[0] = d.out * state[0] * act[0].slope(pre[0]);
         d.pre[1] = d.state[1] * act[0].slope(pre[1]);
@@ -39,14 +39,14 @@ impl Pointwise for Candidate {
     const RECURRENT: usize = 1;
 
     #[inline(always)]
-    fn forward<V: Lanes>(act: &[Activation], pre: &[V], state: &mut [V], _unit: &[V]) -> V {
+    fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let n = act[1].apply(pre[0]);
         state[0] = state[1].mul_add(state[0] - n, n);
         state[0]
     }
 
     #[inline(always)]
-    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+    fn backward<V: Lanes>(act: &Functions, pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
         let n = act[1].apply(pre[0]);
         let d_h = d.out + d.state[0];
         d.pre[0] = (d_h - d_h * state[1]) * act[1].slope(pre[0]);
@@ -75,5 +75,6 @@ pub static GRU_RESET_BEFORE: Cell = Cell {
     states: &[State { name: "h", initial: Initial::Hidden }, State { name: "z", initial: Initial::Scratch }],
     params: &[],
     activations: &[("f", Activation::Sigmoid), ("g", Activation::Tanh)],
+    options: &[],
     wgsl: include_str!("../../shaders/cells/gru_reset_before.wgsl"),
 };

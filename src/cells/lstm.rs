@@ -7,9 +7,12 @@
 //! ```
 //!
 //! PyTorch `nn.LSTM`; ONNX `LSTM` (there i, o, f, c); cuDNN `CUDNN_LSTM`. Source: Hochreiter & Schmidhuber 1997, forget gate
-//! of Gers et al. 2000. With `proj_size` ([`crate::RnnConfig`]) a projection stage follows (Sak et al. 2014).
+//! of Gers et al. 2000. With [`crate::RnnConfig::cell_clip`] c' is clamped before anything sees it, with
+//! [`crate::RnnConfig::input_forget`] f = 1 − i. With `proj_size` ([`crate::RnnConfig`]) a projection stage follows (Sak et al. 2014).
 
-use crate::cell::{Activation, Adjoint, Cell, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
+use crate::cell::{
+    Activation, Adjoint, Cell, CellOption, Functions, Gate, Initial, Pointwise, Product, Stage, StageFn, State,
+};
 use crate::cpu::Lanes;
 
 struct Lstm;
@@ -18,24 +21,31 @@ impl Pointwise for Lstm {
     const RECURRENT: usize = 4;
 
     #[inline(always)]
-    fn forward<V: Lanes>(act: &[Activation], pre: &[V], state: &mut [V], _unit: &[V]) -> V {
+    fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let i = act[0].apply(pre[0]);
-        let f = act[0].apply(pre[1]);
+        let f = if act.input_forget { i.like(1.0) - i } else { act[0].apply(pre[1]) };
         let g = act[1].apply(pre[2]);
         let o = act[0].apply(pre[3]);
-        state[0] = f.mul_add(state[0], i * g);
+        state[0] = act.clip_cell(f.mul_add(state[0], i * g));
         o * act[2].apply(state[0])
     }
 
     #[inline(always)]
-    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
-        let [i, f, o] = [0, 1, 3].map(|n| act[0].apply(pre[n]));
+    fn backward<V: Lanes>(act: &Functions, pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+        let [i, o] = [0, 3].map(|n| act[0].apply(pre[n]));
+        let f = if act.input_forget { i.like(1.0) - i } else { act[0].apply(pre[1]) };
         let g = act[1].apply(pre[2]);
-        let c = f.mul_add(state[0], i * g);
+        let unclipped = f.mul_add(state[0], i * g);
+        let c = act.clip_cell(unclipped);
         let t = act[2].apply(c);
-        let d_c = (d.out * o).mul_add(act[2].slope(c), d.state[0]);
-        d.pre[0] = d_c * g * act[0].slope(pre[0]);
-        d.pre[1] = d_c * state[0] * act[0].slope(pre[1]);
+        let d_c = act.clip_cell_back(unclipped, (d.out * o).mul_add(act[2].slope(c), d.state[0]));
+        if act.input_forget {
+            d.pre[0] = d_c * (g - state[0]) * act[0].slope(pre[0]);
+            d.pre[1] = i.like(0.0);
+        } else {
+            d.pre[0] = d_c * g * act[0].slope(pre[0]);
+            d.pre[1] = d_c * state[0] * act[0].slope(pre[1]);
+        }
         d.pre[2] = d_c * i * act[1].slope(pre[2]);
         d.pre[3] = d.out * t * act[0].slope(pre[3]);
         d.state[0] = d_c * f;
@@ -49,6 +59,9 @@ pub(super) const GATES: [Gate; 4] = [Gate::both("i"), Gate::both("f"), Gate::bot
 pub(super) const ACTIVATIONS: [(&str, Activation); 3] =
     [("f", Activation::Sigmoid), ("g", Activation::Tanh), ("h", Activation::Tanh)];
 
+/// What the equations of LSTMs may differ in.
+pub(super) const OPTIONS: [CellOption; 2] = [CellOption::CellClip, CellOption::InputForget];
+
 /// Long short-term memory.
 pub static LSTM: Cell = Cell {
     name: "lstm",
@@ -56,5 +69,6 @@ pub static LSTM: Cell = Cell {
     states: &[State { name: "c", initial: Initial::Cell }],
     params: &[],
     activations: &ACTIVATIONS,
+    options: &OPTIONS,
     wgsl: include_str!("../../shaders/cells/lstm.wgsl"),
 };

@@ -8,8 +8,8 @@
 //! ONNX `LSTM` with input `P` (there the order is i, o, f). Source: Gers & Schmidhuber, "Recurrent nets that time and
 //! count", 2000. PyTorch and cuDNN have none.
 
-use super::lstm::{ACTIVATIONS, GATES};
-use crate::cell::{Activation, Adjoint, Cell, Initial, Pointwise, Product, Stage, StageFn, State};
+use super::lstm::{ACTIVATIONS, GATES, OPTIONS};
+use crate::cell::{Adjoint, Cell, Functions, Initial, Pointwise, Product, Stage, StageFn, State};
 use crate::cpu::Lanes;
 
 struct LstmPeephole;
@@ -18,26 +18,37 @@ impl Pointwise for LstmPeephole {
     const RECURRENT: usize = 4;
 
     #[inline(always)]
-    fn forward<V: Lanes>(act: &[Activation], pre: &[V], state: &mut [V], unit: &[V]) -> V {
+    fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], unit: &[V]) -> V {
         let i = act[0].apply(unit[0].mul_add(state[0], pre[0]));
-        let f = act[0].apply(unit[1].mul_add(state[0], pre[1]));
+        let f = match act.input_forget {
+            true => i.like(1.0) - i,
+            false => act[0].apply(unit[1].mul_add(state[0], pre[1])),
+        };
         let g = act[1].apply(pre[2]);
-        state[0] = f.mul_add(state[0], i * g);
+        state[0] = act.clip_cell(f.mul_add(state[0], i * g));
         let o = act[0].apply(unit[2].mul_add(state[0], pre[3]));
         o * act[2].apply(state[0])
     }
 
     #[inline(always)]
-    fn backward<V: Lanes>(act: &[Activation], pre: &[V], state: &[V], unit: &[V], d: &mut Adjoint<V>) {
+    fn backward<V: Lanes>(act: &Functions, pre: &[V], state: &[V], unit: &[V], d: &mut Adjoint<V>) {
         let (a_i, a_f) = (unit[0].mul_add(state[0], pre[0]), unit[1].mul_add(state[0], pre[1]));
-        let (i, f, g) = (act[0].apply(a_i), act[0].apply(a_f), act[1].apply(pre[2]));
-        let c = f.mul_add(state[0], i * g);
+        let (i, g) = (act[0].apply(a_i), act[1].apply(pre[2]));
+        let f = if act.input_forget { i.like(1.0) - i } else { act[0].apply(a_f) };
+        let unclipped = f.mul_add(state[0], i * g);
+        let c = act.clip_cell(unclipped);
         let a_o = unit[2].mul_add(c, pre[3]);
         let (o, t) = (act[0].apply(a_o), act[2].apply(c));
         d.pre[3] = d.out * t * act[0].slope(a_o);
         let d_c = (d.out * o).mul_add(act[2].slope(c), d.pre[3].mul_add(unit[2], d.state[0]));
-        d.pre[0] = d_c * g * act[0].slope(a_i);
-        d.pre[1] = d_c * state[0] * act[0].slope(a_f);
+        let d_c = act.clip_cell_back(unclipped, d_c);
+        if act.input_forget {
+            d.pre[0] = d_c * (g - state[0]) * act[0].slope(a_i);
+            d.pre[1] = i.like(0.0);
+        } else {
+            d.pre[0] = d_c * g * act[0].slope(a_i);
+            d.pre[1] = d_c * state[0] * act[0].slope(a_f);
+        }
         d.pre[2] = d_c * i * act[1].slope(pre[2]);
         d.state[0] = d.pre[0].mul_add(unit[0], d.pre[1].mul_add(unit[1], d_c * f));
         d.unit[0] = d.pre[0] * state[0];
@@ -58,5 +69,6 @@ pub static LSTM_PEEPHOLE: Cell = Cell {
     states: &[State { name: "c", initial: Initial::Cell }],
     params: &["p_i", "p_f", "p_o"],
     activations: &ACTIVATIONS,
+    options: &OPTIONS,
     wgsl: include_str!("../../shaders/cells/lstm_peephole.wgsl"),
 };

@@ -2,7 +2,7 @@
 //!
 //! PyTorch `nn.LSTM(proj_size=P)`, cuDNN `projSize`. Its pointwise part is the identity.
 
-use crate::cell::{Activation, Adjoint, Gate, Pointwise, Product, Stage, StageFn};
+use crate::cell::{Adjoint, Functions, Gate, Pointwise, Product, Stage, StageFn};
 use crate::cpu::Lanes;
 
 struct Projection;
@@ -11,12 +11,12 @@ impl Pointwise for Projection {
     const RECURRENT: usize = 1;
 
     #[inline(always)]
-    fn forward<V: Lanes>(_act: &[Activation], pre: &[V], _state: &mut [V], _unit: &[V]) -> V {
+    fn forward<V: Lanes>(_act: &Functions, pre: &[V], _state: &mut [V], _unit: &[V]) -> V {
         pre[0]
     }
 
     #[inline(always)]
-    fn backward<V: Lanes>(_act: &[Activation], _pre: &[V], _state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+    fn backward<V: Lanes>(_act: &Functions, _pre: &[V], _state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
         d.pre[0] = d.out;
     }
 }

@@ -3,7 +3,7 @@
 //! One gate, one stage, no state beside h. PyTorch `nn.RNN(nonlinearity='tanh' | 'relu')`; ONNX `RNN` with `Tanh` / `Relu`;
 //! cuDNN `CUDNN_RNN_TANH` / `CUDNN_RNN_RELU`. Source: J. L. Elman, "Finding structure in time", 1990.
 
-use crate::cell::{Activation, Adjoint, Cell, Gate, Pointwise, Product, Stage, StageFn};
+use crate::cell::{Activation, Adjoint, Cell, Functions, Gate, Pointwise, Product, Stage, StageFn};
 use crate::cpu::Lanes;
 
 struct Rnn;
@@ -12,12 +12,12 @@ impl Pointwise for Rnn {
     const RECURRENT: usize = 1;
 
     #[inline(always)]
-    fn forward<V: Lanes>(act: &[Activation], pre: &[V], _state: &mut [V], _unit: &[V]) -> V {
+    fn forward<V: Lanes>(act: &Functions, pre: &[V], _state: &mut [V], _unit: &[V]) -> V {
         act[0].apply(pre[0])
     }
 
     #[inline(always)]
-    fn backward<V: Lanes>(act: &[Activation], pre: &[V], _state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
+    fn backward<V: Lanes>(act: &Functions, pre: &[V], _state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
         d.pre[0] = d.out * act[0].slope(pre[0]);
     }
 }
@@ -32,6 +32,7 @@ pub static RNN_TANH: Cell = Cell {
     states: &[],
     params: &[],
     activations: &[("f", Activation::Tanh)],
+    options: &[],
     wgsl: include_str!("../../shaders/cells/rnn.wgsl"),
 };
 

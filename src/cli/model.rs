@@ -69,6 +69,7 @@ pub struct PlaceArgs {
 enum BiasArg {
     None,
     One,
+    Recurrent,
     Two,
 }
 
@@ -117,6 +118,7 @@ impl ModelArgs {
         let bias = match self.bias {
             BiasArg::None => Bias::None,
             BiasArg::One => Bias::One,
+            BiasArg::Recurrent => Bias::Recurrent,
             BiasArg::Two => Bias::Two,
         };
         let config = RnnConfig {

@@ -13,6 +13,8 @@ pub trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = S
     /// Values per register.
     const WIDTH: usize;
 
+    /// The instruction set at hand.
+    fn isa(self) -> Self::Isa;
     /// All lanes `v`.
     fn splat(isa: Self::Isa, v: Self::Elem) -> Self;
     /// The first `WIDTH` values of `from`; missing ones are 0.
@@ -25,6 +27,20 @@ pub trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = S
     fn mul_add(self, b: Self, c: Self) -> Self;
     /// Lane-wise maximum; NaN in `self` gives `other` on some machines.
     fn max(self, other: Self) -> Self;
+    /// Lane-wise minimum; NaN as in `max`.
+    fn min(self, other: Self) -> Self;
+    /// |x|
+    fn abs(self) -> Self;
+    /// self / b
+    fn div(self, b: Self) -> Self;
+    /// `yes` where the lane is at least `limit`, else `no` (also for NaN).
+    fn pick(self, limit: Self, yes: Self, no: Self) -> Self;
+    /// The lane where it is NaN, else `value`.
+    fn nan_or(self, value: Self) -> Self;
+    /// eˣ; f32: for x clamped to ±87, relative error < 2e-7.
+    fn exp(self) -> Self;
+    /// log(1 + x) for x in 0..=1.
+    fn log_of_one_plus(self) -> Self;
     /// 1 where the lane is above 0, else 0.
     fn positive(self) -> Self;
     /// 1 / (1 + exp(−x)); f32: |error| < 2e-7, f64: the standard library's exp.
@@ -71,39 +87,15 @@ macro_rules! operators {
 operators!(F32s, add_f32s, sub_f32s, mul_f32s);
 operators!(F64s, add_f64s, sub_f64s, mul_f64s);
 
-impl<S: Simd> F32s<S> {
-    /// exp(x) for x clamped to ±87: x = n·ln 2 + r, a polynomial in r (Cephes `expf`), and n added to the exponent.
-    #[inline(always)]
-    fn exp(self) -> Self {
-        let s = self.0;
-        // The constant comes first so that a NaN argument survives the clamp (x86 keeps the second operand).
-        let x = Self(s, s.min_f32s(s.splat_f32s(87.0), s.max_f32s(s.splat_f32s(-87.0), self.1)));
-        let round = self.like(12_582_912.0); // 1.5 · 2²³: adding it rounds to an integer in the low mantissa bits
-        let biased = x.mul_add(self.like(std::f64::consts::LOG2_E), round);
-        let n = biased - round;
-        let r = n.mul_add(self.like(-0.693_359_375), x);
-        let r = n.mul_add(self.like(2.121_944_4e-4), r);
-        let mut p = self.like(1.987_569_1e-4);
-        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.0e-1] {
-            p = p.mul_add(r, self.like(c));
-        }
-        let p = p.mul_add(r * r, r + self.like(1.0));
-        let bits = s.wrapping_dyn_shl_u32s(s.transmute_u32s_f32s(biased.1), s.splat_u32s(23));
-        let scale = s.transmute_f32s_u32s(s.add_u32s(bits, s.splat_u32s(0x3f80_0000)));
-        Self(s, scale) * p
-    }
-
-    #[inline(always)]
-    fn div(self, b: Self) -> Self {
-        Self(self.0, self.0.div_f32s(self.1, b.1))
-    }
-}
-
 impl<S: Simd> Lanes for F32s<S> {
     type Elem = f32;
     type Isa = S;
     const WIDTH: usize = S::F32_LANES;
 
+    #[inline(always)]
+    fn isa(self) -> S {
+        self.0
+    }
     #[inline(always)]
     fn splat(isa: S, v: f32) -> Self {
         Self(isa, isa.splat_f32s(v))
@@ -135,6 +127,59 @@ impl<S: Simd> Lanes for F32s<S> {
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         Self(self.0, self.0.max_f32s(other.1, self.1))
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        Self(self.0, self.0.min_f32s(other.1, self.1))
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Self(self.0, self.0.abs_f32s(self.1))
+    }
+    #[inline(always)]
+    fn div(self, b: Self) -> Self {
+        Self(self.0, self.0.div_f32s(self.1, b.1))
+    }
+    #[inline(always)]
+    fn pick(self, limit: Self, yes: Self, no: Self) -> Self {
+        let isa = self.0;
+        Self(isa, isa.select_f32s(isa.less_than_or_equal_f32s(limit.1, self.1), yes.1, no.1))
+    }
+    #[inline(always)]
+    fn nan_or(self, value: Self) -> Self {
+        let isa = self.0;
+        Self(isa, isa.select_f32s(isa.equal_f32s(self.1, self.1), value.1, self.1))
+    }
+    // x = n·ln 2 + r, a polynomial in r (Cephes `expf`), and n added to the exponent.
+    #[inline(always)]
+    fn exp(self) -> Self {
+        let s = self.0;
+        // The constant comes first so that a NaN argument survives the clamp (x86 keeps the second operand).
+        let x = Self(s, s.min_f32s(s.splat_f32s(87.0), s.max_f32s(s.splat_f32s(-87.0), self.1)));
+        let round = self.like(12_582_912.0); // 1.5 · 2²³: adding it rounds to an integer in the low mantissa bits
+        let biased = x.mul_add(self.like(std::f64::consts::LOG2_E), round);
+        let n = biased - round;
+        let r = n.mul_add(self.like(-0.693_359_375), x);
+        let r = n.mul_add(self.like(2.121_944_4e-4), r);
+        let mut p = self.like(1.987_569_1e-4);
+        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.0e-1] {
+            p = p.mul_add(r, self.like(c));
+        }
+        let p = p.mul_add(r * r, r + self.like(1.0));
+        let bits = s.wrapping_dyn_shl_u32s(s.transmute_u32s_f32s(biased.1), s.splat_u32s(23));
+        let scale = s.transmute_f32s_u32s(s.add_u32s(bits, s.splat_u32s(0x3f80_0000)));
+        Self(s, scale) * p
+    }
+    // 2 artanh(s) with s = x / (2 + x), at most 1/3: the odd series to s^15, the next term being below 2e-9 of the sum.
+    #[inline(always)]
+    fn log_of_one_plus(self) -> Self {
+        let s = self.div(self + self.like(2.0));
+        let square = s * s;
+        let mut p = self.like(2.0 / 15.0);
+        for n in [13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0] {
+            p = p.mul_add(square, self.like(2.0 / n));
+        }
+        s * p
     }
     #[inline(always)]
     fn positive(self) -> Self {
@@ -197,6 +242,10 @@ impl<S: Simd> Lanes for F64s<S> {
     const WIDTH: usize = S::F64_LANES;
 
     #[inline(always)]
+    fn isa(self) -> S {
+        self.0
+    }
+    #[inline(always)]
     fn splat(isa: S, v: f64) -> Self {
         Self(isa, isa.splat_f64s(v))
     }
@@ -227,6 +276,36 @@ impl<S: Simd> Lanes for F64s<S> {
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         Self(self.0, self.0.max_f64s(other.1, self.1))
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        Self(self.0, self.0.min_f64s(other.1, self.1))
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Self(self.0, self.0.abs_f64s(self.1))
+    }
+    #[inline(always)]
+    fn div(self, b: Self) -> Self {
+        Self(self.0, self.0.div_f64s(self.1, b.1))
+    }
+    #[inline(always)]
+    fn pick(self, limit: Self, yes: Self, no: Self) -> Self {
+        let isa = self.0;
+        Self(isa, isa.select_f64s(isa.less_than_or_equal_f64s(limit.1, self.1), yes.1, no.1))
+    }
+    #[inline(always)]
+    fn nan_or(self, value: Self) -> Self {
+        let isa = self.0;
+        Self(isa, isa.select_f64s(isa.equal_f64s(self.1, self.1), value.1, self.1))
+    }
+    #[inline(always)]
+    fn exp(self) -> Self {
+        self.map(f64::exp)
+    }
+    #[inline(always)]
+    fn log_of_one_plus(self) -> Self {
+        self.map(f64::ln_1p)
     }
     #[inline(always)]
     fn positive(self) -> Self {

@@ -21,7 +21,7 @@ pub use lanes::{F32s, F64s, Lanes};
 pub use recur::{Compiled, Recur};
 pub use retrace::Retrace;
 
-use crate::cell::Activation;
+use crate::cell::Functions;
 use crate::config::{RowLayout, StageShape};
 use crate::kernels::{HistoryLayout, Kernel};
 use crate::plan::{Caps, DeviceClass, Dims, Dispatch, Plan, Role, Slot, SlotId, Step};
@@ -189,7 +189,8 @@ pub(crate) struct Executor<T: Real> {
     stages: Vec<StageShape>,
     rows: RowLayout,
     past: HistoryLayout,
-    act: Vec<Activation>,
+    /// What the cell calls, per direction.
+    act: Vec<Functions>,
     masks: Masks,
 }
 
@@ -208,7 +209,7 @@ struct Context<'a, T: Real> {
     stages: &'a [StageShape],
     rows: &'a RowLayout,
     past: &'a HistoryLayout,
-    act: &'a [Activation],
+    act: &'a [Functions],
     masks: Masks,
 }
 
@@ -282,7 +283,7 @@ impl<T: Real> Executor<T> {
             stages: plan.config.stages(),
             rows: plan.config.row_layout(plan.train),
             past: HistoryLayout::new(&plan.config, &plan.config.stages()),
-            act: plan.config.activations(),
+            act: (0..plan.config.directions()).map(|d| Functions::new(&plan.config, d)).collect(),
             masks: Masks::none(),
         }
     }

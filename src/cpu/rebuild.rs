@@ -147,7 +147,7 @@ fn links<T: Real>(
         let shape = c.stages[stage];
         (shape.stage.compiled::<T>().advance)(&mut Retrace {
             shape,
-            act: c.act,
+            act: &c.act[direction],
             packed: &c.layers[z].stages[stage],
             rows: count,
             pre: &mut *pre,

@@ -6,7 +6,7 @@
 
 use super::lanes::Lanes;
 use super::retrace::{Retrace, advance, backward};
-use crate::cell::{Activation, MAX_VALUES, Pointwise, Product};
+use crate::cell::{Functions, MAX_VALUES, Pointwise, Product};
 use crate::config::StageShape;
 use crate::real::Real;
 use pulp::{Simd, WithSimd};
@@ -14,7 +14,7 @@ use pulp::{Simd, WithSimd};
 /// What a stage kernel reads and writes; `rows` sequences of one direction.
 pub struct Recur<'a, T: Real> {
     pub(crate) shape: StageShape,
-    pub(crate) act: &'a [Activation],
+    pub(crate) act: &'a Functions,
     /// R and the unit parameters, from [`pack`].
     pub(crate) packed: &'a Packed<T>,
     pub(crate) rows: usize,

@@ -3,7 +3,7 @@
 
 use super::lanes::Lanes;
 use super::recur::Packed;
-use crate::cell::{Activation, Adjoint, MAX_VALUES, Pointwise};
+use crate::cell::{Adjoint, Functions, MAX_VALUES, Pointwise};
 use crate::config::StageShape;
 use crate::real::Real;
 use pulp::{Simd, WithSimd};
@@ -11,7 +11,7 @@ use pulp::{Simd, WithSimd};
 /// One stage of one time step for `rows` sequences of one direction.
 pub struct Retrace<'a, T: Real> {
     pub(crate) shape: StageShape,
-    pub(crate) act: &'a [Activation],
+    pub(crate) act: &'a Functions,
     pub(crate) packed: &'a Packed<T>,
     pub(crate) rows: usize,
     /// `[rows, pre_stride]`: pre-activations; `backward` leaves their gradients there.

@@ -198,7 +198,7 @@ impl Task {
             let compiled = shape.stage.compiled::<T>();
             let mut args = Retrace {
                 shape,
-                act: c.act,
+                act: &c.act[self.direction],
                 packed: &c.layers[self.z].stages[stage],
                 rows: active,
                 pre: &mut *pre,

@@ -143,7 +143,7 @@ impl Task {
                 let out_stride = shape.padded_units();
                 (shape.stage.compiled::<T>().recur)(&mut Recur {
                     shape: *shape,
-                    act: c.act,
+                    act: &c.act[self.direction],
                     packed: &c.layers[self.z].stages[n],
                     rows: active,
                     operand: &from,

@@ -32,7 +32,7 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
         let states = if width == 0 { &mut [][..] } else { &mut state[z * batch * width..][..active * width] };
         (shape.stage.compiled::<T>().recur)(&mut Recur {
             shape,
-            act: c.act,
+            act: &c.act[direction],
             packed: &c.layers[z].stages[d.stage],
             rows: active,
             operand: if normalise { &[] } else { &from[z * batch * stride..] },

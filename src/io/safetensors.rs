@@ -143,7 +143,8 @@ impl TensorFile {
                 None => Direction::Forward,
             },
             bias: match (shape("bias_ih_l0"), shape("bias_hh_l0")) {
-                (None, _) => Bias::None,
+                (None, None) => Bias::None,
+                (None, Some(_)) => Bias::Recurrent,
                 (Some(_), None) => Bias::One,
                 (Some(_), Some(_)) => Bias::Two,
             },
@@ -156,7 +157,7 @@ impl TensorFile {
     }
 
     /// Refuses parameters under `prefix` that `config` would leave out: a file with a gap (layer 2 without layer 1, R of a
-    /// reverse direction without its W, a bias that stands alone) must not run as a smaller network.
+    /// reverse direction without its W, a bias that only some layers have) must not run as a smaller network.
     fn check_all_used(&self, config: &RnnConfig, prefix: &str) -> Result<()> {
         let known: HashSet<String> = parameters(config).into_iter().map(|p| p.name).collect();
         let is_parameter = |name: &str| {

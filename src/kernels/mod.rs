@@ -5,6 +5,7 @@
 //! (sizes, gate counts, offsets: one source of truth, the Rust data), and one copy of a stage's text per stage, with
 //! `_STAGE` replaced by `_0`, `_1`, … A test compares the table with naga's reflection of every source.
 
+mod functions;
 mod layout;
 mod pack;
 mod source;
@@ -406,6 +407,21 @@ impl Kernel {
                 | Self::StepBackward
                 | Self::Rebuild
                 | Self::WeightBackwardRecurrent
+        )
+    }
+
+    /// Whether it evaluates the cell.
+    pub fn calls_cell(self) -> bool {
+        matches!(
+            self,
+            Self::StepForward
+                | Self::StepForwardTrain
+                | Self::StepNormalise
+                | Self::SequenceForward
+                | Self::SequenceForwardTrain
+                | Self::Rebuild
+                | Self::StepBackward
+                | Self::SequenceBackward
         )
     }
 

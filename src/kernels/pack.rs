@@ -192,10 +192,11 @@ fn input_bias(config: &RnnConfig, flat: &Flat, entry: usize) -> Vec<Option<Sourc
         let (n, stage) = (shape.units, shape.stage);
         for unit in 0..stage.input_gates() * n {
             let both = unit < stage.both_gates() * n;
-            list.push(b_w.map(|w| match b_r {
-                Some(r) if both => Source::Sum(w + x_at + unit, r + r_at + unit),
-                _ => Source::One(w + x_at + unit),
-            }));
+            let (w, r) = (b_w.map(|w| w + x_at + unit), b_r.filter(|_| both).map(|r| r + r_at + unit));
+            list.push(match (w, r) {
+                (Some(w), Some(r)) => Some(Source::Sum(w, r)),
+                (one, other) => one.or(other).map(Source::One),
+            });
         }
         x_at += stage.input_gates() * n;
         r_at += shape.matrix_rows();
@@ -387,7 +388,7 @@ mod tests {
     fn configs() -> Vec<RnnConfig> {
         let mut list = Vec::new();
         for cell in cells::ALL {
-            for bias in [Bias::None, Bias::One, Bias::Two] {
+            for bias in [Bias::None, Bias::One, Bias::Recurrent, Bias::Two] {
                 for proj_size in [0, 3] {
                     let sizes = RnnConfig { cell, input_size: 6, hidden_size: 5, num_layers: 2, ..Default::default() };
                     let head = Some(Head { size: 7, loss: Loss::MeanSquared });

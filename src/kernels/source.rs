@@ -1,5 +1,6 @@
 //! How a pipeline's WGSL is put together; see the module doc above.
 
+use super::functions::functions;
 use super::layout::{HistoryLayout, KeptLayout, shared_stride, transposed_offsets, weight_offsets};
 use super::{GRADIENT_BLOCK, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant, WEIGHT_ROWS};
 use crate::cell::{Initial, Product};
@@ -168,7 +169,7 @@ fn forward_parts(config: &RnnConfig, stages: &[StageShape], kernel: Kernel) -> [
         Kernel::StepForwardTrain | Kernel::SequenceForwardTrain => include_str!("../../shaders/lib/keep_history.wgsl"),
         _ => include_str!("../../shaders/lib/keep_nothing.wgsl"),
     };
-    [include_str!("../../shaders/lib/math.wgsl").into(), cell_text(config, stages), keep.into()]
+    [functions(config), cell_text(config, stages), keep.into()]
 }
 
 /// One copy of each stage, and `run_stages` that calls them in order.
@@ -199,7 +200,7 @@ fn sequence_parts(stages: &[StageShape]) -> Vec<String> {
 /// Everything the adjoint of any stage needs: the cell, every stage's reading functions, and the states before each stage;
 /// `keep`: where gates and links go that are computed again.
 fn backward_parts(config: &RnnConfig, stages: &[StageShape], keep: &str) -> Vec<String> {
-    let mut parts = vec![include_str!("../../shaders/lib/math.wgsl").into(), cell_text(config, stages), keep.into()];
+    let mut parts = vec![functions(config), cell_text(config, stages), keep.into()];
     let mut before = String::from("    var m = memory;\n");
     for n in 0..stages.len() {
         parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), n));
@@ -282,9 +283,6 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         _ => weight_offsets(stages),
     };
     put("LAYER_WEIGHTS", offsets.total);
-    for (n, activation) in config.activations().iter().enumerate() {
-        put(&format!("ACT_{n}"), activation.code() as usize);
-    }
     for (n, shape) in stages.iter().enumerate() {
         let s = &shape.stage;
         let mut put = |name: &str, value: usize| put(&format!("{name}_{n}"), value);

@@ -4,7 +4,7 @@
 //! cell's equations out (they are in the docs of [`crate::cells`]). In f64 it must agree with the golden truths, in f32 its
 //! error is the yardstick of [`super::tolerance`].
 
-use crate::cell::Activation;
+use super::naive_rules::Rules;
 use crate::config::{Direction, Layout, RnnConfig, Shape};
 use crate::error::{Error, Result};
 use crate::real::Real;
@@ -95,7 +95,7 @@ pub(super) fn run<T: Scalar>(
     let (hidden, state, directions) = (config.hidden_size, config.state_size(), config.directions());
     let entries = config.num_layers * directions;
     let (h0, c0) = initial_state(config, input, batch, unbatched)?;
-    let act = config.activations();
+    let rules = Rules::of(config);
 
     // Time-major between the layers; x and y are in the caller's layout.
     let mut features = config.input_size;
@@ -117,7 +117,7 @@ pub(super) fn run<T: Scalar>(
                     let row = time_of(config, direction, step, length) * batch + b;
                     let sums =
                         Sums { weights: &weights.layers[entry], hidden, x: &layer_input[row * features..][..features] };
-                    cell(&sums, &act, h, c);
+                    cell(&sums, &rules[direction], h, c);
                     layer_output[(row * directions + direction) * state..][..state].copy_from_slice(h);
                 }
             }
@@ -227,7 +227,7 @@ pub(super) fn rearranged<T: Scalar>(
 }
 
 /// One step of one sequence: h and c are updated in place.
-type Cell<T> = fn(&Sums<'_, T>, &[Activation], &mut [T], &mut [T]);
+type Cell<T> = fn(&Sums<'_, T>, &Rules, &mut [T], &mut [T]);
 
 fn equations<T: Scalar>(config: &RnnConfig) -> Result<Cell<T>> {
     match config.cell.name {
@@ -274,33 +274,23 @@ pub(super) fn dot<T: Scalar>(matrix: &[T], bias: &[T], row: usize, v: &[T]) -> T
     sum
 }
 
-pub(super) fn apply<T: Scalar>(activation: Activation, x: T) -> T {
-    let (zero, one) = (T::from_f64(0.0), T::from_f64(1.0));
-    match activation {
-        Activation::Sigmoid => one / (one + (zero - x).exp()),
-        Activation::Tanh => x.tanh(),
-        Activation::Relu if x < zero => zero,
-        Activation::Relu => x,
-    }
-}
-
-fn rnn<T: Scalar>(sums: &Sums<'_, T>, act: &[Activation], h: &mut [T], _c: &mut [T]) {
+fn rnn<T: Scalar>(sums: &Sums<'_, T>, rules: &Rules, h: &mut [T], _c: &mut [T]) {
     let old = h.to_vec();
     for (j, new) in h.iter_mut().enumerate() {
-        *new = apply(act[0], sums.both(0, j, &old));
+        *new = rules.apply(0, sums.both(0, j, &old));
     }
 }
 
 /// With peepholes where there are unit parameters (p_i, p_f, p_o), with projection where there is one.
-fn lstm<T: Scalar>(sums: &Sums<'_, T>, act: &[Activation], h: &mut [T], c: &mut [T]) {
+fn lstm<T: Scalar>(sums: &Sums<'_, T>, rules: &Rules, h: &mut [T], c: &mut [T]) {
     let mut out = vec![T::default(); c.len()];
     for (j, c) in c.iter_mut().enumerate() {
-        let i = apply(act[0], sums.both(0, j, h) + sums.unit(0, j) * *c);
-        let f = apply(act[0], sums.both(1, j, h) + sums.unit(1, j) * *c);
-        let g = apply(act[1], sums.both(2, j, h));
-        *c = f * *c + i * g;
-        let o = apply(act[0], sums.both(3, j, h) + sums.unit(2, j) * *c);
-        out[j] = o * apply(act[2], *c);
+        let i = rules.apply(0, sums.both(0, j, h) + sums.unit(0, j) * *c);
+        let f = rules.coupled(i).unwrap_or_else(|| rules.apply(0, sums.both(1, j, h) + sums.unit(1, j) * *c));
+        let g = rules.apply(1, sums.both(2, j, h));
+        *c = rules.cell(f * *c + i * g).0;
+        let o = rules.apply(0, sums.both(3, j, h) + sums.unit(2, j) * *c);
+        out[j] = o * rules.apply(2, *c);
     }
     let projection = &sums.weights.projection;
     if projection.is_empty() {
@@ -312,22 +302,22 @@ fn lstm<T: Scalar>(sums: &Sums<'_, T>, act: &[Activation], h: &mut [T], c: &mut 
     }
 }
 
-fn gru_reset_after<T: Scalar>(sums: &Sums<'_, T>, act: &[Activation], h: &mut [T], _c: &mut [T]) {
+fn gru_reset_after<T: Scalar>(sums: &Sums<'_, T>, rules: &Rules, h: &mut [T], _c: &mut [T]) {
     let old = h.to_vec();
     for (j, new) in h.iter_mut().enumerate() {
-        let r = apply(act[0], sums.both(0, j, &old));
-        let z = apply(act[0], sums.both(1, j, &old));
-        let n = apply(act[1], sums.w(2, j) + r * sums.r(2, j, &old));
+        let r = rules.apply(0, sums.both(0, j, &old));
+        let z = rules.apply(0, sums.both(1, j, &old));
+        let n = rules.apply(1, sums.w(2, j) + r * sums.r(2, j, &old));
         *new = (T::from_f64(1.0) - z) * n + z * old[j];
     }
 }
 
-fn gru_reset_before<T: Scalar>(sums: &Sums<'_, T>, act: &[Activation], h: &mut [T], _c: &mut [T]) {
+fn gru_reset_before<T: Scalar>(sums: &Sums<'_, T>, rules: &Rules, h: &mut [T], _c: &mut [T]) {
     let old = h.to_vec();
-    let reset: Vec<T> = (0..h.len()).map(|j| apply(act[0], sums.both(0, j, &old)) * old[j]).collect();
+    let reset: Vec<T> = (0..h.len()).map(|j| rules.apply(0, sums.both(0, j, &old)) * old[j]).collect();
     for (j, new) in h.iter_mut().enumerate() {
-        let z = apply(act[0], sums.both(1, j, &old));
-        let n = apply(act[1], sums.both(2, j, &reset));
+        let z = rules.apply(0, sums.both(1, j, &old));
+        let n = rules.apply(1, sums.both(2, j, &reset));
         *new = (T::from_f64(1.0) - z) * n + z * old[j];
     }
 }
@@ -335,6 +325,7 @@ fn gru_reset_before<T: Scalar>(sums: &Sums<'_, T>, act: &[Activation], h: &mut [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cell::Activation;
     use crate::cells;
     use crate::config::Bias;
     use crate::verify::{Case, Golden, tolerance};

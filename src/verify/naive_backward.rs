@@ -4,8 +4,8 @@
 //! no arithmetic with the executors. In f64 it must agree with the golden `grad.*`, in f32 its error is the yardstick of
 //! [`super::tolerance`].
 
-use super::naive::{self, Scalar, Sums, Tape, apply, rearranged, shape_of, time_of};
-use crate::cell::Activation;
+use super::naive::{self, Scalar, Sums, Tape, rearranged, shape_of, time_of};
+use super::naive_rules::Rules;
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
 use crate::session::{Gradients, Input, Output, Upstream};
@@ -27,7 +27,7 @@ pub fn backward<T: Scalar>(
     let output = naive::run(config, weights, input, Some(&mut tape))?;
     let (shape, _) = shape_of(config, input.x)?;
     let Start { y, mut h, mut c } = Start::new(&output, upstream)?;
-    let (adjoint, act) = (adjoint_of(config)?, config.activations());
+    let (adjoint, rules) = (adjoint_of(config)?, Rules::of(config));
     let (hidden, state, directions) = (config.hidden_size, config.state_size(), config.directions());
     let mut grads = zeros_like(weights);
 
@@ -51,7 +51,7 @@ pub fn backward<T: Scalar>(
                     let x = &layer_input[row * features..][..features];
                     let mut at = Step {
                         sums: Sums { weights: &weights.layers[entry], hidden, x },
-                        act: &act,
+                        rules: &rules[direction],
                         h: &before[..state],
                         c: &before[state..],
                         grads: &mut grads.layers[entry],
@@ -140,7 +140,7 @@ fn adjoint_of<T: Scalar>(config: &RnnConfig) -> Result<Adjoint<T>> {
 /// What a step read, and where its gradients go.
 struct Step<'a, T> {
     sums: Sums<'a, T>,
-    act: &'a [Activation],
+    rules: &'a Rules,
     /// h before the step.
     h: &'a [T],
     /// c before the step.
@@ -186,17 +186,6 @@ pub(super) fn dot_adjoint<T: Scalar>(matrix: &[T], row: usize, v: &[T], d: T, to
     }
 }
 
-/// The derivative of an activation whose value is `y`; 0 for relu at 0.
-fn slope<T: Scalar>(activation: Activation, y: T) -> T {
-    let (zero, one) = (T::from_f64(0.0), T::from_f64(1.0));
-    match activation {
-        Activation::Sigmoid => y * (one - y),
-        Activation::Tanh => one - y * y,
-        Activation::Relu if y > zero => one,
-        Activation::Relu => zero,
-    }
-}
-
 /// Takes the gradients out and leaves zeros to add to.
 fn taken<T: Scalar>(d: &mut [T]) -> Vec<T> {
     let values = d.to_vec();
@@ -207,42 +196,47 @@ fn taken<T: Scalar>(d: &mut [T]) -> Vec<T> {
 fn rnn<T: Scalar>(s: &mut Step<'_, T>, d_h: &mut [T], _d_c: &mut [T]) {
     let h = s.h;
     for (j, d) in taken(d_h).into_iter().enumerate() {
-        let new = apply(s.act[0], s.sums.both(0, j, h));
-        s.both(0, j, h, d * slope(s.act[0], new), d_h);
+        let (_, slope) = s.rules.both(0, s.sums.both(0, j, h));
+        s.both(0, j, h, d * slope, d_h);
     }
 }
 
-/// The values of one LSTM unit at a step.
+/// The values of one LSTM unit at a step, each but c' with its activation's derivative.
 struct LstmUnit<T> {
-    i: T,
-    f: T,
-    g: T,
-    o: T,
+    i: (T, T),
+    f: (T, T),
+    g: (T, T),
+    o: (T, T),
     /// c'
     c: T,
+    /// How much of its gradient comes back.
+    passes: T,
     /// tanh(c')
-    t: T,
+    t: (T, T),
 }
 
 impl<T: Scalar> LstmUnit<T> {
     fn new(s: &Step<'_, T>, j: usize) -> Self {
-        let (sums, act, c) = (&s.sums, s.act, s.c[j]);
-        let i = apply(act[0], sums.both(0, j, s.h) + sums.unit(0, j) * c);
-        let f = apply(act[0], sums.both(1, j, s.h) + sums.unit(1, j) * c);
-        let g = apply(act[1], sums.both(2, j, s.h));
-        let c = f * c + i * g;
-        let o = apply(act[0], sums.both(3, j, s.h) + sums.unit(2, j) * c);
-        Self { i, f, g, o, c, t: apply(act[2], c) }
+        let (sums, rules, c) = (&s.sums, s.rules, s.c[j]);
+        let i = rules.both(0, sums.both(0, j, s.h) + sums.unit(0, j) * c);
+        let f = match rules.coupled(i.0) {
+            Some(f) => (f, T::default()),
+            None => rules.both(0, sums.both(1, j, s.h) + sums.unit(1, j) * c),
+        };
+        let g = rules.both(1, sums.both(2, j, s.h));
+        let (c, passes) = rules.cell(f.0 * c + i.0 * g.0);
+        let o = rules.both(0, sums.both(3, j, s.h) + sums.unit(2, j) * c);
+        Self { i, f, g, o, c, passes, t: rules.both(2, c) }
     }
 }
 
 fn lstm<T: Scalar>(s: &mut Step<'_, T>, d_h: &mut [T], d_c: &mut [T]) {
-    let (h, act) = (s.h, s.act);
+    let h = s.h;
     let units: Vec<LstmUnit<T>> = (0..d_c.len()).map(|j| LstmUnit::new(s, j)).collect();
     let d_new = taken(d_h);
     let mut d_out = d_new.clone();
     if !s.sums.weights.projection.is_empty() {
-        let out: Vec<T> = units.iter().map(|u| u.o * u.t).collect();
+        let out: Vec<T> = units.iter().map(|u| u.o.0 * u.t.0).collect();
         d_out = vec![T::default(); units.len()];
         for (p, &d) in d_new.iter().enumerate() {
             let to = (&mut s.grads.projection[..], &mut [][..]);
@@ -252,13 +246,15 @@ fn lstm<T: Scalar>(s: &mut Step<'_, T>, d_h: &mut [T], d_c: &mut [T]) {
     for (j, u) in units.iter().enumerate() {
         let old = s.c[j];
         let [p_i, p_f, p_o] = [0, 1, 2].map(|n| s.sums.unit(n, j));
-        let d_o = d_out[j] * u.t * slope(act[0], u.o);
+        let d_o = d_out[j] * u.t.0 * u.o.1;
         // c' leads to h' directly, through the peephole of o, and to the next step.
-        let d = d_out[j] * u.o * slope(act[2], u.t) + d_o * p_o + d_c[j];
-        let d_i = d * u.g * slope(act[0], u.i);
-        let d_f = d * old * slope(act[0], u.f);
-        let d_g = d * u.i * slope(act[1], u.g);
-        d_c[j] = d * u.f + d_i * p_i + d_f * p_f;
+        let d = u.passes * (d_out[j] * u.o.0 * u.t.1 + d_o * p_o + d_c[j]);
+        // Coupled, i takes from the old c what it gives to the new one.
+        let effect = if s.rules.coupled(u.i.0).is_some() { u.g.0 - old } else { u.g.0 };
+        let d_i = d * effect * u.i.1;
+        let d_f = d * old * u.f.1;
+        let d_g = d * u.i.0 * u.g.1;
+        d_c[j] = d * u.f.0 + d_i * p_i + d_f * p_f;
         for (gate, d) in [d_i, d_f, d_g, d_o].into_iter().enumerate() {
             s.both(gate, j, h, d, d_h);
         }
@@ -269,15 +265,15 @@ fn lstm<T: Scalar>(s: &mut Step<'_, T>, d_h: &mut [T], d_c: &mut [T]) {
 }
 
 fn gru_reset_after<T: Scalar>(s: &mut Step<'_, T>, d_h: &mut [T], _d_c: &mut [T]) {
-    let (h, act, one) = (s.h, s.act, T::from_f64(1.0));
+    let (h, rules, one) = (s.h, s.rules, T::from_f64(1.0));
     for (j, d) in taken(d_h).into_iter().enumerate() {
-        let r = apply(act[0], s.sums.both(0, j, h));
-        let z = apply(act[0], s.sums.both(1, j, h));
+        let (r, r_slope) = rules.both(0, s.sums.both(0, j, h));
+        let (z, z_slope) = rules.both(0, s.sums.both(1, j, h));
         let recurrent = s.sums.r(2, j, h);
-        let n = apply(act[1], s.sums.w(2, j) + r * recurrent);
-        let d_n = d * (one - z) * slope(act[1], n);
-        s.both(0, j, h, d_n * recurrent * slope(act[0], r), d_h);
-        s.both(1, j, h, d * (h[j] - n) * slope(act[0], z), d_h);
+        let (n, n_slope) = rules.both(1, s.sums.w(2, j) + r * recurrent);
+        let d_n = d * (one - z) * n_slope;
+        s.both(0, j, h, d_n * recurrent * r_slope, d_h);
+        s.both(1, j, h, d * (h[j] - n) * z_slope, d_h);
         s.w(2, j, d_n);
         s.r(2, j, h, d_n * r, d_h);
         d_h[j] = d_h[j] + d * z;
@@ -285,20 +281,20 @@ fn gru_reset_after<T: Scalar>(s: &mut Step<'_, T>, d_h: &mut [T], _d_c: &mut [T]
 }
 
 fn gru_reset_before<T: Scalar>(s: &mut Step<'_, T>, d_h: &mut [T], _d_c: &mut [T]) {
-    let (h, act, one) = (s.h, s.act, T::from_f64(1.0));
-    let r: Vec<T> = (0..h.len()).map(|j| apply(act[0], s.sums.both(0, j, h))).collect();
-    let reset: Vec<T> = r.iter().zip(h).map(|(r, h)| *r * *h).collect();
+    let (h, rules, one) = (s.h, s.rules, T::from_f64(1.0));
+    let r: Vec<(T, T)> = (0..h.len()).map(|j| rules.both(0, s.sums.both(0, j, h))).collect();
+    let reset: Vec<T> = r.iter().zip(h).map(|(r, h)| r.0 * *h).collect();
     let mut d_reset = vec![T::default(); h.len()];
     for (j, d) in taken(d_h).into_iter().enumerate() {
-        let z = apply(act[0], s.sums.both(1, j, h));
-        let n = apply(act[1], s.sums.both(2, j, &reset));
-        s.both(1, j, h, d * (h[j] - n) * slope(act[0], z), d_h);
-        s.both(2, j, &reset, d * (one - z) * slope(act[1], n), &mut d_reset);
+        let (z, z_slope) = rules.both(0, s.sums.both(1, j, h));
+        let (n, n_slope) = rules.both(1, s.sums.both(2, j, &reset));
+        s.both(1, j, h, d * (h[j] - n) * z_slope, d_h);
+        s.both(2, j, &reset, d * (one - z) * n_slope, &mut d_reset);
         d_h[j] = d_h[j] + d * z;
     }
     for (j, d) in d_reset.into_iter().enumerate() {
-        s.both(0, j, h, d * h[j] * slope(act[0], r[j]), d_h);
-        d_h[j] = d_h[j] + d * r[j];
+        s.both(0, j, h, d * h[j] * r[j].1, d_h);
+        d_h[j] = d_h[j] + d * r[j].0;
     }
 }
 
@@ -434,7 +430,7 @@ mod tests {
     fn f64_agrees_with_central_differences_for_every_cell() {
         for cell in cells::ALL {
             let one = RnnConfig { cell, input_size: 3, hidden_size: 4, ..Default::default() };
-            for bias in [Bias::None, Bias::One, Bias::Two] {
+            for bias in [Bias::None, Bias::One, Bias::Recurrent, Bias::Two] {
                 agrees_with_differences(&Case::new(RnnConfig { bias, direction: Direction::Reverse, ..one.clone() }));
             }
             let proj_size = if cell.has_cell_state() { 2 } else { 0 };

@@ -277,8 +277,8 @@ fn run_refuses_networks_with_gaps() {
         ),
         (
             "w.bias_ih_l0",
-            "w.bias_hh_l0: expected none, for the other tensors make a network without it \
-             (gru, layers: 2, Bidirectional, bias None), got one",
+            "w.bias_ih_l0_reverse: expected none, for the other tensors make a network without it \
+             (gru, layers: 2, Bidirectional, bias Recurrent), got one",
         ),
         ("w.weight_hh_l1_reverse", "w.weight_hh_l1_reverse: expected a tensor of shape [15, 5], got none"),
     ] {

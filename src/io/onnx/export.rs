@@ -143,6 +143,8 @@ fn operator(config: &RnnConfig) -> Result<OnnxOp> {
         Some((format!("{} layers as one ONNX node", config.num_layers), "a node is one layer; export them one by one"))
     } else if config.proj_size > 0 {
         Some((format!("proj_size {} in ONNX", config.proj_size), "its LSTM has no projection"))
+    } else if config.cell_clip.is_some() {
+        Some(("cell_clip in ONNX".into(), "its clip is on the activations' arguments"))
     } else if around {
         Some(("an embedding or a head in a recurrent ONNX node".into(), "export the layer without them"))
     } else {
@@ -186,25 +188,35 @@ fn attributes(config: &RnnConfig, op: OnnxOp) -> Vec<proto::Attribute> {
     if config.layout == Layout::BatchFirst {
         list.push(int("layout", 1));
     }
-    let names: Vec<&str> = config.activations().into_iter().map(activation).collect();
-    if names != op.activations() {
-        let both = (0..config.directions()).flat_map(|_| &names);
-        list.push(proto::Attribute {
-            name: "activations".into(),
-            kind: kind::STRINGS,
-            strings: both.map(|name| Bytes::copy_from_slice(name.as_bytes())).collect(),
-            ..Default::default()
-        });
+    if config.input_forget {
+        list.push(int("input_forget", 1));
     }
+    // Infinity clips nothing, and need not be a number that a reader takes.
+    list.extend(config.clip.filter(|clip| clip.is_finite()).map(|clip| proto::Attribute {
+        name: "clip".into(),
+        kind: kind::FLOAT,
+        f: Some(clip),
+        ..Default::default()
+    }));
+    list.extend(activations(config, op));
     list
 }
 
-fn activation(activation: Activation) -> &'static str {
-    match activation {
-        Activation::Sigmoid => "Sigmoid",
-        Activation::Tanh => "Tanh",
-        Activation::Relu => "Relu",
+/// The activations of all directions where they are not the operator's own, and their parameters: each list holds those of the
+/// functions that have one, in order.
+fn activations(config: &RnnConfig, op: OnnxOp) -> Vec<proto::Attribute> {
+    let sets: Vec<Vec<Activation>> = (0..config.directions()).map(|d| config.activations_of(d)).collect();
+    if sets.iter().all(|set| set.iter().map(|a| a.name()).eq(op.activations().iter().copied())) {
+        return Vec::new();
     }
+    let all = sets.concat();
+    let strings = all.iter().map(|a| Bytes::copy_from_slice(a.name().as_bytes())).collect();
+    let names = proto::Attribute { name: "activations".into(), kind: kind::STRINGS, strings, ..Default::default() };
+    let parameters = ["activation_alpha", "activation_beta"].into_iter().enumerate().map(|(n, name)| {
+        let floats = all.iter().filter_map(|a| a.parameters().get(n).copied()).collect();
+        proto::Attribute { name: name.into(), kind: kind::FLOATS, floats, ..Default::default() }
+    });
+    [names].into_iter().chain(parameters.filter(|p| !p.floats.is_empty())).collect()
 }
 
 /// One dimension of an input or output.
