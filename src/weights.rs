@@ -4,8 +4,10 @@
 //! layer and direction: W `[gates that see x · H, I]`, R `[gates that see h · H, width of h]`, b_w, b_r, the projection
 //! `[P, H]`, and the cell's per-unit parameters `[params, H]`. Row blocks follow the cell's gate order (see each cell's doc).
 
+pub(crate) mod format;
 mod keras;
 
+pub use format::WeightFormat;
 pub use keras::KerasLayer;
 
 use crate::config::RnnConfig;

@@ -164,6 +164,8 @@ fn pack_layer<T: Real>(stages: &[StageShape], inputs: usize, train: bool, layer:
 impl<T: Real> PackedWeights<T> {
     fn new(plan: &Plan, weights: &Weights<T>) -> Self {
         let (config, stages) = (&plan.config, plan.config.stages());
+        // Rounded, but in this executor's own element type.
+        let weights = &plan.options.weights.held(config, weights);
         let layers = weights.layers.iter().enumerate();
         let inputs = |entry: usize| config.layer_input_size(entry / config.directions());
         let head = config.head_layer().map(|head| {
