@@ -4,6 +4,7 @@
 //! Two things are generated, because a static language without generics needs them: the constants of a configuration
 //! (sizes, gate counts, offsets: one source of truth, the Rust data), and one copy of a stage's text per stage, with
 //! `_STAGE` replaced by `_0`, `_1`, … A test compares the table with naga's reflection of every source.
+//! Weights are read through two functions, `weight4` and `exact`, one text per [`WeightFormat`]: `lib/weights_*.wgsl`.
 
 mod encode;
 mod functions;

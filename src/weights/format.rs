@@ -161,7 +161,9 @@ pub(crate) fn codes(row: &[f32]) -> impl Iterator<Item = i8> {
 /// Refuses what the format has no number for.
 fn check<T: Real>(format: WeightFormat, p: &Parameter, given: &[T], held: &[T]) -> Result<()> {
     let finite = |v: &T| v.to_f64().is_finite() && (v.to_f64() as f32).is_finite();
-    let Some(at) = given.iter().zip(held).position(|(g, h)| !(finite(g) && finite(h))) else { return Ok(()) };
+    // What is given first: one infinite value leaves none of its row in int8.
+    let bad = |values: &[T]| values.iter().position(|v| !finite(v));
+    let Some(at) = bad(given).or_else(|| bad(held)) else { return Ok(()) };
     let expected = match format {
         WeightFormat::F16 => "finite values of at most 65504 (f16)".into(),
         _ => format!("finite values within the range of {format}"),

@@ -13,12 +13,12 @@ use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::*;
 
 #[path = "../../examples/pronounce/g2p.rs"]
+#[expect(dead_code, reason = "options are always given here")]
 mod g2p;
 #[path = "../../examples/segment/icu.rs"]
 #[expect(dead_code, reason = "only its weights are needed here")]
 mod icu;
 #[path = "../../examples/noise_gate/rnnoise.rs"]
-#[expect(dead_code, reason = "only its GRUs are needed here")]
 mod rnnoise;
 #[path = "../../examples/voice_activity/silero.rs"]
 #[expect(dead_code, reason = "only its LSTM is needed here")]
