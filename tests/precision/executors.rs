@@ -174,3 +174,18 @@ fn plans_count_the_bytes() {
     assert_eq!(plan.weight_storage(), WeightFormat::F32);
     assert!(plan.to_string().contains("weights: rounded to int8, held in F32 (bytes are saved on GPUs only)"));
 }
+
+/// No index into packed weights is out of range: shaders with checks, as the other tests run them, and without give the same bits.
+#[test]
+fn checks_in_shaders_change_no_bit() {
+    let config = RnnConfig { cell: &cells::GRU, input_size: 5, hidden_size: 7, num_layers: 2, ..Default::default() };
+    let case =
+        Case::new(RnnConfig { direction: Direction::Bidirectional, ..config }, 4, 3, 12).with_lengths(&[2, 4, 1]);
+    for format in ROUNDED {
+        for strategy in [Strategy::Step, Strategy::Sequence] {
+            let options = Options { weights: format, ..forced(strategy) };
+            let [a, b] = [gpu(), unchecked_gpu()].map(|d| run(&case, &d, &options, &case.weights));
+            assert_same(&format!("{format} {strategy}"), &a, &b);
+        }
+    }
+}
