@@ -83,7 +83,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 
 /// Every pattern of 16 bits, two to a word.
 fn every_half() -> Vec<u32> {
-    (0..1 << 15).map(|n: u32| 2 * n | (2 * n + 1) << 16).collect()
+    (0..1 << 15).map(|n: u32| (2 * n) | ((2 * n + 1) << 16)).collect()
 }
 
 fn same(got: f32, expected: f32) -> bool {
