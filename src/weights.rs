@@ -23,9 +23,9 @@ pub struct LayerWeights<T = f32> {
     pub w: Vec<T>,
     /// R `[Gh·H, width of h]`, PyTorch `weight_hh_l*`.
     pub r: Vec<T>,
-    /// b_w `[Gx·H]`, PyTorch `bias_ih_l*`; empty without it ([`Bias`]).
+    /// b_w `[Gx·H]`, PyTorch `bias_ih_l*`; empty without it ([`crate::Bias`]).
     pub b_w: Vec<T>,
-    /// b_r `[Gh·H]`, PyTorch `bias_hh_l*`; empty without it ([`Bias`]).
+    /// b_r `[Gh·H]`, PyTorch `bias_hh_l*`; empty without it ([`crate::Bias`]).
     pub b_r: Vec<T>,
     /// W_p `[P, H]`, PyTorch `weight_hr_l*`; empty without projection.
     pub projection: Vec<T>,
