@@ -46,7 +46,7 @@ pub use real::Real;
 pub use schedule::Schedule;
 pub use session::{Gradients, Initial, Input, Output, Session, Snapshot, TargetValues, Targets, Upstream};
 pub use tensor::{Tensor, View};
-pub use weights::Weights;
+pub use weights::{WeightFormat, Weights};
 pub use wgpu;
 
 /// The README's examples run as tests.

@@ -4,8 +4,10 @@
 //! layer and direction: W `[gates that see x · H, I]`, R `[gates that see h · H, width of h]`, b_w, b_r, the projection
 //! `[P, H]`, and the cell's per-unit parameters `[params, H]`. Row blocks follow the cell's gate order (see each cell's doc).
 
+pub(crate) mod format;
 mod keras;
 
+pub use format::WeightFormat;
 pub use keras::KerasLayer;
 
 use crate::config::RnnConfig;
@@ -21,9 +23,9 @@ pub struct LayerWeights<T = f32> {
     pub w: Vec<T>,
     /// R `[Gh·H, width of h]`, PyTorch `weight_hh_l*`.
     pub r: Vec<T>,
-    /// b_w `[Gx·H]`, PyTorch `bias_ih_l*`; empty without it ([`Bias`]).
+    /// b_w `[Gx·H]`, PyTorch `bias_ih_l*`; empty without it ([`crate::Bias`]).
     pub b_w: Vec<T>,
-    /// b_r `[Gh·H]`, PyTorch `bias_hh_l*`; empty without it ([`Bias`]).
+    /// b_r `[Gh·H]`, PyTorch `bias_hh_l*`; empty without it ([`crate::Bias`]).
     pub b_r: Vec<T>,
     /// W_p `[P, H]`, PyTorch `weight_hr_l*`; empty without projection.
     pub projection: Vec<T>,

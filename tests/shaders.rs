@@ -10,7 +10,7 @@ use wgpu_rnn::cell::{Adjoint, Functions, Gate, Product, Stage, StageFn};
 use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
     Activation, Caps, Cell, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Reset, RnnConfig, Shape, Step,
-    Strategy, cells,
+    Strategy, WeightFormat, cells,
 };
 
 /// What WebGPU guarantees on every GPU.
@@ -98,8 +98,8 @@ fn configs(hidden: &[usize]) -> Vec<RnnConfig> {
 fn parse(text: &str, label: &str) -> (Module, ModuleInfo) {
     let module =
         naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{label}: {}\n{text}", e.emit_to_string(text)));
-    // No capability beyond core WebGPU.
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    // No capability beyond core WebGPU, of which unpack2x16float is part (naga counts it apart for OpenGL ES 3.0).
+    let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{label}: {}\n{text}", e.emit_to_string(text)));
     (module, info)
@@ -125,24 +125,26 @@ fn for_every_source_of(
             // Without y only in training, where no plan of these tests asks for it otherwise.
             let variants = |s: usize| {
                 [
-                    (s, false, true, 0.0, None),
-                    (s, true, true, 0.0, None),
-                    (s, false, true, 0.0, Some(Reset::Zero)),
-                    (s, true, false, 0.1, Some(Reset::Initial)),
+                    (s, false, true, 0.0, None, WeightFormat::F32),
+                    (s, true, true, 0.0, None, WeightFormat::F32),
+                    (s, false, true, 0.0, Some(Reset::Zero), WeightFormat::F32),
+                    (s, true, false, 0.1, Some(Reset::Initial), WeightFormat::F32),
                 ]
+                .into_iter()
+                .chain(in_fewer_bits(kernel).map(move |format| (s, false, true, 0.0, None, format)))
             };
-            for (stage, train, write_y, p, resets) in (0..stages).flat_map(variants) {
+            for (stage, train, write_y, p, resets, weights) in (0..stages).flat_map(variants) {
                 let dropout = Dropout { layers: p, input: p, recurrent: p };
                 let config = RnnConfig { dropout, ..config.clone() };
                 let label = format!(
-                    "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y} dropout={p} resets={resets:?}",
+                    "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y} dropout={p} resets={resets:?} weights={weights}",
                     kernel.name(),
                     config.cell.name,
                     config.hidden_size,
                     config.proj_size,
                     config.direction
                 );
-                let variant = Variant { kernel, stage, tiles, train, write_y, head: false, resets };
+                let variant = Variant { kernel, stage, tiles, train, write_y, head: false, resets, weights };
                 let (module, info) = parse(&source(&config, &variant), &label);
                 check(kernel, &label, &module, &info);
                 count += 1;
@@ -151,6 +153,12 @@ fn for_every_source_of(
     }
     println!("{count} shaders");
     assert!(count > 0);
+}
+
+/// The other formats of weights, for kernels that read or make them.
+fn in_fewer_bits(kernel: Kernel) -> impl Iterator<Item = WeightFormat> {
+    let concerned = kernel == Kernel::Pack || kernel.bindings().iter().any(|b| b.0 == "weights");
+    WeightFormat::ALL.into_iter().filter(move |&format| concerned && format != WeightFormat::F32)
 }
 
 fn binding(number: usize) -> naga::ResourceBinding {
@@ -421,6 +429,7 @@ fn plans_for_webgpus_default_limits_keep_within_256_invocations_and_16_kib() {
                         write_y: d.write_y,
                         head: d.head,
                         resets: None,
+                        weights: WeightFormat::F32,
                     };
                     let (module, _) = parse(&source(&config, &variant), &label);
                     let (invocations, bytes) = workgroup(&module, &label);

@@ -13,13 +13,21 @@ fn stage_STAGE(p: Place, side: u32) {
         for (var k = 0u; k < DEPTH_STAGE; k++) {
             var r: array<vec4<real>, RECURRENT_STAGE>;
             for (var g = 0u; g < RECURRENT_STAGE; g++) {
-                r[g] = weights[at + (k * RECURRENT_STAGE + g) * UNITS_STAGE];
+                r[g] = weight4(at + (k * RECURRENT_STAGE + g) * UNITS_STAGE);
             }
             for (var b = 0u; b < TILE; b++) {
                 let i = src + b * SHARED_STRIDE + k * 4u;
                 let h = vec4<real>(shared_operand[i], shared_operand[i + 1u], shared_operand[i + 2u], shared_operand[i + 3u]);
                 for (var g = 0u; g < RECURRENT_STAGE; g++) {
                     acc[b][g] = fma(r[g].w, h.w, fma(r[g].z, h.z, fma(r[g].y, h.y, fma(r[g].x, h.x, acc[b][g]))));
+                }
+            }
+        }
+        if SCALED {
+            for (var g = 0u; g < RECURRENT_STAGE; g++) {
+                let scale = row_scale_STAGE(p.direction, own, g);
+                for (var b = 0u; b < TILE; b++) {
+                    acc[b][g] *= scale;
                 }
             }
         }

@@ -27,7 +27,7 @@ use crate::kernels::{HistoryLayout, Kernel};
 use crate::plan::{Caps, DeviceClass, Dims, Dispatch, Plan, Role, Slot, SlotId, Step};
 use crate::real::Real;
 use crate::schedule::Schedule;
-use crate::weights::{LayerWeights, Weights};
+use crate::weights::{LayerWeights, WeightFormat, Weights};
 use random::Masks;
 use recur::Packed;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -164,6 +164,10 @@ fn pack_layer<T: Real>(stages: &[StageShape], inputs: usize, train: bool, layer:
 impl<T: Real> PackedWeights<T> {
     fn new(plan: &Plan, weights: &Weights<T>) -> Self {
         let (config, stages) = (&plan.config, plan.config.stages());
+        // Rounded, but in this executor's own element type.
+        let format = plan.options.weights;
+        let held = (format != WeightFormat::F32).then(|| format.held(config, weights));
+        let weights = held.as_ref().unwrap_or(weights);
         let layers = weights.layers.iter().enumerate();
         let inputs = |entry: usize| config.layer_input_size(entry / config.directions());
         let head = config.head_layer().map(|head| {

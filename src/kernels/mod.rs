@@ -4,18 +4,22 @@
 //! Two things are generated, because a static language without generics needs them: the constants of a configuration
 //! (sizes, gate counts, offsets: one source of truth, the Rust data), and one copy of a stage's text per stage, with
 //! `_STAGE` replaced by `_0`, `_1`, … A test compares the table with naga's reflection of every source.
+//! Weights are read through two functions, `weight4` and `exact`, one text per [`WeightFormat`]: `lib/weights_*.wgsl`.
 
+mod encode;
 mod functions;
 mod layout;
 mod pack;
 mod source;
 
+pub(crate) use encode::Encoder;
 pub(crate) use layout::{HistoryLayout, KeptLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
 pub(crate) use pack::Flat;
 pub use pack::{GradientOf, Pack, Table};
 pub use source::source;
 
 use crate::plan::Reset;
+use crate::weights::WeightFormat;
 
 /// How a kernel sees a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -523,4 +527,6 @@ pub struct Variant {
     pub head: bool,
     /// Whether and how episodes begin inside a run ([`crate::Options::resets`]).
     pub resets: Option<Reset>,
+    /// How weights are stored.
+    pub weights: WeightFormat,
 }

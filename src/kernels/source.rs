@@ -8,6 +8,7 @@ use crate::config::{Layout, RnnConfig, StageShape};
 use crate::cpu::random::{MaskKind, RUN_WORDS, scale, threshold};
 use crate::optimiser::Hyper;
 use crate::plan::Reset;
+use crate::weights::WeightFormat;
 use std::fmt::Write as _;
 
 /// The WGSL of a kernel for a configuration.
@@ -25,6 +26,9 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         vec![constants(config, &stages, variant), include_str!("../../shaders/lib/dims.wgsl").into()];
     if kernel.bindings().iter().any(|b| b.0 == "schedule") {
         parts.push(include_str!("../../shaders/lib/schedule.wgsl").into());
+    }
+    if kernel.bindings().iter().any(|b| b.0 == "weights") {
+        parts.push(weights_text(variant.weights).into());
     }
     parts.extend(dropout_parts(config, variant));
     if kernel.reads_history() {
@@ -55,7 +59,6 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         | Kernel::UpdateSgd
         | Kernel::UpdateMomentum
         | Kernel::UpdateAdam
-        | Kernel::Pack
         | Kernel::Embed
         | Kernel::EmbedBackward
         | Kernel::LossMeanSquared
@@ -69,7 +72,8 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         Kernel::ProjectScalar => {
             parts.extend([include_str!("../../shaders/lib/input_scalar.wgsl").into(), text.into()])
         }
-        Kernel::StepProduct => parts.push(instantiate(text, one)),
+        Kernel::Pack => parts.extend(pack_parts(variant.weights).into_iter().chain([text]).map(String::from)),
+        Kernel::StepProduct => parts.extend([ROW_SCALE, text].map(|text| instantiate(text, one))),
         Kernel::WeightBackwardInput => {
             parts.extend([include_str!("../../shaders/lib/operand_input.wgsl").into(), text.into()]);
         }
@@ -84,7 +88,7 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         Kernel::StepForward | Kernel::StepForwardTrain | Kernel::StepNormalise => {
             parts.extend(forward_parts(config, &stages, kernel));
             parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), one));
-            parts.push(instantiate(text, one));
+            parts.extend([ROW_SCALE, text].map(|text| instantiate(text, one)));
         }
         Kernel::SequenceForward | Kernel::SequenceForwardTrain => {
             parts.extend(forward_parts(config, &stages, kernel));
@@ -116,6 +120,28 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         }
     }
     parts.join("\n")
+}
+
+const ROW_SCALE: &str = include_str!("../../shaders/lib/row_scale.wgsl");
+
+/// How kernels read weights.
+fn weights_text(format: WeightFormat) -> &'static str {
+    match format {
+        WeightFormat::F32 => include_str!("../../shaders/lib/weights_f32.wgsl"),
+        WeightFormat::F16 => include_str!("../../shaders/lib/weights_f16.wgsl"),
+        WeightFormat::Bf16 => include_str!("../../shaders/lib/weights_bf16.wgsl"),
+        WeightFormat::Int8 => include_str!("../../shaders/lib/weights_int8.wgsl"),
+    }
+}
+
+/// How a word of them is made. Int8 is never packed on the device: it does not train.
+fn pack_parts(format: WeightFormat) -> Vec<&'static str> {
+    let halves = include_str!("../../shaders/lib/pack_halves.wgsl");
+    match format {
+        WeightFormat::F32 | WeightFormat::Int8 => vec![include_str!("../../shaders/lib/pack_f32.wgsl")],
+        WeightFormat::F16 => vec![include_str!("../../shaders/lib/round_f16.wgsl"), halves],
+        WeightFormat::Bf16 => vec![include_str!("../../shaders/lib/round_bf16.wgsl"), halves],
+    }
 }
 
 /// Masks for the kernels that use them, and what stands in for them elsewhere.
@@ -181,6 +207,7 @@ fn sequence_parts(stages: &[StageShape]) -> Vec<String> {
     let mut calls = String::new();
     for (n, shape) in stages.iter().enumerate() {
         parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), n));
+        parts.push(instantiate(ROW_SCALE, n));
         parts.push(instantiate(include_str!("../../shaders/kernels/sequence_stage.wgsl"), n));
         parts.push(instantiate(
             if shape.stage.normalise {
@@ -279,8 +306,10 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("FROM_CELL", 1);
     put("SHARED_STRIDE", shared_stride(stages));
     let offsets = match kernel {
-        Kernel::StepBackward | Kernel::SequenceBackward | Kernel::CarryGradient => transposed_offsets(stages),
-        _ => weight_offsets(stages),
+        Kernel::StepBackward | Kernel::SequenceBackward | Kernel::CarryGradient => {
+            transposed_offsets(stages, variant.weights)
+        }
+        _ => weight_offsets(stages, variant.weights),
     };
     put("LAYER_WEIGHTS", offsets.total);
     for (n, shape) in stages.iter().enumerate() {

@@ -65,7 +65,7 @@ impl Builder<'_> {
         let all_dy = (0..layers).map(|l| if l + 1 == layers { dy } else { hidden[l % 2] }).collect();
 
         let inputs = config.cell.input_gates() * config.hidden_size;
-        let packed = ("packed", transposed_offsets(&self.stages).total);
+        let packed = ("packed", transposed_offsets(&self.stages, self.weights).total);
         let mut ids = GradientIds {
             dy,
             dhn,
@@ -81,9 +81,9 @@ impl Builder<'_> {
         };
         for l in 0..layers {
             let width = config.layer_input_size(l);
-            ids.rt.push(self.slot(format!("rt.l{l}"), Role::Weights, &[directions, packed, ("k", 4)]));
+            ids.rt.push(self.weight_slot(format!("rt.l{l}"), &[directions, packed, ("k", 4)]));
             let depth = ("G·H/4", inputs.div_ceil(4));
-            ids.wt.push(self.slot(format!("wt.l{l}"), Role::Weights, &[directions, depth, ("I", width), ("k", 4)]));
+            ids.wt.push(self.weight_slot(format!("wt.l{l}"), &[directions, depth, ("I", width), ("k", 4)]));
             let dims = [directions, ("G·H", inputs), ("I+1", width + 1)];
             ids.dw.push(self.slot(format!("dw.l{l}"), Role::Output, &dims));
             let mut stages = Vec::new();

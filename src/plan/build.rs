@@ -5,6 +5,7 @@ use super::{Dims, Dispatch, Extent, Precision, Role, Slot, SlotId, SlotIds, Step
 use crate::config::{Layout, RnnConfig, Shape, StageShape};
 use crate::cpu::random::RUN_WORDS;
 use crate::kernels::{HistoryLayout, Kernel, Tiles, weight_offsets};
+use crate::weights::WeightFormat;
 use std::ops::Range;
 
 /// A named dimension.
@@ -15,6 +16,8 @@ pub(super) struct Builder<'a> {
     pub config: &'a RnnConfig,
     pub shape: Shape,
     pub precision: Precision,
+    /// How weights lie on the device.
+    pub weights: WeightFormat,
     pub strategy: Strategy,
     pub tiles: Tiles,
     pub block: usize,
@@ -66,6 +69,18 @@ impl Builder<'_> {
         };
         self.slots.push(Slot { name: name.into(), dims: dims.to_vec(), role, element });
         self.slots.len() - 1
+    }
+
+    /// A packed weight buffer; its elements are weights in their format, and in that unit what lies between them.
+    pub fn weight_slot(&mut self, name: impl Into<String>, dims: &[Dim]) -> SlotId {
+        let id = self.slot(name, Role::Weights, dims);
+        self.slots[id].element = weight_bytes(self.weights, self.precision);
+        id
+    }
+
+    /// The dimension of a matrix's columns, four to an entry, with its exact row.
+    pub fn depth(&self, columns: usize) -> Dim {
+        depth(self.weights, columns)
     }
 
     /// The uniform block of a layer's steps, within the segment they belong to.
@@ -135,12 +150,12 @@ impl Builder<'_> {
         let schedule = self.slot("schedule", Role::Schedule, &[table]);
         let (mut w, mut r) = (Vec::new(), Vec::new());
         let inputs = ("G·H", config.cell.input_gates() * config.hidden_size);
-        let packed = ("packed", weight_offsets(&self.stages).total);
+        let packed = ("packed", weight_offsets(&self.stages, self.weights).total);
         for layer in 0..config.num_layers {
-            let depth = ("I/4+1", config.layer_input_size(layer).div_ceil(4) + 1);
+            let depth = self.depth(config.layer_input_size(layer));
             let d = ("D", directions);
-            w.push(self.slot(format!("w.l{layer}"), Role::Weights, &[d, depth, inputs, ("k", 4)]));
-            r.push(self.slot(format!("r.l{layer}"), Role::Weights, &[d, packed, ("k", 4)]));
+            w.push(self.weight_slot(format!("w.l{layer}"), &[d, depth, inputs, ("k", 4)]));
+            r.push(self.weight_slot(format!("r.l{layer}"), &[d, packed, ("k", 4)]));
         }
         let memory = self.memory();
         let hn = self.slot("hn", Role::Output, &self.stacked(self.output()));
@@ -400,6 +415,22 @@ impl Builder<'_> {
         }
         body
     }
+}
+
+/// Bytes of a weight.
+pub(super) fn weight_bytes(format: WeightFormat, precision: Precision) -> usize {
+    if format == WeightFormat::F32 { precision.bytes() } else { format.bytes() }
+}
+
+/// See [`Builder::depth`].
+pub(super) fn depth(format: WeightFormat, columns: usize) -> Dim {
+    let exact = format.exact_entries();
+    let name = match exact {
+        1 => "I/4+1",
+        2 => "I/4+2",
+        _ => "I/4+4",
+    };
+    (name, columns.div_ceil(4) + exact)
 }
 
 /// Workgroups of the elementwise kernels, which stride over their slot.

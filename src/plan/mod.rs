@@ -32,9 +32,10 @@ mod update;
 
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
-use crate::kernels::{GRADIENT_BLOCK, Kernel, Table, Tiles};
+use crate::kernels::{GRADIENT_BLOCK, Kernel, Pack, Table, Tiles};
 use crate::optimiser::Optimiser;
 use crate::schedule::Schedule;
+use crate::weights::WeightFormat;
 use build::Builder;
 use choices::{choose_block, choose_strategy, choose_tiles, split_submits};
 use ends::head_products;
@@ -134,6 +135,9 @@ pub struct Options {
     pub strategy: Option<Strategy>,
     /// Element type.
     pub precision: Precision,
+    /// How the matrices of the parameters are stored. All arithmetic stays in `precision`; with an optimiser so do the parameters
+    /// that it updates, and what is computed with is rounded from them after every update (beyond the format's range: infinite).
+    pub weights: WeightFormat,
     /// Whether y is given (and, in training, its gradient taken). Without it long sequences need no memory for y: only the last
     /// states are given.
     pub keep_y: bool,
@@ -163,6 +167,7 @@ impl Default for Options {
         Self {
             strategy: None,
             precision: Precision::F32,
+            weights: WeightFormat::F32,
             keep_y: true,
             memory: Memory::Save,
             train: false,
@@ -469,6 +474,7 @@ impl Plan {
             config,
             shape,
             precision: options.precision,
+            weights: options.weight_storage(caps),
             strategy,
             tiles,
             block,
@@ -616,6 +622,19 @@ impl Plan {
     /// Bytes of all slots.
     pub fn bytes(&self) -> u64 {
         self.slots.iter().map(Slot::bytes).sum()
+    }
+
+    /// How weights lie in the device's memory: as [`Options::weights`] says on a GPU; the CPU executor holds the rounded values in
+    /// its own element type.
+    pub fn weight_storage(&self) -> WeightFormat {
+        self.options.weight_storage(&self.caps)
+    }
+
+    /// Bytes of the packed weight buffers, and what they would be in 32 bits.
+    pub fn weight_bytes(&self) -> (u64, u64) {
+        let packs = self.ids.packs();
+        let words = |(_, pack): &(SlotId, Pack)| pack.words(&self.config, WeightFormat::F32) as u64;
+        (packs.iter().map(|p| self.slots[p.0].bytes()).sum(), packs.iter().map(words).sum::<u64>() * 4)
     }
 
     /// The steps of a part and which stretches of them go into one submit each.
