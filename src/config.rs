@@ -99,7 +99,7 @@ pub struct RnnConfig {
     /// Couples an LSTM's gates, f = 1 − i (ONNX `input_forget`). The rows of f in W, R, b and the peepholes stay where they are;
     /// nothing depends on them, and their gradients are 0.
     pub input_forget: bool,
-    /// Which features of h a unit's recurrent gates see.
+    /// Which features of h a unit's recurrent gates see: the shape of R.
     pub recurrence: Recurrence,
     /// Layout of x and y.
     pub layout: Layout,

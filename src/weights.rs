@@ -5,6 +5,7 @@
 //! [`crate::Recurrence`]), b_w, b_r, the projection
 //! `[P, H]`, and the cell's per-unit parameters `[params, H]`. Row blocks follow the cell's gate order (see each cell's doc).
 
+mod dense;
 mod keras;
 
 pub use keras::KerasLayer;
