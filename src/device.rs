@@ -48,6 +48,17 @@ impl Device {
         Self(Kind::Gpu(Arc::new(Gpu::from_wgpu(device, queue))))
     }
 
+    /// The same device, whose shaders keep the checks of indices and the bounds on loops that wgpu adds: for those who look for
+    /// an error in a kernel, and for tests. They are left out otherwise, as every index is in range by the plan (browsers have
+    /// them always). The same bits, slower; nothing changes on the CPU executor.
+    #[must_use]
+    pub fn checked(&self) -> Self {
+        match &self.0 {
+            Kind::Cpu => Self::cpu(),
+            Kind::Gpu(gpu) => Self(Kind::Gpu(Arc::new(gpu.with_checks()))),
+        }
+    }
+
     /// Every GPU adapter of this machine, real ones first.
     pub fn list_gpus() -> Vec<GpuInfo> {
         adapters().into_iter().map(|(_, info)| info).collect()

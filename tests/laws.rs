@@ -241,6 +241,23 @@ fn cuts_do_not_matter() {
     });
 }
 
+/// Shaders with checks of indices and bounds on loops, as the other tests run them, and without, as users do: an index out of
+/// range would be another number in the first and anything in the second.
+#[test]
+fn checks_in_shaders_change_no_bit() {
+    let (checked, unchecked) = (gpu(), unchecked_gpu());
+    for (cell, proj_size) in cells_and_projections(3) {
+        for strategy in [Strategy::Step, Strategy::Sequence] {
+            let config = RnnConfig { hidden_size: 9, proj_size, ..config(cell, Direction::Bidirectional) };
+            let case = Case::new(config, 4, 3, 12).with_lengths(&[2, 4, 1]);
+            let [(out, back), (their_out, their_back)] = [&checked, &unchecked].map(|d| case.train(d, strategy));
+            let what = format!("{} {strategy}", cell.name);
+            assert_same(&what, &out, &their_out);
+            assert_same_gradients(&what, &case.config, &back, &their_back);
+        }
+    }
+}
+
 /// Larger than the thresholds at which the CPU executor uses threads.
 #[test]
 fn threads_do_not_matter_for_large_layers() {

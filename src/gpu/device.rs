@@ -12,6 +12,8 @@ pub struct Gpu {
     info: GpuInfo,
     lost: Arc<Mutex<Option<String>>>,
     probe: Mutex<wgpu::Buffer>,
+    /// Whether its shaders check indices and bound loops.
+    pub(crate) checked: bool,
 }
 
 /// What an adapter is and offers.
@@ -147,7 +149,13 @@ impl Gpu {
             mapped_at_creation: false,
         });
         drop(pollster::block_on(scope.pop()));
-        Self { device, queue, info, lost: Arc::default(), probe: Mutex::new(probe) }
+        Self { device, queue, info, lost: Arc::default(), probe: Mutex::new(probe), checked: false }
+    }
+
+    /// The same device, with checks in the shaders that are compiled from now on.
+    pub(crate) fn with_checks(&self) -> Self {
+        let lost = Arc::clone(&self.lost);
+        Self { lost, checked: true, ..Self::new(self.device.clone(), self.queue.clone(), self.info.clone()) }
     }
 
     /// The adapter.

@@ -16,10 +16,7 @@ pub(super) fn create(gpu: &Gpu, config: &RnnConfig, variant: &Variant) -> Result
     let Variant { kernel, stage, .. } = *variant;
     let label = format!("wgpu-rnn {} {} stage {stage}", kernel.name(), config.cell.name);
     gpu.scoped(&format!("compiling {label}"), || {
-        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(source(config, variant).into()),
-        });
+        let module = shader_module(gpu, &label, source(config, variant));
         let entry = |(binding, (_, access)): (usize, &(&str, Access))| wgpu::BindGroupLayoutEntry {
             binding: binding as u32,
             visibility: wgpu::ShaderStages::COMPUTE,
@@ -60,6 +57,22 @@ pub(super) fn create(gpu: &Gpu, config: &RnnConfig, variant: &Variant) -> Result
         });
         Pipeline { pipeline, layout }
     })
+}
+
+/// The module, validated in any case; checked while it runs only on a [`crate::Device::checked`] device.
+fn shader_module(gpu: &Gpu, label: &str, text: String) -> wgpu::ShaderModule {
+    let descriptor = wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(text.into()) };
+    if gpu.checked {
+        return gpu.device.create_shader_module(descriptor);
+    }
+    // SAFETY: without checks every index must be in range, every loop must end, and nothing may be read before it is written
+    // in workgroup memory. The kernels are this crate's own. Their indices are made of constants and `Dims` of the plan that
+    // sized the bound slots (a caller's own buffers are refused where they are smaller, `Executor::bind_io`), of the schedule,
+    // which `Schedule` makes from lengths it has checked, and of ids and classes checked against their tables when they are
+    // written; lanes past an edge are clamped or return. Every loop counts to one of these. Cells from outside this crate get
+    // values, not buffers, and their loops are their own. The tests run the kernels with checks, which would turn an index
+    // out of range into a wrong number, and compare the bits with those of unchecked ones.
+    unsafe { gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
 
 /// Bytes of the uniform at a binding: 0 is `Dims`, 1 is the step index.

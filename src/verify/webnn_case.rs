@@ -159,6 +159,10 @@ impl<'a> Case<'a> {
         if let Some(names) = self.field("activations") {
             let names = names.as_array().and_then(|names| names.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
             let names = names.ok_or_else(|| Error::mismatch("activations", "names", "another"))?;
+            // `MLRecurrentNetworkActivation`; the operators of ONNX have more.
+            if let Some(other) = names.iter().find(|name| !["relu", "sigmoid", "tanh"].contains(name)) {
+                return Err(Error::mismatch("activations", "relu, sigmoid or tanh", format!("{other:.80}")));
+            }
             let both = (0..operator.direction.count()).flat_map(|_| &names);
             operator.activations = both.map(ToString::to_string).collect();
         }

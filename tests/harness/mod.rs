@@ -12,8 +12,12 @@ pub const ODD_SIZES: [usize; 7] = [1, 3, 17, 63, 64, 65, 129];
 /// A GPU adapter of any kind; a test that needs one fails without.
 pub fn gpu() -> Device {
     static GPU: OnceLock<Device> = OnceLock::new();
-    GPU.get_or_init(|| Device::gpu().expect("these tests need a Vulkan, Metal or DX12 adapter (lavapipe will do)"))
-        .clone()
+    GPU.get_or_init(|| unchecked_gpu().checked()).clone()
+}
+
+/// The adapter as users get it, without checks in its shaders.
+pub fn unchecked_gpu() -> Device {
+    Device::gpu().expect("these tests need a Vulkan, Metal or DX12 adapter (lavapipe will do)")
 }
 
 /// Every executor with every strategy.

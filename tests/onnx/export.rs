@@ -13,8 +13,21 @@ fn layers() -> Vec<RnnConfig> {
             let base = RnnConfig { cell, input_size: 3, hidden_size: 4, direction, ..Default::default() };
             all.push(RnnConfig { layout: Layout::BatchFirst, ..base.clone() });
             all.push(RnnConfig { bias: Bias::None, ..base.clone() });
-            let activations = vec![Activation::Sigmoid; cell.activations.len()];
-            all.push(RnnConfig { activations, bias: Bias::One, ..base });
+            let own = cell.activations.len();
+            let activations = vec![Activation::Sigmoid; own];
+            all.push(RnnConfig { activations, bias: Bias::One, ..base.clone() });
+            // One set more than the directions have would be refused.
+            let sets = if direction == Direction::Bidirectional { 2 } else { 1 };
+            let others = [
+                Activation::Softplus,
+                Activation::HardSigmoid { alpha: 0.3, beta: 0.25 },
+                Activation::Elu { alpha: 0.5 },
+                Activation::ScaledTanh { alpha: 1.5, beta: 0.5 },
+                Activation::LEAKY_RELU,
+                Activation::THRESHOLDED_RELU,
+            ];
+            let activations = others.into_iter().cycle().take(sets * own).collect();
+            all.push(RnnConfig { activations, input_forget: cell.has_cell_state(), clip: Some(0.75), ..base });
         }
     }
     all
@@ -38,7 +51,7 @@ fn is_same<T: Real>(config: &RnnConfig) {
         expected.layers.iter_mut().for_each(|layer| layer.b_r = vec![0.0; rows]);
     }
     // ONNX has one RNN, whatever its activation.
-    if *config.cell == cells::RNN_RELU && !config.activations.is_empty() {
+    if *config.cell == cells::RNN_RELU && !config.activations.is_empty() && config.activations != [Activation::Relu] {
         same.cell = &cells::RNN_TANH;
     }
     assert_eq!((&node.config, &node.weights), (&same, &expected), "{config:?}");

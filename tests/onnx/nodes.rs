@@ -21,6 +21,62 @@ fn values(seed: u64, n: usize) -> Vec<f64> {
     (0..n).map(|_| f64::from(rng.random_range(-64..64i16)) / 64.0).collect()
 }
 
+/// An activation's name, alpha and beta (where it takes them).
+pub type Named = (&'static str, Option<f32>, Option<f32>);
+
+/// All of ONNX's, with parameters that are exact in f32 and not the defaults.
+const ACTIVATIONS: [Named; 11] = [
+    ("Sigmoid", None, None),
+    ("HardSigmoid", Some(0.375), Some(0.25)),
+    ("Softsign", None, None),
+    ("Tanh", None, None),
+    ("LeakyRelu", Some(0.125), None),
+    ("Affine", Some(0.5), Some(0.125)),
+    ("ScaledTanh", Some(1.25), Some(0.75)),
+    ("Softplus", None, None),
+    ("Elu", Some(0.75), None),
+    ("ThresholdedRelu", Some(0.25), None),
+    ("Relu", None, None),
+];
+
+/// The formulas on the operators' pages, of the clipped argument.
+fn activated((name, alpha, beta): Named, clip: Option<f32>, x: f64) -> f64 {
+    let x = clip.map_or(x, |clip| x.clamp(-f64::from(clip), clip.into()));
+    let [alpha, beta] = [alpha, beta].map(|parameter| parameter.map_or(f64::NAN, f64::from));
+    match name {
+        "Relu" => x.max(0.0),
+        "Tanh" => x.tanh(),
+        "Sigmoid" => 1.0 / (1.0 + (-x).exp()),
+        "Affine" => alpha * x + beta,
+        "LeakyRelu" => {
+            if x >= 0.0 {
+                x
+            } else {
+                alpha * x
+            }
+        }
+        "ThresholdedRelu" => {
+            if x >= alpha {
+                x
+            } else {
+                0.0
+            }
+        }
+        "ScaledTanh" => alpha * (beta * x).tanh(),
+        "HardSigmoid" => (alpha * x + beta).clamp(0.0, 1.0),
+        "Elu" => {
+            if x >= 0.0 {
+                x
+            } else {
+                alpha * (x.exp() - 1.0)
+            }
+        }
+        "Softsign" => x / (1.0 + x.abs()),
+        "Softplus" => (1.0 + x.exp()).ln(),
+        other => panic!("{other}"),
+    }
+}
+
 /// A node's tensors in ONNX's order and axes, and what it says.
 #[derive(Clone)]
 pub struct Given {
@@ -31,6 +87,10 @@ pub struct Given {
     pub batch_first: bool,
     pub bias: bool,
     pub peepholes: bool,
+    /// Names with alpha and beta, of all directions; empty for the operator's own.
+    pub activations: Vec<Named>,
+    pub clip: Option<f32>,
+    pub input_forget: bool,
     pub w: Vec<f64>,
     pub r: Vec<f64>,
     pub b: Vec<f64>,
@@ -53,6 +113,9 @@ impl Given {
             batch_first: false,
             bias: true,
             peepholes: false,
+            activations: Vec::new(),
+            clip: None,
+            input_forget: false,
             w: values(1, directions * rows * I),
             r: values(2, directions * rows * H),
             b: values(3, directions * 2 * rows),
@@ -71,10 +134,26 @@ impl Given {
                 let plain = Self::new(op, directions);
                 all.push(Self { batch_first: true, ..plain.clone() });
                 all.push(Self { bias: false, reverse: directions == 1, ..plain.clone() });
-                all.push(Self { linear_before_reset: op == OnnxOp::Gru, peepholes: op == OnnxOp::Lstm, ..plain });
+                let lstm = op == OnnxOp::Lstm;
+                all.push(Self { linear_before_reset: op == OnnxOp::Gru, peepholes: lstm, ..plain.clone() });
+                all.push(Self { clip: Some(0.5), ..plain.clone() });
+                all.push(Self { input_forget: lstm, ..plain.clone() });
+                let everything = Self { clip: Some(0.5), input_forget: lstm, peepholes: lstm, ..plain.clone() };
+                for first in 0..ACTIVATIONS.len() {
+                    let names = ACTIVATIONS.iter().cycle().skip(first).take(directions * own(op).len());
+                    let base = if first % 2 == 0 { &plain } else { &everything };
+                    all.push(Self { activations: names.copied().collect(), ..base.clone() });
+                }
             }
         }
         all
+    }
+
+    /// Activation `n` of a direction, of a value.
+    fn act(&self, direction: usize, n: usize, x: f64) -> f64 {
+        let own = own(self.op);
+        let named = self.activations.get(direction * own.len() + n);
+        activated(named.copied().unwrap_or((own[n], None, None)), self.clip, x)
     }
 
     fn model(&self, stored: Stored) -> Vec<u8> {
@@ -108,6 +187,18 @@ impl Given {
         }
         if self.op == OnnxOp::Gru {
             attributes.push(("linear_before_reset", Value::Int(self.linear_before_reset.into())));
+        }
+        let activations: Vec<&str> = self.activations.iter().map(|a| a.0).collect();
+        let alphas: Vec<f32> = self.activations.iter().filter_map(|a| a.1).collect();
+        let betas: Vec<f32> = self.activations.iter().filter_map(|a| a.2).collect();
+        if !activations.is_empty() {
+            attributes.push(("activations", Value::Texts(&activations)));
+            attributes.push(("activation_alpha", Value::Floats(&alphas)));
+            attributes.push(("activation_beta", Value::Floats(&betas)));
+        }
+        attributes.extend(self.clip.map(|clip| ("clip", Value::Float(clip))));
+        if self.input_forget {
+            attributes.push(("input_forget", Value::Int(1)));
         }
         model(22, &graph(&[node(self.op.name(), "n", &names, &["Y", "Y_h"], &attributes)], &tensors, &["X"]))
     }
@@ -149,6 +240,15 @@ pub fn gates(op: OnnxOp) -> usize {
     }
 }
 
+/// The activations without the attribute.
+fn own(op: OnnxOp) -> &'static [&'static str] {
+    match op {
+        OnnxOp::Rnn => &["Tanh"],
+        OnnxOp::Lstm => &["Sigmoid", "Tanh", "Tanh"],
+        OnnxOp::Gru => &["Sigmoid", "Tanh"],
+    }
+}
+
 /// `[outer, inner, H]` as `[inner, outer, H]`.
 fn swapped(values: &[f64], outer: usize, inner: usize) -> Vec<f64> {
     let rows = (0..inner).flat_map(|i| (0..outer).map(move |o| o * inner + i));
@@ -183,16 +283,17 @@ impl Sums<'_> {
         if self.given.peepholes { self.given.p[(self.direction * 3 + which) * H + j] } else { 0.0 }
     }
     fn step(&self, h: &[f64], c: &[f64]) -> (Vec<f64>, Vec<f64>) {
-        let f = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let [f, g, hidden] = [0, 1, 2].map(|n| move |x: f64| self.given.act(self.direction, n, x));
         let both = |gate, j| self.x(gate, j) + self.h(gate, j, h);
         match self.given.op {
-            OnnxOp::Rnn => ((0..H).map(|j| both(0, j).tanh()).collect(), c.to_vec()),
+            OnnxOp::Rnn => ((0..H).map(|j| f(both(0, j))).collect(), c.to_vec()),
             OnnxOp::Lstm => {
                 let unit = |j: usize| {
                     let i = f(both(0, j) + self.p(0, j) * c[j]);
-                    let forget = f(both(2, j) + self.p(2, j) * c[j]);
-                    let new = forget * c[j] + i * both(3, j).tanh();
-                    (f(both(1, j) + self.p(1, j) * new) * new.tanh(), new)
+                    let coupled = self.given.input_forget;
+                    let forget = if coupled { 1.0 - i } else { f(both(2, j) + self.p(2, j) * c[j]) };
+                    let new = forget * c[j] + i * g(both(3, j));
+                    (f(both(1, j) + self.p(1, j) * new) * hidden(new), new)
                 };
                 (0..H).map(unit).unzip()
             }
@@ -202,7 +303,7 @@ impl Sums<'_> {
                 let unit = |j: usize| {
                     let hidden =
                         if self.given.linear_before_reset { r[j] * self.h(2, j, h) } else { self.h(2, j, &reset) };
-                    (1.0 - z[j]) * (self.x(2, j) + hidden).tanh() + z[j] * h[j]
+                    (1.0 - z[j]) * g(self.x(2, j) + hidden) + z[j] * h[j]
                 };
                 ((0..H).map(unit).collect(), c.to_vec())
             }
@@ -298,11 +399,12 @@ fn small(
 }
 
 #[test]
-fn activations_that_this_build_has() {
+fn activations_are_the_cells_own_or_a_list() {
     let with = |name: &str| small(22, &[], &[("activations", Value::Texts(&[name]))], &[]).expect("a node").config;
     assert_eq!((with("Relu").cell, with("Relu").activations), (&cells::RNN_RELU, vec![]));
     assert_eq!((with("TANH").cell, with("tanh").activations), (&cells::RNN_TANH, vec![]));
     assert_eq!((with("Sigmoid").cell, with("Sigmoid").activations), (&cells::RNN_TANH, vec![Activation::Sigmoid]));
+    assert_eq!(with("Elu").activations, vec![Activation::ELU]);
 }
 
 #[test]
@@ -311,26 +413,22 @@ fn what_this_build_has_not_is_refused_by_name() {
         Err(e @ Error::Unsupported { .. }) => e.to_string(),
         other => panic!("{other:?}"),
     };
-    assert!(message("clip", Value::Float(0.5)).starts_with("not supported: m.onnx: RNN h: clip = 0.5: "));
-    let elu = message("activations", Value::Texts(&["Elu"]));
-    assert!(elu.starts_with("not supported: m.onnx: RNN h: activations: elu, alpha 1: "), "{elu}");
+    let mismatch = |name: &str, value: Value<'_>| match small(22, &[], &[(name, value)], &[]) {
+        Err(e @ Error::Mismatch { .. }) => e.to_string(),
+        other => panic!("{other:?}"),
+    };
+    for clip in [0.0, -1.0, f32::NAN] {
+        let message = mismatch("clip", Value::Float(clip));
+        assert!(message.starts_with("m.onnx: RNN h: clip: expected a threshold above 0, got "), "{message}");
+    }
+    let mish = mismatch("activations", Value::Texts(&["Mish"]));
+    assert_eq!(mish, "m.onnx: RNN h: activations: expected one of ONNX's 11, got Mish");
+    let infinite = [("activations", Value::Texts(&["Elu"])), ("activation_alpha", Value::Floats(&[f32::INFINITY]))];
+    let infinite = small(22, &[], &infinite, &[]).expect_err("refused").to_string();
+    assert!(infinite.contains("expected finite alpha and beta"), "{infinite}");
     assert!(message("output_sequence", Value::Int(1)).contains("attribute output_sequence: RNN has no such attribute"));
     let old = small(6, &[], &[], &[]).expect_err("opset 6").to_string();
     assert!(old.starts_with("not supported: m.onnx: opset 6: "), "{old}");
-
-    let given = Given::new(OnnxOp::Lstm, 2);
-    let names = ["Sigmoid", "Tanh", "Tanh", "Tanh", "Tanh", "Tanh"];
-    let weights =
-        [tensor("W", &[2, 4 * H, I], Stored::Floats, &given.w), tensor("R", &[2, 4 * H, H], Stored::Floats, &given.r)];
-    let direction = ("direction", Value::Text("bidirectional"));
-    let lstm = |attributes: &[(&str, Value<'_>)]| {
-        let node = node("LSTM", "l", &["X", "W", "R"], &["Y"], attributes);
-        open(model(22, &graph(&[node], &weights, &["X"]))).only_node().expect_err("refused").to_string()
-    };
-    let both = lstm(&[direction.clone(), ("activations", Value::Texts(&names))]);
-    assert!(both.ends_with("both directions of a layer have the same ones"), "{both}");
-    let coupled = lstm(&[direction, ("input_forget", Value::Int(1))]);
-    assert!(coupled.starts_with("not supported: m.onnx: LSTM l: input_forget = 1: "), "{coupled}");
 }
 
 #[test]

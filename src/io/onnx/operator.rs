@@ -1,4 +1,4 @@
-//! What a recurrent operator says beside its tensors, and which of it [`RnnConfig`] expresses.
+//! What a recurrent operator says beside its tensors, as an [`RnnConfig`].
 //!
 //! Source: the operators' pages of ONNX (RNN, GRU, LSTM: versions 7, 14, 22); what these leave open (case of names, how alphas
 //! and betas are consumed, their defaults) as ONNX Runtime has it.
@@ -84,24 +84,27 @@ pub(crate) struct Operator {
     pub batch_first: bool,
 }
 
-/// An activation as ONNX names it, with its parameters where it has any.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct NamedActivation {
-    /// In lower case, as ONNX Runtime compares.
-    pub name: String,
-    pub alpha: Option<f64>,
-    pub beta: Option<f64>,
+/// The activation of that name, whatever its case (as ONNX Runtime compares); `alpha` and `beta` give a parameter, of which
+/// they are told the default, and are asked only where the activation has one.
+fn activation(name: &str, mut alpha: impl FnMut(f64) -> f64, mut beta: impl FnMut(f64) -> f64) -> Result<Activation> {
+    // Attributes are f32 in the file.
+    let mut alpha = |default| alpha(default) as f32;
+    let mut beta = |default| beta(default) as f32;
+    Ok(match name.to_lowercase().as_str() {
+        "sigmoid" => Activation::Sigmoid,
+        "tanh" => Activation::Tanh,
+        "relu" => Activation::Relu,
+        "affine" => Activation::Affine { alpha: alpha(1.0), beta: beta(0.0) },
+        "leakyrelu" => Activation::LeakyRelu { alpha: alpha(0.01) },
+        "thresholdedrelu" => Activation::ThresholdedRelu { alpha: alpha(1.0) },
+        "scaledtanh" => Activation::ScaledTanh { alpha: alpha(1.0), beta: beta(1.0) },
+        "hardsigmoid" => Activation::HardSigmoid { alpha: alpha(0.2), beta: beta(0.5) },
+        "elu" => Activation::Elu { alpha: alpha(1.0) },
+        "softsign" => Activation::Softsign,
+        "softplus" => Activation::Softplus,
+        _ => return Err(Error::mismatch("activations", "one of ONNX's 11", shortened(name))),
+    })
 }
-
-/// Activations with parameters: name, default alpha, default beta.
-const PARAMETERS: [(&str, f64, Option<f64>); 6] = [
-    ("affine", 1.0, Some(0.0)),
-    ("leakyrelu", 0.01, None),
-    ("thresholdedrelu", 1.0, None),
-    ("scaledtanh", 1.0, Some(1.0)),
-    ("hardsigmoid", 0.2, Some(0.5)),
-    ("elu", 1.0, None),
-];
 
 impl Operator {
     /// With no attribute given.
@@ -145,59 +148,33 @@ impl Operator {
         Ok(())
     }
 
-    /// The activations of every direction, each with its parameters.
-    pub fn named_activations(&self) -> Result<Vec<Vec<NamedActivation>>> {
+    /// The activations of every direction, one after the other. Alphas and betas go, in order, to those that take one.
+    pub fn all_activations(&self) -> Result<Vec<Activation>> {
         let own = self.op.activations();
         let directions = self.direction.count();
-        let names: Vec<String> = match &self.activations[..] {
-            [] => (0..directions).flat_map(|_| own).map(|n| n.to_lowercase()).collect(),
-            names if names.len() == directions * own.len() => names.iter().map(|n| n.to_lowercase()).collect(),
+        let names: Vec<&str> = match &self.activations[..] {
+            [] => own.repeat(directions),
+            names if names.len() == directions * own.len() => names.iter().map(String::as_str).collect(),
             names => {
                 let expected = format!("{} names for each of {directions} direction(s)", own.len());
                 return Err(Error::mismatch("activations", expected, names.len()));
             }
         };
         let (mut alphas, mut betas) = (self.alpha.iter(), self.beta.iter());
-        let mut named = |name: &String| {
-            let parameters = PARAMETERS.iter().find(|p| p.0 == name.as_str());
-            let alpha = parameters.map(|p| alphas.next().copied().unwrap_or(p.1));
-            let beta = parameters.and_then(|p| p.2).map(|default| betas.next().copied().unwrap_or(default));
-            NamedActivation { name: name.clone(), alpha, beta }
-        };
-        let all: Vec<NamedActivation> = names.iter().map(&mut named).collect();
-        Ok(all.chunks(own.len()).map(<[_]>::to_vec).collect())
+        let mut alpha = |default| alphas.next().copied().unwrap_or(default);
+        let mut beta = |default| betas.next().copied().unwrap_or(default);
+        names.into_iter().map(|name| activation(name, &mut alpha, &mut beta)).collect()
     }
 
-    /// The configuration of a node with tensors of these sizes. **The one place that knows which of ONNX's variants
-    /// [`RnnConfig`] expresses**: what it does not is refused here, by the attribute's name.
+    /// The configuration of a node with tensors of these sizes.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] as said; [`Error::Mismatch`] for sizes and counts that do not fit.
+    /// [`Error::Mismatch`] for sizes, counts and values that do not fit.
     pub fn config(&self, sizes: &Sizes) -> Result<RnnConfig> {
-        let unsupported = |what: String, reason: &str| Err(Error::Unsupported { what, reason: reason.into() });
-        if let Some(clip) = self.clip {
-            return unsupported(format!("clip = {clip}"), "no cell clips its pre-activations");
-        }
-        if self.input_forget {
-            return unsupported("input_forget = 1".into(), "no cell couples the input and forget gates");
-        }
-        let per_direction = self.named_activations()?;
-        if per_direction.windows(2).any(|pair| pair[0] != pair[1]) {
-            let what = format!("activations = {:?}", self.activations);
-            return unsupported(what, "both directions of a layer have the same ones");
-        }
-        let mut activations = Vec::new();
-        for NamedActivation { name, alpha, beta } in &per_direction[0] {
-            activations.push(match name.as_str() {
-                "sigmoid" => Activation::Sigmoid,
-                "tanh" => Activation::Tanh,
-                "relu" => Activation::Relu,
-                other => {
-                    let parameter = |name, v: &Option<f64>| v.map_or(String::new(), |v| format!(", {name} {v}"));
-                    let what = format!("activations: {other}{}{}", parameter("alpha", alpha), parameter("beta", beta));
-                    return unsupported(what, "this build has sigmoid, tanh and relu");
-                }
-            });
+        let mut activations = self.all_activations()?;
+        let count = self.op.activations().len();
+        if activations.chunks(count).all(|set| set == &activations[..count]) {
+            activations.truncate(count);
         }
         let cell: &'static Cell = match self.op {
             OnnxOp::Rnn if activations == [Activation::Relu] => &cells::RNN_RELU,
@@ -217,6 +194,9 @@ impl Operator {
             direction: self.direction,
             bias: if sizes.bias { Bias::Two } else { Bias::None },
             activations,
+            // An attribute is f32 in the file.
+            clip: self.clip.map(|clip| clip as f32),
+            input_forget: self.input_forget,
             layout: if self.batch_first { Layout::BatchFirst } else { Layout::TimeMajor },
             ..Default::default()
         };
@@ -284,18 +264,17 @@ mod tests {
     #[test]
     fn alphas_and_betas_go_to_the_activations_that_take_them() {
         let mut operator = Operator::new(OnnxOp::Lstm);
-        operator.set("activations", texts(&["HardSigmoid", "Tanh", "LeakyRelu"])).expect("names");
-        operator.set("activation_alpha", AttributeValue::Floats(vec![0.3])).expect("floats");
-        let named = |name: &str, alpha, beta| NamedActivation { name: name.into(), alpha, beta };
-        let expected = [
-            named("hardsigmoid", Some(0.3), Some(0.5)),
-            named("tanh", None, None),
-            named("leakyrelu", Some(0.01), None),
-        ];
-        assert_eq!(operator.named_activations().expect("three"), [expected]);
+        operator.set("activations", texts(&["HardSigmoid", "Tanh", "leakyrelu"])).expect("names");
+        operator.set("activation_alpha", AttributeValue::Floats(vec![0.25])).expect("floats");
+        let hard = Activation::HardSigmoid { alpha: 0.25, beta: 0.5 };
+        let expected = [hard, Activation::Tanh, Activation::LEAKY_RELU];
+        assert_eq!(operator.all_activations().expect("three"), expected);
         operator.direction = Direction::Bidirectional;
-        let error = operator.named_activations().expect_err("three for two directions").to_string();
+        let error = operator.all_activations().expect_err("three for two directions").to_string();
         assert_eq!(error, "activations: expected 3 names for each of 2 direction(s), got 3");
+        operator.set("activations", texts(&["Mish"; 6])).expect("names");
+        let error = operator.all_activations().expect_err("no such activation").to_string();
+        assert_eq!(error, "activations: expected one of ONNX's 11, got Mish");
     }
 
     #[test]
