@@ -62,7 +62,7 @@ fn blocks_are_a_full_matrix_with_zeros() {
         let naive = blocks(wide(&naive.unwrap()));
         let true_y = full.train_in(&mut full.training::<f64>(&Device::cpu(), Options::default())).0.y.data;
         let plain_y = full.train(&Device::cpu(), Strategy::Step).0.y.data;
-        for (device, strategy) in executors() {
+        for (device, strategy) in runs(&case.config) {
             let (out, got) = case.train(&device, strategy);
             let got = named(&case.config, &got);
             for (((name, got), (_, truth)), (_, naive)) in got.iter().zip(&truth).zip(&naive) {
@@ -91,7 +91,7 @@ fn blocks_are_a_full_matrix_with_zeros() {
 #[test]
 fn streams_cuts_and_neighbours_do_not_matter() {
     for config in cells::ALL.into_iter().flat_map(kinds) {
-        for (device, strategy) in executors() {
+        for (device, strategy) in runs(&config) {
             let what = format!("{} on {} with {strategy}", label(&config), device.kind());
             let case = Case::new(config.clone(), 5, 3, 3);
             let mut session = case.session(&device, strategy, None);
@@ -136,7 +136,7 @@ impl ForwardOf for Session {
 #[test]
 fn gradients_do_not_depend_on_cuts_and_neighbours() {
     for config in cells::ALL.into_iter().flat_map(kinds) {
-        for (device, strategy) in executors() {
+        for (device, strategy) in runs(&config) {
             let what = format!("{} on {} with {strategy}", label(&config), device.kind());
             let case = Case::new(config.clone(), 67, 2, 5).with_lengths(&[66, 67]);
             let mut session = case.training(&device, forced(strategy));
@@ -145,8 +145,10 @@ fn gradients_do_not_depend_on_cuts_and_neighbours() {
             let options = Options { max_block: Some(30), memory: Memory::Checkpoint(64), ..forced(strategy) };
             let cut = case.poisoned(&mut case.training(&device, options)).1;
             assert_same_gradients(&format!("{what}: cut"), &config, &whole, &cut);
-            let alone = case.alone(1).train(&device, strategy).1;
-            assert_eq!(bits(&alone.x.data), bits(&sequence(&whole.x.data, 2, 5, 1)), "{what}: alone");
+            if strategy == Strategy::Step {
+                let alone = case.alone(1).train(&device, strategy).1;
+                assert_eq!(bits(&alone.x.data), bits(&sequence(&whole.x.data, 2, 5, 1)), "{what}: alone");
+            }
         }
     }
 }
@@ -155,7 +157,7 @@ fn gradients_do_not_depend_on_cuts_and_neighbours() {
 #[test]
 fn updated_weights_are_those_of_a_new_session() {
     for config in stacks() {
-        for (device, strategy) in executors() {
+        for (device, strategy) in runs(&config) {
             let what = format!("{} on {} with {strategy}", label(&config), device.kind());
             let case = Case::new(config.clone(), 3, 2, 81);
             let options = Options { optimiser: Some(Optimiser::adamw(0.1)), clip_norm: Some(0.5), ..forced(strategy) };

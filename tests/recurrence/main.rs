@@ -36,6 +36,20 @@ fn stacks() -> Vec<RnnConfig> {
     cells::ALL.into_iter().flat_map(kinds).map(stack).collect()
 }
 
+/// Both strategies on the CPU executor, and on the GPU where it is this cell's turn: two of the four kinds for every cell, and of its
+/// projected ones, so that the cells together take all of them (a software rasteriser's compiler is slow).
+fn runs(config: &RnnConfig) -> Vec<(Device, Strategy)> {
+    let same = |c: &RnnConfig| {
+        (c.recurrence, c.hidden_size, c.proj_size) == (config.recurrence, config.hidden_size, config.proj_size)
+    };
+    let cell = cells::ALL.iter().position(|c| *c == config.cell).unwrap();
+    let kind = kinds(config.cell).iter().position(same).unwrap();
+    let turn = if kind < 4 { [cell % 4, (cell + 2) % 4] } else { [4 + cell % 3, 4 + (cell + 2) % 3] };
+    let devices = [Some(Device::cpu()), turn.contains(&kind).then(gpu)];
+    let both = |d: Device| [(d.clone(), Strategy::Step), (d, Strategy::Sequence)];
+    devices.into_iter().flatten().flat_map(both).collect()
+}
+
 /// Ragged sequences.
 fn ragged(config: RnnConfig) -> Case {
     Case::new(config, 5, 4, 21).with_lengths(&[2, 5, 1, 4])

@@ -53,6 +53,28 @@ fn plans_and_the_command_line_name_it() {
     }
 }
 
+#[cfg(feature = "cli")]
+#[test]
+fn the_command_line_takes_it() {
+    let run = |kind: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wgpu-rnn"));
+        let sizes = "plan --cell rnn-relu --time 3 --batch 2 --input 5 --hidden 6 --device cpu --recurrence";
+        command.args(sizes.split_whitespace()).arg(kind).output().unwrap()
+    };
+    let text = |kind: &str| String::from_utf8(run(kind).stdout).unwrap();
+    // IndRNN's u: one vec4 per unit.
+    assert!(text("diagonal").contains("recurrence=diagonal"), "{}", text("diagonal"));
+    assert!(text("diagonal").contains("[D, packed, k] = [1, 6, 4]"), "{}", text("diagonal"));
+    assert!(text("dense").contains("[D, packed, k] = [1, 12, 4]") && !text("dense").contains("recurrence"));
+    for (wrong, says) in
+        [("heads:4", "a divisor of hidden_size 6, got 4"), ("some", "expected dense, diagonal or heads:N, got some")]
+    {
+        let output = run(wrong);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && message.contains(says), "{message}");
+    }
+}
+
 #[test]
 fn heads_that_do_not_fit_are_refused() {
     let message = |recurrence, hidden_size, proj_size| {
