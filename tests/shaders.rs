@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use wgpu_rnn::cell::{Adjoint, Functions, Gate, Product, Stage, StageFn};
 use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
-    Activation, Caps, Cell, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Reset, RnnConfig, Shape, Step,
-    Strategy, WeightFormat, cells,
+    Activation, Caps, Cell, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Recurrence, Reset, RnnConfig,
+    Shape, Step, Strategy, WeightFormat, cells,
 };
 
 /// What WebGPU guarantees on every GPU.
@@ -76,7 +76,11 @@ fn configs(hidden: &[usize]) -> Vec<RnnConfig> {
     let mut list = Vec::new();
     for cell in all_cells() {
         for &hidden_size in hidden {
-            for direction in [Direction::Forward, Direction::Bidirectional] {
+            for (direction, recurrence) in [
+                (Direction::Forward, Recurrence::Dense),
+                (Direction::Bidirectional, Recurrence::Dense),
+                (Direction::Forward, Recurrence::Diagonal),
+            ] {
                 for proj_size in [0, hidden_size / 2] {
                     if proj_size == 0 || cell.has_cell_state() {
                         list.push(RnnConfig {
@@ -85,6 +89,7 @@ fn configs(hidden: &[usize]) -> Vec<RnnConfig> {
                             hidden_size,
                             direction,
                             proj_size,
+                            recurrence,
                             ..Default::default()
                         });
                     }
@@ -92,6 +97,7 @@ fn configs(hidden: &[usize]) -> Vec<RnnConfig> {
             }
         }
     }
+    list.retain(|config| config.validate().is_ok());
     list
 }
 
