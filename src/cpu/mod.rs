@@ -5,6 +5,7 @@ mod collect;
 mod dropout;
 mod ends;
 mod lanes;
+mod normalise;
 mod optimise;
 mod project;
 pub mod random;
@@ -90,14 +91,16 @@ struct HeadShape {
     rows: RowLayout,
 }
 
-/// The bias of the x part: b_w, plus b_r of the gates that see both (summed in f64, rounded once).
+/// The bias of the x part: b_w, plus b_r of the gates that see both (summed in f64, rounded once); 0 where the x part is
+/// normalised first.
 pub(crate) fn input_bias<T: Real>(stages: &[StageShape], layer: &LayerWeights<T>) -> Vec<T> {
     let (mut bias, mut x_at, mut r_at) = (Vec::new(), 0, 0);
     for shape in stages {
         let n = shape.units;
         for gate in 0..shape.stage.input_gates() {
             for unit in 0..n {
-                let w = layer.b_w.get(x_at + gate * n + unit).map_or(0.0, |v| v.to_f64());
+                let w = layer.b_w.get(x_at + gate * n + unit).filter(|_| !shape.stage.normalise);
+                let w = w.map_or(0.0, |v| v.to_f64());
                 let both = gate < shape.stage.both_gates();
                 let r = layer.b_r.get(r_at + gate * n + unit).filter(|_| both).map_or(0.0, |v| v.to_f64());
                 bias.push(T::from_f64(w + r));
@@ -109,9 +112,9 @@ pub(crate) fn input_bias<T: Real>(stages: &[StageShape], layer: &LayerWeights<T>
     bias
 }
 
-/// Per stage: its rows of R, and its unit parameters `[recurrent-only biases, gains, the cell's own]`.
+/// Per stage: its rows of R, and its unit parameters (see [`StageShape::unit_params`]).
 pub(crate) fn stage_weights<T: Real>(stages: &[StageShape], layer: &LayerWeights<T>) -> Vec<(Vec<T>, Vec<T>)> {
-    let (mut r_at, mut bias_at, mut gain_at) = (0, 0, 0);
+    let (mut r_at, mut bias_at, mut gain_at, mut x_at) = (0, 0, 0, 0);
     let last = stages.len() - 1;
     let mut out = Vec::new();
     for (index, shape) in stages.iter().enumerate() {
@@ -127,10 +130,12 @@ pub(crate) fn stage_weights<T: Real>(stages: &[StageShape], layer: &LayerWeights
             }
         }
         if shape.stage.normalise {
-            let gains = shape.stage.recurrent_gates() * n;
+            let (gains, inputs) = (shape.stage.gains() * n, shape.stage.input_gates() * n);
             unit.extend_from_slice(&layer.gains[gain_at..][..gains]);
             gain_at += gains;
+            unit.extend((x_at..x_at + inputs).map(|row| layer.b_w.get(row).copied().unwrap_or_default()));
         }
+        x_at += shape.stage.input_gates() * n;
         unit.extend_from_slice(&layer.unit[..shape.params * n]);
         if !projection {
             r_at += rows;
@@ -376,8 +381,13 @@ impl<T: Real> Executor<T> {
             Kernel::SequenceForward | Kernel::SequenceForwardTrain => {
                 sequence_forward::sequence_forward(&context, d, &mut taken);
             }
-            Kernel::StepForward | Kernel::StepForwardTrain | Kernel::StepNormalise => {
+            Kernel::StepForward | Kernel::StepForwardTrain | Kernel::StepNormalise | Kernel::StepNormaliseTrain => {
                 step_forward::step_forward(&context, d, step.unwrap_or(0), &mut taken);
+            }
+            Kernel::NormaliseInput => normalise::normalise_input(&context, d, &mut taken),
+            Kernel::RebuildNormalise => rebuild::rebuild_normalise(&context, d, &mut taken),
+            Kernel::StepNormaliseBackward => {
+                normalise::step_normalise_backward(&context, d, step.unwrap_or(0), &mut taken);
             }
             Kernel::StepProduct => step_forward::step_product(&context, d, step.unwrap_or(0), &mut taken),
             Kernel::BeginSegment => state::begin_segment(&context, d, &mut taken),
