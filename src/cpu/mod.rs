@@ -121,7 +121,12 @@ pub(crate) fn stage_weights<T: Real>(stages: &[StageShape], layer: &LayerWeights
         let (n, k) = (shape.units, shape.operand);
         let projection = index == last && !layer.projection.is_empty();
         let rows = shape.matrix_rows();
-        let r = if projection { layer.projection.clone() } else { layer.r[r_at * k..][..rows * k].to_vec() };
+        let r = match projection {
+            true => layer.projection.clone(),
+            // Without a matrix K may be another.
+            false if rows == 0 => Vec::new(),
+            false => layer.r[r_at * k..][..rows * k].to_vec(),
+        };
         let mut unit = Vec::new();
         for gate in shape.stage.both_gates()..shape.stage.recurrent_gates() {
             for j in 0..n {
