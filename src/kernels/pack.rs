@@ -236,7 +236,8 @@ fn transposed(base: usize, w: usize, (rows, columns): (usize, usize), put: &mut 
     }
 }
 
-/// The biases of the x part of one layer and direction: b_w, plus b_r of gates that see both.
+/// The biases of the x part of one layer and direction: b_w, plus b_r of gates that see both; none where the x part is
+/// normalised first.
 fn input_bias(config: &RnnConfig, flat: &Flat, entry: usize) -> Vec<Option<Source>> {
     let (b_w, b_r) = (flat.field(entry, Field::InputBias), flat.field(entry, Field::RecurrentBias));
     let (mut x_at, mut r_at) = (0, 0);
@@ -245,7 +246,8 @@ fn input_bias(config: &RnnConfig, flat: &Flat, entry: usize) -> Vec<Option<Sourc
         let (n, stage) = (shape.units, shape.stage);
         for unit in 0..stage.input_gates() * n {
             let both = unit < stage.both_gates() * n;
-            let (w, r) = (b_w.map(|w| w + x_at + unit), b_r.filter(|_| both).map(|r| r + r_at + unit));
+            let w = b_w.filter(|_| !stage.normalise).map(|w| w + x_at + unit);
+            let r = b_r.filter(|_| both).map(|r| r + r_at + unit);
             list.push(match (w, r) {
                 (Some(w), Some(r)) => Some(Source::Sum(w, r)),
                 (one, other) => one.or(other).map(Source::One),
@@ -257,23 +259,28 @@ fn input_bias(config: &RnnConfig, flat: &Flat, entry: usize) -> Vec<Option<Sourc
     list
 }
 
-/// A stage's parameters: where its rows of R start, and its first row among all rows of R.
+/// A stage's parameters: where its rows of R start, its first row among all rows of R, of W and of the gains.
 struct StageAt {
     matrix: usize,
     row: usize,
+    input_row: usize,
+    gain_row: usize,
     projection: bool,
 }
 
 /// Where each stage's matrix is; the one after the cell's own is the projection.
 fn stages_at(config: &RnnConfig, flat: &Flat, entry: usize, stages: &[StageShape]) -> Vec<StageAt> {
-    let mut row = 0;
+    let (mut row, mut input_row, mut gain_row) = (0, 0, 0);
     let place = |(n, shape): (usize, &StageShape)| {
         let projection = n == config.cell.stages.len();
         let field = if projection { Field::Projection } else { Field::R };
         let start = flat.field(entry, field).unwrap_or(0);
         let first = if projection { 0 } else { row };
+        let at = StageAt { matrix: start + first * shape.depth(), row: first, input_row, gain_row, projection };
         row += shape.matrix_rows();
-        StageAt { matrix: start + first * shape.depth(), row: first, projection }
+        input_row += shape.stage.input_gates() * shape.units;
+        gain_row += shape.stage.gains() * shape.units;
+        at
     };
     stages.iter().enumerate().map(place).collect()
 }
@@ -290,7 +297,6 @@ fn recurrent(
     let stages = config.stages();
     let offsets = if transpose { transposed_offsets(&stages, format) } else { weight_offsets(&stages, format) };
     let entry = layer * config.directions() + direction;
-    let mut gain = 0;
     let at = stages_at(config, flat, entry, &stages);
     for ((shape, at), &(matrix_at, params_at)) in stages.iter().zip(&at).zip(&offsets.stages) {
         let (n, k, gates) = (shape.units, shape.depth(), shape.stage.recurrent_gates());
@@ -314,27 +320,36 @@ fn recurrent(
                 put(exact(shape.unit_params() + gate, j), scale);
             }
         }
-        for (p, start) in unit_params(flat, entry, shape, at, &mut gain).into_iter().enumerate() {
+        for (p, start) in unit_params(flat, entry, shape, at).into_iter().enumerate() {
             let Some(start) = start else { continue };
             (0..n).for_each(|j| put(exact(p, j), Source::One(start + j)));
         }
     }
 }
 
-/// Where a stage's unit parameters `[unit_params, N]` start: recurrent-only biases, gains, the cell's own.
-fn unit_params(flat: &Flat, entry: usize, shape: &StageShape, at: &StageAt, gain: &mut usize) -> Vec<Option<usize>> {
-    let (n, stage) = (shape.units, shape.stage);
-    // Rows of R have biases; a projection's, and a stage without a matrix, have none.
+/// Where the biases of a stage's recurrent-only gates start. Rows of R have biases; a projection's, and a stage without a
+/// matrix, have none.
+fn recurrent_biases(flat: &Flat, entry: usize, shape: &StageShape, at: &StageAt) -> Vec<Option<usize>> {
     let has_bias = !at.projection && shape.matrix_rows() > 0;
     let bias = flat.field(entry, Field::RecurrentBias).filter(|_| has_bias);
-    let biases = (stage.both_gates()..stage.recurrent_gates()).map(|gate| bias.map(|b| b + at.row + gate * n));
-    let mut list: Vec<_> = biases.collect();
-    if stage.normalise {
-        for _ in 0..stage.recurrent_gates() {
-            list.push(flat.field(entry, Field::Gains).map(|g| g + *gain));
-            *gain += n;
-        }
-    }
+    let gates = shape.stage.both_gates()..shape.stage.recurrent_gates();
+    gates.map(|gate| bias.map(|b| b + at.row + gate * shape.units)).collect()
+}
+
+/// Where the gains of a normalising stage start, gate by gate, and the biases of its x gates.
+fn normal_params(flat: &Flat, entry: usize, shape: &StageShape, at: &StageAt) -> [Vec<Option<usize>>; 2] {
+    let (n, inputs) = (shape.units, if shape.stage.normalise { shape.stage.input_gates() } else { 0 });
+    let list = |count: usize, field, first: usize| {
+        (0..count).map(|gate| flat.field(entry, field).map(|start| start + first + gate * n)).collect()
+    };
+    [list(shape.stage.gains(), Field::Gains, at.gain_row), list(inputs, Field::InputBias, at.input_row)]
+}
+
+/// Where a stage's unit parameters `[unit_params, N]` start: see [`StageShape::unit_params`].
+fn unit_params(flat: &Flat, entry: usize, shape: &StageShape, at: &StageAt) -> Vec<Option<usize>> {
+    let n = shape.units;
+    let mut list = recurrent_biases(flat, entry, shape, at);
+    list.extend(normal_params(flat, entry, shape, at).into_iter().flatten());
     list.extend((0..shape.params).map(|p| flat.field(entry, Field::Unit).map(|u| u + p * n)));
     list
 }
@@ -346,7 +361,7 @@ pub enum GradientOf {
     Input(usize),
     /// R and, in the last column, b_r of a layer's stage: `[D, gates·N, K/n + 1]`.
     Recurrent(usize, usize),
-    /// The unit parameters of a layer: `[D, params, H]`.
+    /// The unit parameters of a layer, then gains and biases of its normalising stages: `[D, params, H]`.
     Unit(usize),
     /// The embedding table `[V, I]`.
     Embedding,
@@ -363,8 +378,17 @@ impl GradientOf {
                 let (rows, columns) = (config.cell.input_gates() * h, config.layer_input_size(layer));
                 for direction in 0..directions {
                     let entry = layer * directions + direction;
-                    let starts = (flat.field(entry, Field::W), flat.field(entry, Field::InputBias));
-                    rows_and_bias(direction * rows * (columns + 1), starts, (rows, columns), put);
+                    let (w, bias) = (flat.field(entry, Field::W), flat.field(entry, Field::InputBias));
+                    let base = direction * rows * (columns + 1);
+                    rows_and_bias(base, (w, None), (rows, columns), put);
+                    // Biases behind a statistic have their gradients among those of the unit parameters.
+                    let gates =
+                        config.cell.stages.iter().flat_map(|s| s.gates.iter().filter(|g| g.input).map(move |_| s));
+                    let biased = gates.map(|stage| bias.filter(|_| !stage.normalise));
+                    for (gate, start) in biased.enumerate().filter_map(|(n, start)| start.map(|start| (n, start))) {
+                        (gate * h..(gate + 1) * h)
+                            .for_each(|row| put(base + row * (columns + 1) + columns, start + row));
+                    }
                 }
             }
             Self::Recurrent(layer, stage) => {
@@ -373,16 +397,19 @@ impl GradientOf {
                 for direction in 0..directions {
                     let entry = layer * directions + direction;
                     let at = &stages_at(config, flat, entry, &stages)[stage];
-                    let bias = flat.field(entry, Field::RecurrentBias).filter(|_| !at.projection);
+                    let normalised = stages[stage].stage.normalise;
+                    let bias = flat.field(entry, Field::RecurrentBias).filter(|_| !at.projection && !normalised);
                     let starts = (Some(at.matrix), bias.map(|b| b + at.row));
                     rows_and_bias(direction * rows * (columns + 1), starts, (rows, columns), put);
                 }
             }
             Self::Unit(layer) => {
-                let count = config.cell.params.len() * h;
                 for direction in 0..directions {
-                    let Some(start) = flat.field(layer * directions + direction, Field::Unit) else { continue };
-                    (0..count).for_each(|n| put(direction * count + n, start + n));
+                    let starts = unit_sums(config, flat, layer * directions + direction);
+                    let base = direction * starts.len() * h;
+                    for (row, start) in starts.into_iter().enumerate().filter_map(|(row, s)| s.map(|s| (row, s))) {
+                        (0..h).for_each(|n| put(base + row * h + n, start + n));
+                    }
                 }
             }
             Self::Embedding => {
@@ -403,6 +430,21 @@ impl GradientOf {
         self.for_each(config, &Flat::new(config), &mut |at, parameter| table[at] = parameter as u32);
         table
     }
+}
+
+/// Which parameter each row of the gradients of unit parameters belongs to: see [`crate::Cell::unit_sums`].
+fn unit_sums(config: &RnnConfig, flat: &Flat, entry: usize) -> Vec<Option<usize>> {
+    let h = config.hidden_size;
+    let own = (0..config.cell.params.len()).map(|p| flat.field(entry, Field::Unit).map(|u| u + p * h));
+    let mut list: Vec<_> = own.collect();
+    let stages = config.stages();
+    for (shape, at) in stages.iter().zip(&stages_at(config, flat, entry, &stages)) {
+        if shape.stage.normalise {
+            list.extend(normal_params(flat, entry, shape, at).into_iter().flatten());
+            list.extend(recurrent_biases(flat, entry, shape, at));
+        }
+    }
+    list
 }
 
 /// `[rows, columns + 1]` from element `base`: a matrix with its bias as the last column.

@@ -76,6 +76,9 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         Kernel::StepProduct => {
             parts.extend([heads_part(one, true), instantiate(ROW_SCALE, one), instantiate(text, one)])
         }
+        Kernel::NormaliseInput | Kernel::StepNormaliseBackward => {
+            parts.extend([WORKGROUP_SUM.into(), instantiate(text, one)]);
+        }
         Kernel::WeightBackwardInput => {
             parts.extend([include_str!("../../shaders/lib/operand_input.wgsl").into(), text.into()]);
         }
@@ -88,19 +91,26 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
             parts.push(text.into());
             parts.extend(backward_parts(config, &stages, KEEP_NOTHING));
         }
-        Kernel::StepForward | Kernel::StepForwardTrain | Kernel::StepNormalise => {
+        Kernel::StepForward | Kernel::StepForwardTrain => {
             parts.extend(forward_parts(config, &stages, kernel));
-            parts.extend((kernel != Kernel::StepNormalise).then(|| heads_part(one, true)));
+            parts.push(heads_part(one, true));
             parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), one));
             parts.extend([ROW_SCALE, text].map(|text| instantiate(text, one)));
+        }
+        Kernel::StepNormalise | Kernel::StepNormaliseTrain => {
+            parts.extend(forward_parts(config, &stages, kernel));
+            parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), one));
+            parts.extend([WORKGROUP_SUM.into(), instantiate(text, one)]);
         }
         Kernel::SequenceForward | Kernel::SequenceForwardTrain => {
             parts.extend(forward_parts(config, &stages, kernel));
             parts.push(text.into());
             parts.extend(sequence_parts(&stages));
         }
-        Kernel::Rebuild => {
+        Kernel::Rebuild | Kernel::RebuildNormalise => {
             parts.extend(backward_parts(config, &stages, include_str!("../../shaders/lib/keep_history.wgsl")));
+            parts.push(include_str!("../../shaders/lib/step_of.wgsl").into());
+            parts.extend((kernel == Kernel::RebuildNormalise).then(|| WORKGROUP_SUM.to_string()));
             parts.extend([heads_part(one, false), instantiate(text, one)]);
         }
         Kernel::StepBackward => {
@@ -112,9 +122,14 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
             parts.extend(backward_parts(config, &stages, KEEP_NOTHING));
             parts.push(text.into());
             let mut calls = String::new();
+            parts.extend(config.cell.normalises().then(|| WORKGROUP_SUM.to_string()));
             for n in (0..stages.len()).rev() {
                 parts.push(next_part(&stages, n));
-                parts.push(instantiate(include_str!("../../shaders/kernels/sequence_backward_stage.wgsl"), n));
+                let text = match stages[n].stage.normalise {
+                    true => include_str!("../../shaders/kernels/sequence_normalise_backward.wgsl"),
+                    false => include_str!("../../shaders/kernels/sequence_backward_stage.wgsl"),
+                };
+                parts.push(instantiate(text, n));
                 let _ = write!(
                     calls,
                     "    stage_{n}(direction, s, b, unit);\n    storageBarrier();\n    workgroupBarrier();\n"
@@ -157,6 +172,8 @@ fn dropout_parts(config: &RnnConfig, variant: &Variant) -> Vec<String> {
         Kernel::LoadState
             | Kernel::StepForward
             | Kernel::StepForwardTrain
+            | Kernel::StepNormalise
+            | Kernel::StepNormaliseTrain
             | Kernel::SequenceForward
             | Kernel::SequenceForwardTrain
             | Kernel::StepBackward
@@ -196,7 +213,9 @@ fn dropout_parts(config: &RnnConfig, variant: &Variant) -> Vec<String> {
 /// The cell, and where pre-activations go.
 fn forward_parts(config: &RnnConfig, stages: &[StageShape], kernel: Kernel) -> [String; 3] {
     let keep = match kernel {
-        Kernel::StepForwardTrain | Kernel::SequenceForwardTrain => include_str!("../../shaders/lib/keep_history.wgsl"),
+        Kernel::StepForwardTrain | Kernel::StepNormaliseTrain | Kernel::SequenceForwardTrain => {
+            include_str!("../../shaders/lib/keep_history.wgsl")
+        }
         _ => include_str!("../../shaders/lib/keep_nothing.wgsl"),
     };
     [functions(config), cell_text(config, stages), keep.into()]
@@ -240,10 +259,13 @@ fn backward_parts(config: &RnnConfig, stages: &[StageShape], keep: &str) -> Vec<
         let head = "direction: u32, row: u32, unit: u32, memory: array<real, STATES>) -> array<real, STATES>";
         parts.push(format!("fn states_before_{n}({head} {{\n{before}    return m;\n}}"));
         let params = format!("cell_params_{n}(unit_params_{n}(direction, unit))");
-        let _ = writeln!(before, "    m = forward_{n}(read_gates_{n}(row, unit), m, {params}).state;");
+        let _ = writeln!(before, "    m = forward_{n}(read_gates_{n}(direction, row, unit), m, {params}).state;");
     }
     parts
 }
+
+/// Sums over a workgroup's lanes.
+const WORKGROUP_SUM: &str = include_str!("../../shaders/lib/workgroup_sum.wgsl");
 
 /// What the adjoint keeps of the gates and states it computes again.
 const KEEP_NOTHING: &str = "fn keep_gate(at: u32, value: real) {}
@@ -309,8 +331,9 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("NORM_WIDTH", NORM_WIDTH);
     put("NORM_GROUPS", NORM_GROUPS);
     Hyper::NAMES.into_iter().for_each(|(hyper, name)| put(name, hyper as usize));
-    put("UNIT_PARAMS", config.cell.params.len());
-    put("UNIT_SUMS", config.cell.params.len().max(1));
+    put("UNIT_PARAMS", config.cell.unit_sums());
+    put("UNIT_SUMS", config.cell.unit_sums().max(1));
+    put("NORMAL_GATES", config.cell.normal_gates());
     put("STATE_COUNT", config.cell.states.len());
     put("STATES", config.cell.states.len().max(1));
     put("FROM_HIDDEN", 0);
@@ -344,6 +367,9 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         put("RECURRENT", s.recurrent_gates());
         put("PRE_AT", rows.stages[n].0);
         put("ONLY_AT", rows.stages[n].1);
+        put("INPUT_SCALE_AT", rows.scales[n].0);
+        put("SCALE_AT", rows.scales[n].1);
+        put("SUMS_AT", shape.sums_at);
         put("LINK_AT", history.links[n]);
         put("OPERAND_AT", if n == 0 { config.cell.states.len() * config.hidden_size } else { history.links[n - 1] });
         put("OPERAND", shape.operand);
@@ -373,7 +399,10 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         })
         .chain(config.cell.states.is_empty().then(|| "2u".to_string()))
         .collect();
-    let keeps = matches!(kernel, Kernel::StepForwardTrain | Kernel::SequenceForwardTrain | Kernel::Rebuild);
+    let keeps = matches!(
+        kernel,
+        Kernel::StepForwardTrain | Kernel::StepNormaliseTrain | Kernel::SequenceForwardTrain | Kernel::Rebuild
+    );
     let _ = writeln!(text, "const TRAIN: bool = {keeps};");
     let _ = writeln!(text, "const RESETS: bool = {};", variant.resets.is_some());
     let _ = writeln!(text, "const RESET_INITIAL: bool = {};", variant.resets == Some(Reset::Initial));

@@ -8,6 +8,7 @@
 //!         load_checkpoint, begin_segment, project, step or sequence_forward      the segment again, keeping everything
 //!         or, from kept h and c (recompute.rs): load_history, project, rebuild
 //!         Step:     step_backward       per step and stage, last first: d_pre in place over pre
+//!                   step_normalise_backward                         then, of a normalising stage
 //!         Sequence: sequence_backward   a block's steps inside the kernel
 //!         weight_backward  d_preᵀ · x, d_preᵀ · h, with the biases as a last column of ones: onto the running sum
 //!         input_backward   d_pre · W, added to dx, or to dy of the layer below
@@ -52,7 +53,10 @@ impl Builder<'_> {
             false => self.slot("dc0", Role::Scratch, &UNUSED),
         };
         let per_sequence = |n: usize| [directions, ("B", self.shape.batch), ("S", n), ("H", config.hidden_size)];
-        let (states, params) = (per_sequence(config.cell.states.len()), per_sequence(config.cell.params.len()));
+        // Behind the sums, with strategy Step, what step_backward leaves for step_normalise_backward.
+        let waiting = if self.strategy == Strategy::Step { config.cell.normal_gates() } else { 0 };
+        let sums = config.cell.unit_sums();
+        let (states, params) = (per_sequence(config.cell.states.len()), per_sequence(sums + waiting));
         let d_hidden = self.doubled("d_hidden", &[directions, ("B", self.shape.batch), self.output()]);
         let d_state = match states[2].1 {
             0 => self.slot("d_state", Role::Scratch, &UNUSED),
@@ -93,7 +97,7 @@ impl Builder<'_> {
                 stages.push(dense.then(|| self.slot(format!("dr.l{l}.{n}"), Role::Output, &dims)));
             }
             ids.dr.push(stages);
-            let dims = [directions, ("params", config.cell.params.len()), ("H", config.hidden_size)];
+            let dims = [directions, ("params", sums), ("H", config.hidden_size)];
             ids.du.push((dims[1].1 > 0).then(|| self.slot(format!("du.l{l}"), Role::Output, &dims)));
         }
         (ids, GradientMemory { d_hidden, d_state, d_unit, dy: all_dy })
@@ -153,7 +157,7 @@ impl Builder<'_> {
             let slots = vec![b.d_hidden, b.d_state, g.dh0, g.dc0, ids.schedule];
             steps.push(once(Kernel::StoreGradient, at, whole, slots, sequences));
             if let Some(du) = g.du[layer] {
-                let grid = (config.hidden_size.div_ceil(width), Extent::Fixed(config.cell.params.len()), directions);
+                let grid = (config.hidden_size.div_ceil(width), Extent::Fixed(config.cell.unit_sums()), directions);
                 steps.push(once(Kernel::UnitBackward, at, whole, vec![b.d_unit, du], grid));
             }
         }
@@ -197,11 +201,17 @@ impl Builder<'_> {
                 }
                 Strategy::Step => {
                     let slots = vec![pre, rt, past, b.d_state, dy, b.d_hidden, b.d_unit, ids.schedule];
-                    let stage = |n: usize| {
-                        let wide = self.stages[n].units.div_ceil(self.tiles.width);
-                        dispatch(Kernel::StepBackward, n, slots.clone(), (wide, Extent::Active(1), directions))
-                    };
-                    Step::EachStepBack(range, (0..self.stages.len()).rev().map(stage).collect())
+                    let mut body = Vec::new();
+                    for (n, shape) in self.stages.iter().enumerate().rev() {
+                        let wide = shape.units.div_ceil(self.tiles.width);
+                        let groups = |wide| (wide, Extent::Active(1), directions);
+                        body.push(dispatch(Kernel::StepBackward, n, slots.clone(), groups(wide)));
+                        if shape.stage.normalise {
+                            let slots = vec![pre, b.d_unit, ids.schedule];
+                            body.push(dispatch(Kernel::StepNormaliseBackward, n, slots, groups(1)));
+                        }
+                    }
+                    Step::EachStepBack(range, body)
                 }
             });
         }

@@ -311,6 +311,7 @@ impl Builder<'_> {
             let range = first..(first + self.block).min(steps.end);
             let dims = self.dims(layer, range.clone());
             out.push(self.project(layer, dims, ids, m));
+            out.extend(self.normalise_input(layer, dims, ids, m));
             out.push(match self.strategy {
                 Strategy::Sequence => self.sequence(layer, dims, keep, ids, m),
                 Strategy::Step => Step::EachStep(range, self.step_body(layer, dims, keep, ids, m)),
@@ -327,6 +328,25 @@ impl Builder<'_> {
         let width = config.row_layout(false).width.div_ceil(columns * self.tiles.width);
         let slots = vec![input, ids.w[layer], m.pre[layer], ids.schedule];
         once(kernel, Some(layer), dims, slots, (width, Extent::Rows(rows), config.directions()))
+    }
+
+    /// The row statistics of x·Wᵀ of normalising stages.
+    pub fn normalise_input(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Vec<Step> {
+        let stages = self.stages.iter().enumerate().filter(|(_, s)| s.stage.normalises_input());
+        let dispatch = |(stage, _)| {
+            Step::Once(Dispatch {
+                kernel: Kernel::NormaliseInput,
+                stage,
+                layer: Some(layer),
+                dims,
+                write_y: true,
+                head: false,
+                slots: vec![m.pre[layer], ids.schedule],
+                odd: None,
+                groups: (1, Extent::Rows(self.tiles.project.1), self.config.directions()),
+            })
+        };
+        stages.map(dispatch).collect()
     }
 
     /// What a layer reads.
@@ -401,8 +421,13 @@ impl Builder<'_> {
                     &|odd| vec![weights, from(odd), product, schedule],
                     (wide, tiles, directions),
                 );
-                let slots = |odd| vec![pre, weights, product, to(odd), state, y, schedule];
-                push(Kernel::StepNormalise, &slots, (1, Extent::Active(1), directions));
+                let kernel = if keep { Kernel::StepNormaliseTrain } else { Kernel::StepNormalise };
+                let slots = |odd| {
+                    let mut list = vec![pre, weights, product, to(odd), state, y, schedule];
+                    list.extend(keep.then(|| m.history[layer]));
+                    list
+                };
+                push(kernel, &slots, (1, Extent::Active(1), directions));
             } else {
                 let kernel = if keep { Kernel::StepForwardTrain } else { Kernel::StepForward };
                 let slots = |odd| {

@@ -6,7 +6,9 @@
 //! dropout                         x -> x.dropped, or embedded x     training with dropout of the input
 //! for each layer, each block of steps
 //!     project                     x·Wᵀ + b -> pre                   one matrix product, both directions
+//!     normalise_input             its row statistic, in place       per normalising stage that sees x
 //!     Step:     step_forward      per step and stage: the dispatch boundary is the grid barrier
+//!               step_product, step_normalise                        instead, of a normalising stage
 //!     Sequence: sequence_forward  the block's steps inside the kernel
 //!     dropout                     over the layer's y, in place      training with dropout, not after the last layer
 //! store_state                     operand, state -> hn, cn          once
@@ -398,7 +400,7 @@ pub struct GradientIds {
     /// Gradient of each stage's R and, in the last column, of the recurrent bias, `[D, gates·N, K/n + 1]`, per layer and stage
     /// that has a matrix.
     pub dr: Vec<Vec<Option<SlotId>>>,
-    /// Gradient of the cell's unit parameters `[D, params, H]`, per layer.
+    /// Gradient of the cell's unit parameters, then of gains and biases of its normalising stages, `[D, params, H]`, per layer.
     pub du: Vec<Option<SlotId>>,
 }
 
@@ -497,12 +499,6 @@ impl Plan {
         let segment = builder.segment;
         let mut backward = Vec::new();
         if options.train {
-            if let Some(n) = builder.stages.iter().position(|s| s.stage.normalise) {
-                return Err(Error::Unsupported {
-                    what: format!("training {}", config.cell.name),
-                    reason: format!("stage {n} normalises, and its adjoint is not built yet"),
-                });
-            }
             let (gradients, working) = builder.backward_slots();
             backward = builder.backward_steps(&ids, &gradients, &memory, &working);
             ids.grad = Some(gradients);
