@@ -48,11 +48,7 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
     let (columns, heads, depth): (Vec<usize>, usize, usize) = if input {
         ((0..c.rows.inputs).collect(), 1, dims.input_size as usize)
     } else {
-        let gate = |g: usize| c.rows.recurrent(d.stage, &shape, g);
-        let own = shape.head_units();
-        let head =
-            |j: usize| (0..shape.stage.recurrent_gates()).flat_map(move |g| gate(g) + j * own..gate(g) + (j + 1) * own);
-        ((0..shape.heads).flat_map(head).collect(), shape.heads, shape.depth())
+        (c.head_columns(d.stage), shape.heads, shape.depth())
     };
     let own = columns.len() / heads;
     let steps = dims.first as usize..dims.end as usize;
@@ -68,8 +64,13 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
             if rows == 0 {
                 continue;
             }
-            let (mut left, mut right) =
-                (vec![T::default(); rows * columns.len()], vec![T::from_f64(1.0); rows * heads * (depth + 1)]);
+            let single = heads > 1 && depth < MIN_DEPTH;
+            let sizes = match single {
+                true => [0, 0, columns.len() * (depth + 1)],
+                false => [rows * columns.len(), rows * heads * (depth + 1), 0],
+            };
+            let [mut left, mut part] = [sizes[0], sizes[2]].map(|n| vec![T::default(); n]);
+            let mut right = vec![T::from_f64(1.0); sizes[1]];
             let order = block.rev().flat_map(|s| (0..c.schedule.active(s)).map(move |b| (s, b)));
             for (n, (s, b)) in order.enumerate() {
                 let packed = c.schedule.row_offset(s) + b;
@@ -81,13 +82,19 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
                 } else {
                     &operand[c.history_before(dims, direction, s, b) * c.past.width + states..]
                 };
+                if single {
+                    add_row(&mut part, row, &columns, seen, (own, depth));
+                    continue;
+                }
                 for head in 0..heads {
                     let to = &mut left[(head * rows + n) * own..][..own];
                     to.iter_mut().zip(&columns[head * own..]).for_each(|(to, &column)| *to = row[column]);
                     right[(head * rows + n) * (depth + 1)..][..depth].copy_from_slice(&seen[head * depth..][..depth]);
                 }
             }
-            if heads == 1 {
+            if single {
+                add_heads(&part, out, &shape);
+            } else if heads == 1 {
                 product(&left, &right, out, (own, rows, depth + 1), (depth + 1, true));
             } else {
                 head_products((&left, &right), out, &shape, rows);
@@ -96,7 +103,33 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
     }
 }
 
-/// The same per head: `left` `[n][rows][gates · N/n]` and `right` `[n][rows][K/n + 1]` give the blocks of `out` `[gates · N, K/n + 1]`.
+/// Features per head from which a matrix product per head pays; below it rows are added one by one.
+const MIN_DEPTH: usize = 4;
+
+/// One row's share of the blocks `[n][gates · N/n][K/n + 1]` of all heads.
+fn add_row<T: Real>(part: &mut [T], row: &[T], columns: &[usize], seen: &[T], (own, depth): (usize, usize)) {
+    let heads = columns.chunks_exact(own).zip(seen.chunks_exact(depth));
+    for ((columns, seen), part) in heads.zip(part.chunks_exact_mut(own * (depth + 1))) {
+        for (&column, part) in columns.iter().zip(part.chunks_exact_mut(depth + 1)) {
+            let d = row[column];
+            part.iter_mut().zip(seen).for_each(|(sum, &v)| *sum = *sum + d * v);
+            part[depth] = part[depth] + d;
+        }
+    }
+}
+
+/// Such blocks onto `out` `[gates · N, K/n + 1]`.
+fn add_heads<T: Real>(part: &[T], out: &mut [T], shape: &StageShape) {
+    let (own, wide) = (shape.head_units(), shape.depth() + 1);
+    for (n, part) in part.chunks_exact(own * wide).enumerate() {
+        let gates = shape.stage.recurrent_gates();
+        let (head, gate) = (n / gates, n % gates);
+        let out = &mut out[(gate * shape.units + head * own) * wide..][..own * wide];
+        out.iter_mut().zip(part).for_each(|(sum, &v)| *sum = *sum + v);
+    }
+}
+
+/// A product per head: `left` `[n][rows][gates · N/n]` and `right` `[n][rows][K/n + 1]` give the blocks of `out` `[gates · N, K/n + 1]`.
 fn head_products<T: Real>((left, right): (&[T], &[T]), out: &mut [T], shape: &StageShape, rows: usize) {
     let (own, wide) = (shape.head_units(), shape.depth() + 1);
     let columns = shape.matrix_rows() / shape.heads;

@@ -31,7 +31,17 @@ impl Heads {
     /// The first value that each unit of a register from `first` on sees.
     #[inline(always)]
     pub fn starts(self, first: usize) -> [usize; MAX_WIDTH] {
-        std::array::from_fn(|lane| self.start(first + lane))
+        let mut starts = [0; MAX_WIDTH];
+        // Counted on: a division for each lane would cost more than short heads do.
+        let (mut head, mut left) = (first / self.units, self.units - first % self.units);
+        for start in &mut starts {
+            *start = head.min(self.count - 1) * self.depth;
+            left -= 1;
+            if left == 0 {
+                (head, left) = (head + 1, self.units);
+            }
+        }
+        starts
     }
 }
 

@@ -306,10 +306,19 @@ impl Task {
 }
 
 impl<T: Real> Context<'_, T> {
+    /// The columns of d_pre that stage `n`'s product gave, `[n][gates][N/n]`: those of a head side by side.
+    pub(super) fn head_columns(&self, n: usize) -> Vec<usize> {
+        let (shape, own) = (self.stages[n], self.stages[n].head_units());
+        let gates: Vec<usize> =
+            (0..shape.stage.recurrent_gates()).map(|gate| self.rows.recurrent(n, &shape, gate)).collect();
+        let head = |j: usize| gates.iter().flat_map(move |gate| gate + j * own..gate + (j + 1) * own);
+        (0..shape.heads).flat_map(head).collect()
+    }
+
     /// Rᵀ · d_pre of stage `n`, for consecutive rows of `pre`: `out[rows, K]`.
     fn operand_gradient(&self, z: usize, n: usize, pre: &[T], out: &mut [T]) {
         let shape = self.stages[n];
-        let (width, depth, own) = (self.rows.width, shape.matrix_rows(), shape.head_units());
+        let (width, depth) = (self.rows.width, shape.matrix_rows());
         let rows = out.len() / shape.operand;
         if shape.stage.product == Product::Identity {
             for (row, out) in pre.chunks_exact(width).zip(out.chunks_exact_mut(shape.units)) {
@@ -318,13 +327,12 @@ impl<T: Real> Context<'_, T> {
             return;
         }
         let mut gathered = Vec::with_capacity(rows * depth);
+        let by_head = if shape.heads == 1 { Vec::new() } else { self.head_columns(n) };
         for row in pre.chunks_exact(width).take(rows) {
-            for head in 0..shape.heads {
-                for gate in 0..shape.stage.recurrent_gates() {
-                    let first = self.rows.recurrent(n, &shape, gate) + head * own;
-                    gathered.extend_from_slice(&row[first..][..own]);
-                }
+            for gate in 0..if shape.heads == 1 { shape.stage.recurrent_gates() } else { 0 } {
+                gathered.extend_from_slice(&row[self.rows.recurrent(n, &shape, gate)..][..shape.units]);
             }
+            gathered.extend(by_head.iter().map(|&column| row[column]));
         }
         multiply(&self.layers[z].transposed[n], depth, &gathered, out, shape.operand);
     }
