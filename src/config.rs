@@ -49,6 +49,18 @@ impl Bias {
     }
 }
 
+/// What the first layer does with x (cuDNN `cudnnRNNInputMode_t`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum InputMode {
+    /// W x + b (cuDNN `CUDNN_LINEAR_INPUT`).
+    #[default]
+    Linear,
+    /// x + b, without W: x is added to the pre-activation of every gate that sees x, so I must be H (cuDNN `CUDNN_SKIP_INPUT`:
+    /// "no operation is performed at the input of the first layer"). Further layers of the stack keep their W, as in cuDNN, and
+    /// so do both directions of them; layer 0 has no `weight_ih`, but its biases.
+    Skip,
+}
+
 /// How x and y lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Layout {
@@ -98,6 +110,8 @@ pub struct RnnConfig {
     /// Couples an LSTM's gates, f = 1 − i (ONNX `input_forget`). The rows of f in W, R, b and the peepholes stay where they are;
     /// nothing depends on them, and their gradients are 0.
     pub input_forget: bool,
+    /// What the first layer does with x.
+    pub input: InputMode,
     /// Layout of x and y.
     pub layout: Layout,
     /// V: the stack reads token ids in 0..V through an embedding table `[V, I]`; `None`: it reads x itself.
@@ -168,6 +182,7 @@ impl Default for RnnConfig {
             clip: None,
             cell_clip: None,
             input_forget: false,
+            input: InputMode::Linear,
             layout: Layout::TimeMajor,
             vocabulary: None,
             head: None,
@@ -208,6 +223,14 @@ impl RnnConfig {
     /// Features that layer `layer` reads.
     pub fn layer_input_size(&self, layer: usize) -> usize {
         if layer == 0 { self.input_size } else { self.output_size() }
+    }
+    /// Whether layer `layer` adds x to its gates as it is ([`InputMode::Skip`]).
+    pub(crate) fn skips_input(&self, layer: usize) -> bool {
+        layer == 0 && self.input == InputMode::Skip
+    }
+    /// Columns of W of layer `layer`: the features it reads, or 0 where it has no W.
+    pub(crate) fn weight_columns(&self, layer: usize) -> usize {
+        if self.skips_input(layer) { 0 } else { self.layer_input_size(layer) }
     }
     /// The activations in force: one set, or one per direction where [`RnnConfig::activations`] has two.
     pub fn activations(&self) -> Vec<Activation> {
@@ -302,7 +325,7 @@ impl RnnConfig {
         let per_unit = bias_w * gates.0 + bias_r * gates.1 + (self.cell.params.len() + normalised) as u64;
         // Per unit of one layer and direction; sizes are at most MAX_SIZE, so no sum here overflows.
         let fixed = gates.1 * state + per_unit + self.proj_size as u64;
-        let layer = |layer: usize| h.saturating_mul(gates.0 * self.layer_input_size(layer) as u64 + fixed);
+        let layer = |layer: usize| h.saturating_mul(gates.0 * self.weight_columns(layer) as u64 + fixed);
         let further = layer(1).saturating_mul(self.num_layers as u64 - 1);
         let stack = layer(0).saturating_add(further).saturating_mul(self.directions() as u64);
         let table = self.vocabulary.unwrap_or(0) as u64 * self.input_size as u64;
@@ -319,6 +342,10 @@ impl RnnConfig {
         self.vocabulary.map_or(Ok(()), |size| positive("vocabulary", size))?;
         self.head.map_or(Ok(()), |head| positive("size of the head", head.size))?;
         self.dropout.validate()?;
+        if self.input == InputMode::Skip && self.input_size != self.hidden_size {
+            let expected = format!("hidden_size {}, for x is added to every gate (input mode skip)", self.hidden_size);
+            return Err(Error::mismatch("input_size", expected, self.input_size));
+        }
         let stacked = self.num_layers * self.directions();
         if stacked > MAX_STACKED {
             let expected = format!("at most {MAX_STACKED}");

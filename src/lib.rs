@@ -33,7 +33,7 @@ pub mod verify;
 pub mod weights;
 
 pub use cell::{Activation, Cell};
-pub use config::{Bias, Direction, Dropout, Head, Layout, Loss, RnnConfig, Shape, StageShape};
+pub use config::{Bias, Direction, Dropout, Head, InputMode, Layout, Loss, RnnConfig, Shape, StageShape};
 pub use device::Device;
 pub use error::{Error, Result};
 pub use gpu::{IoBinding, IoBuffers};

@@ -2,7 +2,9 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use wgpu_rnn::{Bias, Cell, Device, Direction, Memory, Options, Plan, Result, RnnConfig, Shape, Strategy, cells};
+use wgpu_rnn::{
+    Bias, Cell, Device, Direction, InputMode, Memory, Options, Plan, Result, RnnConfig, Shape, Strategy, cells,
+};
 
 /// A stack of recurrent layers over T steps of B sequences.
 #[derive(Args)]
@@ -18,6 +20,9 @@ pub struct ModelArgs {
     /// I: features of x.
     #[arg(long, value_name = "I")]
     input: usize,
+    /// What the first layer does with x: W x + b, or x + b (I = H).
+    #[arg(long, value_enum, default_value_t = InputModeArg::Linear)]
+    input_mode: InputModeArg,
     /// H: hidden units.
     #[arg(long, value_name = "H")]
     hidden: usize,
@@ -74,6 +79,12 @@ enum BiasArg {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum InputModeArg {
+    Linear,
+    Skip,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum DeviceArg {
     Cpu,
     Gpu,
@@ -121,6 +132,10 @@ impl ModelArgs {
             BiasArg::Recurrent => Bias::Recurrent,
             BiasArg::Two => Bias::Two,
         };
+        let input = match self.input_mode {
+            InputModeArg::Linear => InputMode::Linear,
+            InputModeArg::Skip => InputMode::Skip,
+        };
         let config = RnnConfig {
             cell: self.cell.cell,
             input_size: self.input,
@@ -129,6 +144,7 @@ impl ModelArgs {
             direction,
             bias,
             proj_size: self.proj,
+            input,
             ..Default::default()
         };
         config.validate()?;

@@ -76,7 +76,7 @@ impl Pack {
         let dense = |place| (flat.at(place), config.head.map_or(0, |head| head.size), config.output_size());
         match self {
             Self::Input(layer) => {
-                let columns = config.layer_input_size(layer);
+                let columns = config.weight_columns(layer);
                 for direction in 0..directions {
                     let entry = layer * directions + direction;
                     let bias = input_bias(config, flat, entry);
@@ -86,7 +86,7 @@ impl Pack {
                 }
             }
             Self::InputTransposed(layer) => {
-                let columns = config.layer_input_size(layer);
+                let columns = config.weight_columns(layer);
                 for direction in 0..directions {
                     let w = flat.field(layer * directions + direction, Field::W).unwrap_or(0);
                     transposed(direction * rows.div_ceil(4) * columns * 4, w, (rows, columns), put);
@@ -298,7 +298,7 @@ impl GradientOf {
         let (directions, h) = (config.directions(), config.hidden_size);
         match self {
             Self::Input(layer) => {
-                let (rows, columns) = (config.cell.input_gates() * h, config.layer_input_size(layer));
+                let (rows, columns) = (config.cell.input_gates() * h, config.weight_columns(layer));
                 for direction in 0..directions {
                     let entry = layer * directions + direction;
                     let starts = (flat.field(entry, Field::W), flat.field(entry, Field::InputBias));

@@ -47,7 +47,9 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         | Kernel::SaveHistory
         | Kernel::LoadHistory
         | Kernel::Clear
+        | Kernel::SkipInput
         | Kernel::InputBackward
+        | Kernel::SkipBackward
         | Kernel::UnitBackward
         | Kernel::GatherGradient
         | Kernel::SquareSum

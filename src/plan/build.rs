@@ -137,7 +137,7 @@ impl Builder<'_> {
         let inputs = ("G·H", config.cell.input_gates() * config.hidden_size);
         let packed = ("packed", weight_offsets(&self.stages).total);
         for layer in 0..config.num_layers {
-            let depth = ("I/4+1", config.layer_input_size(layer).div_ceil(4) + 1);
+            let depth = ("I/4+1", config.weight_columns(layer).div_ceil(4) + 1);
             let d = ("D", directions);
             w.push(self.slot(format!("w.l{layer}"), Role::Weights, &[d, depth, inputs, ("k", 4)]));
             r.push(self.slot(format!("r.l{layer}"), Role::Weights, &[d, packed, ("k", 4)]));
@@ -303,12 +303,15 @@ impl Builder<'_> {
         }
     }
 
-    /// x·Wᵀ + b of a block of steps.
+    /// x·Wᵀ + b of a block of steps, or x + b without W.
     pub fn project(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Step {
         let config = self.config;
         let input = self.layer_input(layer, ids, m);
-        let kernel = project_kernel(config.layer_input_size(layer));
         let (columns, rows) = self.tiles.project;
+        let (kernel, columns) = match config.skips_input(layer) {
+            true => (Kernel::SkipInput, 1),
+            false => (project_kernel(config.layer_input_size(layer)), columns),
+        };
         let width = config.row_layout(false).width.div_ceil(columns * self.tiles.width);
         let slots = vec![input, ids.w[layer], m.pre[layer], ids.schedule];
         once(kernel, Some(layer), dims, slots, (width, Extent::Rows(rows), config.directions()))

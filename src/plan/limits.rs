@@ -115,7 +115,7 @@ pub(super) fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, options
     };
     let (b, d, stacked) = (("B", shape.batch), ("D", d), ("L·D", stacked));
     let (hidden, output) = (config.hidden_size, config.state_size());
-    let (depth, width) = (config.input_size.div_ceil(4) + 1, config.cell.input_gates() * hidden);
+    let (depth, width) = (config.weight_columns(0).div_ceil(4) + 1, config.cell.input_gates() * hidden);
     let packed = weight_offsets(&config.stages()).total;
     let check = |name: &str, role, dims: &[(&'static str, usize)]| {
         check_slot(&Slot { name: name.into(), dims: dims.to_vec(), role, element: options.precision.bytes() }, caps)

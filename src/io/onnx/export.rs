@@ -41,7 +41,7 @@ impl Export {
     /// Writes the layer as an ONNX model (opset 22) of one node, with weights of type `T`. Inputs X `[T, B, I]` and those
     /// asked for, outputs Y `[T, D, B, H]`, Y_h `[D, B, H]` and, of an LSTM, Y_c; T and B are left open. A batch-first layer has
     /// `layout` = 1 and ONNX's axes for it, which ONNX Runtime 1.31's CPU provider does not run. A single bias becomes two, one
-    /// of zeros.
+    /// of zeros; a layer without W ([`crate::InputMode::Skip`]) has one of identities.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for what one node cannot be: several layers, a projection, an embedding, a head, a cell that
