@@ -3,6 +3,7 @@
 use crate::cell::{Activation, Cell, CellOption, Product, Stage};
 use crate::cells;
 use crate::error::{Error, Result};
+use crate::zoneout::Zoneout;
 
 /// Which way the layers read time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -120,6 +121,8 @@ pub struct RnnConfig {
     pub head: Option<Head>,
     /// What training drops.
     pub dropout: Dropout,
+    /// How much a unit keeps of its value of the step before.
+    pub zoneout: Zoneout,
 }
 
 /// A dense output layer, `o[t] = W_o y[t] + b_o`, and the loss that compares it with targets.
@@ -187,6 +190,7 @@ impl Default for RnnConfig {
             vocabulary: None,
             head: None,
             dropout: Dropout::default(),
+            zoneout: Zoneout::default(),
         }
     }
 }
@@ -256,13 +260,21 @@ impl RnnConfig {
                 stage: *stage,
                 operand,
                 units: self.hidden_size,
-                states: self.cell.states.len(),
+                states: self.states().len(),
+                state_stride: self.hidden_size,
                 params: self.cell.params.len(),
             });
             operand = self.hidden_size;
         }
         if self.proj_size > 0 {
-            stages.push(StageShape { stage: cells::PROJECTION, operand, units: self.proj_size, states: 0, params: 0 });
+            stages.push(StageShape {
+                stage: cells::PROJECTION,
+                operand,
+                units: self.proj_size,
+                states: self.projection_states(),
+                state_stride: self.hidden_size,
+                params: 0,
+            });
         }
         stages
     }
@@ -285,9 +297,11 @@ impl RnnConfig {
     pub(crate) fn drops_input(&self, layer: usize, train: bool) -> bool {
         train && (self.dropout.input > 0.0 || layer > 0 && self.dropout.layers > 0.0)
     }
-    /// Whether it drops anything.
+    /// Whether it draws any masks: of dropout, or of zoneout.
     pub(crate) fn drops(&self, train: bool) -> bool {
-        self.drops_recurrent(train) || (0..self.num_layers.min(2)).any(|layer| self.drops_input(layer, train))
+        train && self.zones()
+            || self.drops_recurrent(train)
+            || (0..self.num_layers.min(2)).any(|layer| self.drops_input(layer, train))
     }
     /// Values of a sequence's row of `operand`: what the first stage's product reads, padded to whole vec4s, and with recurrent
     /// dropout h itself behind it.
@@ -342,6 +356,7 @@ impl RnnConfig {
         self.vocabulary.map_or(Ok(()), |size| positive("vocabulary", size))?;
         self.head.map_or(Ok(()), |head| positive("size of the head", head.size))?;
         self.dropout.validate()?;
+        self.zoneout.validate(self)?;
         if self.input == InputMode::Skip && self.input_size != self.hidden_size {
             let expected = format!("hidden_size {}, for x is added to every gate (input mode skip)", self.hidden_size);
             return Err(Error::mismatch("input_size", expected, self.input_size));
@@ -467,6 +482,8 @@ pub struct StageShape {
     pub units: usize,
     /// States of the cell that this stage's pointwise part reads and changes.
     pub states: usize,
+    /// From one state of a sequence to the next: H.
+    pub(crate) state_stride: usize,
     /// Per-unit parameters of the cell that this stage's pointwise part sees.
     pub params: usize,
 }

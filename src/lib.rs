@@ -31,6 +31,7 @@ mod session;
 mod tensor;
 pub mod verify;
 pub mod weights;
+mod zoneout;
 
 pub use cell::{Activation, Cell};
 pub use config::{Bias, Direction, Dropout, Head, InputMode, Layout, Loss, RnnConfig, Shape, StageShape};
@@ -48,6 +49,7 @@ pub use session::{Gradients, Initial, Input, Output, Session, Snapshot, TargetVa
 pub use tensor::{Tensor, View};
 pub use weights::Weights;
 pub use wgpu;
+pub use zoneout::Zoneout;
 
 /// The README's examples run as tests.
 #[cfg(doctest)]

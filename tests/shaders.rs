@@ -10,7 +10,7 @@ use wgpu_rnn::cell::{Adjoint, Functions, Gate, Product, Stage, StageFn};
 use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
     Activation, Caps, Cell, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Reset, RnnConfig, Shape, Step,
-    Strategy, cells,
+    Strategy, Zoneout, cells,
 };
 
 /// What WebGPU guarantees on every GPU.
@@ -127,13 +127,14 @@ fn for_every_source_of(
                 [
                     (s, false, true, 0.0, None),
                     (s, true, true, 0.0, None),
-                    (s, false, true, 0.0, Some(Reset::Zero)),
+                    (s, false, true, 0.1, Some(Reset::Zero)),
                     (s, true, false, 0.1, Some(Reset::Initial)),
                 ]
             };
             for (stage, train, write_y, p, resets) in (0..stages).flat_map(variants) {
                 let dropout = Dropout { layers: p, input: p, recurrent: p };
-                let config = RnnConfig { dropout, ..config.clone() };
+                let zoneout = Zoneout { hidden: p, cell: if config.cell.has_cell_state() { p } else { 0.0 } };
+                let config = RnnConfig { dropout, zoneout, ..config.clone() };
                 let label = format!(
                     "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y} dropout={p} resets={resets:?}",
                     kernel.name(),

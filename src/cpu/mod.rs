@@ -17,6 +17,7 @@ mod shared;
 mod skip;
 mod state;
 mod step_forward;
+mod zoneout;
 
 pub use lanes::{F32s, F64s, Lanes};
 pub use recur::{Compiled, Recur};

@@ -9,6 +9,7 @@ mod functions;
 mod layout;
 mod pack;
 mod source;
+mod zoneout;
 
 pub(crate) use layout::{HistoryLayout, KeptLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
 pub(crate) use pack::Flat;

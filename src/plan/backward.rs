@@ -52,7 +52,7 @@ impl Builder<'_> {
             false => self.slot("dc0", Role::Scratch, &UNUSED),
         };
         let per_sequence = |n: usize| [directions, ("B", self.shape.batch), ("S", n), ("H", config.hidden_size)];
-        let (states, params) = (per_sequence(config.cell.states.len()), per_sequence(config.cell.params.len()));
+        let (states, params) = (per_sequence(config.states().len()), per_sequence(config.cell.params.len()));
         let d_hidden = self.doubled("d_hidden", &[directions, ("B", self.shape.batch), self.output()]);
         let d_state = match states[2].1 {
             0 => self.slot("d_state", Role::Scratch, &UNUSED),

@@ -156,7 +156,7 @@ impl Builder<'_> {
     fn memory(&mut self) -> Memory {
         let (config, [outer, inner]) = (self.config, self.outer());
         let (layers, directions, batch) = (config.num_layers, ("D", config.directions()), self.shape.batch);
-        let states = ("S", config.cell.states.len());
+        let states = ("S", config.states().len());
         let stacked = self.stacked(self.hidden());
         let state = match states.1 {
             0 => self.slot("state", Role::Scratch, &UNUSED),

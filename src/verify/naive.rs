@@ -86,6 +86,10 @@ pub(super) fn run<T: Scalar>(
         let reason = "the naive loop knows no episodes".into();
         return Err(Error::Unsupported { what: "resets".into(), reason });
     }
+    if config.zones() {
+        let reason = "the naive loop knows no zoneout".into();
+        return Err(Error::Unsupported { what: "zoneout".into(), reason });
+    }
     let cell = equations(config)?;
     let (shape, unbatched) = shape_of(config, input.x)?;
     let Shape { time, batch } = shape;

@@ -44,7 +44,7 @@ impl Export {
     /// of zeros; a layer without W ([`crate::InputMode::Skip`]) has one of identities.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for what one node cannot be: several layers, a projection, an embedding, a head, a cell that
+    /// [`Error::Unsupported`] for what one node cannot be: several layers, a projection, an embedding, a head, zoneout, a cell that
     /// ONNX does not have; [`Error::Mismatch`] for weights that do not fit; [`Error::Limit`] for more than a protobuf message
     /// holds; [`Error::File`] if the file cannot be written.
     pub fn write<T: Real>(&self, config: &RnnConfig, weights: &Weights<T>, path: impl AsRef<Path>) -> Result<()> {
@@ -145,6 +145,8 @@ fn operator(config: &RnnConfig) -> Result<OnnxOp> {
         Some((format!("proj_size {} in ONNX", config.proj_size), "its LSTM has no projection"))
     } else if config.cell_clip.is_some() {
         Some(("cell_clip in ONNX".into(), "its clip is on the activations' arguments"))
+    } else if config.zones() {
+        Some(("zoneout in ONNX".into(), "its operators do not keep units from the step before"))
     } else if around {
         Some(("an embedding or a head in a recurrent ONNX node".into(), "export the layer without them"))
     } else {
