@@ -22,9 +22,12 @@ fn ragged(cell: &'static Cell, proj_size: usize) -> Case {
     Case::new(config, 5, 4, 31).with_lengths(&[2, 5, 1, 4])
 }
 
-/// What every cell goes through: the above; one layer read backwards, batch-first; no bias; b_r only; sizes of one.
+/// Every cell goes through the above; some through one layer read backwards, batch-first; no bias; b_r only; sizes of one too.
 fn cases(cell: &'static Cell, proj_size: usize) -> Vec<Case> {
     let both = ragged(cell, proj_size);
+    if ![&cells::LSTM, &cells::GRU, &cells::GRU_RESET_BEFORE].contains(&cell) {
+        return vec![both];
+    }
     let one = RnnConfig { num_layers: 1, direction: Direction::Reverse, ..both.config.clone() };
     let first = RnnConfig { layout: Layout::BatchFirst, bias: Bias::One, ..one.clone() };
     let none = RnnConfig { bias: Bias::None, direction: Direction::Forward, ..one.clone() };
@@ -90,8 +93,9 @@ fn executors_compute_what_the_naive_loops_do() {
             assert_within(&format!("{what}, f64"), &all(&case, &case.train_in(&mut exact)), &tight);
             for (device, strategy) in executors() {
                 let what = format!("{what} on {} with {strategy}", device.kind());
-                assert_within(&what, &wide(all(&case, &case.train(&device, strategy))), &truth);
-                assert_same(&what, &case.train(&device, strategy).0, &case.run(&device, strategy));
+                let trained = case.train(&device, strategy);
+                assert_same(&what, &trained.0, &case.run(&device, strategy));
+                assert_within(&what, &wide(all(&case, &trained)), &truth);
             }
         }
     }
@@ -114,16 +118,15 @@ fn with_identities(case: &Case) -> Case {
 #[test]
 fn it_is_a_w_of_identities() {
     for (cell, proj_size) in cells_and_projections(5) {
-        for case in cases(cell, proj_size) {
-            let (truth, linear) = (truth_of(&case), with_identities(&case));
-            for (device, strategy) in executors() {
-                let what = format!("{} on {} with {strategy}", cell.name, device.kind());
-                let (skipping, identities) = (case.train(&device, strategy), linear.train(&device, strategy));
-                assert_same(&what, &skipping.0, &identities.0);
-                let mut got = wide(all(&linear, &identities));
-                got.retain(|(name, _)| !name.starts_with("weight_ih_l0"));
-                assert_within(&what, &got, &truth);
-            }
+        let case = ragged(cell, proj_size);
+        let (truth, linear) = (truth_of(&case), with_identities(&case));
+        for (device, strategy) in executors() {
+            let what = format!("{} on {} with {strategy}", cell.name, device.kind());
+            let (skipping, identities) = (case.train(&device, strategy), linear.train(&device, strategy));
+            assert_same(&what, &skipping.0, &identities.0);
+            let mut got = wide(all(&linear, &identities));
+            got.retain(|(name, _)| !name.starts_with("weight_ih_l0"));
+            assert_within(&what, &got, &truth);
         }
     }
 }

@@ -138,6 +138,15 @@ impl<'a> Walk<'a> {
             false => (0..length).collect(),
         }
     }
+
+    /// Whether an episode begins there; the reverse direction comes to it from its end.
+    fn begins(&self, direction: usize, b: usize, t: usize) -> bool {
+        let times = self.times(direction, b);
+        let first = if times.first() > times.last() { t + 1 } else { t };
+        self.case.resets.is_some() && first <= times.iter().copied().max().unwrap_or(0) && {
+            self.case.flags[first * self.case.shape.batch + b]
+        }
+    }
 }
 
 /// Outputs over time-major values, as plainly as they can be, and per layer and direction what every step read.
@@ -157,7 +166,7 @@ fn there<T: naive::Scalar>(case: &Case, numbers: &Numbers<T>, masks: Option<Mask
                 let (h_at, c_at) = ((entry * batch + b) * p, (entry * batch + b) * n);
                 for t in walk.times(direction, b) {
                     let row = t * batch + b;
-                    let begins = case.resets.is_some() && case.flags[row];
+                    let begins = walk.begins(direction, b, t);
                     let (h, c) = match (begins, case.resets) {
                         (true, Some(Reset::Initial)) => (&numbers.h0[h_at..][..p], &numbers.c0[c_at..][..n]),
                         _ => (&hn[h_at..][..p], &cn[c_at..][..n]),
@@ -289,9 +298,12 @@ fn seeded(case: &Case, session: &mut Session, seed: u64) -> (Output<f32>, Gradie
     case.poisoned(session)
 }
 
-/// The cases of a cell: all of it; h only, c only; always and never; read backwards, with one bias; with episodes.
+/// The cases: every cell with all of it; some with h only, c only; always and never; read backwards, with one bias; with episodes.
 fn cases(cell: &'static Cell, proj_size: usize) -> Vec<Case> {
     let whole = ragged(cell, proj_size);
+    if ![&cells::LSTM, &cells::GRU_RESET_BEFORE].contains(&cell) {
+        return vec![whole];
+    }
     let with = |hidden: f32, share: f32, direction: Direction, seed: u64| {
         let zoneout = Zoneout { hidden, cell: if cell.has_cell_state() { share } else { 0.0 } };
         let config = RnnConfig { zoneout, direction, num_layers: 1, bias: Bias::One, ..whole.config.clone() };
@@ -469,6 +481,10 @@ fn cuts_do_not_matter() {
         let whole = seeded(case, &mut case.training(device, forced(strategy)), 8);
         let blocks = Options { max_block: Some(3), ..forced(strategy) };
         same(&format!("{what}, blocks"), case, &whole, &seeded(case, &mut case.training(device, blocks), 8));
+        // The longest sequence is slow on a software GPU: one cell each with and without a state that holds h.
+        if case.config.proj_size == 0 && case.config.cell != &cells::GRU_RESET_BEFORE {
+            return;
+        }
         let proj_size = if case.config.proj_size > 0 { 2 } else { 0 };
         let config = RnnConfig { hidden_size: 4, proj_size, ..case.config.clone() };
         let long = Case::new(config, 131, 3, 47).with_lengths(&[64, 131, 65]);

@@ -18,6 +18,8 @@ pub(crate) struct Zone<T> {
     /// Which states those are.
     cells: [bool; MAX_VALUES],
     units: usize,
+    /// Whether it keeps all or nothing of a value.
+    masks: bool,
 }
 
 /// Gradients on their way around the cell's adjoint.
@@ -42,17 +44,23 @@ impl<T: Real> Zone<T> {
         out: V,
     ) -> V {
         if !self.cell.is_empty() {
-            let (m, rest) = self.load::<V>(isa, &self.cell, row, first);
+            let (m, _) = self.load::<V>(isa, &self.cell, row, first);
             for s in (0..MAX_VALUES).filter(|&s| self.cells[s]) {
-                state[s] = m.mul_add(before[s], rest * state[s]);
+                state[s] = self.mixed(m, before[s], state[s]);
             }
         }
         if self.hidden.is_empty() {
             return out;
         }
-        let (m, rest) = self.load::<V>(isa, &self.hidden, row, first);
-        state[self.own] = m.mul_add(before[self.own], rest * out);
+        let (m, _) = self.load::<V>(isa, &self.hidden, row, first);
+        state[self.own] = self.mixed(m, before[self.own], out);
         state[self.own]
+    }
+
+    /// A kept value keeps its bits.
+    #[inline(always)]
+    fn mixed<V: Lanes<Elem = T>>(&self, m: V, old: V, made: V) -> V {
+        if self.masks { m.pick(m.like(1.0), old, made) } else { m.mul_add(old - made, made) }
     }
 
     /// Leaves the cell its share of the gradients, and gives that of the values before.
@@ -112,6 +120,7 @@ impl<T: Real> Context<'_, T> {
             cell: of(cells, p.cell, MaskKind::ZoneoutCell),
             cells: std::array::from_fn(|s| is(s, Initial::Cell)),
             units,
+            masks: self.plan.train && self.masks.are_on(),
         })
     }
 

@@ -43,48 +43,61 @@ pub(super) fn parts(config: &RnnConfig, stages: &[StageShape], variant: &Variant
     }
 }
 
-/// How much a unit keeps: masks of 0 and 1 in training, where they are on, else the expectation.
+/// How much a unit keeps (masks of 0 and 1 in training, where they are on, else the expectation), and the mix. A kept value keeps
+/// its bits, and the expectation is one expression in both kinds of plans, so that drivers make the same of it.
 fn shares(config: &RnnConfig, train: bool) -> String {
-    let p = [
-        ("hidden", MaskKind::ZoneoutHidden, config.zoneout.hidden),
-        ("cell", MaskKind::ZoneoutCell, config.zoneout.cell),
-    ];
+    let zoneout = config.zoneout;
     let mut text = String::from("const ZONEOUT: bool = true;\n");
+    let mut draws = String::new();
+    for (name, kind, p) in
+        [("hidden", MaskKind::ZoneoutHidden, zoneout.hidden), ("cell", MaskKind::ZoneoutCell, zoneout.cell)]
+    {
+        let _ = writeln!(text, "const ZONEOUT_{}: real = {:e};", name.to_uppercase(), f64::from(p));
+        let mean = format!("fma(ZONEOUT_{}, old - made, made)", name.to_uppercase());
+        let mixed = match train {
+            true => format!("select({mean}, select(made, old, zone_{name} == 1.0), zone_masks)"),
+            false => mean,
+        };
+        let variable = if train { "var<private>" } else { "const" };
+        let value = if train { String::new() } else { format!(" = {:e}", f64::from(p)) };
+        let _ = write!(
+            text,
+            "{variable} zone_{name}: real{value};\n\n\
+             fn zoned_{name}(old: real, made: real) -> real {{\n    return {mixed};\n}}\n\n"
+        );
+        draws.push_str(&draw(name, kind, p));
+    }
     if !train {
-        for (name, _, p) in p {
-            let _ = writeln!(text, "const zone_{name}: real = {:e};", f64::from(p));
-        }
-        text.push_str("\nfn use_zone(direction: u32, s: u32, b: u32, unit: u32) {\n}\n");
+        text.push_str("fn use_zone(direction: u32, s: u32, b: u32, unit: u32) {\n}\n");
         return text;
     }
-    p.iter().for_each(|(name, ..)| {
-        let _ = writeln!(text, "var<private> zone_{name}: real;");
-    });
     let reverse = if config.direction == Direction::Reverse { "true" } else { "direction == 1u" };
     let _ = write!(
         text,
-        "\n// Sets what unit `unit` of sorted sequence b keeps at step s.\n\
+        "var<private> zone_masks: bool;\n\n\
+         // Sets what unit `unit` of sorted sequence b keeps at step s.\n\
          fn use_zone(direction: u32, s: u32, b: u32, unit: u32) {{\n    \
+         zone_masks = run_word(2u) != 0u;\n    \
          let t = select(s, length_of(b) - 1u - s, {reverse});\n    \
-         let place = dims.layer * DIRECTIONS + direction;\n"
+         let place = dims.layer * DIRECTIONS + direction;\n{draws}}}\n"
     );
-    for (name, kind, p) in p {
-        if p == 0.0 {
-            continue;
-        }
-        let (kind, place) = kind.tag();
-        let _ = write!(
-            text,
-            "    zone_{name} = {:e};\n    \
-             if run_word(2u) != 0u {{\n        \
-             let words = mask_words({kind}u, place + {place}u, order_of(b), t, unit / 4u);\n        \
-             zone_{name} = select(0.0, 1.0, (words[unit % 4u] >> 8u) < {}u);\n    }}\n",
-            f64::from(p),
-            threshold(p),
-        );
-    }
-    text.push_str("}\n");
     text
+}
+
+/// Draws one of the two shares.
+fn draw(name: &str, kind: MaskKind, p: f32) -> String {
+    if p == 0.0 {
+        return String::new();
+    }
+    let (kind, place) = kind.tag();
+    format!(
+        "    zone_{name} = ZONEOUT_{};\n    \
+         if zone_masks {{\n        \
+         let words = mask_words({kind}u, place + {place}u, order_of(b), t, unit / 4u);\n        \
+         zone_{name} = select(0.0, 1.0, (words[unit % 4u] >> 8u) < {}u);\n    }}\n",
+        name.to_uppercase(),
+        threshold(p),
+    )
 }
 
 /// What the cell's own functions take and give: only its own states.
@@ -120,8 +133,8 @@ fn wrapped(config: &RnnConfig, stages: &[StageShape], n: usize) -> String {
         let zoned_c = zones_c && state.initial == Initial::Cell;
         after.push(match (zoned_h, zoned_c) {
             (true, _) => "out".into(),
-            (_, true) => format!("fma(zone_cell, state[{i}], (1.0 - zone_cell) * new.state[{i}])"),
-            _ if i < own => format!("new.state[{i}]"),
+            (_, true) => format!("zoned_cell(state[{i}], made.state[{i}])"),
+            _ if i < own => format!("made.state[{i}]"),
             _ => format!("state[{i}]"),
         });
         if i < own {
@@ -145,16 +158,16 @@ fn wrapped(config: &RnnConfig, stages: &[StageShape], n: usize) -> String {
     let h = states.iter().position(|s| s.initial == Initial::Hidden).unwrap_or(0);
     let (out, d_out, d_h) = match zones_h {
         true => (
-            format!("fma(zone_hidden, state[{h}], (1.0 - zone_hidden) * new.out)"),
+            format!("zoned_hidden(state[{h}], made.out)"),
             "(1.0 - zone_hidden) * d_h",
             format!("    let d_h = d_out + d_state[{h}];\n"),
         ),
-        false => ("new.out".into(), "d_out", String::new()),
+        false => ("made.out".into(), "d_out", String::new()),
     };
     let arguments = format!("pre: array<real, PRE_{n}>, state: array<real, STATES>, unit: array<real, UNIT_{n}>");
     format!(
         "\nfn forward_{n}({arguments}) -> Forward {{\n    \
-         let new = cell_forward_{n}(pre, cell_part(state), unit);\n    \
+         let made = cell_forward_{n}(pre, cell_part(state), unit);\n    \
          let out = {out};\n    \
          return Forward(array<real, STATES>({}), out);\n}}\n\n\
          fn backward_{n}({arguments}, d_out: real, d_state: array<real, STATES>) -> Backward_{n} {{\n{d_h}    \
