@@ -120,7 +120,7 @@ impl Stage {
 pub enum Initial {
     /// h0: the state is the unit's own copy of the hidden state.
     Hidden,
-    /// c0, and its last value is cn.
+    /// c0, and its last value is cn. The first stage gives its new value (zoneout mixes it with the old one there).
     Cell,
     /// Nowhere: it only carries a value from one stage to a later one of the same step.
     Scratch,

@@ -4,6 +4,7 @@ use crate::cell::{Activation, Cell, CellOption, Product, Stage};
 use crate::cells;
 use crate::error::{Error, Result};
 use crate::recurrence::Recurrence;
+use crate::zoneout::Zoneout;
 
 /// Which way the layers read time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -48,6 +49,18 @@ impl Bias {
     pub fn has_recurrent(self) -> bool {
         matches!(self, Self::Recurrent | Self::Two)
     }
+}
+
+/// What the first layer does with x (cuDNN `cudnnRNNInputMode_t`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum InputMode {
+    /// W x + b (cuDNN `CUDNN_LINEAR_INPUT`).
+    #[default]
+    Linear,
+    /// x + b, without W: x is added to the pre-activation of every gate that sees x, so I must be H (cuDNN `CUDNN_SKIP_INPUT`:
+    /// "no operation is performed at the input of the first layer"). Further layers of the stack keep their W, as in cuDNN, and
+    /// so do both directions of them; layer 0 has no `weight_ih`, but its biases.
+    Skip,
 }
 
 /// How x and y lie in memory.
@@ -101,6 +114,8 @@ pub struct RnnConfig {
     pub input_forget: bool,
     /// Which features of h a unit's recurrent gates see: the shape of R.
     pub recurrence: Recurrence,
+    /// What the first layer does with x.
+    pub input: InputMode,
     /// Layout of x and y.
     pub layout: Layout,
     /// V: the stack reads token ids in 0..V through an embedding table `[V, I]`; `None`: it reads x itself.
@@ -109,6 +124,8 @@ pub struct RnnConfig {
     pub head: Option<Head>,
     /// What training drops.
     pub dropout: Dropout,
+    /// How much a unit keeps of its value of the step before.
+    pub zoneout: Zoneout,
 }
 
 /// A dense output layer, `o[t] = W_o y[t] + b_o`, and the loss that compares it with targets.
@@ -172,10 +189,12 @@ impl Default for RnnConfig {
             cell_clip: None,
             input_forget: false,
             recurrence: Recurrence::Dense,
+            input: InputMode::Linear,
             layout: Layout::TimeMajor,
             vocabulary: None,
             head: None,
             dropout: Dropout::default(),
+            zoneout: Zoneout::default(),
         }
     }
 }
@@ -213,6 +232,14 @@ impl RnnConfig {
     pub fn layer_input_size(&self, layer: usize) -> usize {
         if layer == 0 { self.input_size } else { self.output_size() }
     }
+    /// Whether layer `layer` adds x to its gates as it is ([`InputMode::Skip`]).
+    pub(crate) fn skips_input(&self, layer: usize) -> bool {
+        layer == 0 && self.input == InputMode::Skip
+    }
+    /// Columns of W of layer `layer`: the features it reads, or 0 where it has no W.
+    pub(crate) fn weight_columns(&self, layer: usize) -> usize {
+        if self.skips_input(layer) { 0 } else { self.layer_input_size(layer) }
+    }
     /// The activations in force: one set, or one per direction where [`RnnConfig::activations`] has two.
     pub fn activations(&self) -> Vec<Activation> {
         if self.activations.is_empty() {
@@ -239,7 +266,8 @@ impl RnnConfig {
                 operand,
                 units: self.hidden_size,
                 heads: self.recurrence.heads(operand),
-                states: self.cell.states.len(),
+                states: self.states().len(),
+                state_stride: self.hidden_size,
                 params: self.cell.params.len(),
                 sums_at,
             });
@@ -247,8 +275,16 @@ impl RnnConfig {
             operand = self.hidden_size;
         }
         if self.proj_size > 0 {
-            let (stage, units) = (cells::PROJECTION, self.proj_size);
-            stages.push(StageShape { stage, operand, units, heads: 1, states: 0, params: 0, sums_at });
+            stages.push(StageShape {
+                stage: cells::PROJECTION,
+                operand,
+                units: self.proj_size,
+                heads: 1,
+                states: self.projection_states(),
+                state_stride: self.hidden_size,
+                params: 0,
+                sums_at,
+            });
         }
         stages
     }
@@ -271,9 +307,11 @@ impl RnnConfig {
     pub(crate) fn drops_input(&self, layer: usize, train: bool) -> bool {
         train && (self.dropout.input > 0.0 || layer > 0 && self.dropout.layers > 0.0)
     }
-    /// Whether it drops anything.
+    /// Whether it draws any masks: of dropout, or of zoneout.
     pub(crate) fn drops(&self, train: bool) -> bool {
-        self.drops_recurrent(train) || (0..self.num_layers.min(2)).any(|layer| self.drops_input(layer, train))
+        train && self.zones()
+            || self.drops_recurrent(train)
+            || (0..self.num_layers.min(2)).any(|layer| self.drops_input(layer, train))
     }
     /// Values of a sequence's row of `operand`: what the first stage's product reads, padded to whole vec4s, and with recurrent
     /// dropout h itself behind it.
@@ -317,7 +355,7 @@ impl RnnConfig {
         // Per unit of one layer and direction; sizes are at most MAX_SIZE, so no sum here overflows.
         let fixed =
             gates.1 * (state / self.recurrence.heads(self.state_size()) as u64) + per_unit + self.proj_size as u64;
-        let layer = |layer: usize| h.saturating_mul(gates.0 * self.layer_input_size(layer) as u64 + fixed);
+        let layer = |layer: usize| h.saturating_mul(gates.0 * self.weight_columns(layer) as u64 + fixed);
         let further = layer(1).saturating_mul(self.num_layers as u64 - 1);
         let stack = layer(0).saturating_add(further).saturating_mul(self.directions() as u64);
         let table = self.vocabulary.unwrap_or(0) as u64 * self.input_size as u64;
@@ -334,6 +372,11 @@ impl RnnConfig {
         self.vocabulary.map_or(Ok(()), |size| positive("vocabulary", size))?;
         self.head.map_or(Ok(()), |head| positive("size of the head", head.size))?;
         self.dropout.validate()?;
+        self.zoneout.validate(self)?;
+        if self.input == InputMode::Skip && self.input_size != self.hidden_size {
+            let expected = format!("hidden_size {}, for x is added to every gate (input mode skip)", self.hidden_size);
+            return Err(Error::mismatch("input_size", expected, self.input_size));
+        }
         let stacked = self.num_layers * self.directions();
         if stacked > MAX_STACKED {
             let expected = format!("at most {MAX_STACKED}");
@@ -465,6 +508,8 @@ pub struct StageShape {
     pub heads: usize,
     /// States of the cell that this stage's pointwise part reads and changes.
     pub states: usize,
+    /// From one state of a sequence to the next: H.
+    pub(crate) state_stride: usize,
     /// Per-unit parameters of the cell that this stage's pointwise part sees.
     pub params: usize,
     /// Where the stage's gains, then its biases, start among the sums that gradients of unit parameters are made of.

@@ -32,9 +32,10 @@ mod session;
 mod tensor;
 pub mod verify;
 pub mod weights;
+mod zoneout;
 
 pub use cell::{Activation, Cell};
-pub use config::{Bias, Direction, Dropout, Head, Layout, Loss, RnnConfig, Shape, StageShape};
+pub use config::{Bias, Direction, Dropout, Head, InputMode, Layout, Loss, RnnConfig, Shape, StageShape};
 pub use device::Device;
 pub use error::{Error, Result};
 pub use gpu::{IoBinding, IoBuffers};
@@ -50,6 +51,7 @@ pub use session::{Gradients, Initial, Input, Output, Session, Snapshot, TargetVa
 pub use tensor::{Tensor, View};
 pub use weights::{WeightFormat, Weights};
 pub use wgpu;
+pub use zoneout::Zoneout;
 
 /// The README's examples run as tests.
 #[cfg(doctest)]

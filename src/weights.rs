@@ -21,7 +21,7 @@ use rand::{RngExt, SeedableRng};
 /// The parameters of one layer in one direction; rows are gate-major, columns contiguous.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct LayerWeights<T = f32> {
-    /// W `[Gx·H, I]`, PyTorch `weight_ih_l*`.
+    /// W `[Gx·H, I]`, PyTorch `weight_ih_l*`; empty in layer 0 with [`crate::InputMode::Skip`].
     pub w: Vec<T>,
     /// R `[Gh·H, width of h / heads]` ([`crate::Recurrence`]), PyTorch `weight_hh_l*`.
     pub r: Vec<T>,
@@ -146,7 +146,9 @@ pub fn parameters(config: &RnnConfig) -> Vec<Parameter> {
                 let place = Place::Layer(entry, field);
                 list.push(Parameter { name: format!("{name}_{suffix}"), shape, place });
             };
-            add("weight_ih", vec![input_rows, config.layer_input_size(layer)], Field::W);
+            if !config.skips_input(layer) {
+                add("weight_ih", vec![input_rows, config.layer_input_size(layer)], Field::W);
+            }
             add("weight_hh", vec![recurrent_rows, depth], Field::R);
             if config.bias.has_input() {
                 add("bias_ih", vec![input_rows], Field::InputBias);

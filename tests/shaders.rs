@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
     Activation, Caps, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Recurrence, Reset, RnnConfig, Shape,
-    Step, Strategy, WeightFormat, cells,
+    Step, Strategy, WeightFormat, Zoneout, cells,
 };
 
 /// What WebGPU guarantees on every GPU.
@@ -88,7 +88,7 @@ fn for_every_source_of(
                 [
                     (s, false, true, 0.0, None, WeightFormat::F32),
                     (s, true, true, 0.0, None, WeightFormat::F32),
-                    (s, false, true, 0.0, Some(Reset::Zero), WeightFormat::F32),
+                    (s, false, true, 0.1, Some(Reset::Zero), WeightFormat::F32),
                     (s, true, false, 0.1, Some(Reset::Initial), WeightFormat::F32),
                 ]
                 .into_iter()
@@ -96,7 +96,8 @@ fn for_every_source_of(
             };
             for (stage, train, write_y, p, resets, weights) in (0..stages).flat_map(variants) {
                 let dropout = Dropout { layers: p, input: p, recurrent: p };
-                let config = RnnConfig { dropout, ..config.clone() };
+                let zoneout = Zoneout { hidden: p, cell: if config.cell.has_cell_state() { p } else { 0.0 } };
+                let config = RnnConfig { dropout, zoneout, ..config.clone() };
                 let label = format!(
                     "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y} dropout={p} resets={resets:?} weights={weights}",
                     kernel.name(),

@@ -34,8 +34,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var initial = STATE_INITIAL;
         for (var s = 0u; s < STATE_COUNT; s++) {
             var v: real = 0.0;
-            if initial[s] == FROM_HIDDEN {
-                v = h0[src * HIDDEN + unit];
+            if initial[s] == FROM_HIDDEN && unit < OUTPUT {
+                v = h0[src * OUTPUT + unit];
             } else if initial[s] == FROM_CELL {
                 v = c0[src * HIDDEN + unit];
             }

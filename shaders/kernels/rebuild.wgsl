@@ -79,6 +79,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 for (var n = 0u; n < STATE_COUNT_STAGE; n++) {
                     memory[n] = history[history_before(direction, steps[i], b) * HISTORY + n * HIDDEN + unit];
                 }
+                if ZONEOUT {
+                    use_zone(direction, steps[i], b, unit);
+                }
                 memory = states_before_STAGE(direction, row, unit, memory);
                 let after = forward_STAGE(gates, memory, cell_params_STAGE(params));
                 keep(direction, steps[i], b, LINK_AT_STAGE + unit, after.out);

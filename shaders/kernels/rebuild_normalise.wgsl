@@ -54,6 +54,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 for (var n = 0u; n < STATE_COUNT_STAGE; n++) {
                     memory[n] = history[history_before(direction, s, b) * HISTORY + n * HIDDEN + unit];
                 }
+                if ZONEOUT {
+                    use_zone(direction, s, b, unit);
+                }
                 memory = states_before_STAGE(direction, row, unit, memory);
                 let own = cell_params_STAGE(unit_params_STAGE(direction, unit));
                 let after = forward_STAGE(read_gates_STAGE(direction, row, unit), memory, own);

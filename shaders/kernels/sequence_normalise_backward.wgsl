@@ -11,6 +11,9 @@ fn stage_STAGE(direction: u32, s: u32, b: u32, unit: u32) {
         for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
             memory[i] = history[history_before(direction, s, b) * HISTORY + i * HIDDEN + unit];
         }
+        if ZONEOUT {
+            use_zone(direction, s, b, unit);
+        }
         memory = states_before_STAGE(direction, row, unit, memory);
         var params = unit_params_STAGE(direction, unit);
         kept = read_kept_STAGE(row, unit);

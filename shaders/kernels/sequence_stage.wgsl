@@ -49,6 +49,9 @@ fn stage_STAGE(p: Place, side: u32) {
         if p.tile + b < p.running {
             if p.unit < UNITS_STAGE {
                 let gates = gates_STAGE(acc[b], p.row + p.tile + b, p.unit, params);
+                if ZONEOUT {
+                    use_zone(p.direction, p.step, p.tile + b, p.unit);
+                }
                 let after = forward_STAGE(gates, memory[b], cell_params_STAGE(params));
                 memory[b] = after.state;
                 var seen = after.out;

@@ -43,6 +43,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         d_memory[i] = d_state[(place * STATE_COUNT + i) * HIDDEN + unit];
     }
     let own = cell_params_STAGE(unit_params_STAGE(direction, unit));
+    if ZONEOUT {
+        use_zone(direction, s, b, unit);
+    }
     memory = states_before_STAGE(direction, row, unit, memory);
     let d = backward_STAGE(read_gates_STAGE(direction, row, unit), memory, own, d_out, d_memory);
     var d_gates = d.pre;

@@ -69,6 +69,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 memory[i] = state[(place * STATE_COUNT + i) * HIDDEN + own];
             }
             let gates = gates_STAGE(acc[b], row + tile + b, own, params);
+            if ZONEOUT {
+                use_zone(direction, s, tile + b, own);
+            }
             let after = forward_STAGE(gates, memory, cell_params_STAGE(params));
             memory = after.state;
             if unit < UNITS_STAGE {

@@ -61,6 +61,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
             memory[i] = state[(place * STATE_COUNT + i) * HIDDEN + unit];
         }
+        if ZONEOUT {
+            use_zone(direction, s, b, unit);
+        }
         let params = unit_params_STAGE(direction, unit);
         let after = forward_STAGE(gates_STAGE(recurrent, row, unit, params), memory, cell_params_STAGE(params));
         memory = after.state;

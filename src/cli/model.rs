@@ -3,8 +3,8 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use wgpu_rnn::{
-    Bias, Cell, Device, Direction, Memory, Options, Plan, Recurrence, Result, RnnConfig, Shape, Strategy, WeightFormat,
-    cells,
+    Bias, Cell, Device, Direction, InputMode, Memory, Options, Plan, Recurrence, Result, RnnConfig, Shape, Strategy,
+    WeightFormat, cells,
 };
 
 /// A stack of recurrent layers over T steps of B sequences.
@@ -21,6 +21,9 @@ pub struct ModelArgs {
     /// I: features of x.
     #[arg(long, value_name = "I")]
     input: usize,
+    /// What the first layer does with x: W x + b, or x + b (I = H).
+    #[arg(long, value_enum, default_value_t = InputModeArg::Linear)]
+    input_mode: InputModeArg,
     /// H: hidden units.
     #[arg(long, value_name = "H")]
     hidden: usize,
@@ -84,6 +87,12 @@ enum BiasArg {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum InputModeArg {
+    Linear,
+    Skip,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum DeviceArg {
     Cpu,
     Gpu,
@@ -136,6 +145,10 @@ impl ModelArgs {
             BiasArg::Recurrent => Bias::Recurrent,
             BiasArg::Two => Bias::Two,
         };
+        let input = match self.input_mode {
+            InputModeArg::Linear => InputMode::Linear,
+            InputModeArg::Skip => InputMode::Skip,
+        };
         let config = RnnConfig {
             cell: self.cell.cell,
             input_size: self.input,
@@ -145,6 +158,7 @@ impl ModelArgs {
             bias,
             proj_size: self.proj,
             recurrence: self.recurrence,
+            input,
             ..Default::default()
         };
         config.validate()?;

@@ -40,7 +40,7 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
     let [pre, operand, gradient, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
     let config = &c.plan.config;
-    let states = config.cell.states.len() * config.hidden_size;
+    let states = config.states().len() * config.hidden_size;
     let (directions, width) = (c.directions, c.rows.width);
     let input = d.kernel == Kernel::WeightBackwardInput;
     let shape = c.stages[d.stage];

@@ -16,8 +16,10 @@ mod retrace;
 mod sequence_backward;
 mod sequence_forward;
 mod shared;
+mod skip;
 mod state;
 mod step_forward;
+mod zoneout;
 
 pub use lanes::{F32s, F64s, Lanes};
 pub use recur::{Compiled, Recur};
@@ -156,7 +158,7 @@ pub(crate) fn stage_weights<T: Real>(stages: &[StageShape], layer: &LayerWeights
 fn pack_layer<T: Real>(stages: &[StageShape], inputs: usize, train: bool, layer: &LayerWeights<T>) -> PackedLayer<T> {
     let bias = input_bias(stages, layer);
     let mut w = vec![T::default(); inputs * bias.len()];
-    for (row, values) in layer.w.chunks_exact(inputs).enumerate() {
+    for (row, values) in layer.w.chunks_exact(inputs.max(1)).enumerate() {
         for (column, &v) in values.iter().enumerate() {
             w[column * bias.len() + row] = v;
         }
@@ -180,7 +182,7 @@ impl<T: Real> PackedWeights<T> {
         let held = (format != WeightFormat::F32).then(|| format.held(config, weights));
         let weights = held.as_ref().unwrap_or(weights);
         let layers = weights.layers.iter().enumerate();
-        let inputs = |entry: usize| config.layer_input_size(entry / config.directions());
+        let inputs = |entry: usize| config.weight_columns(entry / config.directions());
         let head = config.head_layer().map(|head| {
             let layer = LayerWeights { w: weights.head.clone(), b_w: weights.head_bias.clone(), ..Default::default() };
             pack_layer(&head.stages(), head.input_size, plan.train, &layer)
@@ -388,6 +390,7 @@ impl<T: Real> Executor<T> {
             Kernel::LoadState => state::load_state(&context, &mut taken),
             Kernel::StoreState => state::store_state(&context, &mut taken, ids),
             Kernel::ProjectVec4 | Kernel::ProjectScalar => project::project(&context, d, &mut taken),
+            Kernel::SkipInput => skip::skip_input(&context, d, &mut taken),
             Kernel::SequenceForward | Kernel::SequenceForwardTrain => {
                 sequence_forward::sequence_forward(&context, d, &mut taken);
             }
@@ -414,6 +417,7 @@ impl<T: Real> Executor<T> {
             Kernel::StepBackward => sequence_backward::step_backward(&context, d, step.unwrap_or(0), &mut taken),
             Kernel::StoreGradient => sequence_backward::store_gradient(&context, d, &mut taken),
             Kernel::InputBackward => collect::input_backward(&context, d, &mut taken),
+            Kernel::SkipBackward => skip::skip_backward(&context, d, &mut taken),
             Kernel::WeightBackwardInput | Kernel::WeightBackwardRecurrent => {
                 collect::weight_backward(&context, d, &mut taken);
             }

@@ -16,6 +16,11 @@
 //! | `layers` | 0 | l · D, of the layer l ≥ 1 that reads the value | time step | of y of layer l − 1, 0..D·P |
 //! | `input` | 1 | l · D, of the layer l that reads the value | 0 | of the input of layer l |
 //! | `recurrent` | 2 | l · D + direction | 0 | of h, 0..P |
+//! | `zoneout.hidden` | 3 | l · D + direction | time step | of h, 0..P |
+//! | `zoneout.cell` | 3 | 2^29 + l · D + direction | time step | of c, 0..H |
+//!
+//! Where zoneout's word says "dropped", the unit keeps the value of the step before, else it takes the new one; nothing is scaled.
+//! (The key of a run is drawn with kind 3 too, but under another key.)
 //!
 //! `seed` is that of [`crate::Session::set_seed`]; `run` counts the forward runs with dropout since then, from 0. `sequence` is
 //! the caller's index in the batch and `t` the time step in the caller's x (the reverse direction's too). Nothing else matters:
@@ -39,7 +44,7 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [a, b, c, d]
 }
 
-/// What is dropped: the fields of [`crate::Dropout`].
+/// What is dropped: the fields of [`crate::Dropout`], and of [`crate::Zoneout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaskKind {
     /// Values between layers, at every step.
@@ -48,6 +53,17 @@ pub enum MaskKind {
     Input = 1,
     /// Features of h in the recurrent product, for all steps.
     Recurrent = 2,
+    /// Units of h that keep their value, at every step ([`crate::Zoneout::hidden`]).
+    ZoneoutHidden = 3,
+    /// Units of c that do ([`crate::Zoneout::cell`]).
+    ZoneoutCell = 4,
+}
+
+impl MaskKind {
+    /// The kind as the counter has it, and what is added to the place.
+    pub(crate) fn tag(self) -> (u32, u32) {
+        if self == Self::ZoneoutCell { (3, 1 << 29) } else { (self as u32, 0) }
+    }
 }
 
 /// The kind that the key of a run is drawn as.
@@ -76,6 +92,11 @@ impl Masks {
         Self::default()
     }
 
+    /// Whether anything is dropped at all.
+    pub(crate) fn are_on(&self) -> bool {
+        self.on
+    }
+
     /// What the kernels read: see `shaders/lib/dropout.wgsl`.
     pub(crate) fn run_words(&self) -> [u32; RUN_WORDS] {
         [self.key[0], self.key[1], u32::from(self.on)]
@@ -83,11 +104,12 @@ impl Masks {
 
     /// The words of features `4 · quad ..`; see the module doc for `place`.
     pub(crate) fn words(&self, kind: MaskKind, place: usize, sequence: usize, t: usize, quad: usize) -> [u32; 4] {
-        let place = (kind as u32) << 30 | place as u32;
+        let (kind, offset) = kind.tag();
+        let place = kind << 30 | (place as u32 + offset);
         philox4x32_10([quad as u32, t as u32, sequence as u32, place], self.key)
     }
 
-    /// Whether a value is dropped with probability `p`; see the module doc for `place`.
+    /// Whether a value is dropped (or, of zoneout, kept from the step before) with probability `p`; see the module doc for `place`.
     pub fn drops(&self, p: f32, kind: MaskKind, place: usize, sequence: usize, t: usize, feature: usize) -> bool {
         self.on && self.words(kind, place, sequence, t, feature / 4)[feature % 4] >> 8 < threshold(p)
     }

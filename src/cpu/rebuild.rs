@@ -16,7 +16,7 @@ pub(super) fn save_history<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mu
     let [history, kept, _] = slots else { unreachable!("kernel table") };
     let layout = KeptLayout::new(&c.plan.config);
     let (hidden, output) = (c.plan.config.hidden_size, c.plan.config.state_size());
-    let states = c.plan.config.cell.states.len();
+    let states = c.plan.config.states().len();
     for_each_kept_row(c, d, true, |past, row| {
         let (past, row) = (past * c.past.width, row * layout.width);
         for (s, at) in layout.states.iter().enumerate() {
@@ -33,7 +33,7 @@ pub(super) fn load_history<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mu
     let [history, kept, _] = slots else { unreachable!("kernel table") };
     let layout = KeptLayout::new(&c.plan.config);
     let (hidden, output) = (c.plan.config.hidden_size, c.plan.config.state_size());
-    let states = c.plan.config.cell.states.len();
+    let states = c.plan.config.states().len();
     for_each_kept_row(c, d, false, |past, row| {
         let (past, row) = (past * c.past.width, row * layout.width);
         for (s, at) in layout.states.iter().enumerate() {
@@ -66,7 +66,7 @@ fn for_each_kept_row<T: Real>(c: &Context<'_, T>, d: &Dispatch, save: bool, mut 
 }
 
 /// `(step, sequence)` of every packed row of some steps.
-fn rows<T: Real>(c: &Context<'_, T>, steps: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+fn rows<T: Real>(c: &Context<'_, T>, steps: Range<usize>) -> impl Iterator<Item = (usize, usize)> + Clone {
     steps.flat_map(|s| (0..c.schedule.active(s)).map(move |b| (s, b)))
 }
 
@@ -77,7 +77,7 @@ pub(super) fn rebuild<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
     let (shape, directions) = (c.stages[d.stage], c.plan.config.directions());
     let steps = dims.first as usize..(dims.end as usize).min(c.schedule.steps());
     let count = c.schedule.row_offset(steps.end) - c.schedule.row_offset(steps.start);
-    let states = c.plan.config.cell.states.len() * c.plan.config.hidden_size;
+    let states = c.plan.config.states().len() * c.plan.config.hidden_size;
     for direction in 0..directions {
         let z = dims.layer as usize * directions + direction;
         let mut operands = Vec::with_capacity(count * shape.operand);
@@ -197,7 +197,7 @@ fn links<T: Real>(
     let dims: &Dims = &c.plan.dims[d.dims];
     let shape = c.stages[d.stage];
     let count = pre.len() / c.rows.width;
-    let width = shape.states * shape.units;
+    let width = shape.states * shape.state_stride;
     let mut state = Vec::with_capacity(count * width);
     for (s, b) in rows(c, steps.clone()) {
         let before = c.history_before(dims, direction, s, b) * c.past.width;
@@ -207,8 +207,10 @@ fn links<T: Real>(
     // The states before the stage are those before the step, taken through the stages before it.
     for stage in 0..=d.stage {
         let shape = c.stages[stage];
+        let zone = c.zone(stage, z, rows(c, steps.clone()));
         (shape.stage.compiled::<T>().advance)(&mut Retrace {
             shape,
+            zone: zone.as_ref(),
             act: &c.act[direction],
             packed: &c.layers[z].stages[stage],
             rows: count,

@@ -7,6 +7,7 @@
 use super::heads::{Heads, gathered};
 use super::lanes::Lanes;
 use super::retrace::{Retrace, advance, backward};
+use super::zoneout::Zone;
 use crate::cell::{Functions, MAX_VALUES, Pointwise, Product};
 use crate::config::StageShape;
 use crate::real::Real;
@@ -30,8 +31,10 @@ pub struct Recur<'a, T: Real> {
     /// Where training keeps what a normalising stage's product was divided by.
     pub(crate) scale_at: usize,
     pub(crate) train: bool,
-    /// `[rows, states, N]`
+    /// `[rows, states, H]`
     pub(crate) state: &'a mut [T],
+    /// Zoneout of the stage.
+    pub(crate) zone: Option<&'a Zone<T>>,
     /// `[rows, out_stride]`; lanes N..out_stride are set to 0 (they pad the next product).
     pub(crate) out: &'a mut [T],
     pub(crate) out_stride: usize,
@@ -388,14 +391,18 @@ fn pointwise<P: Pointwise, V: Lanes>(
         params[p] = unit(own + p);
     }
     let mut state = [zero; MAX_VALUES];
-    let states = a.shape.states;
-    let memory = &mut a.state[row * states * n..][..states * n];
+    let (states, h) = (a.shape.states, a.shape.state_stride);
+    let memory = &mut a.state[row * states * h..][..states * h];
     for s in 0..states {
-        state[s] = V::load(isa, &memory[s * n..][..n][first..]);
+        state[s] = V::load(isa, &memory[s * h..][..n][first..]);
     }
-    let out = P::forward(a.act, &pre, &mut state, &params);
+    let before = state;
+    let mut out = P::forward(a.act, &pre, &mut state, &params);
+    if let Some(zone) = a.zone {
+        out = zone.forward(isa, (row, first), &before, &mut state, out);
+    }
     for s in 0..states {
-        state[s].store(&mut memory[s * n..][..n][first..]);
+        state[s].store(&mut memory[s * h..][..n][first..]);
     }
     out.store(&mut a.out[row * a.out_stride..][..n][first..]);
 }

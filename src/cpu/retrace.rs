@@ -3,6 +3,7 @@
 
 use super::lanes::Lanes;
 use super::recur::{Packed, gain, scaled};
+use super::zoneout::Zone;
 use crate::cell::{Adjoint, Functions, MAX_VALUES, Pointwise};
 use crate::config::StageShape;
 use crate::real::Real;
@@ -18,13 +19,15 @@ pub struct Retrace<'a, T: Real> {
     pub(crate) pre: &'a mut [T],
     pub(crate) pre_stride: usize,
     pub(crate) pre_at: (usize, usize),
-    /// `[rows, states, N]`: the states before the stage; `advance` leaves those after it.
+    /// Zoneout of the stage.
+    pub(crate) zone: Option<&'a Zone<T>>,
+    /// `[rows, states, H]`: the states before the stage; `advance` leaves those after it.
     pub(crate) state: &'a mut [T],
     /// `[rows, N]`, or empty: `advance` leaves `out` there.
     pub(crate) out: &'a mut [T],
     /// `[rows, N]`: the gradient of `out`.
     pub(crate) d_out: &'a [T],
-    /// `[rows, states, N]`: in: the gradient of the states after the stage; out: of those before it.
+    /// `[rows, states, H]`: in: the gradient of the states after the stage; out: of those before it.
     pub(crate) d_state: &'a mut [T],
     /// `[rows, sums, N]`: the unit parameters' gradients are added here, and those of a normalising stage's gains and biases.
     pub(crate) d_unit: &'a mut [T],
@@ -67,7 +70,7 @@ fn unit<P: Pointwise, V: Lanes, const BACK: bool>(isa: V::Isa, a: &mut Retrace<'
     let zero = V::splat(isa, V::Elem::default());
     let (stage, n) = (&a.shape.stage, a.shape.units);
     let (gx, gates) = (stage.input_gates(), stage.gates.len());
-    let (states, params) = (a.shape.states, a.shape.params);
+    let (states, h, params) = (a.shape.states, a.shape.state_stride, a.shape.params);
     let place = |g: usize| row * a.pre_stride + if g < gx { a.pre_at.0 + g * n } else { a.pre_at.1 + (g - gx) * n };
     let own = a.shape.unit_params() - params;
     let (mut pre, mut state, mut unit) = ([zero; MAX_VALUES], [zero; MAX_VALUES], [zero; MAX_VALUES]);
@@ -81,27 +84,35 @@ fn unit<P: Pointwise, V: Lanes, const BACK: bool>(isa: V::Isa, a: &mut Retrace<'
         }
     }
     for (s, state) in state.iter_mut().enumerate().take(states) {
-        *state = V::load(isa, &a.state[(row * states + s) * n..][..n][first..]);
+        *state = V::load(isa, &a.state[(row * states + s) * h..][..n][first..]);
     }
     for (p, unit) in unit.iter_mut().enumerate().take(params) {
         *unit = V::load(isa, &a.packed.unit[(own + p) * a.packed.padded + first..][..V::WIDTH]);
     }
     if !BACK {
-        let out = P::forward(a.act, &pre, &mut state, &unit);
+        let before = state;
+        let mut out = P::forward(a.act, &pre, &mut state, &unit);
+        if let Some(zone) = a.zone {
+            out = zone.forward(isa, (row, first), &before, &mut state, out);
+        }
         if !a.out.is_empty() {
             out.store(&mut a.out[row * n..][..n][first..]);
         }
         for (s, state) in state.iter().enumerate().take(states) {
-            state.store(&mut a.state[(row * states + s) * n..][..n][first..]);
+            state.store(&mut a.state[(row * states + s) * h..][..n][first..]);
         }
         return;
     }
     let out = V::load(isa, &a.d_out[row * n..][..n][first..]);
     let mut d = Adjoint { out, state: [zero; MAX_VALUES], pre: [zero; MAX_VALUES], unit: [zero; MAX_VALUES] };
     for (s, d) in d.state.iter_mut().enumerate().take(states) {
-        *d = V::load(isa, &a.d_state[(row * states + s) * n..][..n][first..]);
+        *d = V::load(isa, &a.d_state[(row * states + s) * h..][..n][first..]);
     }
+    let zoned = a.zone.map(|zone| zone.split(isa, (row, first), &mut d));
     P::backward(a.act, &pre, &state, &unit, &mut d);
+    if let (Some(zone), Some(zoned)) = (a.zone, &zoned) {
+        zone.join(zoned, &mut d);
+    }
     let mut add = |p: usize, d: V| {
         let sum = &mut a.d_unit[(row * a.sums + p) * n..][..n][first..];
         (V::load(isa, sum) + d).store(sum);
@@ -120,6 +131,6 @@ fn unit<P: Pointwise, V: Lanes, const BACK: bool>(isa: V::Isa, a: &mut Retrace<'
         }
     }
     for (s, d) in d.state.iter().enumerate().take(states) {
-        d.store(&mut a.d_state[(row * states + s) * n..][..n][first..]);
+        d.store(&mut a.d_state[(row * states + s) * h..][..n][first..]);
     }
 }

@@ -16,7 +16,7 @@ use crate::real::Real;
 pub(super) fn load_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
     let [dhn, dcn, d_hidden, d_state, d_unit, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
-    let (batch, h, states) = (c.plan.shape.batch, config.hidden_size, config.cell.states);
+    let (batch, h, states) = (c.plan.shape.batch, config.hidden_size, config.states());
     let (layer, p) = (c.plan.dims[d.dims].layer as usize, config.state_size());
     if c.plan.options.resets.is_some() {
         // Behind them, those of what episodes began from.
@@ -97,7 +97,7 @@ fn episode_gradient<T: Real>(
 pub(super) fn store_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
     let [d_hidden, d_state, dh0, dc0, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
-    let (batch, h, p, states) = (c.plan.shape.batch, config.hidden_size, config.state_size(), config.cell.states);
+    let (batch, h, p, states) = (c.plan.shape.batch, config.hidden_size, config.state_size(), config.states());
     let layer = c.plan.dims[d.dims].layer as usize;
     for direction in 0..config.directions() {
         let z = layer * config.directions() + direction;
@@ -181,7 +181,7 @@ impl Task {
         let d_out = self.out_gradient(c, m, factors, s, n);
         // SAFETY: rows of this task's sequences and direction only; see `Memory`.
         let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.direction, first_row) * width, active * width) };
-        let states = shape.states * shape.units;
+        let states = shape.states * shape.state_stride;
         let mut state = Vec::with_capacity(active * states);
         for b in first..first + active {
             let before = c.history_before(m.dims, self.direction, s, b) * c.past.width;
@@ -207,8 +207,10 @@ impl Task {
         let mut retrace = |stage: usize, d_out: &[T], [d_state, d_unit, d_normal]: [&mut [T]; 3], back: bool| {
             let shape = c.stages[stage];
             let compiled = shape.stage.compiled::<T>();
+            let zone = c.zone(stage, self.z, (first..first + active).map(|b| (s, b)));
             let mut args = Retrace {
                 shape,
+                zone: zone.as_ref(),
                 act: &c.act[self.direction],
                 packed: &c.layers[self.z].stages[stage],
                 rows: active,

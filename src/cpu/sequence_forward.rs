@@ -97,7 +97,7 @@ impl Task {
         let config = &c.plan.config;
         let (output, directions, batch) = (config.state_size(), config.directions(), c.plan.shape.batch);
         let (padded, stored) = (output.next_multiple_of(4), config.operand_row(c.plan.train));
-        let states = config.cell.states.len() * config.hidden_size;
+        let states = config.states().len() * config.hidden_size;
         let first = self.sequences.start;
         let rows = self.active(c, self.steps.start);
         let widest = c.stages.iter().map(|s| s.operand.max(s.units).next_multiple_of(4)).max().unwrap_or(4);
@@ -141,8 +141,10 @@ impl Task {
             let mut stride = padded;
             for (n, shape) in c.stages.iter().enumerate() {
                 let out_stride = shape.padded_units();
+                let zone = c.zone(n, self.z, (first..first + active).map(|b| (s, b)));
                 (shape.stage.compiled::<T>().recur)(&mut Recur {
                     shape: *shape,
+                    zone: zone.as_ref(),
                     act: &c.act[self.direction],
                     packed: &c.layers[self.z].stages[n],
                     rows: active,
@@ -169,7 +171,7 @@ impl Task {
                     let row = c.history_after(m.dims, self.direction, s, first) * c.past.width;
                     // SAFETY: rows of this task's sequences and direction only; see `Memory`.
                     let past = unsafe { history.part(row, active * c.past.width) };
-                    let kept = shape.states * shape.units;
+                    let kept = shape.states * shape.state_stride;
                     for (b, past) in past.chunks_exact_mut(c.past.width).enumerate() {
                         past[..kept].copy_from_slice(&state[b * kept..][..kept]);
                         past[c.past.links[n]..][..shape.units].copy_from_slice(&to[b * out_stride..][..shape.units]);

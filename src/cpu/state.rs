@@ -10,8 +10,7 @@ pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
     let [h0, c0, operand, state, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let (batch, p, h) = (c.plan.shape.batch, config.state_size(), config.hidden_size);
-    let (stride, own, states) =
-        (config.operand_row(c.plan.train), config.operand_own(c.plan.train), config.cell.states);
+    let (stride, own, states) = (config.operand_row(c.plan.train), config.operand_own(c.plan.train), config.states());
     for z in 0..config.num_layers * config.directions() {
         let factors = c.recurrent_factors(z, 0..batch);
         for b in 0..batch {
@@ -23,7 +22,10 @@ pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
             for (s, what) in states.iter().enumerate() {
                 let row = &mut state[(to * states.len() + s) * h..][..h];
                 match what.initial {
-                    Initial::Hidden => row.copy_from_slice(&h0[from * h..][..h]),
+                    Initial::Hidden => {
+                        row.fill(T::default());
+                        row[..p].copy_from_slice(&h0[from * p..][..p]);
+                    }
                     Initial::Cell => row.copy_from_slice(&c0[from * h..][..h]),
                     Initial::Scratch => row.fill(T::default()),
                 }
@@ -46,7 +48,7 @@ pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
 pub(super) fn reset_state<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, slots: &mut [Vec<T>]) {
     let [operand, state, _] = slots else { unreachable!("kernel table") };
     let (config, batch, directions) = (&c.plan.config, c.plan.shape.batch, c.plan.config.directions());
-    let (stride, own) = (config.operand_row(c.plan.train), config.cell.states.len() * config.hidden_size);
+    let (stride, own) = (config.operand_row(c.plan.train), config.states().len() * config.hidden_size);
     for direction in 0..directions {
         for b in (0..c.schedule.active(s)).filter(|&b| c.is_reset(direction, s, b)) {
             let place = (c.plan.dims[d.dims].layer as usize * directions + direction) * batch + b;
@@ -68,8 +70,7 @@ pub(super) fn store_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>], ids
     let [even, odd, state, hn, cn, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let (batch, p, h) = (c.plan.shape.batch, config.state_size(), config.hidden_size);
-    let (stride, own, states) =
-        (config.operand_row(c.plan.train), config.operand_own(c.plan.train), config.cell.states);
+    let (stride, own, states) = (config.operand_row(c.plan.train), config.operand_own(c.plan.train), config.states());
     let alternating = ids[0] != ids[1];
     for z in 0..config.num_layers * config.directions() {
         for b in 0..batch {
@@ -90,7 +91,7 @@ pub(super) fn begin_segment<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
     let [operand, state, history, _] = slots else { unreachable!("kernel table") };
     let (config, dims) = (&c.plan.config, &c.plan.dims[d.dims]);
     let (batch, p, directions) = (c.plan.shape.batch, config.state_size(), config.directions());
-    let (stride, own) = (config.operand_row(c.plan.train), config.cell.states.len() * config.hidden_size);
+    let (stride, own) = (config.operand_row(c.plan.train), config.states().len() * config.hidden_size);
     for direction in 0..directions {
         for b in 0..batch {
             let place = (dims.layer as usize * directions + direction) * batch + b;
@@ -130,7 +131,7 @@ pub(super) fn load_checkpoint<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
 fn for_each_checkpoint<T: Real>(c: &Context<'_, T>, d: &Dispatch, mut copy: impl FnMut(usize, usize, usize, usize)) {
     let (config, dims) = (&c.plan.config, &c.plan.dims[d.dims]);
     let (batch, directions) = (c.plan.shape.batch, config.directions());
-    let (stride, own) = (config.operand_row(c.plan.train), config.cell.states.len() * config.hidden_size);
+    let (stride, own) = (config.operand_row(c.plan.train), config.states().len() * config.hidden_size);
     for direction in 0..directions {
         for b in 0..batch {
             let place = (dims.layer as usize * directions + direction) * batch + b;

@@ -24,14 +24,16 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
     let stride = if d.stage == 0 { row } else { shape.operand.next_multiple_of(4) };
     let padded = if last_stage { row } else { shape.padded_units() };
     let first_row = c.schedule.row_offset(s);
-    let width = shape.states * shape.units;
+    let width = shape.states * shape.state_stride;
     let mut scratch = Vec::new();
     for direction in 0..directions {
         let z = layer * directions + direction;
         let products = shape.stage.recurrent_gates() * shape.units;
         let states = if width == 0 { &mut [][..] } else { &mut state[z * batch * width..][..active * width] };
+        let zone = c.zone(d.stage, z, (0..active).map(|b| (s, b)));
         (shape.stage.compiled::<T>().recur)(&mut Recur {
             shape,
+            zone: zone.as_ref(),
             act: &c.act[direction],
             packed: &c.layers[z].stages[d.stage],
             rows: active,

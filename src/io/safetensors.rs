@@ -116,6 +116,8 @@ impl TensorFile {
     /// The configuration that the tensors under `prefix` describe for `cell`: sizes, layers, directions, projection, bias. A
     /// recurrence that is not dense is one the header says (`recurrence`, as [`Weights::save`] writes it): shapes alone would not tell
     /// heads from a projection whose matrix is missing.
+    /// A file without W of layer 0 is refused: whether that is [`crate::InputMode::Skip`] or a gap, only a caller knows, who sets the
+    /// configuration and calls [`TensorFile::weights`].
     pub fn config(&self, cell: &'static Cell, prefix: &str) -> Result<RnnConfig> {
         let shape = |name: &str| self.header.info(&format!("{prefix}{name}")).map(|info| info.shape.clone());
         let matrix = |name: &str| match shape(name) {

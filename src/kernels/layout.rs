@@ -70,7 +70,7 @@ pub(crate) struct HistoryLayout {
 
 impl HistoryLayout {
     pub fn new(config: &RnnConfig, stages: &[StageShape]) -> Self {
-        let hidden = config.cell.states.len() * config.hidden_size;
+        let hidden = config.states().len() * config.hidden_size;
         let mut width = hidden + config.state_size();
         let mut links = Vec::new();
         for (n, shape) in stages.iter().enumerate() {
@@ -88,7 +88,7 @@ impl HistoryLayout {
 /// The columns of a row of `kept` (`Memory::Recompute`): only what nothing else holds or gives.
 pub(crate) struct KeptLayout {
     /// Where each of the cell's states is found: a cell state in columns of its own, the unit's copy of h in those of h
-    /// (unless recurrent dropout makes them differ), a state that only goes from stage to stage nowhere.
+    /// (unless recurrent dropout makes them differ or a projection narrower), a state that only goes from stage to stage nowhere.
     pub states: Vec<Option<usize>>,
     /// Where h (as the next step's product sees it) starts.
     pub hidden: usize,
@@ -98,9 +98,9 @@ pub(crate) struct KeptLayout {
 
 impl KeptLayout {
     pub fn new(config: &RnnConfig) -> Self {
-        let dropped = config.dropout.recurrent > 0.0;
+        let (states, dropped) = (config.states(), config.dropout.recurrent > 0.0 || config.proj_size > 0);
         let own = |s: &State| s.initial == Initial::Cell || s.initial == Initial::Hidden && dropped;
-        let hidden = config.cell.states.iter().filter(|s| own(s)).count() * config.hidden_size;
+        let hidden = states.iter().filter(|s| own(s)).count() * config.hidden_size;
         let mut next = 0;
         let place = |s: &State| match s.initial {
             _ if own(s) => {
@@ -110,7 +110,7 @@ impl KeptLayout {
             Initial::Hidden => Some(hidden),
             _ => None,
         };
-        Self { states: config.cell.states.iter().map(place).collect(), hidden, width: hidden + config.state_size() }
+        Self { states: states.iter().map(place).collect(), hidden, width: hidden + config.state_size() }
     }
 }
 

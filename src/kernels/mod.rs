@@ -11,6 +11,7 @@ mod functions;
 mod layout;
 mod pack;
 mod source;
+mod zoneout;
 
 pub(crate) use encode::Encoder;
 pub(crate) use layout::{
@@ -43,6 +44,8 @@ pub enum Kernel {
     ProjectVec4,
     /// x·Wᵀ + b over a block of steps, any I
     ProjectScalar,
+    /// x + b over a block of steps, where a layer has no W
+    SkipInput,
     /// one stage of one step
     StepForward,
     /// the product of a normalising stage of one step
@@ -93,6 +96,8 @@ pub enum Kernel {
     StoreGradient,
     /// gradient of x
     InputBackward,
+    /// gradient of x, where a layer has no W
+    SkipBackward,
     /// gradients of W and b_w
     WeightBackwardInput,
     /// gradients of R and b_r of one stage
@@ -134,10 +139,11 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 47] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
+        Self::SkipInput,
         Self::StepForward,
         Self::StepProduct,
         Self::StepNormalise,
@@ -163,6 +169,7 @@ impl Kernel {
         Self::SequenceBackward,
         Self::StoreGradient,
         Self::InputBackward,
+        Self::SkipBackward,
         Self::WeightBackwardInput,
         Self::WeightBackwardRecurrent,
         Self::UnitBackward,
@@ -187,6 +194,7 @@ impl Kernel {
         match self {
             Self::LoadState => "load_state",
             Self::ProjectVec4 | Self::ProjectScalar => "project",
+            Self::SkipInput => "skip_input",
             Self::StepForward | Self::StepForwardTrain => "step_forward",
             Self::StepProduct => "step_product",
             Self::StepNormalise | Self::StepNormaliseTrain => "step_normalise",
@@ -209,6 +217,7 @@ impl Kernel {
             Self::SequenceBackward => "sequence_backward",
             Self::StoreGradient => "store_gradient",
             Self::InputBackward => "input_backward",
+            Self::SkipBackward => "skip_backward",
             Self::WeightBackwardInput | Self::WeightBackwardRecurrent => "weight_backward",
             Self::UnitBackward => "unit_backward",
             Self::Embed => "embed",
@@ -239,7 +248,7 @@ impl Kernel {
                 ("state", ReadWrite),
                 ("schedule", Read),
             ],
-            Self::ProjectVec4 | Self::ProjectScalar => {
+            Self::ProjectVec4 | Self::ProjectScalar | Self::SkipInput => {
                 &[("dims", Uniform), ("x", Read), ("weights", Read), ("pre", ReadWrite), ("schedule", Read)]
             }
             Self::StepForward => &[
@@ -378,6 +387,7 @@ impl Kernel {
             Self::InputBackward => {
                 &[("dims", Uniform), ("weights", Read), ("pre", Read), ("dx", ReadWrite), ("schedule", Read)]
             }
+            Self::SkipBackward => &[("dims", Uniform), ("pre", Read), ("dx", ReadWrite), ("schedule", Read)],
             Self::WeightBackwardInput | Self::WeightBackwardRecurrent => {
                 &[("dims", Uniform), ("pre", Read), ("operand", Read), ("gradient", ReadWrite), ("schedule", Read)]
             }
@@ -482,6 +492,7 @@ impl Kernel {
         match self {
             Self::LoadState => include_str!("../../shaders/kernels/load_state.wgsl"),
             Self::ProjectVec4 | Self::ProjectScalar => include_str!("../../shaders/kernels/project.wgsl"),
+            Self::SkipInput => include_str!("../../shaders/kernels/skip_input.wgsl"),
             Self::StepForward | Self::StepForwardTrain => include_str!("../../shaders/kernels/step_forward.wgsl"),
             Self::StepProduct => include_str!("../../shaders/kernels/step_product.wgsl"),
             Self::StepNormalise | Self::StepNormaliseTrain => {
@@ -508,6 +519,7 @@ impl Kernel {
             Self::SequenceBackward => include_str!("../../shaders/kernels/sequence_backward.wgsl"),
             Self::StoreGradient => include_str!("../../shaders/kernels/store_gradient.wgsl"),
             Self::InputBackward => include_str!("../../shaders/kernels/input_backward.wgsl"),
+            Self::SkipBackward => include_str!("../../shaders/kernels/skip_backward.wgsl"),
             Self::WeightBackwardInput | Self::WeightBackwardRecurrent => {
                 include_str!("../../shaders/kernels/weight_backward.wgsl")
             }

@@ -94,15 +94,15 @@ impl Pack {
         let (outputs, features) = (config.head.map_or(0, |head| head.size), config.output_size());
         let matrix = |rows: usize, columns: usize| (columns.div_ceil(4) + format.exact_entries()) * rows;
         let entries = match self {
-            Self::Input(layer) => directions * matrix(rows, config.layer_input_size(layer)),
-            Self::InputTransposed(layer) => directions * rows.div_ceil(4) * config.layer_input_size(layer),
+            Self::Input(layer) => directions * matrix(rows, config.weight_columns(layer)),
+            Self::InputTransposed(layer) => directions * rows.div_ceil(4) * config.weight_columns(layer),
             Self::Recurrent(_) => directions * weight_offsets(&config.stages(), format).total,
             Self::RecurrentTransposed(_) => directions * transposed_offsets(&config.stages(), format).total,
             Self::Embedding => return config.vocabulary.unwrap_or(0) * config.input_size,
             Self::Head => matrix(outputs, features),
             Self::HeadTransposed => outputs.div_ceil(4) * features,
         };
-        entries * format.bytes()
+        entries.max(1) * format.bytes()
     }
 
     /// Calls `put(place in the packed buffer, its source)` for every place that has one.
@@ -118,7 +118,7 @@ impl Pack {
         let dense = |place| (flat.at(place), config.head.map_or(0, |head| head.size), config.output_size());
         match self {
             Self::Input(layer) => {
-                let columns = config.layer_input_size(layer);
+                let columns = config.weight_columns(layer);
                 for direction in 0..directions {
                     let entry = layer * directions + direction;
                     let bias = input_bias(config, flat, entry);
@@ -128,7 +128,7 @@ impl Pack {
                 }
             }
             Self::InputTransposed(layer) => {
-                let columns = config.layer_input_size(layer);
+                let columns = config.weight_columns(layer);
                 for direction in 0..directions {
                     let w = flat.field(layer * directions + direction, Field::W).unwrap_or(0);
                     transposed(direction * rows.div_ceil(4) * columns, w, (rows, columns), put);
@@ -375,7 +375,7 @@ impl GradientOf {
         let (directions, h) = (config.directions(), config.hidden_size);
         match self {
             Self::Input(layer) => {
-                let (rows, columns) = (config.cell.input_gates() * h, config.layer_input_size(layer));
+                let (rows, columns) = (config.cell.input_gates() * h, config.weight_columns(layer));
                 for direction in 0..directions {
                     let entry = layer * directions + direction;
                     let (w, bias) = (flat.field(entry, Field::W), flat.field(entry, Field::InputBias));

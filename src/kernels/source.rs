@@ -2,6 +2,7 @@
 
 use super::functions::functions;
 use super::layout::{HistoryLayout, KeptLayout, gradient_fold, shared_stride, transposed_offsets, weight_offsets};
+use super::zoneout;
 use super::{GRADIENT_BLOCK, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant, WEIGHT_ROWS};
 use crate::cell::{Initial, Product};
 use crate::config::{Layout, RnnConfig, StageShape};
@@ -51,7 +52,9 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         | Kernel::SaveHistory
         | Kernel::LoadHistory
         | Kernel::Clear
+        | Kernel::SkipInput
         | Kernel::InputBackward
+        | Kernel::SkipBackward
         | Kernel::UnitBackward
         | Kernel::GatherGradient
         | Kernel::SquareSum
@@ -138,6 +141,7 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
             parts.push(format!("fn run_stages(direction: u32, s: u32, b: u32, unit: u32) {{\n{calls}}}"));
         }
     }
+    parts.push(zoneout::parts(config, &stages, variant));
     parts.join("\n")
 }
 
@@ -181,7 +185,7 @@ fn dropout_parts(config: &RnnConfig, variant: &Variant) -> Vec<String> {
             | Kernel::CarryGradient
     );
     let mut parts: Vec<String> = Vec::new();
-    if elementwise || recurrent && config.drops_recurrent(variant.train) {
+    if elementwise || recurrent && config.drops_recurrent(variant.train) || zoneout::draws(config, variant) {
         parts.push(include_str!("../../shaders/lib/random.wgsl").into());
         parts.push(include_str!("../../shaders/lib/dropout.wgsl").into());
     } else if recurrent {
@@ -293,7 +297,7 @@ fn cell_text(config: &RnnConfig, stages: &[StageShape]) -> String {
     if stages.len() > config.cell.stages.len() {
         text.push_str(&instantiate(include_str!("../../shaders/cells/projection.wgsl"), stages.len() - 1));
     }
-    text
+    zoneout::renamed(config, text)
 }
 
 /// The generated constants. Array lengths are at least 1 (WGSL has no empty arrays); `*_COUNT` is the true number.
@@ -334,8 +338,8 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("UNIT_PARAMS", config.cell.unit_sums());
     put("UNIT_SUMS", config.cell.unit_sums().max(1));
     put("NORMAL_GATES", config.cell.normal_gates());
-    put("STATE_COUNT", config.cell.states.len());
-    put("STATES", config.cell.states.len().max(1));
+    put("STATE_COUNT", config.states().len());
+    put("STATES", config.states().len().max(1));
     put("FROM_HIDDEN", 0);
     put("FROM_CELL", 1);
     put("SHARED_STRIDE", shared_stride(stages));
@@ -371,7 +375,7 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         put("SCALE_AT", rows.scales[n].1);
         put("SUMS_AT", shape.sums_at);
         put("LINK_AT", history.links[n]);
-        put("OPERAND_AT", if n == 0 { config.cell.states.len() * config.hidden_size } else { history.links[n - 1] });
+        put("OPERAND_AT", if n == 0 { config.states().len() * config.hidden_size } else { history.links[n - 1] });
         put("OPERAND", shape.operand);
         put("OPERAND_PADDED", shape.operand.next_multiple_of(4));
         put("WEIGHTS_AT", offsets.stages[n].0);
@@ -388,16 +392,15 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         let _ = writeln!(text, "const FIRST_{n}: bool = {};", n == 0);
         let _ = writeln!(text, "const LAST_{n}: bool = {};", n + 1 == stages.len());
     }
-    let initial: Vec<String> = config
-        .cell
-        .states
+    let states = config.states();
+    let initial: Vec<String> = states
         .iter()
         .map(|s| match s.initial {
             Initial::Hidden => "0u".into(),
             Initial::Cell => "1u".into(),
             Initial::Scratch => "2u".to_string(),
         })
-        .chain(config.cell.states.is_empty().then(|| "2u".to_string()))
+        .chain(states.is_empty().then(|| "2u".to_string()))
         .collect();
     let keeps = matches!(
         kernel,

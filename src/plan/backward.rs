@@ -11,7 +11,7 @@
 //!                   step_normalise_backward                         then, of a normalising stage
 //!         Sequence: sequence_backward   a block's steps inside the kernel
 //!         weight_backward  d_preᵀ · x, d_preᵀ · h, with the biases as a last column of ones: onto the running sum
-//!         input_backward   d_pre · W, added to dx, or to dy of the layer below
+//!         input_backward   d_pre · W, added to dx, or to dy of the layer below; skip_backward without W
 //!         carry_gradient   Rᵀ · d_pre of the first step -> d_hidden
 //!     dropout              the masks of what the layer read, onto that gradient
 //!     store_gradient       d_hidden, d_state -> dh0, dc0
@@ -19,7 +19,7 @@
 //! ```
 
 use super::build::{Builder, Dim, ELEMENTWISE_GROUPS, Memory, UNUSED, once};
-use super::{Dispatch, Extent, GradientIds, Role, SlotId, SlotIds, Step, Strategy};
+use super::{Dims, Dispatch, Extent, GradientIds, Role, SlotId, SlotIds, Step, Strategy};
 use crate::cell::Product;
 use crate::kernels::{GRADIENT_BLOCK, Kernel, WEIGHT_ROWS, gradient_fold, transposed_offsets};
 use std::ops::Range;
@@ -56,7 +56,7 @@ impl Builder<'_> {
         // Behind the sums, with strategy Step, what step_backward leaves for step_normalise_backward.
         let waiting = if self.strategy == Strategy::Step { config.cell.normal_gates() } else { 0 };
         let sums = config.cell.unit_sums();
-        let (states, params) = (per_sequence(config.cell.states.len()), per_sequence(sums + waiting));
+        let (states, params) = (per_sequence(config.states().len()), per_sequence(sums + waiting));
         let d_hidden = self.doubled("d_hidden", &[directions, ("B", self.shape.batch), self.output()]);
         let d_state = match states[2].1 {
             0 => self.slot("d_state", Role::Scratch, &UNUSED),
@@ -84,10 +84,11 @@ impl Builder<'_> {
             du: Vec::new(),
         };
         for l in 0..layers {
-            let width = config.layer_input_size(l);
+            let width = config.weight_columns(l);
             ids.rt.push(self.weight_slot(format!("rt.l{l}"), &[directions, packed, ("k", 4)]));
             let depth = ("G·H/4", inputs.div_ceil(4));
-            ids.wt.push(self.weight_slot(format!("wt.l{l}"), &[directions, depth, ("I", width), ("k", 4)]));
+            let dims = [directions, depth, ("I", width), ("k", 4)];
+            ids.wt.push(self.weight_slot(format!("wt.l{l}"), sized(&dims)));
             let dims = [directions, ("G·H", inputs), ("I+1", width + 1)];
             ids.dw.push(self.slot(format!("dw.l{l}"), Role::Output, &dims));
             let mut stages = Vec::new();
@@ -134,14 +135,18 @@ impl Builder<'_> {
                 let stretch = self.block.next_multiple_of(GRADIENT_BLOCK);
                 for first in segment.clone().step_by(stretch).collect::<Vec<_>>().into_iter().rev() {
                     let dims = self.dims(layer, first..(first + stretch).min(segment.end));
-                    self.weights(layer, dims, ids, g, m, &mut steps);
+                    let of_input = self.dims_of_weights(layer, dims);
+                    self.weights(layer, (dims, of_input), ids, g, m, &mut steps);
                 }
                 for direction in 0..directions {
                     let dims = self.dims_of(layer, segment.clone(), direction);
                     let groups =
                         (config.layer_input_size(layer).div_ceil(width), Extent::SegmentRows(self.tiles.project.1), 1);
-                    let slots = vec![g.wt[layer], m.pre[layer], dx, ids.schedule];
-                    steps.push(once(Kernel::InputBackward, at, dims, slots, groups));
+                    let (kernel, slots) = match config.skips_input(layer) {
+                        true => (Kernel::SkipBackward, vec![m.pre[layer], dx, ids.schedule]),
+                        false => (Kernel::InputBackward, vec![g.wt[layer], m.pre[layer], dx, ids.schedule]),
+                    };
+                    steps.push(once(kernel, at, dims, slots, groups));
                 }
                 // Where episodes begin, gone through block by block, as the recurrence is.
                 let stretch = if self.resets { self.block } else { segment.len() };
@@ -217,8 +222,25 @@ impl Builder<'_> {
         }
     }
 
-    /// A stretch's share of the gradients of W, R and their biases.
-    fn weights(&self, layer: usize, dims: usize, ids: &SlotIds, g: &GradientIds, m: &Memory, steps: &mut Vec<Step>) {
+    /// `dims` as the gradient of W reads them: of a layer without W there is only the bias, the column after no features.
+    fn dims_of_weights(&mut self, layer: usize, dims: usize) -> usize {
+        if !self.config.skips_input(layer) {
+            return dims;
+        }
+        self.dims.push(Dims { input_size: 0, ..self.dims[dims] });
+        self.dims.len() - 1
+    }
+
+    /// A stretch's share of the gradients of W (by dims of its own), R and their biases.
+    fn weights(
+        &self,
+        layer: usize,
+        (dims, of_input): (usize, usize),
+        ids: &SlotIds,
+        g: &GradientIds,
+        m: &Memory,
+        steps: &mut Vec<Step>,
+    ) {
         let config = self.config;
         let (pre, width, directions) = (m.pre[layer], self.tiles.width, config.directions());
         let grid =
@@ -226,8 +248,8 @@ impl Builder<'_> {
         let input = self.layer_input(layer, ids, m);
         let slots = vec![pre, input, g.dw[layer], ids.schedule];
         let rows = config.row_layout(true).inputs;
-        let groups = grid(config.layer_input_size(layer), rows);
-        steps.push(once(Kernel::WeightBackwardInput, Some(layer), dims, slots, groups));
+        let groups = grid(config.weight_columns(layer), rows);
+        steps.push(once(Kernel::WeightBackwardInput, Some(layer), of_input, slots, groups));
         for (n, shape) in self.stages.iter().enumerate() {
             let Some(gradient) = g.dr[layer][n] else { continue };
             steps.push(Step::Once(Dispatch {

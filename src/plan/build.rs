@@ -152,7 +152,7 @@ impl Builder<'_> {
         let inputs = ("G·H", config.cell.input_gates() * config.hidden_size);
         let packed = ("packed", weight_offsets(&self.stages, self.weights).total);
         for layer in 0..config.num_layers {
-            let depth = self.depth(config.layer_input_size(layer));
+            let depth = self.depth(config.weight_columns(layer));
             let d = ("D", directions);
             w.push(self.weight_slot(format!("w.l{layer}"), &[d, depth, inputs, ("k", 4)]));
             r.push(self.weight_slot(format!("r.l{layer}"), &[d, packed, ("k", 4)]));
@@ -171,7 +171,7 @@ impl Builder<'_> {
     fn memory(&mut self) -> Memory {
         let (config, [outer, inner]) = (self.config, self.outer());
         let (layers, directions, batch) = (config.num_layers, ("D", config.directions()), self.shape.batch);
-        let states = ("S", config.cell.states.len());
+        let states = ("S", config.states().len());
         let stacked = self.stacked(self.hidden());
         let state = match states.1 {
             0 => self.slot("state", Role::Scratch, &UNUSED),
@@ -319,12 +319,15 @@ impl Builder<'_> {
         }
     }
 
-    /// x·Wᵀ + b of a block of steps.
+    /// x·Wᵀ + b of a block of steps, or x + b without W.
     pub fn project(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Step {
         let config = self.config;
         let input = self.layer_input(layer, ids, m);
-        let kernel = project_kernel(config.layer_input_size(layer));
         let (columns, rows) = self.tiles.project;
+        let (kernel, columns) = match config.skips_input(layer) {
+            true => (Kernel::SkipInput, 1),
+            false => (project_kernel(config.layer_input_size(layer)), columns),
+        };
         let width = config.row_layout(false).width.div_ceil(columns * self.tiles.width);
         let slots = vec![input, ids.w[layer], m.pre[layer], ids.schedule];
         once(kernel, Some(layer), dims, slots, (width, Extent::Rows(rows), config.directions()))

@@ -147,13 +147,15 @@ fn software_block(
     strategy: Strategy,
     tiles: &Tiles,
 ) -> Result<usize> {
+    // The rounds of two draws per unit and stage.
+    let draws = if options.train && config.zones() { 2 * 10 } else { 0 };
     let forward = |s: &StageShape| {
         let statistics = if s.stage.normalise { 2 * s.units + 4 } else { 0 };
-        s.depth().div_ceil(4) * (1 + tiles.tile) + tiles.tile * (2 + statistics)
+        s.depth().div_ceil(4) * (1 + tiles.tile) + tiles.tile * (2 + statistics + draws)
     };
     let backward = |s: &StageShape| {
         let statistics = if s.stage.normalise { tiles.sequence_width + 4 } else { 0 };
-        s.stage.recurrent_gates() * (1 + s.head_units().div_ceil(4)) + 8 + statistics
+        s.stage.recurrent_gates() * (1 + s.head_units().div_ceil(4)) + 8 + statistics + draws
     };
     let sum = |of: &dyn Fn(&StageShape) -> usize| 2 + config.stages().iter().map(of).sum::<usize>();
     let loops = SOFTWARE_ITERATIONS / sum(&forward).max(if options.train { sum(&backward) } else { 0 });

@@ -117,7 +117,7 @@ pub(super) fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, options
     let (b, d, stacked) = (("B", shape.batch), ("D", d), ("L·D", stacked));
     let (hidden, output) = (config.hidden_size, config.state_size());
     let format = options.weight_storage(caps);
-    let (depth, width) = (depth(format, config.input_size), config.cell.input_gates() * hidden);
+    let (depth, width) = (depth(format, config.weight_columns(0)), config.cell.input_gates() * hidden);
     let packed = weight_offsets(&config.stages(), format).total;
     let check = |name: &str, role, dims: &[(&'static str, usize)]| {
         let element = match role {

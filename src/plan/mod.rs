@@ -5,7 +5,7 @@
 //! load_state                      h0, c0 -> operand, state          once
 //! dropout                         x -> x.dropped, or embedded x     training with dropout of the input
 //! for each layer, each block of steps
-//!     project                     x·Wᵀ + b -> pre                   one matrix product, both directions
+//!     project                     x·Wᵀ + b -> pre                   one matrix product, both directions; skip_input without W
 //!     normalise_input             its row statistic, in place       per normalising stage that sees x
 //!     Step:     step_forward      per step and stage: the dispatch boundary is the grid barrier
 //!               step_product, step_normalise                        instead, of a normalising stage
@@ -608,7 +608,7 @@ impl Plan {
         let recurrent: usize = config.stages().iter().map(|s| s.matrix_rows() * s.depth()).sum();
         (0..config.num_layers)
             .map(|l| {
-                let input = config.cell.input_gates() * config.hidden_size * config.layer_input_size(l);
+                let input = config.cell.input_gates() * config.hidden_size * config.weight_columns(l);
                 2 * steps * (input + recurrent) as u64
             })
             .sum::<u64>()

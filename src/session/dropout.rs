@@ -33,8 +33,9 @@ impl<T: Real> Session<T> {
         (self.draws.seed, self.draws.run) = (seed, 0);
     }
 
-    /// Turns [`crate::RnnConfig::dropout`] off and on again (it is on at first) for the forward runs to come: off is evaluation
-    /// mode, with the bits of a configuration without dropout; such a run is not counted. Plans that do not train never drop.
+    /// Turns [`crate::RnnConfig::dropout`] and the masks of [`crate::RnnConfig::zoneout`] off and on again (it is on at first) for the forward runs to come: off is evaluation
+    /// mode, with the bits of a configuration without dropout (and with the expectation of zoneout, as a plan that does not train); such a
+    /// run is not counted. Plans that do not train never drop.
     pub fn set_dropout(&mut self, on: bool) {
         self.draws.on = on;
     }

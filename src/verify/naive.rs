@@ -87,6 +87,10 @@ pub(super) fn run<T: Scalar>(
         let reason = "the naive loop knows no episodes".into();
         return Err(Error::Unsupported { what: "resets".into(), reason });
     }
+    if config.zones() {
+        let reason = "the naive loop knows no zoneout".into();
+        return Err(Error::Unsupported { what: "zoneout".into(), reason });
+    }
     let cell = equations(config)?;
     let (shape, unbatched) = shape_of(config, input.x)?;
     let Shape { time, batch } = shape;
@@ -257,8 +261,12 @@ pub(super) struct Sums<'a, T> {
 }
 
 impl<T: Scalar> Sums<'_, T> {
-    /// `W_gate x + b_w` of a unit.
+    /// `W_gate x + b_w` of a unit, or `x + b_w` of a layer without W.
     pub fn w(&self, gate: usize, unit: usize) -> T {
+        if self.weights.w.is_empty() {
+            let bias = self.weights.b_w.get(gate * self.hidden + unit).copied().unwrap_or_default();
+            return bias + self.x[unit];
+        }
         dot(&self.weights.w, &self.weights.b_w, gate * self.hidden + unit, self.x)
     }
     /// `R_gate h + b_r` of a unit.

@@ -157,6 +157,13 @@ impl<T: Scalar> Step<'_, T> {
     /// Adjoint of [`Sums::w`].
     fn w(&mut self, gate: usize, unit: usize, d: T) {
         let (row, sums) = (gate * self.sums.hidden + unit, &self.sums);
+        if sums.weights.w.is_empty() {
+            if let Some(sum) = self.grads.b_w.get_mut(row) {
+                *sum = *sum + d;
+            }
+            self.d_x[unit] = self.d_x[unit] + d;
+            return;
+        }
         dot_adjoint(&sums.weights.w, row, sums.x, d, (&mut self.grads.w, &mut self.grads.b_w), self.d_x);
     }
     /// Adjoint of [`Sums::r`].

@@ -113,14 +113,20 @@ impl Check {
 /// that trains, every gradient.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for what is more than a time-major stack (embedding, head, dropout) or a plan that keeps no y; else as
+/// [`Error::Unsupported`] for what is more than a time-major stack (embedding, head, dropout, zoneout) or a plan that keeps no y; else as
 /// [`Session::forward`], [`Session::backward`] and [`Session::for_shape`].
 pub fn check(session: &mut Session<f32>, weights: &Weights<f32>, numbers: &Numbers<f32>) -> Result<Check> {
     let plan = session.plan().clone();
     let (config, shape) = (&plan.config, plan.shape);
-    let bare = RnnConfig { vocabulary: None, head: None, dropout: Default::default(), ..config.clone() };
+    let bare = RnnConfig {
+        vocabulary: None,
+        head: None,
+        dropout: Default::default(),
+        zoneout: Default::default(),
+        ..config.clone()
+    };
     if *config != bare || config.layout != Layout::TimeMajor || !plan.keep_y {
-        let reason = "the check runs time-major stacks without embedding, head and dropout, with y".into();
+        let reason = "the check runs time-major stacks without embedding, head, dropout and zoneout, with y".into();
         return Err(Error::Unsupported { what: "checking this session".into(), reason });
     }
     // The truth is that of the weights as they are stored.

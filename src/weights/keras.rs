@@ -16,7 +16,7 @@
 use super::{LayerWeights, Weights};
 use crate::cell::Cell;
 use crate::cells;
-use crate::config::{Bias, RnnConfig};
+use crate::config::{Bias, InputMode, RnnConfig};
 use crate::error::{Error, Result};
 use crate::real::Real;
 use crate::recurrence::Recurrence;
@@ -39,7 +39,8 @@ impl<T: Real> Weights<T> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] for an array of another shape, and for another number of layers; [`Error::Unsupported`] for a
-    /// configuration that Keras's layers cannot be: another cell, a projection, a recurrence that is not dense, an embedding, a head.
+    /// configuration that Keras's layers cannot be: another cell, a projection, a recurrence that is not dense, an embedding, a
+    /// head, no W in layer 0.
     pub fn from_keras(config: &RnnConfig, layers: &[KerasLayer<'_, T>]) -> Result<Self> {
         config.validate()?;
         let places = places(config)?;
@@ -89,13 +90,15 @@ fn places(config: &RnnConfig) -> Result<&'static [usize]> {
         None
     };
     let around = config.recurrence != Recurrence::Dense
+        || config.input == InputMode::Skip
         || config.proj_size > 0
         || config.vocabulary.is_some()
         || config.head.is_some();
     places.filter(|_| !around).ok_or_else(|| Error::Unsupported {
         what: format!("{} with these options from Keras's arrays", config.cell.name),
         reason:
-            "its layers are SimpleRNN, LSTM and GRU, without projection, heads of the recurrence, embedding or head"
+            "its layers are SimpleRNN, LSTM and GRU, with W, without projection, heads of the recurrence, embedding \
+                 or head"
                 .into(),
     })
 }

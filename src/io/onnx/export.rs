@@ -41,10 +41,11 @@ impl Export {
     /// Writes the layer as an ONNX model (opset 22) of one node, with weights of type `T`. Inputs X `[T, B, I]` and those
     /// asked for, outputs Y `[T, D, B, H]`, Y_h `[D, B, H]` and, of an LSTM, Y_c; T and B are left open. A batch-first layer has
     /// `layout` = 1 and ONNX's axes for it, which ONNX Runtime 1.31's CPU provider does not run. A single bias becomes two, one
-    /// of zeros; R of a layer with heads ([`crate::Recurrence`]) becomes a full matrix with zeros between its blocks.
+    /// of zeros; R of a layer with heads ([`crate::Recurrence`]) becomes a full matrix with zeros between its blocks; a layer
+    /// without W ([`crate::InputMode::Skip`]) has one of identities.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for what one node cannot be: several layers, a projection, an embedding, a head, a cell that
+    /// [`Error::Unsupported`] for what one node cannot be: several layers, a projection, an embedding, a head, zoneout, a cell that
     /// ONNX does not have; [`Error::Mismatch`] for weights that do not fit; [`Error::Limit`] for more than a protobuf message
     /// holds; [`Error::File`] if the file cannot be written.
     pub fn write<T: Real>(&self, config: &RnnConfig, weights: &Weights<T>, path: impl AsRef<Path>) -> Result<()> {
@@ -146,6 +147,8 @@ fn operator(config: &RnnConfig) -> Result<OnnxOp> {
         Some((format!("proj_size {} in ONNX", config.proj_size), "its LSTM has no projection"))
     } else if config.cell_clip.is_some() {
         Some(("cell_clip in ONNX".into(), "its clip is on the activations' arguments"))
+    } else if config.zones() {
+        Some(("zoneout in ONNX".into(), "its operators do not keep units from the step before"))
     } else if around {
         Some(("an embedding or a head in a recurrent ONNX node".into(), "export the layer without them"))
     } else {

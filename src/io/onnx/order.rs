@@ -117,12 +117,15 @@ pub(super) struct OnnxTensors {
 }
 
 impl OnnxTensors {
-    /// From validated weights of one layer. A single bias is b_w with a b_r of zeros.
+    /// From validated weights of one layer. A single bias is b_w with a b_r of zeros, and no W is one of identities.
     pub fn new(config: &RnnConfig, weights: &Weights<f64>, order: Order) -> Self {
         let (h, i) = (config.hidden_size, config.input_size);
         let mut tensors = Self { w: Vec::new(), r: Vec::new(), b: Vec::new(), p: Vec::new() };
         for layer in &weights.layers {
-            tensors.w.extend(order.foreign(&layer.w, h * i));
+            match config.skips_input(0) {
+                true => tensors.w.extend(identities(config.cell.input_gates(), h)),
+                false => tensors.w.extend(order.foreign(&layer.w, h * i)),
+            }
             tensors.r.extend(order.foreign(&layer.r, h * h));
             if config.bias != Bias::None {
                 let b_w = order.foreign(&layer.b_w, h);
@@ -135,6 +138,12 @@ impl OnnxTensors {
         }
         tensors
     }
+}
+
+/// W of a layer that adds x to its gates as it is.
+fn identities(gates: usize, hidden: usize) -> impl Iterator<Item = f64> {
+    let rows = (0..gates).flat_map(move |_| 0..hidden);
+    rows.flat_map(move |row| (0..hidden).map(move |column| if row == column { 1.0 } else { 0.0 }))
 }
 
 /// Initial or last states as `[D, B, width of h or c]`, from ONNX's order of axes.
