@@ -503,6 +503,11 @@ impl Case {
         let stack = config.num_layers * config.directions();
         let state = |width: usize, seed: usize| values(&[stack, SHAPE.batch, width], seed);
         let cell_state = config.cell.has_cell_state();
+        let mut weights = Weights::random(&config, 4).expect("a valid configuration");
+        // Gains start as 1, which would hide where they belong; smaller, for f32 to say something: see tests/harness.
+        for layer in &mut weights.layers {
+            layer.gains = values(&[layer.gains.len()], 8).data.iter().map(|v| 0.4 + v / 4.0).collect();
+        }
         Self {
             x: values(&[rows[0], rows[1], config.input_size], 1),
             h0: state(config.state_size(), 2),
@@ -512,7 +517,7 @@ impl Case {
                 hn: state(config.state_size(), 6),
                 cn: cell_state.then(|| state(config.hidden_size, 7)),
             },
-            weights: Weights::random(&config, 4).expect("a valid configuration"),
+            weights,
             config,
         }
     }
