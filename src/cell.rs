@@ -51,7 +51,7 @@ impl Gate {
 /// What the recurrent gates of a stage are made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Product {
-    /// R · operand, a full matrix.
+    /// R · operand: a full matrix, or its blocks ([`crate::RnnConfig::recurrence`]).
     Dense,
     /// The operand itself, unit by unit (one recurrent gate, no weights): a stage that only normalises.
     Identity,

@@ -3,6 +3,7 @@
 use crate::cell::{Activation, Cell, CellOption, Product, Stage};
 use crate::cells;
 use crate::error::{Error, Result};
+use crate::recurrence::Recurrence;
 
 /// Which way the layers read time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -98,6 +99,8 @@ pub struct RnnConfig {
     /// Couples an LSTM's gates, f = 1 − i (ONNX `input_forget`). The rows of f in W, R, b and the peepholes stay where they are;
     /// nothing depends on them, and their gradients are 0.
     pub input_forget: bool,
+    /// Which features of h a unit's recurrent gates see: the shape of R.
+    pub recurrence: Recurrence,
     /// Layout of x and y.
     pub layout: Layout,
     /// V: the stack reads token ids in 0..V through an embedding table `[V, I]`; `None`: it reads x itself.
@@ -168,6 +171,7 @@ impl Default for RnnConfig {
             clip: None,
             cell_clip: None,
             input_forget: false,
+            recurrence: Recurrence::Dense,
             layout: Layout::TimeMajor,
             vocabulary: None,
             head: None,
@@ -233,13 +237,21 @@ impl RnnConfig {
                 stage: *stage,
                 operand,
                 units: self.hidden_size,
+                heads: self.recurrence.heads(operand),
                 states: self.cell.states.len(),
                 params: self.cell.params.len(),
             });
             operand = self.hidden_size;
         }
         if self.proj_size > 0 {
-            stages.push(StageShape { stage: cells::PROJECTION, operand, units: self.proj_size, states: 0, params: 0 });
+            stages.push(StageShape {
+                stage: cells::PROJECTION,
+                operand,
+                units: self.proj_size,
+                heads: 1,
+                states: 0,
+                params: 0,
+            });
         }
         stages
     }
@@ -301,7 +313,8 @@ impl RnnConfig {
         let (bias_w, bias_r) = (u64::from(self.bias.has_input()), u64::from(self.bias.has_recurrent()));
         let per_unit = bias_w * gates.0 + bias_r * gates.1 + (self.cell.params.len() + normalised) as u64;
         // Per unit of one layer and direction; sizes are at most MAX_SIZE, so no sum here overflows.
-        let fixed = gates.1 * state + per_unit + self.proj_size as u64;
+        let fixed =
+            gates.1 * (state / self.recurrence.heads(self.state_size()) as u64) + per_unit + self.proj_size as u64;
         let layer = |layer: usize| h.saturating_mul(gates.0 * self.layer_input_size(layer) as u64 + fixed);
         let further = layer(1).saturating_mul(self.num_layers as u64 - 1);
         let stack = layer(0).saturating_add(further).saturating_mul(self.directions() as u64);
@@ -337,6 +350,7 @@ impl RnnConfig {
                 reason: "a projection needs a cell whose own state is not h (the LSTMs)".into(),
             });
         }
+        self.recurrence.validate(self.hidden_size, self.proj_size)?;
         self.validate_activations()?;
         self.validate_options()?;
         for (n, stage) in self.cell.stages.iter().enumerate() {
@@ -438,6 +452,8 @@ pub struct StageShape {
     pub operand: usize,
     /// N: units (outputs).
     pub units: usize,
+    /// n: heads that units and operand are cut into ([`Recurrence`]); 1 for a full matrix.
+    pub heads: usize,
     /// States of the cell that this stage's pointwise part reads and changes.
     pub states: usize,
     /// Per-unit parameters of the cell that this stage's pointwise part sees.
@@ -449,6 +465,14 @@ impl StageShape {
     pub fn unit_params(&self) -> usize {
         let gains = if self.stage.normalise { self.stage.recurrent_gates() } else { 0 };
         self.stage.recurrent_only_gates() + gains + self.params
+    }
+    /// K/n: features of the operand that a unit sees, the width of R.
+    pub fn depth(&self) -> usize {
+        self.operand / self.heads
+    }
+    /// N/n: units that see the same features.
+    pub fn head_units(&self) -> usize {
+        self.units / self.heads
     }
     /// N rounded up to whole vec4s: the stride of this stage's output as the next operand.
     pub fn padded_units(&self) -> usize {

@@ -26,6 +26,7 @@ pub mod kernels;
 mod optimiser;
 mod plan;
 mod real;
+mod recurrence;
 mod schedule;
 mod session;
 mod tensor;
@@ -43,6 +44,7 @@ pub use plan::{
     HeadIds, Memory, Options, Plan, Precision, Reset, Role, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds,
 };
 pub use real::Real;
+pub use recurrence::Recurrence;
 pub use schedule::Schedule;
 pub use session::{Gradients, Initial, Input, Output, Session, Snapshot, TargetValues, Targets, Upstream};
 pub use tensor::{Tensor, View};

@@ -1,9 +1,11 @@
 //! Parameters in ONE canonical order, PyTorch's: every map from another order lives here.
 //!
 //! The embedding table `[V, I]` first, where there is one, and last the head: W_o `[O, D·P]`, b_o `[O]`. Between them, per
-//! layer and direction: W `[gates that see x · H, I]`, R `[gates that see h · H, width of h]`, b_w, b_r, the projection
+//! layer and direction: W `[gates that see x · H, I]`, R `[gates that see h · H, width of h]` (width of h / heads, with heads:
+//! [`crate::Recurrence`]), b_w, b_r, the projection
 //! `[P, H]`, and the cell's per-unit parameters `[params, H]`. Row blocks follow the cell's gate order (see each cell's doc).
 
+mod dense;
 mod keras;
 
 pub use keras::KerasLayer;
@@ -19,7 +21,7 @@ use rand::{RngExt, SeedableRng};
 pub struct LayerWeights<T = f32> {
     /// W `[Gx·H, I]`, PyTorch `weight_ih_l*`.
     pub w: Vec<T>,
-    /// R `[Gh·H, width of h]`, PyTorch `weight_hh_l*`.
+    /// R `[Gh·H, width of h / heads]` ([`crate::Recurrence`]), PyTorch `weight_hh_l*`.
     pub r: Vec<T>,
     /// b_w `[Gx·H]`, PyTorch `bias_ih_l*`; empty without it ([`Bias`]).
     pub b_w: Vec<T>,
@@ -125,7 +127,8 @@ impl<T> LayerWeights<T> {
 
 /// Every parameter of the configuration, in canonical order.
 pub fn parameters(config: &RnnConfig) -> Vec<Parameter> {
-    let (h, state) = (config.hidden_size, config.state_size());
+    let h = config.hidden_size;
+    let depth = config.state_size() / config.recurrence.heads(config.state_size());
     let (input_rows, recurrent_rows) = (config.cell.input_gates() * h, config.cell.recurrent_gates() * h);
     let gains: usize = config.cell.stages.iter().filter(|s| s.normalise).map(crate::cell::Stage::recurrent_gates).sum();
     let mut list = Vec::new();
@@ -142,7 +145,7 @@ pub fn parameters(config: &RnnConfig) -> Vec<Parameter> {
                 list.push(Parameter { name: format!("{name}_{suffix}"), shape, place });
             };
             add("weight_ih", vec![input_rows, config.layer_input_size(layer)], Field::W);
-            add("weight_hh", vec![recurrent_rows, state], Field::R);
+            add("weight_hh", vec![recurrent_rows, depth], Field::R);
             if config.bias.has_input() {
                 add("bias_ih", vec![input_rows], Field::InputBias);
             }

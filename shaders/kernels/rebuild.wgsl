@@ -62,7 +62,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             r[g] = weights[at + (k * RECURRENT_STAGE + g) * UNITS_STAGE];
         }
         // R is 0 past K.
-        let column = min(vec4<u32>(0u, 1u, 2u, 3u) + k * 4u, vec4<u32>(OPERAND_STAGE - 1u));
+        let column = head_places_STAGE(head_start_STAGE(unit), k);
         for (var i = 0u; i < PROJECT_ROWS; i++) {
             let o = vec4<u32>(operands[i]) + column;
             let h = vec4<real>(history[o.x], history[o.y], history[o.z], history[o.w]);

@@ -1,3 +1,13 @@
+// The k-th four features that a unit sees of the operand row at `row` of the workgroup memory.
+fn head_operand_STAGE(row: u32, unit: u32, k: u32) -> vec4<real> {
+    if HEADS_STAGE == 1u {
+        let i = row + k * 4u;
+        return vec4<real>(shared_operand[i], shared_operand[i + 1u], shared_operand[i + 2u], shared_operand[i + 3u]);
+    }
+    let i = row + head_places_STAGE(head_start_STAGE(unit), k);
+    return head_values_STAGE(k, vec4<real>(shared_operand[i.x], shared_operand[i.y], shared_operand[i.z], shared_operand[i.w]));
+}
+
 // One stage of one step for the workgroup's tile, from one side of the workgroup memory to the other.
 fn stage_STAGE(p: Place, side: u32) {
     let own = min(p.unit, UNITS_STAGE - 1u);
@@ -16,8 +26,7 @@ fn stage_STAGE(p: Place, side: u32) {
                 r[g] = weights[at + (k * RECURRENT_STAGE + g) * UNITS_STAGE];
             }
             for (var b = 0u; b < TILE; b++) {
-                let i = src + b * SHARED_STRIDE + k * 4u;
-                let h = vec4<real>(shared_operand[i], shared_operand[i + 1u], shared_operand[i + 2u], shared_operand[i + 3u]);
+                let h = head_operand_STAGE(src + b * SHARED_STRIDE, own, k);
                 for (var g = 0u; g < RECURRENT_STAGE; g++) {
                     acc[b][g] = fma(r[g].w, h.w, fma(r[g].z, h.z, fma(r[g].y, h.y, fma(r[g].x, h.x, acc[b][g]))));
                 }

@@ -44,7 +44,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             r[g] = weights[at + (k * RECURRENT_STAGE + g) * UNITS_STAGE];
         }
         for (var b = 0u; b < TILE; b++) {
-            let h = operand[operands[b] + k];
+            let h = head_operand_STAGE(operands[b], own, k);
             for (var g = 0u; g < RECURRENT_STAGE; g++) {
                 acc[b][g] = fma(r[g].w, h.w, fma(r[g].z, h.z, fma(r[g].y, h.y, fma(r[g].x, h.x, acc[b][g]))));
             }

@@ -31,7 +31,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         } else {
             let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + unit;
             for (var k = 0u; k < DEPTH_STAGE; k++) {
-                let h = operand[src + k];
+                let h = head_operand_STAGE(src, unit, k);
                 for (var g = 0u; g < RECURRENT_STAGE; g++) {
                     let r = weights[at + (k * RECURRENT_STAGE + g) * UNITS_STAGE];
                     acc[g] = fma(r.w, h.w, fma(r.z, h.z, fma(r.y, h.y, fma(r.x, h.x, acc[g]))));

@@ -1,7 +1,7 @@
 // The parts of a stage that every recurrent kernel shares; instantiated once per stage (`_STAGE` becomes `_0`, `_1`, …).
 //
 // Packed weights of a (layer, direction), stage after stage, in vec4s:
-//   R      [K/4][recurrent gate][unit]: four k of one gate and unit
+//   R      [K/4][recurrent gate][unit]: four k of one gate and unit (with heads, K/n: those that the unit sees)
 //   params [ceil(params / 4)][unit]:    recurrent-only biases, layer-norm gains, the cell's own
 
 // Unit parameters of one unit.

@@ -1,8 +1,8 @@
 // The parts of a stage's backward step that both strategies share; instantiated once per stage, `_NEXT` being the stage whose
 // operand this stage's `out` is: the following one at the same step, or stage 0 at the next step.
 //
-// `weights` is the transposed pack here: per stage R^T [gate][N/4][K] in vec4s (four units of one gate, for one k), 0 past N,
-// then the unit parameters as in lib/stage.wgsl.
+// `weights` is the transposed pack here: per stage R^T [gate][N/4][K] in vec4s (four units of one gate, for one k; with heads, N/n:
+// the units of k's head), 0 past N, then the unit parameters as in lib/stage.wgsl.
 
 fn read_gates_STAGE(row: u32, unit: u32) -> array<real, PRE_STAGE> {
     var gates: array<real, PRE_STAGE>;
@@ -17,15 +17,23 @@ fn recurrent_gate_at_STAGE(row: u32, g: u32) -> u32 {
     return row * ROW_WIDTH + column;
 }
 
+// The first unit that sees feature k of the operand.
+fn head_unit_STAGE(k: u32) -> u32 {
+    if HEADS_STAGE == 1u {
+        return 0u;
+    }
+    return k / HEAD_OPERAND_STAGE * HEAD_UNITS_STAGE;
+}
+
 // R^T d_pre of the stage at one row of `pre`, for one k of its operand. The row holds gradients by now.
 fn operand_gradient_STAGE(direction: u32, row: u32, k: u32) -> real {
     var sum: real = 0.0;
     let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + k;
     for (var g = 0u; g < RECURRENT_STAGE; g++) {
-        let d = recurrent_gate_at_STAGE(row, g);
-        for (var n = 0u; n < UNITS4_STAGE; n++) {
-            let r = weights[at + (g * UNITS4_STAGE + n) * OPERAND_STAGE];
-            let i = vec4<u32>(d) + min(vec4<u32>(0u, 1u, 2u, 3u) + n * 4u, vec4<u32>(UNITS_STAGE - 1u));
+        let d = recurrent_gate_at_STAGE(row, g) + head_unit_STAGE(k);
+        for (var n = 0u; n < HEAD_UNITS4_STAGE; n++) {
+            let r = weights[at + (g * HEAD_UNITS4_STAGE + n) * OPERAND_STAGE];
+            let i = vec4<u32>(d) + min(vec4<u32>(0u, 1u, 2u, 3u) + n * 4u, vec4<u32>(HEAD_UNITS_STAGE - 1u));
             sum = fma(r.w, pre[i.w], fma(r.z, pre[i.z], fma(r.y, pre[i.y], fma(r.x, pre[i.x], sum))));
         }
     }

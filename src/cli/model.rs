@@ -2,7 +2,9 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use wgpu_rnn::{Bias, Cell, Device, Direction, Memory, Options, Plan, Result, RnnConfig, Shape, Strategy, cells};
+use wgpu_rnn::{
+    Bias, Cell, Device, Direction, Memory, Options, Plan, Recurrence, Result, RnnConfig, Shape, Strategy, cells,
+};
 
 /// A stack of recurrent layers over T steps of B sequences.
 #[derive(Args)]
@@ -33,6 +35,10 @@ pub struct ModelArgs {
     /// P: project h to so many values (LSTM only); 0 for none.
     #[arg(long, value_name = "P", default_value_t = 0)]
     proj: usize,
+    /// What the recurrent gates of a unit see of h: dense (all of it), heads:N (the part of its head of N), or diagonal (one
+    /// value; with an RNN cell IndRNN).
+    #[arg(long, value_name = "KIND", default_value_t = Recurrence::Dense)]
+    recurrence: Recurrence,
     /// Bias vectors per gate.
     #[arg(long, value_enum, default_value_t = BiasArg::Two)]
     bias: BiasArg,
@@ -129,6 +135,7 @@ impl ModelArgs {
             direction,
             bias,
             proj_size: self.proj,
+            recurrence: self.recurrence,
             ..Default::default()
         };
         config.validate()?;

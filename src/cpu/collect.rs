@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::project::product;
+use crate::config::StageShape;
 use crate::kernels::{GRADIENT_BLOCK, Kernel};
 use crate::plan::Dispatch;
 use crate::real::Real;
@@ -43,17 +44,17 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
     let (directions, width) = (c.directions, c.rows.width);
     let input = d.kernel == Kernel::WeightBackwardInput;
     let shape = c.stages[d.stage];
-    let (columns, depth): (Vec<usize>, usize) = if input {
-        ((0..c.rows.inputs).collect(), dims.input_size as usize)
+    // Columns of d_pre head by head: those of a head see the same features of the operand.
+    let (columns, heads, depth): (Vec<usize>, usize, usize) = if input {
+        ((0..c.rows.inputs).collect(), 1, dims.input_size as usize)
     } else {
-        let gates = 0..shape.stage.recurrent_gates();
-        (
-            gates
-                .flat_map(|g| c.rows.recurrent(d.stage, &shape, g)..c.rows.recurrent(d.stage, &shape, g) + shape.units)
-                .collect(),
-            shape.operand,
-        )
+        let gate = |g: usize| c.rows.recurrent(d.stage, &shape, g);
+        let own = shape.head_units();
+        let head =
+            |j: usize| (0..shape.stage.recurrent_gates()).flat_map(move |g| gate(g) + j * own..gate(g) + (j + 1) * own);
+        ((0..shape.heads).flat_map(head).collect(), shape.heads, shape.depth())
     };
+    let own = columns.len() / heads;
     let steps = dims.first as usize..dims.end as usize;
     for direction in 0..directions {
         let out = &mut gradient[direction * columns.len() * (depth + 1)..][..columns.len() * (depth + 1)];
@@ -62,29 +63,53 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
         }
         // Stretches start at multiples of GRADIENT_BLOCK.
         for first in steps.clone().step_by(GRADIENT_BLOCK).collect::<Vec<_>>().into_iter().rev() {
-            let (mut left, mut right) = (Vec::new(), Vec::new());
-            for s in (first..(first + GRADIENT_BLOCK).min(steps.end).min(c.schedule.steps())).rev() {
-                for b in 0..c.schedule.active(s) {
-                    let packed = c.schedule.row_offset(s) + b;
-                    let row = &pre[c.pre_row(dims, direction, packed) * width..][..width];
-                    left.extend(columns.iter().map(|&column| row[column]));
-                    right.extend_from_slice(if input {
-                        &operand[c.schedule.rows(direction)[packed] as usize * depth..][..depth]
-                    } else if d.stage > 0 {
-                        let row = c.history_after(dims, direction, s, b) * c.past.width;
-                        &operand[row + c.past.links[d.stage - 1]..][..depth]
-                    } else {
-                        let row = c.history_before(dims, direction, s, b) * c.past.width;
-                        &operand[row + states..][..depth]
-                    });
-                    right.push(T::from_f64(1.0));
-                }
-            }
-            let rows = right.len() / (depth + 1);
+            let block = first..(first + GRADIENT_BLOCK).min(steps.end).min(c.schedule.steps());
+            let rows: usize = block.clone().map(|s| c.schedule.active(s)).sum();
             if rows == 0 {
                 continue;
             }
-            product(&left, &right, out, (columns.len(), rows, depth + 1), (depth + 1, true));
+            let (mut left, mut right) =
+                (vec![T::default(); rows * columns.len()], vec![T::from_f64(1.0); rows * heads * (depth + 1)]);
+            let order = block.rev().flat_map(|s| (0..c.schedule.active(s)).map(move |b| (s, b)));
+            for (n, (s, b)) in order.enumerate() {
+                let packed = c.schedule.row_offset(s) + b;
+                let row = &pre[c.pre_row(dims, direction, packed) * width..][..width];
+                let seen = if input {
+                    &operand[c.schedule.rows(direction)[packed] as usize * depth..]
+                } else if d.stage > 0 {
+                    &operand[c.history_after(dims, direction, s, b) * c.past.width + c.past.links[d.stage - 1]..]
+                } else {
+                    &operand[c.history_before(dims, direction, s, b) * c.past.width + states..]
+                };
+                for head in 0..heads {
+                    let to = &mut left[(head * rows + n) * own..][..own];
+                    to.iter_mut().zip(&columns[head * own..]).for_each(|(to, &column)| *to = row[column]);
+                    right[(head * rows + n) * (depth + 1)..][..depth].copy_from_slice(&seen[head * depth..][..depth]);
+                }
+            }
+            if heads == 1 {
+                product(&left, &right, out, (own, rows, depth + 1), (depth + 1, true));
+            } else {
+                head_products((&left, &right), out, &shape, rows);
+            }
+        }
+    }
+}
+
+/// The same per head: `left` `[n][rows][gates · N/n]` and `right` `[n][rows][K/n + 1]` give the blocks of `out` `[gates · N, K/n + 1]`.
+fn head_products<T: Real>((left, right): (&[T], &[T]), out: &mut [T], shape: &StageShape, rows: usize) {
+    let (own, wide) = (shape.head_units(), shape.depth() + 1);
+    let columns = shape.matrix_rows() / shape.heads;
+    let mut block = vec![T::default(); columns * wide];
+    for head in 0..shape.heads {
+        let place = |gate: usize| (gate * shape.units + head * own) * wide;
+        for (gate, part) in block.chunks_exact_mut(own * wide).enumerate() {
+            part.copy_from_slice(&out[place(gate)..][..own * wide]);
+        }
+        let (left, right) = (&left[head * rows * columns..], &right[head * rows * wide..]);
+        product(left, right, &mut block, (columns, rows, wide), (wide, true));
+        for (gate, part) in block.chunks_exact(own * wide).enumerate() {
+            out[place(gate)..][..own * wide].copy_from_slice(part);
         }
     }
 }

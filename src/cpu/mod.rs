@@ -4,6 +4,7 @@
 mod collect;
 mod dropout;
 mod ends;
+mod heads;
 mod lanes;
 mod optimise;
 mod project;
@@ -115,7 +116,7 @@ pub(crate) fn stage_weights<T: Real>(stages: &[StageShape], layer: &LayerWeights
     let last = stages.len() - 1;
     let mut out = Vec::new();
     for (index, shape) in stages.iter().enumerate() {
-        let (n, k) = (shape.units, shape.operand);
+        let (n, k) = (shape.units, shape.depth());
         let projection = index == last && !layer.projection.is_empty();
         let rows = shape.matrix_rows();
         let r = if projection { layer.projection.clone() } else { layer.r[r_at * k..][..rows * k].to_vec() };

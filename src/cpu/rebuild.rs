@@ -3,6 +3,7 @@
 use super::Context;
 use super::project::product;
 use super::retrace::Retrace;
+use crate::config::StageShape;
 use crate::kernels::KeptLayout;
 use crate::plan::{Dims, Dispatch};
 use crate::real::Real;
@@ -77,8 +78,7 @@ pub(super) fn rebuild<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
     let states = c.plan.config.cell.states.len() * c.plan.config.hidden_size;
     for direction in 0..directions {
         let z = dims.layer as usize * directions + direction;
-        // At least two rows and columns: a row's bits must not depend on how many there are (see project.rs).
-        let mut operands = Vec::with_capacity(count.max(2) * shape.operand);
+        let mut operands = Vec::with_capacity(count * shape.operand);
         for (s, b) in rows(c, steps.clone()) {
             let at = match d.stage {
                 0 => c.history_before(dims, direction, s, b) * c.past.width + states,
@@ -86,14 +86,11 @@ pub(super) fn rebuild<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
             };
             operands.extend_from_slice(&history[at..][..shape.operand]);
         }
-        operands.resize(count.max(2) * shape.operand, T::default());
-        let mut matrix = c.layers[z].stages[d.stage].transposed(&shape);
-        let wide = shape.matrix_rows().max(2);
-        if wide > shape.matrix_rows() {
-            matrix = matrix.iter().flat_map(|&v| [v, T::default()]).collect();
-        }
-        let mut sums = vec![T::default(); count.max(2) * wide];
-        product(&operands, &matrix, &mut sums, (count.max(2), shape.operand, wide), (wide, false));
+        let matrix = c.layers[z].stages[d.stage].transposed(&shape);
+        let (sums, wide) = match shape.heads {
+            1 => one_head(operands, matrix, count, &shape),
+            _ => all_heads(&operands, &matrix, count, &shape),
+        };
         let first = c.pre_row(dims, direction, c.schedule.row_offset(steps.start)) * c.rows.width;
         let pre = &mut pre[first..][..count * c.rows.width];
         add_gates(c, d, z, &sums, wide, pre);
@@ -101,6 +98,38 @@ pub(super) fn rebuild<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
             links(c, d, (direction, z), &steps, pre, history);
         }
     }
+}
+
+/// R · operand of `count` rows, and the width of a row: at least two rows and columns, for a row's bits must not depend on how many
+/// there are (see project.rs).
+fn one_head<T: Real>(mut operands: Vec<T>, mut matrix: Vec<T>, count: usize, shape: &StageShape) -> (Vec<T>, usize) {
+    let (depth, columns) = (shape.depth(), shape.matrix_rows() / shape.heads);
+    operands.resize(count.max(2) * depth, T::default());
+    let wide = columns.max(2);
+    if wide > columns {
+        matrix = matrix.iter().flat_map(|&v| [v, T::default()]).collect();
+    }
+    let mut sums = vec![T::default(); count.max(2) * wide];
+    product(&operands, &matrix, &mut sums, (count.max(2), depth, wide), (wide, false));
+    (sums, wide)
+}
+
+/// The same head by head.
+fn all_heads<T: Real>(operands: &[T], matrix: &[T], count: usize, shape: &StageShape) -> (Vec<T>, usize) {
+    let (depth, own, columns) = (shape.depth(), shape.head_units(), shape.matrix_rows() / shape.heads);
+    let width = shape.matrix_rows();
+    let mut all = vec![T::default(); count * width];
+    for (head, matrix) in matrix.chunks_exact(depth * columns).enumerate() {
+        let rows = operands.chunks_exact(shape.operand);
+        let seen = rows.flat_map(|row| &row[head * depth..][..depth]).copied().collect();
+        let (sums, wide) = one_head(seen, matrix.to_vec(), count, shape);
+        for (to, from) in all.chunks_exact_mut(width).zip(sums.chunks_exact(wide)) {
+            for (gate, from) in from[..columns].chunks_exact(own).enumerate() {
+                to[gate * shape.units + head * own..][..own].copy_from_slice(from);
+            }
+        }
+    }
+    (all, width)
 }
 
 /// The product onto the x parts; gates that see the operand only are the product and their bias.

@@ -4,6 +4,7 @@
 //! Every output is one sum over k in ascending order, whatever the row count, the thread count and the position in the
 //! block: results do not depend on the batch.
 
+use super::heads::{Heads, gathered};
 use super::lanes::Lanes;
 use super::retrace::{Retrace, advance, backward};
 use crate::cell::{Functions, MAX_VALUES, Pointwise, Product};
@@ -62,6 +63,7 @@ pub(crate) struct Packed<T> {
     matrix: Vec<T>,
     pub(super) unit: Vec<T>,
     pub(super) padded: usize,
+    heads: Heads,
 }
 
 /// Values per register on this machine.
@@ -77,21 +79,29 @@ pub(crate) fn register_width<T: Real>() -> usize {
     pulp::Arch::new().dispatch(Width::<T>(std::marker::PhantomData))
 }
 
-/// Packs the stage's rows of R (`[gates · N, K]`, row-major) and its unit parameters (`[unit_params, N]`).
+/// Packs the stage's rows of R (`[gates · N, K/n]`, row-major) and its unit parameters (`[unit_params, N]`).
 pub(crate) fn pack<T: Real>(shape: &StageShape, r: &[T], unit: &[T]) -> Packed<T> {
     let gates = if shape.matrix_rows() > 0 { shape.stage.recurrent_gates() } else { 0 };
-    pack_matrix(shape.units, shape.operand, gates, r, shape.unit_params(), unit)
+    let heads = Heads { count: shape.heads, units: shape.head_units(), depth: shape.depth() };
+    pack_matrix(heads, gates, r, shape.unit_params(), unit)
 }
 
-/// Packs the transpose of the stage's R as a matrix of one gate: `[K, gates · N]`.
+/// Packs the transpose of the stage's R as a matrix of one gate: `[K, gates · N/n]`, per feature the units of its head. Its
+/// operand has the units of a head side by side: `[n][gates][N/n]`.
 pub(crate) fn pack_transposed<T: Real>(shape: &StageShape, r: &[T]) -> Packed<T> {
-    let (rows, k) = (shape.matrix_rows(), shape.operand);
-    let transposed: Vec<T> = (0..k).flat_map(|column| (0..rows).map(move |row| r[row * k + column])).collect();
-    pack_matrix(k, rows, 1, &transposed, 0, &[])
+    let (n, k, own) = (shape.units, shape.depth(), shape.head_units());
+    let gates = shape.matrix_rows() / n;
+    let row = |feature: usize| {
+        let units = (0..gates).flat_map(move |gate| (0..own).map(move |j| gate * n + feature / k * own + j));
+        units.map(move |row| r[row * k + feature % k])
+    };
+    let transposed: Vec<T> = (0..shape.operand).flat_map(row).collect();
+    pack_matrix(Heads { count: shape.heads, units: k, depth: gates * own }, 1, &transposed, 0, &[])
 }
 
-fn pack_matrix<T: Real>(n: usize, k: usize, gates: usize, r: &[T], params: usize, unit: &[T]) -> Packed<T> {
+fn pack_matrix<T: Real>(heads: Heads, gates: usize, r: &[T], params: usize, unit: &[T]) -> Packed<T> {
     let width = register_width::<T>();
+    let (n, k) = (heads.count * heads.units, heads.depth);
     let padded = n.next_multiple_of(width);
     let mut matrix = vec![T::default(); padded * k * gates];
     for unit in 0..n {
@@ -107,19 +117,25 @@ fn pack_matrix<T: Real>(n: usize, k: usize, gates: usize, r: &[T], params: usize
     for p in 0..params {
         padded_unit[p * padded..][..n].copy_from_slice(&unit[p * n..][..n]);
     }
-    Packed { matrix, unit: padded_unit, padded }
+    Packed { matrix, unit: padded_unit, padded, heads }
 }
 
 impl<T: Real> Packed<T> {
-    /// Rᵀ `[K, gates · N]`, row-major.
+    /// Rᵀ of every head `[n][K/n, gates · N/n]`, row-major.
     pub(crate) fn transposed(&self, shape: &StageShape) -> Vec<T> {
         let (width, gates, n) = (register_width::<T>(), shape.stage.recurrent_gates(), shape.units);
-        let mut plain = vec![T::default(); shape.operand * gates * n];
+        let Heads { count: heads, units: own, depth } = self.heads;
+        let mut plain = vec![T::default(); depth * gates * n];
         for (index, lanes) in self.matrix.chunks_exact(width).enumerate() {
-            let (gate, column, first) =
-                (index % gates, index / gates % shape.operand, index / gates / shape.operand * width);
+            let (gate, column, first) = (index % gates, index / gates % depth, index / gates / depth * width);
             let count = width.min(n - first);
-            plain[(column * gates + gate) * n + first..][..count].copy_from_slice(&lanes[..count]);
+            if heads == 1 {
+                plain[(column * gates + gate) * n + first..][..count].copy_from_slice(&lanes[..count]);
+                continue;
+            }
+            for (unit, &value) in (first..n).zip(lanes) {
+                plain[((unit / own * depth + column) * gates + gate) * own + unit % own] = value;
+            }
         }
         plain
     }
@@ -127,12 +143,13 @@ impl<T: Real> Packed<T> {
     /// Row `gate · N + unit` of R times `operand`, k ascending.
     pub(crate) fn dot(&self, shape: &StageShape, gate: usize, unit: usize, operand: &[T]) -> T {
         let (width, gates) = (register_width::<T>(), shape.stage.recurrent_gates());
-        let at = |column: usize| ((unit / width * shape.operand + column) * gates + gate) * width + unit % width;
-        (0..shape.operand).fold(T::default(), |sum, column| sum + self.matrix[at(column)] * operand[column])
+        let (depth, operand) = (self.heads.depth, &operand[self.heads.start(unit)..]);
+        let at = |column: usize| ((unit / width * depth + column) * gates + gate) * width + unit % width;
+        (0..depth).fold(T::default(), |sum, column| sum + self.matrix[at(column)] * operand[column])
     }
 }
 
-/// `out[row, 0..N] = R · operand[row]` for a packed matrix of one gate: the transposed products of the backward pass.
+/// `out[row, 0..N] = R · operand[row]` (rows of `depth` values) for a packed matrix of one gate: the transposed products of the backward pass.
 pub(crate) fn multiply<T: Real>(packed: &Packed<T>, depth: usize, operand: &[T], out: &mut [T], units: usize) {
     struct Run<'a, T: Real>(&'a Packed<T>, usize, &'a [T], &'a mut [T], usize);
     impl<T: Real> WithSimd for Run<'_, T> {
@@ -169,12 +186,24 @@ fn multiply_rows<V: Lanes, const M: usize>(
     (row, panel): (usize, usize),
 ) {
     let mut acc = [V::splat(isa, V::Elem::default()); M];
-    let columns = packed.matrix[panel * depth * V::WIDTH..][..depth * V::WIDTH].chunks_exact(V::WIDTH);
+    let own = packed.heads.depth;
+    let columns = packed.matrix[panel * own * V::WIDTH..][..own * V::WIDTH].chunks_exact(V::WIDTH);
     let operands: [&[V::Elem]; M] = std::array::from_fn(|m| &operand[(row + m) * depth..][..depth]);
-    for (column, r) in columns.enumerate() {
-        let r = V::load(isa, r);
-        for m in 0..M {
-            acc[m] = r.mul_add(V::splat(isa, operands[m][column]), acc[m]);
+    if let Some(start) = packed.heads.shared_start(panel * V::WIDTH, V::WIDTH) {
+        let operands = operands.map(|operand| &operand[start..][..own]);
+        for (column, r) in columns.enumerate() {
+            let r = V::load(isa, r);
+            for m in 0..M {
+                acc[m] = r.mul_add(V::splat(isa, operands[m][column]), acc[m]);
+            }
+        }
+    } else {
+        let starts = packed.heads.starts(panel * V::WIDTH);
+        for (column, r) in columns.enumerate() {
+            let r = V::load(isa, r);
+            for m in 0..M {
+                acc[m] = r.mul_add(gathered::<V>(isa, operands[m], &starts, column), acc[m]);
+            }
         }
     }
     for (m, acc) in acc.iter().enumerate() {
@@ -280,16 +309,32 @@ fn group<V: Lanes, const M: usize, const ALL: usize, const G: usize>(
     first: usize,
     out: &mut [[V; MAX_GATES]; M],
 ) {
-    let k = a.shape.operand;
+    let k = a.shape.depth();
+    let heads = a.packed.heads;
     let mut acc = [[V::splat(isa, V::Elem::default()); G]; M];
     let columns = a.packed.matrix[panel * k * ALL * V::WIDTH..][..k * ALL * V::WIDTH].chunks_exact(ALL * V::WIDTH);
-    let operands: [&[V::Elem]; M] = std::array::from_fn(|m| &a.operand[(row + m) * a.operand_stride..][..k]);
-    for (column, r) in columns.enumerate() {
-        let r: [V; G] = std::array::from_fn(|g| V::load(isa, &r[(first + g) * V::WIDTH..][..V::WIDTH]));
-        for m in 0..M {
-            let h = V::splat(isa, operands[m][column]);
-            for g in 0..G {
-                acc[m][g] = r[g].mul_add(h, acc[m][g]);
+    let operands: [&[V::Elem]; M] =
+        std::array::from_fn(|m| &a.operand[(row + m) * a.operand_stride..][..a.shape.operand]);
+    if let Some(start) = heads.shared_start(panel * V::WIDTH, V::WIDTH) {
+        let operands = operands.map(|operand| &operand[start..][..k]);
+        for (column, r) in columns.enumerate() {
+            let r: [V; G] = std::array::from_fn(|g| V::load(isa, &r[(first + g) * V::WIDTH..][..V::WIDTH]));
+            for m in 0..M {
+                let h = V::splat(isa, operands[m][column]);
+                for g in 0..G {
+                    acc[m][g] = r[g].mul_add(h, acc[m][g]);
+                }
+            }
+        }
+    } else {
+        let starts = heads.starts(panel * V::WIDTH);
+        for (column, r) in columns.enumerate() {
+            let r: [V; G] = std::array::from_fn(|g| V::load(isa, &r[(first + g) * V::WIDTH..][..V::WIDTH]));
+            for m in 0..M {
+                let h = gathered::<V>(isa, operands[m], &starts, column);
+                for g in 0..G {
+                    acc[m][g] = r[g].mul_add(h, acc[m][g]);
+                }
             }
         }
     }

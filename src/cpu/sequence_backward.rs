@@ -290,12 +290,15 @@ impl<T: Real> Context<'_, T> {
     /// Rᵀ · d_pre of stage `n`, for consecutive rows of `pre`: `out[rows, K]`.
     fn operand_gradient(&self, z: usize, n: usize, pre: &[T], out: &mut [T]) {
         let shape = self.stages[n];
-        let (width, depth, units) = (self.rows.width, shape.matrix_rows(), shape.units);
+        let (width, depth, own) = (self.rows.width, shape.matrix_rows(), shape.head_units());
         let rows = out.len() / shape.operand;
         let mut gathered = Vec::with_capacity(rows * depth);
         for row in pre.chunks_exact(width).take(rows) {
-            for gate in 0..shape.stage.recurrent_gates() {
-                gathered.extend_from_slice(&row[self.rows.recurrent(n, &shape, gate)..][..units]);
+            for head in 0..shape.heads {
+                for gate in 0..shape.stage.recurrent_gates() {
+                    let first = self.rows.recurrent(n, &shape, gate) + head * own;
+                    gathered.extend_from_slice(&row[first..][..own]);
+                }
             }
         }
         multiply(&self.layers[z].transposed[n], depth, &gathered, out, shape.operand);

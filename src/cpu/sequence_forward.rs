@@ -54,7 +54,7 @@ pub(super) fn for_each_task<T: Real>(c: &Context<'_, T>, d: &Dispatch, run: impl
     let directions = c.plan.config.directions();
     let steps = dims.first as usize..(dims.end as usize).min(c.schedule.steps());
     let rows = c.schedule.row_offset(steps.end) - c.schedule.row_offset(steps.start);
-    let work: usize = c.stages.iter().map(|s| s.matrix_rows() * s.operand).sum::<usize>() * rows * directions;
+    let work: usize = c.stages.iter().map(|s| s.matrix_rows() * s.depth()).sum::<usize>() * rows * directions;
     let threads = if work < PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
     let layer = dims.layer as usize;
     let parts = split(c, &steps, threads.div_ceil(directions));

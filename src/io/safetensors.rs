@@ -4,6 +4,7 @@ use crate::cell::Cell;
 use crate::config::{Bias, Direction, RnnConfig};
 use crate::error::{Error, Result};
 use crate::real::Real;
+use crate::recurrence::Recurrence;
 use crate::weights::{Weights, parameters};
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors, View};
@@ -14,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// What the names of parameters begin with, before the layer's number.
 const KINDS: [&str; 7] =
     ["weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l", "weight_hr_l", "weight_unit_l", "gain_l"];
+
+/// The header's name for [`RnnConfig::recurrence`].
+const RECURRENCE: &str = "recurrence";
 
 /// A safetensors file in memory.
 pub struct TensorFile {
@@ -109,7 +113,9 @@ impl TensorFile {
         })
     }
 
-    /// The configuration that the tensors under `prefix` describe for `cell`: sizes, layers, directions, projection, bias.
+    /// The configuration that the tensors under `prefix` describe for `cell`: sizes, layers, directions, projection, bias. A
+    /// recurrence that is not dense is one the header says (`recurrence`, as [`Weights::save`] writes it): shapes alone would not tell
+    /// heads from a projection whose matrix is missing.
     pub fn config(&self, cell: &'static Cell, prefix: &str) -> Result<RnnConfig> {
         let shape = |name: &str| self.header.info(&format!("{prefix}{name}")).map(|info| info.shape.clone());
         let matrix = |name: &str| match shape(name) {
@@ -120,6 +126,10 @@ impl TensorFile {
             }
         };
         let (w, r) = (matrix("weight_ih_l0")?, matrix("weight_hh_l0")?);
+        let recurrence = match self.metadata().get(RECURRENCE) {
+            Some(text) => text.parse().map_err(|e| Error::file(&self.path, e))?,
+            None => Recurrence::Dense,
+        };
         let gates = cell.input_gates();
         let hidden_size = w[0] / gates;
         if hidden_size == 0 || w[0] % gates != 0 {
@@ -148,7 +158,12 @@ impl TensorFile {
                 (Some(_), None) => Bias::One,
                 (Some(_), Some(_)) => Bias::Two,
             },
-            proj_size: if shape("weight_hr_l0").is_some() { r[1] } else { 0 },
+            proj_size: match shape("weight_hr_l0") {
+                Some(projection) if recurrence != Recurrence::Dense => projection.first().copied().unwrap_or(0),
+                Some(_) => r[1],
+                None => 0,
+            },
+            recurrence,
             ..Default::default()
         };
         config.validate()?;
@@ -183,6 +198,7 @@ impl<T: Real> Weights<T> {
     /// Writes every parameter of `config` to a safetensors file, in `T`, under `prefix` + the names of
     /// [`crate::weights::parameters`]: what [`TensorFile::weights`] reads back and PyTorch's `load_state_dict` takes for the cells
     /// that it has (with an empty prefix, or that of the module in a larger model, `"lstm."`). An existing file is replaced.
+    /// A recurrence that is not dense is written into the header, for [`TensorFile::config`].
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the weights are not those of `config`; [`Error::File`] if the file cannot be written.
@@ -190,7 +206,10 @@ impl<T: Real> Weights<T> {
         self.validate(config)?;
         let tensors = self.named(config).map(|(p, values)| (format!("{prefix}{}", p.name), Tensor(p.shape, values)));
         // What loaders of PyTorch files look for.
-        let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+        let mut metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+        if config.recurrence != Recurrence::Dense {
+            metadata.insert(RECURRENCE.to_string(), config.recurrence.to_string());
+        }
         let path = path.as_ref();
         safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| Error::file(path, e))
     }

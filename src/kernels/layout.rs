@@ -17,7 +17,7 @@ pub(crate) fn weight_offsets(stages: &[StageShape]) -> WeightOffsets {
         .iter()
         .map(|s| {
             let matrix = at;
-            at += s.operand.div_ceil(4) * s.matrix_rows();
+            at += s.depth().div_ceil(4) * s.matrix_rows();
             let params = at;
             at += s.unit_params().div_ceil(4) * s.units;
             (matrix, params)
@@ -26,7 +26,8 @@ pub(crate) fn weight_offsets(stages: &[StageShape]) -> WeightOffsets {
     WeightOffsets { stages, total: at.max(1) }
 }
 
-/// The offsets of the transposed pack that the backward kernels read: per stage Rᵀ `[gate][N/4][K]`, then unit parameters.
+/// The offsets of the transposed pack that the backward kernels read: per stage Rᵀ `[gate][N/4][K]` (with n heads
+/// `[gate][N/n/4][K]`: a feature is seen by its head's units), then unit parameters.
 pub(crate) fn transposed_offsets(stages: &[StageShape]) -> WeightOffsets {
     let mut at = 0;
     let stages = stages
@@ -43,7 +44,13 @@ pub(crate) fn transposed_offsets(stages: &[StageShape]) -> WeightOffsets {
 }
 
 fn transposed_size(s: &StageShape) -> usize {
-    if s.matrix_rows() == 0 { 0 } else { s.stage.recurrent_gates() * s.units.div_ceil(4) * s.operand }
+    if s.matrix_rows() == 0 { 0 } else { s.stage.recurrent_gates() * s.head_units().div_ceil(4) * s.operand }
+}
+
+/// How many stretches of [`super::WEIGHT_ROWS`] rows a workgroup of `weight_backward` takes: with heads a row of a stage's R may be
+/// much shorter than the workgroup is wide.
+pub(crate) fn gradient_fold(shape: &StageShape, width: usize) -> usize {
+    if shape.heads == 1 { 1 } else { (width / (shape.depth() + 1)).max(1) }
 }
 
 /// The columns of a row of the history: unit states `[S][H]`, h `[P]`, then the operands between stages.

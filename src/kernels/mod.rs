@@ -10,7 +10,9 @@ mod layout;
 mod pack;
 mod source;
 
-pub(crate) use layout::{HistoryLayout, KeptLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
+pub(crate) use layout::{
+    HistoryLayout, KeptLayout, gradient_fold, sequence_workgroup_bytes, transposed_offsets, weight_offsets,
+};
 pub(crate) use pack::Flat;
 pub use pack::{GradientOf, Pack, Table};
 pub use source::source;

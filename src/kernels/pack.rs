@@ -220,7 +220,7 @@ fn stages_at(config: &RnnConfig, flat: &Flat, entry: usize, stages: &[StageShape
         let start = flat.field(entry, field).unwrap_or(0);
         let first = if projection { 0 } else { row };
         row += shape.matrix_rows();
-        StageAt { matrix: start + first * shape.operand, row: first, projection }
+        StageAt { matrix: start + first * shape.depth(), row: first, projection }
     };
     stages.iter().enumerate().map(place).collect()
 }
@@ -239,13 +239,16 @@ fn recurrent(
     let mut gain = 0;
     let at = stages_at(config, flat, entry, &stages);
     for ((shape, at), &(matrix_at, params_at)) in stages.iter().zip(&at).zip(&offsets.stages) {
-        let (n, k, gates) = (shape.units, shape.operand, shape.stage.recurrent_gates());
+        let (n, k, gates) = (shape.units, shape.depth(), shape.stage.recurrent_gates());
+        let own = shape.head_units();
         let [matrix_at, params_at] = [matrix_at, params_at].map(|vec4| direction * offsets.total + vec4);
         for row in 0..shape.matrix_rows() {
             let (gate, j) = (row / n, row % n);
             for column in 0..k {
                 let (vec4, lane) = if transpose {
-                    ((gate * n.div_ceil(4) + j / 4) * k + column, j % 4)
+                    // Column `column` of a unit's head, and the unit among its head's.
+                    let (feature, j) = (j / own * k + column, j % own);
+                    ((gate * own.div_ceil(4) + j / 4) * shape.operand + feature, j % 4)
                 } else {
                     ((column / 4 * gates + gate) * n + j, column % 4)
                 };
@@ -282,7 +285,7 @@ fn unit_params(flat: &Flat, entry: usize, shape: &StageShape, at: &StageAt, gain
 pub enum GradientOf {
     /// W and, in the last column, b_w of a layer: `[D, Gx·H, I + 1]`.
     Input(usize),
-    /// R and, in the last column, b_r of a layer's stage: `[D, gates·N, K + 1]`.
+    /// R and, in the last column, b_r of a layer's stage: `[D, gates·N, K/n + 1]`.
     Recurrent(usize, usize),
     /// The unit parameters of a layer: `[D, params, H]`.
     Unit(usize),
@@ -307,7 +310,7 @@ impl GradientOf {
             }
             Self::Recurrent(layer, stage) => {
                 let stages = config.stages();
-                let (rows, columns) = (stages[stage].matrix_rows(), stages[stage].operand);
+                let (rows, columns) = (stages[stage].matrix_rows(), stages[stage].depth());
                 for direction in 0..directions {
                     let entry = layer * directions + direction;
                     let at = &stages_at(config, flat, entry, &stages)[stage];

@@ -1,7 +1,7 @@
 //! How a pipeline's WGSL is put together; see the module doc above.
 
 use super::functions::functions;
-use super::layout::{HistoryLayout, KeptLayout, shared_stride, transposed_offsets, weight_offsets};
+use super::layout::{HistoryLayout, KeptLayout, gradient_fold, shared_stride, transposed_offsets, weight_offsets};
 use super::{GRADIENT_BLOCK, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant, WEIGHT_ROWS};
 use crate::cell::{Initial, Product};
 use crate::config::{Layout, RnnConfig, StageShape};
@@ -69,11 +69,12 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         Kernel::ProjectScalar => {
             parts.extend([include_str!("../../shaders/lib/input_scalar.wgsl").into(), text.into()])
         }
-        Kernel::StepProduct => parts.push(instantiate(text, one)),
+        Kernel::StepProduct => parts.extend([heads_part(one, true), instantiate(text, one)]),
         Kernel::WeightBackwardInput => {
             parts.extend([include_str!("../../shaders/lib/operand_input.wgsl").into(), text.into()]);
         }
         Kernel::WeightBackwardRecurrent => {
+            parts.push(heads_part(one, false));
             parts.push(instantiate(include_str!("../../shaders/lib/operand_recurrent.wgsl"), one));
             parts.push(text.into());
         }
@@ -83,6 +84,7 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         }
         Kernel::StepForward | Kernel::StepForwardTrain | Kernel::StepNormalise => {
             parts.extend(forward_parts(config, &stages, kernel));
+            parts.extend((kernel != Kernel::StepNormalise).then(|| heads_part(one, true)));
             parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), one));
             parts.push(instantiate(text, one));
         }
@@ -93,7 +95,7 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         }
         Kernel::Rebuild => {
             parts.extend(backward_parts(config, &stages, include_str!("../../shaders/lib/keep_history.wgsl")));
-            parts.push(instantiate(text, one));
+            parts.extend([heads_part(one, false), instantiate(text, one)]);
         }
         Kernel::StepBackward => {
             parts.extend(backward_parts(config, &stages, KEEP_NOTHING));
@@ -181,6 +183,7 @@ fn sequence_parts(stages: &[StageShape]) -> Vec<String> {
     let mut calls = String::new();
     for (n, shape) in stages.iter().enumerate() {
         parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), n));
+        parts.push(heads_part(n, false));
         parts.push(instantiate(include_str!("../../shaders/kernels/sequence_stage.wgsl"), n));
         parts.push(instantiate(
             if shape.stage.normalise {
@@ -221,6 +224,12 @@ fn keep(direction: u32, s: u32, b: u32, column: u32, value: real) {}";
 fn next_part(stages: &[StageShape], n: usize) -> String {
     let next = if n + 1 == stages.len() { 0 } else { n + 1 };
     instantiate(&include_str!("../../shaders/lib/backward_next.wgsl").replace("_NEXT", &format!("_{next}")), n)
+}
+
+/// What a unit of a stage sees of its operand; `vec4`: where that is a buffer of vec4s.
+fn heads_part(stage: usize, vec4: bool) -> String {
+    let rest = if vec4 { include_str!("../../shaders/lib/heads_vec4.wgsl") } else { "" };
+    instantiate(&format!("{}\n{rest}", include_str!("../../shaders/lib/heads.wgsl")), stage)
 }
 
 fn instantiate(text: &str, stage: usize) -> String {
@@ -288,7 +297,12 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         let mut put = |name: &str, value: usize| put(&format!("{name}_{n}"), value);
         put("UNITS", shape.units);
         put("PADDED", shape.padded_units());
-        put("DEPTH", shape.operand.div_ceil(4));
+        put("DEPTH", shape.depth().div_ceil(4));
+        put("HEADS", shape.heads);
+        put("HEAD_UNITS", shape.head_units());
+        put("HEAD_UNITS4", shape.head_units().div_ceil(4));
+        put("HEAD_OPERAND", shape.depth());
+        put("GRADIENT_FOLD", gradient_fold(shape, tiles.width));
         let (first, last) = (n == 0, n + 1 == stages.len());
         put("OPERAND_STRIDE", if first { config.operand_row(*train) } else { shape.operand.next_multiple_of(4) } / 4);
         put("OUT_STRIDE", if last { config.operand_row(*train) } else { shape.padded_units() });
@@ -303,7 +317,6 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         put("OPERAND_AT", if n == 0 { config.cell.states.len() * config.hidden_size } else { history.links[n - 1] });
         put("OPERAND", shape.operand);
         put("OPERAND_PADDED", shape.operand.next_multiple_of(4));
-        put("UNITS4", shape.units.div_ceil(4));
         put("WEIGHTS_AT", offsets.stages[n].0);
         put("PARAMS_AT", offsets.stages[n].1);
         put("PARAM_COUNT", shape.unit_params());

@@ -20,7 +20,7 @@
 use super::build::{Builder, Dim, ELEMENTWISE_GROUPS, Memory, UNUSED, once};
 use super::{Dispatch, Extent, GradientIds, Role, SlotId, SlotIds, Step, Strategy};
 use crate::cell::Product;
-use crate::kernels::{GRADIENT_BLOCK, Kernel, WEIGHT_ROWS, transposed_offsets};
+use crate::kernels::{GRADIENT_BLOCK, Kernel, WEIGHT_ROWS, gradient_fold, transposed_offsets};
 use std::ops::Range;
 
 /// Working memory of the backward pass.
@@ -88,7 +88,7 @@ impl Builder<'_> {
             ids.dw.push(self.slot(format!("dw.l{l}"), Role::Output, &dims));
             let mut stages = Vec::new();
             for (n, s) in self.stages.clone().iter().enumerate() {
-                let dims = [directions, ("G·N", s.matrix_rows()), ("K+1", s.operand + 1)];
+                let dims = [directions, ("G·N", s.matrix_rows()), ("K+1", s.depth() + 1)];
                 let dense = s.stage.product == Product::Dense;
                 stages.push(dense.then(|| self.slot(format!("dr.l{l}.{n}"), Role::Output, &dims)));
             }
@@ -229,7 +229,7 @@ impl Builder<'_> {
                 head: false,
                 slots: vec![pre, m.history[layer], gradient, ids.schedule],
                 odd: None,
-                groups: grid(shape.operand, shape.matrix_rows()),
+                groups: grid(shape.depth(), shape.matrix_rows().div_ceil(gradient_fold(shape, width))),
             }));
         }
     }

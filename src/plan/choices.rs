@@ -82,7 +82,7 @@ fn step_seconds(config: &RnnConfig, shape: Shape, caps: &Caps) -> f64 {
         DeviceClass::SoftwareGpu => (4e9, 6e-5),
     };
     let stages = config.stages();
-    let products: usize = stages.iter().map(|s| s.matrix_rows() * s.operand).sum();
+    let products: usize = stages.iter().map(|s| s.matrix_rows() * s.depth()).sum();
     let input = config.cell.input_gates() * config.hidden_size * config.input_size.max(config.output_size());
     2.0 * (products + input) as f64 * (shape.batch * config.directions()) as f64 / flops_per_second
         + dispatch * stages.len() as f64
@@ -149,9 +149,9 @@ fn software_block(
 ) -> Result<usize> {
     let forward = |s: &StageShape| {
         let statistics = if s.stage.normalise { 2 * s.units + 4 } else { 0 };
-        s.operand.div_ceil(4) * (1 + tiles.tile) + tiles.tile * (2 + statistics)
+        s.depth().div_ceil(4) * (1 + tiles.tile) + tiles.tile * (2 + statistics)
     };
-    let backward = |s: &StageShape| s.stage.recurrent_gates() * (1 + s.units.div_ceil(4)) + 8;
+    let backward = |s: &StageShape| s.stage.recurrent_gates() * (1 + s.head_units().div_ceil(4)) + 8;
     let sum = |of: &dyn Fn(&StageShape) -> usize| 2 + config.stages().iter().map(of).sum::<usize>();
     let loops = SOFTWARE_ITERATIONS / sum(&forward).max(if options.train { sum(&backward) } else { 0 });
     // With a dispatch per step no invocation sees more than one.

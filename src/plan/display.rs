@@ -1,6 +1,7 @@
 //! Plans for people.
 
 use super::{Dispatch, Memory, Plan, Slot, Step, Strategy};
+use crate::recurrence::Recurrence;
 use std::fmt;
 
 pub(super) fn dims_text(slot: &Slot) -> String {
@@ -35,13 +36,14 @@ impl fmt::Display for Plan {
         let c = &self.config;
         writeln!(
             f,
-            "{} T={} B={} I={} H={}{} layers={} directions={} {:?}",
+            "{} T={} B={} I={} H={}{}{} layers={} directions={} {:?}",
             c.cell.name,
             self.shape.time,
             self.shape.batch,
             c.input_size,
             c.hidden_size,
             if c.proj_size > 0 { format!(" P={}", c.proj_size) } else { String::new() },
+            if c.recurrence == Recurrence::Dense { String::new() } else { format!(" recurrence={}", c.recurrence) },
             c.num_layers,
             c.directions(),
             self.precision,

@@ -390,7 +390,7 @@ pub struct GradientIds {
     pub wt: Vec<SlotId>,
     /// Gradient of W and, in the last column, of the bias, `[D, Gx·H, I + 1]`, per layer.
     pub dw: Vec<SlotId>,
-    /// Gradient of each stage's R and, in the last column, of the recurrent bias, `[D, gates·N, K + 1]`, per layer and stage
+    /// Gradient of each stage's R and, in the last column, of the recurrent bias, `[D, gates·N, K/n + 1]`, per layer and stage
     /// that has a matrix.
     pub dr: Vec<Vec<Option<SlotId>>>,
     /// Gradient of the cell's unit parameters `[D, params, H]`, per layer.
@@ -603,7 +603,7 @@ impl Plan {
     fn forward_flops(&self) -> u64 {
         let config = &self.config;
         let steps = self.shape.time as u64 * self.shape.batch as u64 * config.directions() as u64;
-        let recurrent: usize = config.stages().iter().map(|s| s.matrix_rows() * s.operand).sum();
+        let recurrent: usize = config.stages().iter().map(|s| s.matrix_rows() * s.depth()).sum();
         (0..config.num_layers)
             .map(|l| {
                 let input = config.cell.input_gates() * config.hidden_size * config.layer_input_size(l);

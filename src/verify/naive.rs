@@ -11,7 +11,7 @@ use crate::real::Real;
 use crate::session::{Initial, Input, Output};
 use crate::tensor::{Tensor, View};
 use crate::weights::{LayerWeights, Weights};
-use std::ops::{Div, Sub};
+use std::ops::{Div, Range, Sub};
 
 /// A number with std's elementary functions: `f32` or `f64`.
 pub trait Scalar: Real + Sub<Output = Self> + Div<Output = Self> {
@@ -94,6 +94,7 @@ pub(super) fn run<T: Scalar>(
     }
     let (hidden, state, directions) = (config.hidden_size, config.state_size(), config.directions());
     let entries = config.num_layers * directions;
+    let heads = config.recurrence.heads(state);
     let (h0, c0) = initial_state(config, input, batch, unbatched)?;
     let rules = Rules::of(config);
 
@@ -115,8 +116,12 @@ pub(super) fn run<T: Scalar>(
                         tape.states.extend_from_slice(c);
                     }
                     let row = time_of(config, direction, step, length) * batch + b;
-                    let sums =
-                        Sums { weights: &weights.layers[entry], hidden, x: &layer_input[row * features..][..features] };
+                    let sums = Sums {
+                        weights: &weights.layers[entry],
+                        hidden,
+                        heads,
+                        x: &layer_input[row * features..][..features],
+                    };
                     cell(&sums, &rules[direction], h, c);
                     layer_output[(row * directions + direction) * state..][..state].copy_from_slice(h);
                 }
@@ -243,6 +248,8 @@ fn equations<T: Scalar>(config: &RnnConfig) -> Result<Cell<T>> {
 pub(super) struct Sums<'a, T> {
     pub weights: &'a LayerWeights<T>,
     pub hidden: usize,
+    /// R is so many blocks: a unit of head j of `heads` sees part j of h.
+    pub heads: usize,
     pub x: &'a [T],
 }
 
@@ -253,7 +260,12 @@ impl<T: Scalar> Sums<'_, T> {
     }
     /// `R_gate h + b_r` of a unit.
     pub fn r(&self, gate: usize, unit: usize, h: &[T]) -> T {
-        dot(&self.weights.r, &self.weights.b_r, gate * self.hidden + unit, h)
+        dot(&self.weights.r, &self.weights.b_r, gate * self.hidden + unit, &h[self.seen(unit, h.len())])
+    }
+    /// Which of the `features` of h a unit sees.
+    pub fn seen(&self, unit: usize, features: usize) -> Range<usize> {
+        let (head, depth) = (unit / (self.hidden / self.heads), features / self.heads);
+        head * depth..(head + 1) * depth
     }
     /// Both.
     pub fn both(&self, gate: usize, unit: usize, h: &[T]) -> T {

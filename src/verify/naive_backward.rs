@@ -29,6 +29,7 @@ pub fn backward<T: Scalar>(
     let Start { y, mut h, mut c } = Start::new(&output, upstream)?;
     let (adjoint, rules) = (adjoint_of(config)?, Rules::of(config));
     let (hidden, state, directions) = (config.hidden_size, config.state_size(), config.directions());
+    let heads = config.recurrence.heads(state);
     let mut grads = zeros_like(weights);
 
     let mut d_output = rearranged(&y, config.layout, shape, config.output_size(), true);
@@ -50,7 +51,7 @@ pub fn backward<T: Scalar>(
                     }
                     let x = &layer_input[row * features..][..features];
                     let mut at = Step {
-                        sums: Sums { weights: &weights.layers[entry], hidden, x },
+                        sums: Sums { weights: &weights.layers[entry], hidden, heads, x },
                         rules: &rules[direction],
                         h: &before[..state],
                         c: &before[state..],
@@ -157,8 +158,9 @@ impl<T: Scalar> Step<'_, T> {
     }
     /// Adjoint of [`Sums::r`].
     fn r(&mut self, gate: usize, unit: usize, h: &[T], d: T, d_h: &mut [T]) {
-        let row = gate * self.sums.hidden + unit;
-        dot_adjoint(&self.sums.weights.r, row, h, d, (&mut self.grads.r, &mut self.grads.b_r), d_h);
+        let (row, seen) = (gate * self.sums.hidden + unit, self.sums.seen(unit, h.len()));
+        let to = (&mut self.grads.r[..], &mut self.grads.b_r[..]);
+        dot_adjoint(&self.sums.weights.r, row, &h[seen.clone()], d, to, &mut d_h[seen]);
     }
     /// Adjoint of [`Sums::both`].
     fn both(&mut self, gate: usize, unit: usize, h: &[T], d: T, d_h: &mut [T]) {

@@ -19,6 +19,7 @@ use crate::cells;
 use crate::config::{Bias, RnnConfig};
 use crate::error::{Error, Result};
 use crate::real::Real;
+use crate::recurrence::Recurrence;
 use crate::tensor::View;
 
 /// The arrays of one Keras layer in one direction.
@@ -38,7 +39,7 @@ impl<T: Real> Weights<T> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] for an array of another shape, and for another number of layers; [`Error::Unsupported`] for a
-    /// configuration that Keras's layers cannot be: another cell, a projection, an embedding, a head.
+    /// configuration that Keras's layers cannot be: another cell, a projection, a recurrence that is not dense, an embedding, a head.
     pub fn from_keras(config: &RnnConfig, layers: &[KerasLayer<'_, T>]) -> Result<Self> {
         config.validate()?;
         let places = places(config)?;
@@ -87,10 +88,15 @@ fn places(config: &RnnConfig) -> Result<&'static [usize]> {
     } else {
         None
     };
-    let around = config.proj_size > 0 || config.vocabulary.is_some() || config.head.is_some();
+    let around = config.recurrence != Recurrence::Dense
+        || config.proj_size > 0
+        || config.vocabulary.is_some()
+        || config.head.is_some();
     places.filter(|_| !around).ok_or_else(|| Error::Unsupported {
         what: format!("{} with these options from Keras's arrays", config.cell.name),
-        reason: "its layers are SimpleRNN, LSTM and GRU, without projection, embedding or head".into(),
+        reason:
+            "its layers are SimpleRNN, LSTM and GRU, without projection, heads of the recurrence, embedding or head"
+                .into(),
     })
 }
 

@@ -41,7 +41,7 @@ impl Export {
     /// Writes the layer as an ONNX model (opset 22) of one node, with weights of type `T`. Inputs X `[T, B, I]` and those
     /// asked for, outputs Y `[T, D, B, H]`, Y_h `[D, B, H]` and, of an LSTM, Y_c; T and B are left open. A batch-first layer has
     /// `layout` = 1 and ONNX's axes for it, which ONNX Runtime 1.31's CPU provider does not run. A single bias becomes two, one
-    /// of zeros.
+    /// of zeros; R of a layer with heads ([`crate::Recurrence`]) becomes a full matrix with zeros between its blocks.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for what one node cannot be: several layers, a projection, an embedding, a head, a cell that
@@ -57,8 +57,9 @@ impl Export {
     /// # Errors
     /// As [`Export::write`].
     pub fn bytes<T: Real>(&self, config: &RnnConfig, weights: &Weights<T>) -> Result<Vec<u8>> {
-        weights.validate(config)?;
         let op = operator(config)?;
+        // ONNX knows no heads.
+        let (config, weights) = &weights.to_dense(config)?;
         let needs = config.parameter_count().saturating_mul(size_of::<T>() as u64).saturating_add(1 << 16);
         if needs > MAX_BYTES {
             return Err(Error::Limit {
