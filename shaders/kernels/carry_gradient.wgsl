@@ -3,7 +3,7 @@
 // One invocation per (unit, sequence); z = direction.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(1) var<storage, read> weights: array<Packed>;
 @group(0) @binding(2) var<storage, read> pre: array<real>;
 @group(0) @binding(3) var<storage, read_write> d_hidden: array<real>;
 @group(0) @binding(4) var<storage, read> schedule: array<u32>;

@@ -5,7 +5,7 @@
 // [D][G·H / 4][I] in vec4s (four columns of `pre` for one feature), 0 past the last column.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(1) var<storage, read> weights: array<Packed>;
 @group(0) @binding(2) var<storage, read> pre: array<real>;
 @group(0) @binding(3) var<storage, read_write> dx: array<real>;
 @group(0) @binding(4) var<storage, read> schedule: array<u32>;
@@ -26,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         at[r] = pre_row(dims.direction, start + min(first + r, rows - 1u)) * ROW_WIDTH;
     }
     for (var k = 0u; k < depth; k++) {
-        let w = weights[(dims.direction * depth + k) * dims.input_size + feature];
+        let w = weight4((dims.direction * depth + k) * dims.input_size + feature);
         let column = min(vec4<u32>(0u, 1u, 2u, 3u) + k * 4u, vec4<u32>(PRE_WIDTH - 1u));
         for (var r = 0u; r < PROJECT_ROWS; r++) {
             let d = vec4<real>(pre[at[r] + column.x], pre[at[r] + column.y], pre[at[r] + column.z], pre[at[r] + column.w]);

@@ -2,11 +2,12 @@
 //
 // Parallel over: x = columns (gates * units), y = rows, z = direction. Every invocation owns PROJECT_COLUMNS columns and
 // PROJECT_ROWS rows in registers; lanes are neighbouring columns, so W loads are coalesced and x loads are uniform.
-// W is packed [I/4 + 1][column] in vec4s (four k of one column); the last row holds the bias. k runs in ascending order.
+// W is packed [I/4][column] (four k of one column, lib/weights_*.wgsl), then an exact row with the bias. k runs in ascending
+// order.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 // binding 1, x: lib/input_vec4.wgsl or lib/input_scalar.wgsl
-@group(0) @binding(2) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(2) var<storage, read> weights: array<Packed>;
 @group(0) @binding(3) var<storage, read_write> pre: array<real>;
 @group(0) @binding(4) var<storage, read> schedule: array<u32>;
 
@@ -21,7 +22,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let column = group.x * (WIDTH * PROJECT_COLUMNS) + lane;
     let depth = (dims.input_size + 3u) / 4u;
-    let at = direction * (depth + 1u) * PRE_WIDTH;
+    let at = direction * (depth + EXACT) * PRE_WIDTH;
 
     // Rows and columns past the edge compute a copy of the last one, which is not stored.
     var columns: array<u32, PROJECT_COLUMNS>;
@@ -34,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     var acc: array<array<real, PROJECT_ROWS>, PROJECT_COLUMNS>;
     for (var c = 0u; c < PROJECT_COLUMNS; c++) {
-        let bias = weights[columns[c] + depth * PRE_WIDTH].x;
+        let bias = exact(at + depth * PRE_WIDTH, columns[c] - at, 0u);
         for (var r = 0u; r < PROJECT_ROWS; r++) {
             acc[c][r] = bias;
         }
@@ -42,7 +43,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var k = 0u; k < depth; k++) {
         var w: array<vec4<real>, PROJECT_COLUMNS>;
         for (var c = 0u; c < PROJECT_COLUMNS; c++) {
-            w[c] = weights[columns[c] + k * PRE_WIDTH];
+            w[c] = weight4(columns[c] + k * PRE_WIDTH);
         }
         for (var r = 0u; r < PROJECT_ROWS; r++) {
             let v = load_input(inputs[r], k);

@@ -6,7 +6,7 @@
 // in registers; the same order of additions as step_forward.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(1) var<storage, read> weights: array<Packed>;
 // binding 2, pre: lib/keep_history.wgsl
 // binding 3, history: lib/keep_history.wgsl
 @group(0) @binding(4) var<storage, read> schedule: array<u32>;
@@ -59,7 +59,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var k = 0u; k < DEPTH_STAGE; k++) {
         var r: array<vec4<real>, RECURRENT_STAGE>;
         for (var g = 0u; g < RECURRENT_STAGE; g++) {
-            r[g] = weights[at + (k * RECURRENT_STAGE + g) * UNITS_STAGE];
+            r[g] = weight4(at + (k * RECURRENT_STAGE + g) * UNITS_STAGE);
         }
         // R is 0 past K.
         let column = head_places_STAGE(head_start_STAGE(unit), k);

@@ -6,7 +6,7 @@
 // registers. Each stage is kernels/sequence_backward_stage.wgsl; `run_stages` calls them, last stage first.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(1) var<storage, read> weights: array<Packed>;
 @group(0) @binding(2) var<storage, read_write> pre: array<real>;
 @group(0) @binding(3) var<storage, read> history: array<real>;
 @group(0) @binding(4) var<storage, read_write> d_state: array<real>;

@@ -6,7 +6,7 @@
 // Each stage is kernels/sequence_stage.wgsl, instantiated once per stage; `run_stages` calls them in order.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(1) var<storage, read> weights: array<Packed>;
 // binding 2, pre: lib/keep_nothing.wgsl or lib/keep_history.wgsl
 @group(0) @binding(3) var<storage, read_write> operand: array<real>;
 @group(0) @binding(4) var<storage, read_write> state: array<real>;

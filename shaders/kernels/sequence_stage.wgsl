@@ -23,7 +23,7 @@ fn stage_STAGE(p: Place, side: u32) {
         for (var k = 0u; k < DEPTH_STAGE; k++) {
             var r: array<vec4<real>, RECURRENT_STAGE>;
             for (var g = 0u; g < RECURRENT_STAGE; g++) {
-                r[g] = weights[at + (k * RECURRENT_STAGE + g) * UNITS_STAGE];
+                r[g] = weight4(at + (k * RECURRENT_STAGE + g) * UNITS_STAGE);
             }
             for (var b = 0u; b < TILE; b++) {
                 let h = head_operand_STAGE(src + b * SHARED_STRIDE, own, k);

@@ -7,7 +7,7 @@
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read_write> pre: array<real>;
-@group(0) @binding(3) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(3) var<storage, read> weights: array<Packed>;
 @group(0) @binding(4) var<storage, read> history: array<real>;
 @group(0) @binding(5) var<storage, read_write> d_state: array<real>;
 @group(0) @binding(6) var<storage, read> dy: array<real>;

@@ -7,7 +7,7 @@
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<uniform> step: Step;
 // binding 2, pre: lib/keep_nothing.wgsl or lib/keep_history.wgsl
-@group(0) @binding(3) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(3) var<storage, read> weights: array<Packed>;
 @group(0) @binding(4) var<storage, read> operand: array<vec4<real>>;
 @group(0) @binding(5) var<storage, read_write> out: array<real>;
 @group(0) @binding(6) var<storage, read_write> state: array<real>;
@@ -41,7 +41,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var k = 0u; k < DEPTH_STAGE; k++) {
         var r: array<vec4<real>, RECURRENT_STAGE>;
         for (var g = 0u; g < RECURRENT_STAGE; g++) {
-            r[g] = weights[at + (k * RECURRENT_STAGE + g) * UNITS_STAGE];
+            r[g] = weight4(at + (k * RECURRENT_STAGE + g) * UNITS_STAGE);
         }
         for (var b = 0u; b < TILE; b++) {
             let h = head_operand_STAGE(operands[b], own, k);

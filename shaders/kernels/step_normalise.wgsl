@@ -4,7 +4,7 @@
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<uniform> step: Step;
 // binding 2, pre: lib/keep_nothing.wgsl
-@group(0) @binding(3) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(3) var<storage, read> weights: array<Packed>;
 @group(0) @binding(4) var<storage, read> product: array<real>;
 @group(0) @binding(5) var<storage, read_write> out: array<real>;
 @group(0) @binding(6) var<storage, read_write> state: array<real>;

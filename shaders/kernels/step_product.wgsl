@@ -3,7 +3,7 @@
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<uniform> step: Step;
-@group(0) @binding(2) var<storage, read> weights: array<vec4<real>>;
+@group(0) @binding(2) var<storage, read> weights: array<Packed>;
 @group(0) @binding(3) var<storage, read> operand: array<vec4<real>>;
 @group(0) @binding(4) var<storage, read_write> product: array<real>;
 @group(0) @binding(5) var<storage, read> schedule: array<u32>;
@@ -33,7 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var k = 0u; k < DEPTH_STAGE; k++) {
                 let h = head_operand_STAGE(src, unit, k);
                 for (var g = 0u; g < RECURRENT_STAGE; g++) {
-                    let r = weights[at + (k * RECURRENT_STAGE + g) * UNITS_STAGE];
+                    let r = weight4(at + (k * RECURRENT_STAGE + g) * UNITS_STAGE);
                     acc[g] = fma(r.w, h.w, fma(r.z, h.z, fma(r.y, h.y, fma(r.x, h.x, acc[g]))));
                 }
             }

@@ -1,15 +1,15 @@
 // The parts of a stage that every recurrent kernel shares; instantiated once per stage (`_STAGE` becomes `_0`, `_1`, …).
 //
-// Packed weights of a (layer, direction), stage after stage, in vec4s:
+// Packed weights of a (layer, direction), stage after stage, read by lib/weights_*.wgsl:
 //   R      [K/4][recurrent gate][unit]: four k of one gate and unit (with heads, K/n: those that the unit sees)
-//   params [ceil(params / 4)][unit]:    recurrent-only biases, layer-norm gains, the cell's own
+//   params [ceil(params / 4)][unit]:    recurrent-only biases, layer-norm gains, the cell's own, the scales of R's rows
 
 // Unit parameters of one unit.
 fn unit_params_STAGE(direction: u32, unit: u32) -> array<real, PARAMS_STAGE> {
     var p: array<real, PARAMS_STAGE>;
-    let at = direction * LAYER_WEIGHTS + PARAMS_AT_STAGE + unit;
+    let at = direction * LAYER_WEIGHTS + PARAMS_AT_STAGE;
     for (var i = 0u; i < PARAM_COUNT_STAGE; i++) {
-        p[i] = weights[at + (i / 4u) * UNITS_STAGE][i % 4u];
+        p[i] = exact(at, (i / 4u) * UNITS_STAGE + unit, i % 4u);
     }
     return p;
 }

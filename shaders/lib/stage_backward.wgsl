@@ -32,7 +32,7 @@ fn operand_gradient_STAGE(direction: u32, row: u32, k: u32) -> real {
     for (var g = 0u; g < RECURRENT_STAGE; g++) {
         let d = recurrent_gate_at_STAGE(row, g) + head_unit_STAGE(k);
         for (var n = 0u; n < HEAD_UNITS4_STAGE; n++) {
-            let r = weights[at + (g * HEAD_UNITS4_STAGE + n) * OPERAND_STAGE];
+            let r = weight4(at + (g * HEAD_UNITS4_STAGE + n) * OPERAND_STAGE);
             let i = vec4<u32>(d) + min(vec4<u32>(0u, 1u, 2u, 3u) + n * 4u, vec4<u32>(HEAD_UNITS_STAGE - 1u));
             sum = fma(r.w, pre[i.w], fma(r.z, pre[i.z], fma(r.y, pre[i.y], fma(r.x, pre[i.x], sum))));
         }

@@ -26,6 +26,9 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
     if kernel.bindings().iter().any(|b| b.0 == "schedule") {
         parts.push(include_str!("../../shaders/lib/schedule.wgsl").into());
     }
+    if kernel.bindings().iter().any(|b| b.0 == "weights") {
+        parts.push(include_str!("../../shaders/lib/weights_f32.wgsl").into());
+    }
     parts.extend(dropout_parts(config, variant));
     if kernel.reads_history() {
         parts.push(include_str!("../../shaders/lib/history.wgsl").into());
