@@ -1,8 +1,8 @@
 //! How a pipeline's WGSL is put together; see the module doc above.
 
 use super::functions::functions;
-use super::layout::{HistoryLayout, KeptLayout, gradient_fold, shared_stride, transposed_offsets, weight_offsets};
-use super::{GRADIENT_BLOCK, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant, WEIGHT_ROWS};
+use super::layout::{HistoryLayout, KeptLayout, shared_stride, transposed_offsets, weight_offsets};
+use super::{GRADIENT_BLOCK, INPUT_COLUMNS, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant, WEIGHT_TILE};
 use crate::cell::{Initial, Product};
 use crate::config::{Layout, RnnConfig, StageShape};
 use crate::cpu::random::{MaskKind, RUN_WORDS, scale, threshold};
@@ -25,6 +25,9 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         vec![constants(config, &stages, variant), include_str!("../../shaders/lib/dims.wgsl").into()];
     if kernel.bindings().iter().any(|b| b.0 == "schedule") {
         parts.push(include_str!("../../shaders/lib/schedule.wgsl").into());
+    }
+    if kernel.is_spread() {
+        parts.push(include_str!("../../shaders/lib/spread.wgsl").into());
     }
     if kernel.bindings().iter().any(|b| b.0 == "weights") {
         parts.push(include_str!("../../shaders/lib/weights_f32.wgsl").into());
@@ -279,7 +282,9 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("LAYERS", config.num_layers);
     put("VOCABULARY", config.vocabulary.unwrap_or(1));
     put("GRADIENT_BLOCK", GRADIENT_BLOCK);
-    put("WEIGHT_ROWS", WEIGHT_ROWS);
+    put("WEIGHT_ROWS", WEIGHT_TILE.0);
+    put("WEIGHT_COLUMNS", WEIGHT_TILE.1);
+    put("INPUT_COLUMNS", INPUT_COLUMNS);
     put("NORM_WIDTH", NORM_WIDTH);
     put("NORM_GROUPS", NORM_GROUPS);
     Hyper::NAMES.into_iter().for_each(|(hyper, name)| put(name, hyper as usize));
@@ -305,7 +310,6 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         put("HEAD_UNITS", shape.head_units());
         put("HEAD_UNITS4", shape.head_units().div_ceil(4));
         put("HEAD_OPERAND", shape.depth());
-        put("GRADIENT_FOLD", gradient_fold(shape, tiles.width));
         let (first, last) = (n == 0, n + 1 == stages.len());
         put("OPERAND_STRIDE", if first { config.operand_row(*train) } else { shape.operand.next_multiple_of(4) } / 4);
         put("OUT_STRIDE", if last { config.operand_row(*train) } else { shape.padded_units() });

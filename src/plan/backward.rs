@@ -20,7 +20,7 @@
 use super::build::{Builder, Dim, ELEMENTWISE_GROUPS, Memory, UNUSED, once};
 use super::{Dispatch, Extent, GradientIds, Role, SlotId, SlotIds, Step, Strategy};
 use crate::cell::Product;
-use crate::kernels::{GRADIENT_BLOCK, Kernel, WEIGHT_ROWS, gradient_fold, transposed_offsets};
+use crate::kernels::{GRADIENT_BLOCK, Kernel, transposed_offsets};
 use std::ops::Range;
 
 /// Working memory of the backward pass.
@@ -134,8 +134,7 @@ impl Builder<'_> {
                 }
                 for direction in 0..directions {
                     let dims = self.dims_of(layer, segment.clone(), direction);
-                    let groups =
-                        (config.layer_input_size(layer).div_ceil(width), Extent::SegmentRows(self.tiles.project.1), 1);
+                    let groups = self.input_grid(config.layer_input_size(layer));
                     let slots = vec![g.wt[layer], m.pre[layer], dx, ids.schedule];
                     steps.push(once(Kernel::InputBackward, at, dims, slots, groups));
                 }
@@ -210,13 +209,11 @@ impl Builder<'_> {
     /// A stretch's share of the gradients of W, R and their biases.
     fn weights(&self, layer: usize, dims: usize, ids: &SlotIds, g: &GradientIds, m: &Memory, steps: &mut Vec<Step>) {
         let config = self.config;
-        let (pre, width, directions) = (m.pre[layer], self.tiles.width, config.directions());
-        let grid =
-            |k: usize, rows: usize| ((k + 1).div_ceil(width), Extent::Fixed(rows.div_ceil(WEIGHT_ROWS)), directions);
+        let (pre, directions) = (m.pre[layer], config.directions());
         let input = self.layer_input(layer, ids, m);
         let slots = vec![pre, input, g.dw[layer], ids.schedule];
         let rows = config.row_layout(true).inputs;
-        let groups = grid(config.layer_input_size(layer), rows);
+        let groups = self.weight_grid(config.layer_input_size(layer), rows, directions);
         steps.push(once(Kernel::WeightBackwardInput, Some(layer), dims, slots, groups));
         for (n, shape) in self.stages.iter().enumerate() {
             let Some(gradient) = g.dr[layer][n] else { continue };
@@ -229,7 +226,7 @@ impl Builder<'_> {
                 head: false,
                 slots: vec![pre, m.history[layer], gradient, ids.schedule],
                 odd: None,
-                groups: grid(shape.depth(), shape.matrix_rows().div_ceil(gradient_fold(shape, width))),
+                groups: self.weight_grid(shape.depth(), shape.matrix_rows(), directions),
             }));
         }
     }
