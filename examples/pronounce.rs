@@ -10,7 +10,7 @@
 use clap::{Parser, ValueEnum};
 use std::process::ExitCode;
 use std::time::Instant;
-use wgpu_rnn::{Device, Result};
+use wgpu_rnn::{Device, Options, Result, WeightFormat};
 
 #[path = "pronounce/g2p.rs"]
 mod g2p;
@@ -23,6 +23,9 @@ struct Args {
     /// `auto` takes a real GPU if there is one, else the CPU executor.
     #[arg(long, value_enum, default_value = "auto")]
     device: DeviceArg,
+    /// How the GRUs' matrices are stored: f32, f16, bf16 or int8. Other than f32, it says which words change.
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    weights: WeightFormat,
     /// Words, or sentences in quotes.
     #[arg(value_name = "WORD", default_values = ["I grew up in France, so I speak French"])]
     text: Vec<String>,
@@ -58,7 +61,8 @@ fn run(args: &Args) -> Result<()> {
         DeviceArg::Auto => Device::auto(),
     };
     let model = g2p::Model::open(MODEL)?;
-    let mut speller = g2p::Speller::new(&device, &model, &words)?;
+    let options = Options { weights: args.weights, ..Default::default() };
+    let mut speller = g2p::Speller::with_options(&device, &model, &words, &options)?;
 
     let start = Instant::now();
     let spellings = speller.run()?;
@@ -68,12 +72,29 @@ fn run(args: &Args) -> Result<()> {
     for (name, session) in [("encoder", &speller.encoder), ("decoder", &speller.decoder)] {
         let plan = session.plan();
         println!("{name}   T={} B={}, {}: {}", plan.shape.time, plan.shape.batch, plan.strategy, plan.reason);
+        let (bytes, full) = plan.weight_bytes();
+        println!("          weights {}, {bytes} B on the device ({full} B in f32)", plan.options.weights);
     }
     println!();
     let width = words.iter().map(|w| w.chars().count()).max().unwrap_or(0);
     for (word, spelling) in words.iter().zip(&spellings) {
         println!("{word:width$}  {}", spelling.phonemes.join(" "));
     }
+    if args.weights != WeightFormat::F32 {
+        print_changes(&device, &model, &words, &spellings)?;
+    }
     println!("\n{} words in {ms:.2} ms, {:.2} ms a word", words.len(), ms / words.len() as f64);
+    Ok(())
+}
+
+/// Which words the network spells otherwise with its weights in 32 bits.
+fn print_changes(device: &Device, model: &g2p::Model, words: &[&str], spellings: &[g2p::Spelling]) -> Result<()> {
+    let exact = g2p::Speller::new(device, model, words)?.run()?;
+    let changed = words.iter().zip(spellings).zip(&exact).filter(|((_, s), e)| s.phonemes != e.phonemes);
+    let changed: Vec<_> = changed.collect();
+    println!("\n{} of {} words are other than in f32", changed.len(), words.len());
+    for ((word, _), exact) in changed {
+        println!("{word}  in f32: {}", exact.phonemes.join(" "));
+    }
     Ok(())
 }

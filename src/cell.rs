@@ -3,7 +3,9 @@
 //! ```text
 //! one time step = a chain of stages; one stage =
 //!
-//!   operand[K] ──R──> product ──(normalise)──> + x·W + b ──> forward(pre, state, unit) ──> state', out[N]
+//!   operand[K] ──R──> product ──(LN)──┐
+//!                                     ├──> pre ──> forward(pre, state, unit) ──> state', out[N]
+//!            x[I] ──W──> product ──(LN)──┘  (+ b)
 //!
 //!   the first stage's operand is h[t-1]; the next stage's operand is this stage's `out`; the last stage's `out` is h[t].
 //! ```
@@ -11,8 +13,9 @@
 //! A **gate** is one pre-activation of a hidden unit. It sees x (has a row in W), the stage's operand (has a row in R), or
 //! both. That general description leaves no special cases: a reset-after GRU is one stage of four gates (`r`, `z` see both,
 //! `n` sees x only, `hn` sees h only); a reset-before GRU is two stages (the first one's `out` is r∘h); a projection is one
-//! more stage whose pointwise part is the identity; layer normalisation is a flag that puts a row statistic between the
-//! product and the pointwise part.
+//! more stage whose pointwise part is the identity; layer normalisation is a flag that puts a row statistic between each of the
+//! two products and the pointwise part (the gates of such a stage see x only or the operand only, and its pointwise part adds
+//! them: each part has a place of its own to be normalised in).
 //!
 //! A cell is written twice, once as [`Pointwise`] in Rust and once in WGSL with the same names; the two executors are
 //! compared slot by slot. All counts (`PRE`, `STATES`, …) live here, in the Rust data: the WGSL side gets them as generated
@@ -64,8 +67,8 @@ pub struct Stage {
     pub gates: &'static [Gate],
     /// Where the recurrent part comes from.
     pub product: Product,
-    /// Layer normalisation of the recurrent part: (p − mean) / √(var + 1e-5) over all recurrent gates × units of a
-    /// sequence, times a gain per gate and unit.
+    /// Layer normalisation of W x and of the product, each on its own: (p − mean) / √(var + 1e-5) over all its gates × units of
+    /// a sequence's step, times a gain per gate and unit, plus the gate's bias. No gate of such a stage sees both.
     pub normalise: bool,
     /// The CPU side of the pointwise part and its adjoint, made by [`StageFn::of`].
     pub pointwise: StageFn,
@@ -91,6 +94,14 @@ impl Stage {
     /// Number of gates that see the operand only; each carries its recurrent bias as a unit parameter.
     pub fn recurrent_only_gates(&self) -> usize {
         self.recurrent_gates() - self.both_gates()
+    }
+    /// Number of gates with a gain: all of a normalising stage, in their order.
+    pub fn gains(&self) -> usize {
+        if self.normalise { self.gates.len() } else { 0 }
+    }
+    /// Whether its W x is normalised before the recurrence.
+    pub(crate) fn normalises_input(&self) -> bool {
+        self.normalise && self.input_gates() > 0
     }
     /// Whether the gates come in the order the kernels rely on: both, x only, operand only.
     pub fn is_ordered(&self) -> bool {
@@ -142,7 +153,7 @@ pub struct Cell {
     pub stages: &'static [Stage],
     /// Per-unit memory.
     pub states: &'static [State],
-    /// Per-unit parameter vectors `[H]` beside W, R and b (peepholes, gains), available to every stage.
+    /// Per-unit parameter vectors `[H]` beside W, R, b and gains (peepholes), available to every stage.
     pub params: &'static [&'static str],
     /// The activations the cell uses, with their defaults; [`crate::RnnConfig::activations`] replaces them.
     pub activations: &'static [(&'static str, Activation)],
@@ -162,6 +173,23 @@ impl Cell {
     /// Gates that see x, over all stages: row blocks of W, in canonical (PyTorch) order.
     pub fn input_gates(&self) -> usize {
         self.stages.iter().map(Stage::input_gates).sum()
+    }
+    /// Gates that are normalised, over all stages: rows of the gains.
+    pub fn gains(&self) -> usize {
+        self.stages.iter().map(Stage::gains).sum()
+    }
+    /// Rows of the sums over time that gradients of a unit's own parameters are made of: the cell's parameters, then per
+    /// normalising stage its gains and its biases, gate by gate.
+    pub(crate) fn unit_sums(&self) -> usize {
+        self.params.len() + 2 * self.gains()
+    }
+    /// Gates of the widest normalising stage.
+    pub(crate) fn normal_gates(&self) -> usize {
+        self.stages.iter().map(Stage::gains).max().unwrap_or(0)
+    }
+    /// Whether any stage normalises.
+    pub fn normalises(&self) -> bool {
+        self.gains() > 0
     }
     /// Gates that see an operand through a matrix, over all stages: row blocks of R, in canonical (PyTorch) order.
     pub fn recurrent_gates(&self) -> usize {

@@ -232,6 +232,7 @@ impl RnnConfig {
     pub fn stages(&self) -> Vec<StageShape> {
         let mut operand = self.state_size();
         let mut stages: Vec<StageShape> = Vec::new();
+        let mut sums_at = self.cell.params.len();
         for stage in self.cell.stages {
             stages.push(StageShape {
                 stage: *stage,
@@ -240,18 +241,14 @@ impl RnnConfig {
                 heads: self.recurrence.heads(operand),
                 states: self.cell.states.len(),
                 params: self.cell.params.len(),
+                sums_at,
             });
+            sums_at += 2 * stage.gains();
             operand = self.hidden_size;
         }
         if self.proj_size > 0 {
-            stages.push(StageShape {
-                stage: cells::PROJECTION,
-                operand,
-                units: self.proj_size,
-                heads: 1,
-                states: 0,
-                params: 0,
-            });
+            let (stage, units) = (cells::PROJECTION, self.proj_size);
+            stages.push(StageShape { stage, operand, units, heads: 1, states: 0, params: 0, sums_at });
         }
         stages
     }
@@ -303,15 +300,20 @@ impl RnnConfig {
                 place
             })
             .collect();
-        RowLayout { width: if train { only_at } else { inputs }, inputs, stages: places }
+        let mut next = only_at;
+        let mut column = |there: bool| {
+            next += usize::from(there);
+            next - usize::from(there)
+        };
+        let scales = stages.iter().map(|s| (column(s.stage.normalises_input()), column(s.stage.normalise))).collect();
+        RowLayout { width: if train { next } else { inputs }, inputs, stages: places, scales }
     }
     /// Values of all parameters; `u64::MAX` where it is more.
     pub(crate) fn parameter_count(&self) -> u64 {
         let (h, state) = (self.hidden_size as u64, self.state_size() as u64);
         let gates = (self.cell.input_gates() as u64, self.cell.recurrent_gates() as u64);
-        let normalised: usize = self.cell.stages.iter().filter(|s| s.normalise).map(Stage::recurrent_gates).sum();
         let (bias_w, bias_r) = (u64::from(self.bias.has_input()), u64::from(self.bias.has_recurrent()));
-        let per_unit = bias_w * gates.0 + bias_r * gates.1 + (self.cell.params.len() + normalised) as u64;
+        let per_unit = bias_w * gates.0 + bias_r * gates.1 + (self.cell.params.len() + self.cell.gains()) as u64;
         // Per unit of one layer and direction; sizes are at most MAX_SIZE, so no sum here overflows.
         let fixed =
             gates.1 * (state / self.recurrence.heads(self.state_size()) as u64) + per_unit + self.proj_size as u64;
@@ -359,6 +361,13 @@ impl RnnConfig {
                     format!("gates of stage {n} of {}", self.cell.name),
                     "those that see both, then x only, then the operand only",
                     stage.gates.iter().map(|g| g.name).collect::<Vec<_>>().join(" "),
+                ));
+            }
+            if stage.normalise && stage.both_gates() > 0 {
+                return Err(Error::mismatch(
+                    format!("gates of the normalising stage {n} of {}", self.cell.name),
+                    "gates that see x only or the operand only",
+                    format!("{} that see both", stage.both_gates()),
                 ));
             }
         }
@@ -458,13 +467,16 @@ pub struct StageShape {
     pub states: usize,
     /// Per-unit parameters of the cell that this stage's pointwise part sees.
     pub params: usize,
+    /// Where the stage's gains, then its biases, start among the sums that gradients of unit parameters are made of.
+    pub(crate) sums_at: usize,
 }
 
 impl StageShape {
-    /// Unit parameters as the kernels see them: recurrent-only biases, gains, then the cell's own.
+    /// Unit parameters as the kernels see them: recurrent-only biases; of a normalising stage the gains of all gates and the
+    /// biases of the x gates; then the cell's own.
     pub fn unit_params(&self) -> usize {
-        let gains = if self.stage.normalise { self.stage.recurrent_gates() } else { 0 };
-        self.stage.recurrent_only_gates() + gains + self.params
+        let inputs = if self.stage.normalise { self.stage.input_gates() } else { 0 };
+        self.stage.recurrent_only_gates() + self.stage.gains() + inputs + self.params
     }
     /// K/n: features of the operand that a unit sees, the width of R.
     pub fn depth(&self) -> usize {
@@ -484,7 +496,8 @@ impl StageShape {
     }
 }
 
-/// The columns of a row of `pre`: the x gates of all stages, then (in training) the operand-only gates of all stages.
+/// The columns of a row of `pre`: the x gates of all stages, then (in training) the operand-only gates of all stages and what
+/// the statistics of normalising stages divide by. Gates of normalising stages are kept as they are before gain and bias.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowLayout {
     /// Columns of a row.
@@ -493,6 +506,8 @@ pub struct RowLayout {
     pub inputs: usize,
     /// Per stage: where its x gates and its operand-only gates start.
     pub stages: Vec<(usize, usize)>,
+    /// Per stage, in training, if it normalises: the columns of 1/σ of its W x and of its product.
+    pub scales: Vec<(usize, usize)>,
 }
 
 impl RowLayout {

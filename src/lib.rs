@@ -48,7 +48,7 @@ pub use recurrence::Recurrence;
 pub use schedule::Schedule;
 pub use session::{Gradients, Initial, Input, KernelTime, Output, Session, Snapshot, TargetValues, Targets, Upstream};
 pub use tensor::{Tensor, View};
-pub use weights::Weights;
+pub use weights::{WeightFormat, Weights};
 pub use wgpu;
 
 /// The README's examples run as tests.

@@ -2,12 +2,14 @@
 //!
 //! The embedding table `[V, I]` first, where there is one, and last the head: W_o `[O, D·P]`, b_o `[O]`. Between them, per
 //! layer and direction: W `[gates that see x · H, I]`, R `[gates that see h · H, width of h]` (width of h / heads, with heads:
-//! [`crate::Recurrence`]), b_w, b_r, the projection
-//! `[P, H]`, and the cell's per-unit parameters `[params, H]`. Row blocks follow the cell's gate order (see each cell's doc).
+//! [`crate::Recurrence`]), b_w, b_r, the projection `[P, H]`, the cell's per-unit parameters `[params, H]` and its
+//! layer-normalisation gains `[gates, H]`. Row blocks follow the cell's gate order (see each cell's doc).
 
 mod dense;
+pub(crate) mod format;
 mod keras;
 
+pub use format::WeightFormat;
 pub use keras::KerasLayer;
 
 use crate::config::RnnConfig;
@@ -23,15 +25,16 @@ pub struct LayerWeights<T = f32> {
     pub w: Vec<T>,
     /// R `[Gh·H, width of h / heads]` ([`crate::Recurrence`]), PyTorch `weight_hh_l*`.
     pub r: Vec<T>,
-    /// b_w `[Gx·H]`, PyTorch `bias_ih_l*`; empty without it ([`Bias`]).
+    /// b_w `[Gx·H]`, PyTorch `bias_ih_l*`; empty without it ([`crate::Bias`]).
     pub b_w: Vec<T>,
-    /// b_r `[Gh·H]`, PyTorch `bias_hh_l*`; empty without it ([`Bias`]).
+    /// b_r `[Gh·H]`, PyTorch `bias_hh_l*`; empty without it ([`crate::Bias`]).
     pub b_r: Vec<T>,
     /// W_p `[P, H]`, PyTorch `weight_hr_l*`; empty without projection.
     pub projection: Vec<T>,
     /// The cell's per-unit parameters `[params, H]` in the cell's order (peepholes: p_i, p_f, p_o).
     pub unit: Vec<T>,
-    /// Layer-normalisation gains of the normalising stages `[gates, H]`, stage after stage.
+    /// Layer-normalisation gains of the normalising stages `[gates, H]`, stage after stage: those of W x, then those of the
+    /// product (`gain_l*`; PyTorch has no such cell).
     pub gains: Vec<T>,
 }
 
@@ -130,7 +133,6 @@ pub fn parameters(config: &RnnConfig) -> Vec<Parameter> {
     let h = config.hidden_size;
     let depth = config.state_size() / config.recurrence.heads(config.state_size());
     let (input_rows, recurrent_rows) = (config.cell.input_gates() * h, config.cell.recurrent_gates() * h);
-    let gains: usize = config.cell.stages.iter().filter(|s| s.normalise).map(crate::cell::Stage::recurrent_gates).sum();
     let mut list = Vec::new();
     if let Some(vocabulary) = config.vocabulary {
         let shape = vec![vocabulary, config.input_size];
@@ -158,8 +160,8 @@ pub fn parameters(config: &RnnConfig) -> Vec<Parameter> {
             if !config.cell.params.is_empty() {
                 add("weight_unit", vec![config.cell.params.len(), h], Field::Unit);
             }
-            if gains > 0 {
-                add("gain", vec![gains, h], Field::Gains);
+            if config.cell.normalises() {
+                add("gain", vec![config.cell.gains(), h], Field::Gains);
             }
         }
     }

@@ -180,6 +180,26 @@ fn dispatch_counts_are_one_per_step_and_stage_or_one_per_block() {
     assert_eq!(plan(&lstm(64), 100, 4, &caps(DeviceClass::Gpu), &blocks).dispatches(), 7 * 2 + 2);
 }
 
+/// A stage that normalises: its product and its statistic are a dispatch each, there and back, and W x is normalised once per
+/// block; its gains and biases have gradients of their own. Inside the kernel all of it is a barrier.
+#[test]
+fn a_normalising_stage_takes_one_more_dispatch_per_step() {
+    for (cell, stages, matrices) in [(&cells::LSTM_LAYER_NORM, 2, 1), (&cells::GRU_LAYER_NORM, 1, 1)] {
+        let c = config(cell, 64, 64);
+        let gpu = caps(DeviceClass::Gpu);
+        let step = plan(&c, 100, 16, &gpu, &forced(Strategy::Step));
+        assert_eq!(step.dispatches(), 100 * 2 * stages + 1 + FEW, "{step}");
+        let sequence = plan(&c, 100, 16, &gpu, &forced(Strategy::Sequence));
+        assert_eq!(sequence.dispatches(), 1 + 1 + FEW, "{sequence}");
+        for (strategy, recurrent) in [(Strategy::Step, 100 * 2 * stages), (Strategy::Sequence, 1)] {
+            let p = plan(&c, 100, 16, &gpu, &training(strategy));
+            let stretches = 100usize.div_ceil(p.block.next_multiple_of(64));
+            let (forward, backward) = (recurrent + 1 + 4, recurrent + 5 + (1 + matrices) * stretches + 1);
+            assert_eq!(p.dispatches(), forward + backward, "{p}");
+        }
+    }
+}
+
 /// Backward, per layer: load_gradient, store_gradient, weight_backward of W, input_backward; weight_backward once more per
 /// matrix of a stage; unit_backward if the cell has unit parameters; and the recurrence once more.
 #[test]

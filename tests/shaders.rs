@@ -6,11 +6,10 @@ use naga::{AddressSpace, GlobalVariable, Module, StorageAccess, TypeInner};
 use std::collections::BTreeSet;
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
-use wgpu_rnn::cell::{Adjoint, Functions, Gate, Product, Stage, StageFn};
 use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
-    Activation, Caps, Cell, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Reset, RnnConfig, Shape, Step,
-    Strategy, cells,
+    Activation, Caps, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Recurrence, Reset, RnnConfig, Shape,
+    Step, Strategy, WeightFormat, cells,
 };
 
 /// What WebGPU guarantees on every GPU.
@@ -27,56 +26,16 @@ fn webgpu_caps() -> Caps {
     }
 }
 
-/// The pointwise part of a stage that only normalises, and has nothing else to do.
-struct Pass;
-
-impl wgpu_rnn::cell::Pointwise for Pass {
-    const RECURRENT: usize = 1;
-    fn forward<V: wgpu_rnn::cpu::Lanes>(_: &Functions, pre: &[V], _: &mut [V], _: &[V]) -> V {
-        pre[0]
-    }
-    fn backward<V: wgpu_rnn::cpu::Lanes>(_: &Functions, _: &[V], _: &[V], _: &[V], d: &mut Adjoint<V>) {
-        d.pre[0] = d.out;
-    }
-}
-
-/// The contract's corners that no registered cell reaches yet: a normalised product, and a stage without a matrix. A
-/// normalising LSTM, then a stage that normalises its operand itself.
-fn normalising_cell() -> &'static Cell {
-    let lstm = Stage { normalise: true, ..cells::LSTM.stages[0] };
-    let pass = Stage {
-        gates: const { &[Gate::recurrent("h")] },
-        product: Product::Identity,
-        normalise: true,
-        pointwise: StageFn::of::<Pass>(),
-    };
-    let text =
-        "fn forward_1(pre: array<real, PRE_1>, state: array<real, STATES>, unit: array<real, UNIT_1>) -> Forward {
-    return Forward(state, pre[0]);
-}
-
-fn backward_1(pre: array<real, PRE_1>, state: array<real, STATES>, unit: array<real, UNIT_1>, d_out: real, d_state: array<real, STATES>) -> Backward_1 {
-    return Backward_1(array<real, PRE_1>(d_out), d_state, unit);
-}
-";
-    Box::leak(Box::new(Cell {
-        name: "lstm-normalised-twice",
-        stages: Box::leak(Box::new([lstm, pass])),
-        wgsl: Box::leak([cells::LSTM.wgsl, text].concat().into_boxed_str()),
-        ..cells::LSTM
-    }))
-}
-
-fn all_cells() -> Vec<&'static Cell> {
-    cells::ALL.into_iter().chain([normalising_cell()]).collect()
-}
-
 /// Every cell, direction and, where the cell has one, projection, for the given hidden sizes.
 fn configs(hidden: &[usize]) -> Vec<RnnConfig> {
     let mut list = Vec::new();
-    for cell in all_cells() {
+    for cell in cells::ALL {
         for &hidden_size in hidden {
-            for direction in [Direction::Forward, Direction::Bidirectional] {
+            for (direction, recurrence) in [
+                (Direction::Forward, Recurrence::Dense),
+                (Direction::Bidirectional, Recurrence::Dense),
+                (Direction::Forward, Recurrence::Diagonal),
+            ] {
                 for proj_size in [0, hidden_size / 2] {
                     if proj_size == 0 || cell.has_cell_state() {
                         list.push(RnnConfig {
@@ -85,6 +44,7 @@ fn configs(hidden: &[usize]) -> Vec<RnnConfig> {
                             hidden_size,
                             direction,
                             proj_size,
+                            recurrence,
                             ..Default::default()
                         });
                     }
@@ -92,14 +52,15 @@ fn configs(hidden: &[usize]) -> Vec<RnnConfig> {
             }
         }
     }
+    list.retain(|config| config.validate().is_ok());
     list
 }
 
 fn parse(text: &str, label: &str) -> (Module, ModuleInfo) {
     let module =
         naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{label}: {}\n{text}", e.emit_to_string(text)));
-    // No capability beyond core WebGPU.
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    // No capability beyond core WebGPU, of which unpack2x16float is part (naga counts it apart for OpenGL ES 3.0).
+    let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{label}: {}\n{text}", e.emit_to_string(text)));
     (module, info)
@@ -125,24 +86,26 @@ fn for_every_source_of(
             // Without y only in training, where no plan of these tests asks for it otherwise.
             let variants = |s: usize| {
                 [
-                    (s, false, true, 0.0, None),
-                    (s, true, true, 0.0, None),
-                    (s, false, true, 0.0, Some(Reset::Zero)),
-                    (s, true, false, 0.1, Some(Reset::Initial)),
+                    (s, false, true, 0.0, None, WeightFormat::F32),
+                    (s, true, true, 0.0, None, WeightFormat::F32),
+                    (s, false, true, 0.0, Some(Reset::Zero), WeightFormat::F32),
+                    (s, true, false, 0.1, Some(Reset::Initial), WeightFormat::F32),
                 ]
+                .into_iter()
+                .chain(in_fewer_bits(kernel).map(move |format| (s, false, true, 0.0, None, format)))
             };
-            for (stage, train, write_y, p, resets) in (0..stages).flat_map(variants) {
+            for (stage, train, write_y, p, resets, weights) in (0..stages).flat_map(variants) {
                 let dropout = Dropout { layers: p, input: p, recurrent: p };
                 let config = RnnConfig { dropout, ..config.clone() };
                 let label = format!(
-                    "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y} dropout={p} resets={resets:?}",
+                    "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y} dropout={p} resets={resets:?} weights={weights}",
                     kernel.name(),
                     config.cell.name,
                     config.hidden_size,
                     config.proj_size,
                     config.direction
                 );
-                let variant = Variant { kernel, stage, tiles, train, write_y, head: false, resets };
+                let variant = Variant { kernel, stage, tiles, train, write_y, head: false, resets, weights };
                 let (module, info) = parse(&source(&config, &variant), &label);
                 check(kernel, &label, &module, &info);
                 count += 1;
@@ -151,6 +114,12 @@ fn for_every_source_of(
     }
     println!("{count} shaders");
     assert!(count > 0);
+}
+
+/// The other formats of weights, for kernels that read or make them.
+fn in_fewer_bits(kernel: Kernel) -> impl Iterator<Item = WeightFormat> {
+    let concerned = kernel == Kernel::Pack || kernel.bindings().iter().any(|b| b.0 == "weights");
+    WeightFormat::ALL.into_iter().filter(move |&format| concerned && format != WeightFormat::F32)
 }
 
 fn binding(number: usize) -> naga::ResourceBinding {
@@ -297,7 +266,7 @@ fn every_variant_of_every_cell_translates_to_every_language() {
         }
     }
     let kernels = Kernel::ALL.into_iter().filter(|k| k.calls_cell()).collect::<Vec<_>>();
-    assert_eq!(kernels.len(), 8);
+    assert_eq!(kernels.len(), 10);
     for_every_source_of(configs, &kernels, translates_to_every_language);
 }
 
@@ -392,12 +361,8 @@ fn plans_for_webgpus_default_limits_keep_within_256_invocations_and_16_kib() {
     assert_eq!((caps.max_invocations, caps.max_workgroup_memory), (256, 16384), "WebGPU's defaults");
     let (mut most, mut refused) = ((0, 0), Vec::new());
     for config in configs(&[1, 17, 63, 64, 65, 128, 129, 256, 300]) {
-        let normalises = config.stages().iter().any(|s| s.stage.normalise);
         for strategy in [Strategy::Step, Strategy::Sequence] {
             for (batch, train) in [(1, false), (2000, false), (1, true), (2000, true)] {
-                if train && normalises {
-                    continue;
-                }
                 let options = Options { strategy: Some(strategy), train, ..Default::default() };
                 let plan = match Plan::new(&config, Shape { time: 2, batch }, &caps, &options) {
                     Err(Error::Unsupported { .. }) if strategy == Strategy::Sequence => {
@@ -421,6 +386,7 @@ fn plans_for_webgpus_default_limits_keep_within_256_invocations_and_16_kib() {
                         write_y: d.write_y,
                         head: d.head,
                         resets: None,
+                        weights: WeightFormat::F32,
                     };
                     let (module, _) = parse(&source(&config, &variant), &label);
                     let (invocations, bytes) = workgroup(&module, &label);
@@ -485,7 +451,7 @@ const OTHER_TWINS: [(&str, &str, &str); 1] = [(
 
 #[test]
 fn every_kernel_is_one_shader_file_with_one_cpu_twin() {
-    let pieces = ["sequence_stage", "sequence_normalise", "sequence_backward_stage"];
+    let pieces = ["sequence_stage", "sequence_normalise", "sequence_backward_stage", "sequence_normalise_backward"];
     let stem = |p: &PathBuf| p.file_stem().expect("a name").to_string_lossy().into_owned();
     let shaders: BTreeSet<_> = files("shaders/kernels").iter().map(stem).collect();
     assert!(pieces.iter().all(|p| shaders.contains(*p)), "{shaders:?}");
@@ -508,7 +474,7 @@ fn every_kernel_is_one_shader_file_with_one_cpu_twin() {
 
 #[test]
 fn every_cell_is_ordered_and_fits_the_executors_registers() {
-    for cell in all_cells() {
+    for cell in cells::ALL {
         assert!(!cell.stages.is_empty(), "{}", cell.name);
         assert!(cell.states.len() <= 8 && cell.params.len() <= 8, "{}", cell.name);
         for (n, stage) in cell.stages.iter().enumerate() {

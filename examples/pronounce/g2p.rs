@@ -8,7 +8,7 @@
 
 use std::path::Path;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::{Device, Error, Input, Result, RnnConfig, Session, Shape, View, Weights, cells};
+use wgpu_rnn::{Device, Error, Input, Options, Plan, Result, RnnConfig, Session, Shape, View, Weights, cells};
 
 /// The decoder gives up after so many phonemes, as the original does.
 const MAX_PHONEMES: usize = 20;
@@ -101,11 +101,24 @@ pub struct Speller<'a> {
 impl<'a> Speller<'a> {
     /// Plans both layers and binds them to the device: everything that is done once.
     pub fn new(device: &Device, model: &'a Model, words: &[impl AsRef<str>]) -> Result<Self> {
+        Self::with_options(device, model, words, &Options::default())
+    }
+
+    /// The same with options for both.
+    pub fn with_options(
+        device: &Device,
+        model: &'a Model,
+        words: &[impl AsRef<str>],
+        options: &Options,
+    ) -> Result<Self> {
         let words: Vec<_> = words.iter().map(|w| model.letters(w.as_ref())).collect();
         let (time, batch) = (words.iter().map(Vec::len).max().unwrap_or(0), words.len());
         let (e, d) = (&model.encoder, &model.decoder);
-        let encoder = Session::new(device, &e.config, Shape { time, batch }, &e.weights)?;
-        let decoder = Session::new(device, &d.config, Shape { time: 1, batch }, &d.weights)?;
+        let session = |gru: &Gru, shape| {
+            let plan = Plan::new(&gru.config, shape, &device.caps(), options)?;
+            Session::from_plan(device, plan, &gru.weights)
+        };
+        let (encoder, decoder) = (session(e, Shape { time, batch })?, session(d, Shape { time: 1, batch })?);
         Ok(Self { model, words, encoder, decoder })
     }
 

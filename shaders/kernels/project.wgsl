@@ -2,8 +2,8 @@
 //
 // Parallel over: x and y = columns (gates * units) and rows by lib/spread.wgsl, z = direction. Every invocation owns
 // PROJECT_COLUMNS columns and PROJECT_ROWS rows in registers; W loads are coalesced and x loads nearly uniform.
-// W is packed [I/4][column] (four k of one column, lib/weights_*.wgsl), then an exact row with the bias. k runs in ascending
-// order.
+// W is packed [I/4][column] (four k of one column, lib/weights_*.wgsl), then an exact row with the bias and, where rows have
+// one (SCALED), the scale. k runs in ascending order.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 // binding 1, x: lib/input_vec4.wgsl or lib/input_scalar.wgsl
@@ -35,7 +35,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     var acc: array<array<real, PROJECT_ROWS>, PROJECT_COLUMNS>;
     for (var c = 0u; c < PROJECT_COLUMNS; c++) {
-        let bias = exact(at + depth * PRE_WIDTH, columns[c] - at, 0u);
+        var bias: real = 0.0;
+        if !SCALED {
+            bias = exact(at + depth * PRE_WIDTH, columns[c] - at, 0u);
+        }
         for (var r = 0u; r < PROJECT_ROWS; r++) {
             acc[c][r] = bias;
         }
@@ -49,6 +52,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let v = load_input(inputs[r], k);
             for (var c = 0u; c < PROJECT_COLUMNS; c++) {
                 acc[c][r] = fma(w[c].w, v.w, fma(w[c].z, v.z, fma(w[c].y, v.y, fma(w[c].x, v.x, acc[c][r]))));
+            }
+        }
+    }
+    if SCALED {
+        for (var c = 0u; c < PROJECT_COLUMNS; c++) {
+            let bias = exact(at + depth * PRE_WIDTH, columns[c] - at, 0u);
+            let scale = exact(at + depth * PRE_WIDTH, columns[c] - at, 1u);
+            for (var r = 0u; r < PROJECT_ROWS; r++) {
+                acc[c][r] = fma(acc[c][r], scale, bias);
             }
         }
     }

@@ -1,6 +1,6 @@
 // rebuild: the gates of stage _STAGE again, over all rows of a block of steps at once: x part (left in `pre` by project) + R ·
 // operand from the history + recurrent-only biases; and, for a stage that is not the last, its `out` into the history, the
-// next stage's operand. What each row needs of the row before it is there, so nothing waits for anything.
+// next stage's operand; of a normalising stage the product alone, for rebuild_normalise. What each row needs of the row before it is there, so nothing waits for anything.
 //
 // Parallel over: x = units, y = packed rows, z = direction. Every invocation owns all gates of one unit for PROJECT_ROWS rows
 // in registers; the same order of additions as step_forward.
@@ -10,21 +10,6 @@
 // binding 2, pre: lib/keep_history.wgsl
 // binding 3, history: lib/keep_history.wgsl
 @group(0) @binding(4) var<storage, read> schedule: array<u32>;
-
-// The step of packed row r, from `first` on.
-fn step_of(r: u32) -> u32 {
-    var low = dims.first;
-    var high = dims.end;
-    while high - low > 1u {
-        let middle = (low + high) / 2u;
-        if row_offset(middle) <= r {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -56,7 +41,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     var acc: array<array<real, RECURRENT_STAGE>, PROJECT_ROWS>;
     let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + unit;
-    for (var k = 0u; k < DEPTH_STAGE; k++) {
+    if IDENTITY_STAGE {
+        for (var i = 0u; i < PROJECT_ROWS; i++) {
+            acc[i][0] = history[operands[i] + unit];
+        }
+    }
+    for (var k = 0u; k < select(DEPTH_STAGE, 0u, IDENTITY_STAGE); k++) {
         var r: array<vec4<real>, RECURRENT_STAGE>;
         for (var g = 0u; g < RECURRENT_STAGE; g++) {
             r[g] = weight4(at + (k * RECURRENT_STAGE + g) * UNITS_STAGE);
@@ -76,6 +66,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if first + i < rows {
             let r = start + first + i;
             let row = pre_row(direction, r);
+            if NORMALISE_STAGE {
+                for (var g = 0u; g < RECURRENT_STAGE; g++) {
+                    pre[gate_at_STAGE(row, INPUT_STAGE + g, unit)] = acc[i][g];
+                }
+                continue;
+            }
             let gates = gates_STAGE(acc[i], row, unit, params);
             if !LAST_STAGE {
                 let b = r - row_offset(steps[i]);

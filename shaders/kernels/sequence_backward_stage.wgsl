@@ -9,7 +9,7 @@ fn stage_STAGE(direction: u32, s: u32, b: u32, unit: u32) {
         }
         memory = states_before_STAGE(direction, row, unit, memory);
         let own = cell_params_STAGE(unit_params_STAGE(direction, unit));
-        let d = backward_STAGE(read_gates_STAGE(row, unit), memory, own, d_out, d_memory);
+        let d = backward_STAGE(read_gates_STAGE(direction, row, unit), memory, own, d_out, d_memory);
         var d_gates = d.pre;
         for (var g = 0u; g < PRE_STAGE; g++) {
             pre[gate_at_STAGE(row, g, unit)] = d_gates[g];

@@ -13,6 +13,9 @@ fn normalise_STAGE(p: Place, acc: ptr<function, array<array<real, RECURRENT_STAG
             sum += v * v;
         }
         let scale = 1.0 / sqrt(unit_sum_STAGE(p.unit, sum) / count + NORMALISE_EPSILON);
+        if TRAIN && p.unit == 0u && p.tile + b < p.running {
+            keep_gate((p.row + p.tile + b) * ROW_WIDTH + SCALE_AT_STAGE, scale);
+        }
         for (var g = 0u; g < RECURRENT_STAGE; g++) {
             (*acc)[b][g] = ((*acc)[b][g] - mean) * scale;
         }

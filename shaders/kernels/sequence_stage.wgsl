@@ -32,6 +32,14 @@ fn stage_STAGE(p: Place, side: u32) {
                 }
             }
         }
+        if SCALED {
+            for (var g = 0u; g < RECURRENT_STAGE; g++) {
+                let scale = row_scale_STAGE(p.direction, own, g);
+                for (var b = 0u; b < TILE; b++) {
+                    acc[b][g] *= scale;
+                }
+            }
+        }
     }
     if NORMALISE_STAGE {
         normalise_STAGE(p, &acc);

@@ -2,7 +2,8 @@
 // pointwise part. Gradients of the pre-activations replace them in `pre`.
 //
 // Parallel over: x = units, y = sequences, z = direction. A dispatch reads the gradients that the stage after it (or the
-// step after it) left, and writes only its own stage's columns of its own step's rows.
+// step after it) left, and writes only its own stage's columns of its own step's rows (of a normalising stage
+// step_normalise_backward does).
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -43,7 +44,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let own = cell_params_STAGE(unit_params_STAGE(direction, unit));
     memory = states_before_STAGE(direction, row, unit, memory);
-    let d = backward_STAGE(read_gates_STAGE(row, unit), memory, own, d_out, d_memory);
+    let d = backward_STAGE(read_gates_STAGE(direction, row, unit), memory, own, d_out, d_memory);
     var d_gates = d.pre;
     d_memory = d.state;
     if FIRST_STAGE && is_reset(direction, row_offset(s) + b) {
@@ -54,8 +55,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             d_memory[i] = 0.0;
         }
     }
-    for (var g = 0u; g < PRE_STAGE; g++) {
-        pre[gate_at_STAGE(row, g, unit)] = d_gates[g];
+    if NORMALISE_STAGE {
+        // step_normalise_backward needs what `pre` keeps: gradients of normalised values wait for it behind the sums.
+        var kept = read_kept_STAGE(row, unit);
+        var params = unit_params_STAGE(direction, unit);
+        let sums = (place * UNIT_PARAMS + SUMS_AT_STAGE) * HIDDEN + unit;
+        let waiting = (DIRECTIONS * dims.batch * UNIT_PARAMS + place * NORMAL_GATES) * HIDDEN + unit;
+        for (var g = 0u; g < PRE_STAGE; g++) {
+            d_unit[sums + g * HIDDEN] += d_gates[g] * kept[g];
+            d_unit[sums + (PRE_STAGE + g) * HIDDEN] += d_gates[g];
+            d_unit[waiting + g * HIDDEN] = d_gates[g] * params[ONLY_STAGE + g];
+        }
+    } else {
+        for (var g = 0u; g < PRE_STAGE; g++) {
+            pre[gate_at_STAGE(row, g, unit)] = d_gates[g];
+        }
     }
     for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
         d_state[(place * STATE_COUNT + i) * HIDDEN + unit] = d_memory[i];

@@ -50,6 +50,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
     }
+    if SCALED {
+        for (var g = 0u; g < RECURRENT_STAGE; g++) {
+            let scale = row_scale_STAGE(direction, own, g);
+            for (var b = 0u; b < TILE; b++) {
+                acc[b][g] *= scale;
+            }
+        }
+    }
     let params = unit_params_STAGE(direction, own);
     let first_row = row_offset(s);
     let row = pre_row(direction, first_row);

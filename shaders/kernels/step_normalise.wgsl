@@ -3,7 +3,7 @@
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<uniform> step: Step;
-// binding 2, pre: lib/keep_nothing.wgsl
+// binding 2, pre: lib/keep_nothing.wgsl or lib/keep_history.wgsl
 @group(0) @binding(3) var<storage, read> weights: array<Packed>;
 @group(0) @binding(4) var<storage, read> product: array<real>;
 @group(0) @binding(5) var<storage, read_write> out: array<real>;
@@ -14,20 +14,6 @@
 // The step within the block: dynamic offset.
 struct Step {
     index: u32,
-}
-
-var<workgroup> sums: array<real, WIDTH>;
-
-// The sum of every lane's value.
-fn workgroup_sum(lane: u32, value: real) -> real {
-    sums[lane] = value;
-    workgroupBarrier();
-    var sum: real = 0.0;
-    for (var i = 0u; i < WIDTH; i++) {
-        sum += sums[i];
-    }
-    workgroupBarrier();
-    return sum;
 }
 
 @compute @workgroup_size(WIDTH)
@@ -45,20 +31,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var i = lane; i < RECURRENT_STAGE * UNITS_STAGE; i += WIDTH) {
         sum += product[src + i];
     }
-    let mean = workgroup_sum(lane, sum) / count;
+    let mean = workgroup_sum(lane, vec4<real>(sum)).x / count;
     sum = 0.0;
     for (var i = lane; i < RECURRENT_STAGE * UNITS_STAGE; i += WIDTH) {
         let v = product[src + i] - mean;
         sum += v * v;
     }
-    let scale = 1.0 / sqrt(workgroup_sum(lane, sum) / count + NORMALISE_EPSILON);
+    let scale = 1.0 / sqrt(workgroup_sum(lane, vec4<real>(sum)).x / count + NORMALISE_EPSILON);
 
     let place = (dims.layer * DIRECTIONS + direction) * dims.batch + b;
     let first_row = row_offset(s);
     let row = pre_row(direction, first_row + b);
+    if TRAIN && lane == 0u {
+        keep_gate(row * ROW_WIDTH + SCALE_AT_STAGE, scale);
+    }
     for (var unit = lane; unit < PADDED_STAGE; unit += WIDTH) {
         if unit >= UNITS_STAGE {
-            out[place * PADDED_STAGE + unit] = 0.0;
+            out[place * OUT_STRIDE_STAGE + unit] = 0.0;
+            if LAST_STAGE && RECURRENT_DROPOUT {
+                out[place * OUT_STRIDE_STAGE + OWN_AT + unit] = 0.0;
+            }
             continue;
         }
         var recurrent: array<real, RECURRENT_STAGE>;
@@ -75,7 +67,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
             state[(place * STATE_COUNT + i) * HIDDEN + unit] = memory[i];
         }
-        out[place * PADDED_STAGE + unit] = after.out;
+        var seen = after.out;
+        if LAST_STAGE && RECURRENT_DROPOUT {
+            seen *= recurrent_factor(dims.layer * DIRECTIONS + direction, b, unit);
+            out[place * OUT_STRIDE_STAGE + OWN_AT + unit] = after.out;
+        }
+        out[place * OUT_STRIDE_STAGE + unit] = seen;
+        keep_stage_STAGE(direction, s, b, unit, memory, seen);
         if LAST_STAGE && WRITE_Y {
             y[(outer_row(direction, first_row + b) * DIRECTIONS + direction) * UNITS_STAGE + unit] = after.out;
         }

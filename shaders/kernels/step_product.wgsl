@@ -37,6 +37,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                     acc[g] = fma(r.w, h.w, fma(r.z, h.z, fma(r.y, h.y, fma(r.x, h.x, acc[g]))));
                 }
             }
+            if SCALED {
+                for (var g = 0u; g < RECURRENT_STAGE; g++) {
+                    acc[g] *= row_scale_STAGE(direction, unit, g);
+                }
+            }
         }
         for (var g = 0u; g < RECURRENT_STAGE; g++) {
             product[((direction * dims.batch + b) * RECURRENT_STAGE + g) * UNITS_STAGE + unit] = acc[g];

@@ -2,7 +2,8 @@
 //
 // Packed weights of a (layer, direction), stage after stage, read by lib/weights_*.wgsl:
 //   R      [K/4][recurrent gate][unit]: four k of one gate and unit (with heads, K/n: those that the unit sees)
-//   params [ceil(params / 4)][unit]:    recurrent-only biases, layer-norm gains, the cell's own, the scales of R's rows
+//   params [ceil(params / 4)][unit]:    recurrent-only biases; of a normalising stage the gains of all gates and the biases of
+//                                       the x gates; the cell's own; the scales of R's rows
 
 // Unit parameters of one unit.
 fn unit_params_STAGE(direction: u32, unit: u32) -> array<real, PARAMS_STAGE> {
@@ -20,7 +21,23 @@ fn gate_at_STAGE(row: u32, g: u32, unit: u32) -> u32 {
     return row * ROW_WIDTH + column + unit;
 }
 
-// x part + recurrent part + recurrent-only biases, in the cell's gate order. `row` is the row of `pre`.
+// Gates from what a row of `pre` keeps of them: of a normalising stage that is before gains and biases.
+fn scaled_STAGE(kept: array<real, PRE_STAGE>, params: array<real, PARAMS_STAGE>) -> array<real, PRE_STAGE> {
+    var gates = kept;
+    if NORMALISE_STAGE {
+        var p = params;
+        for (var g = 0u; g < INPUT_STAGE; g++) {
+            gates[g] = fma(gates[g], p[ONLY_STAGE + g], p[ONLY_STAGE + PRE_STAGE + g]);
+        }
+        for (var g = INPUT_STAGE; g < PRE_STAGE; g++) {
+            gates[g] = fma(gates[g], p[ONLY_STAGE + g], p[g - INPUT_STAGE]);
+        }
+    }
+    return gates;
+}
+
+// x part + recurrent part + recurrent-only biases, in the cell's gate order. `row` is the row of `pre`; of a normalising stage the
+// x parts there and the product are normalised already, and no gate has both.
 fn gates_STAGE(product: array<real, RECURRENT_STAGE>, row: u32, unit: u32, params: array<real, PARAMS_STAGE>) -> array<real, PRE_STAGE> {
     var recurrent = product;
     var p = params;
@@ -29,9 +46,13 @@ fn gates_STAGE(product: array<real, RECURRENT_STAGE>, row: u32, unit: u32, param
         gates[g] = pre[gate_at_STAGE(row, g, unit)];
     }
     if NORMALISE_STAGE {
-        for (var g = 0u; g < RECURRENT_STAGE; g++) {
-            recurrent[g] *= p[ONLY_STAGE + g];
+        for (var g = INPUT_STAGE; g < PRE_STAGE; g++) {
+            gates[g] = recurrent[g - INPUT_STAGE];
+            if TRAIN {
+                keep_gate(gate_at_STAGE(row, g, unit), gates[g]);
+            }
         }
+        return scaled_STAGE(gates, params);
     }
     for (var g = 0u; g < BOTH_STAGE; g++) {
         gates[g] += recurrent[g];

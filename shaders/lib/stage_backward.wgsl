@@ -4,12 +4,21 @@
 // `weights` is the transposed pack here: per stage R^T [gate][N/4][K] in vec4s (four units of one gate, for one k; with heads, N/n:
 // the units of k's head), 0 past N, then the unit parameters as in lib/stage.wgsl.
 
-fn read_gates_STAGE(row: u32, unit: u32) -> array<real, PRE_STAGE> {
+// What a row of `pre` keeps of a unit's gates.
+fn read_kept_STAGE(row: u32, unit: u32) -> array<real, PRE_STAGE> {
     var gates: array<real, PRE_STAGE>;
     for (var g = 0u; g < PRE_STAGE; g++) {
         gates[g] = pre[gate_at_STAGE(row, g, unit)];
     }
     return gates;
+}
+
+fn read_gates_STAGE(direction: u32, row: u32, unit: u32) -> array<real, PRE_STAGE> {
+    let kept = read_kept_STAGE(row, unit);
+    if NORMALISE_STAGE {
+        return scaled_STAGE(kept, unit_params_STAGE(direction, unit));
+    }
+    return kept;
 }
 
 fn recurrent_gate_at_STAGE(row: u32, g: u32) -> u32 {
@@ -27,6 +36,9 @@ fn head_unit_STAGE(k: u32) -> u32 {
 
 // R^T d_pre of the stage at one row of `pre`, for one k of its operand. The row holds gradients by now.
 fn operand_gradient_STAGE(direction: u32, row: u32, k: u32) -> real {
+    if IDENTITY_STAGE {
+        return pre[recurrent_gate_at_STAGE(row, 0u) + k];
+    }
     var sum: real = 0.0;
     let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + k;
     for (var g = 0u; g < RECURRENT_STAGE; g++) {

@@ -2,6 +2,7 @@
 
 alias Packed = vec4<real>;
 const EXACT: u32 = 1u;
+const SCALED: bool = false;
 
 // Four weights.
 fn weight4(at: u32) -> vec4<real> {

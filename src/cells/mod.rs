@@ -10,17 +10,21 @@
 //! Tests, benches, the command line and the shader checks iterate the registry: a new cell is covered without a new test.
 
 mod dense;
+mod gru_layer_norm;
 mod gru_reset_after;
 mod gru_reset_before;
 mod lstm;
+mod lstm_layer_norm;
 mod lstm_peephole;
 mod projection;
 mod rnn;
 
 pub(crate) use dense::DENSE;
+pub use gru_layer_norm::GRU_LAYER_NORM;
 pub use gru_reset_after::GRU;
 pub use gru_reset_before::GRU_RESET_BEFORE;
 pub use lstm::LSTM;
+pub use lstm_layer_norm::LSTM_LAYER_NORM;
 pub use lstm_peephole::LSTM_PEEPHOLE;
 pub(crate) use projection::PROJECTION;
 pub use rnn::{RNN_RELU, RNN_TANH};
@@ -28,7 +32,8 @@ pub use rnn::{RNN_RELU, RNN_TANH};
 use crate::cell::Cell;
 
 /// Every cell, in the order the documentation lists them.
-pub static ALL: [&Cell; 6] = [&RNN_TANH, &RNN_RELU, &LSTM, &LSTM_PEEPHOLE, &GRU, &GRU_RESET_BEFORE];
+pub static ALL: [&Cell; 8] =
+    [&RNN_TANH, &RNN_RELU, &LSTM, &LSTM_PEEPHOLE, &LSTM_LAYER_NORM, &GRU, &GRU_RESET_BEFORE, &GRU_LAYER_NORM];
 
 /// The cell of that name.
 pub fn by_name(name: &str) -> Option<&'static Cell> {

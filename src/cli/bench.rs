@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 use wgpu_rnn::verify::{Check, Comparison, Numbers, Report, check};
-use wgpu_rnn::{Device, Plan, Session, Shape, Weights};
+use wgpu_rnn::{Device, Plan, Session, Shape, WeightFormat, Weights};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -140,6 +140,8 @@ impl Measured {
             "directions": config.directions(),
             "proj_size": config.proj_size,
             "train": plan.train,
+            "weights": plan.options.weights.name(),
+            "weight_bytes": plan.weight_bytes().0,
             "runs": self.times.count,
             "median_ms": self.times.median,
             "min_ms": self.times.min,
@@ -154,6 +156,10 @@ impl Measured {
         let (plan, times) = (&self.plan, &self.times);
         writeln!(out, "device: {}", self.device)?;
         writeln!(out, "strategy: {} ({}), {} dispatches", plan.strategy, plan.reason, plan.dispatches())?;
+        if plan.options.weights != WeightFormat::F32 {
+            let (bytes, full) = plan.weight_bytes();
+            writeln!(out, "weights: {}, {bytes} B on the device ({full} B in f32)", plan.options.weights)?;
+        }
         for (report, shape) in [(&self.check.whole, plan.shape), (&self.check.naive, self.check.part)] {
             let verdict = if report.passed() { "verified" } else { "NOT VERIFIED" };
             let Shape { time, batch } = shape;

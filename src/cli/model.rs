@@ -3,7 +3,8 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use wgpu_rnn::{
-    Bias, Cell, Device, Direction, Memory, Options, Plan, Recurrence, Result, RnnConfig, Shape, Strategy, cells,
+    Bias, Cell, Device, Direction, Memory, Options, Plan, Recurrence, Result, RnnConfig, Shape, Strategy, WeightFormat,
+    cells,
 };
 
 /// A stack of recurrent layers over T steps of B sequences.
@@ -69,6 +70,9 @@ pub struct PlaceArgs {
     /// Forces how the time loop runs: a dispatch per step, or the loop inside the kernel.
     #[arg(long, value_enum)]
     strategy: Option<StrategyArg>,
+    /// How matrices lie in device memory: f32, f16, bf16, or int8 (inference only).
+    #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = weight_format_parser())]
+    weight_format: WeightFormat,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -96,6 +100,11 @@ enum StrategyArg {
 pub fn cell_parser() -> impl TypedValueParser<Value = &'static Cell> {
     PossibleValuesParser::new(cells::ALL.iter().map(|c| c.name))
         .try_map(|name| cells::by_name(&name).ok_or("not a cell of the registry"))
+}
+
+/// Takes the names of the formats.
+fn weight_format_parser() -> impl TypedValueParser<Value = WeightFormat> {
+    PossibleValuesParser::new(WeightFormat::ALL.map(WeightFormat::name)).try_map(|name| name.parse::<WeightFormat>())
 }
 
 /// `save`, `recompute`, `checkpoint=STEPS`, `auto=BYTES`.
@@ -181,6 +190,6 @@ impl PlaceArgs {
             StrategyArg::Step => Strategy::Step,
             StrategyArg::Sequence => Strategy::Sequence,
         });
-        Options { strategy, ..Default::default() }
+        Options { strategy, weights: self.weight_format, ..Default::default() }
     }
 }

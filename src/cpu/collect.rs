@@ -117,7 +117,7 @@ fn head_products<T: Real>((left, right): (&[T], &[T]), out: &mut [T], shape: &St
 /// Unit parameters: the sum over the sequences, onto what is there where gradients accumulate.
 pub(super) fn unit_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
     let [d_unit, gradient] = slots else { unreachable!("kernel table") };
-    let n = c.plan.config.cell.params.len() * c.plan.config.hidden_size;
+    let n = c.plan.config.cell.unit_sums() * c.plan.config.hidden_size;
     for (direction, out) in gradient.chunks_exact_mut(n).enumerate() {
         let mut sum = vec![T::default(); n];
         for row in d_unit[direction * c.plan.shape.batch * n..][..c.plan.shape.batch * n].chunks_exact(n) {

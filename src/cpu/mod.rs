@@ -6,6 +6,7 @@ mod dropout;
 mod ends;
 mod heads;
 mod lanes;
+mod normalise;
 mod optimise;
 mod project;
 pub mod random;
@@ -28,7 +29,7 @@ use crate::kernels::{HistoryLayout, Kernel};
 use crate::plan::{Caps, DeviceClass, Dims, Dispatch, Plan, Role, Slot, SlotId, Step};
 use crate::real::Real;
 use crate::schedule::Schedule;
-use crate::weights::{LayerWeights, Weights};
+use crate::weights::{LayerWeights, WeightFormat, Weights};
 use random::Masks;
 use recur::Packed;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -91,14 +92,16 @@ struct HeadShape {
     rows: RowLayout,
 }
 
-/// The bias of the x part: b_w, plus b_r of the gates that see both (summed in f64, rounded once).
+/// The bias of the x part: b_w, plus b_r of the gates that see both (summed in f64, rounded once); 0 where the x part is
+/// normalised first.
 pub(crate) fn input_bias<T: Real>(stages: &[StageShape], layer: &LayerWeights<T>) -> Vec<T> {
     let (mut bias, mut x_at, mut r_at) = (Vec::new(), 0, 0);
     for shape in stages {
         let n = shape.units;
         for gate in 0..shape.stage.input_gates() {
             for unit in 0..n {
-                let w = layer.b_w.get(x_at + gate * n + unit).map_or(0.0, |v| v.to_f64());
+                let w = layer.b_w.get(x_at + gate * n + unit).filter(|_| !shape.stage.normalise);
+                let w = w.map_or(0.0, |v| v.to_f64());
                 let both = gate < shape.stage.both_gates();
                 let r = layer.b_r.get(r_at + gate * n + unit).filter(|_| both).map_or(0.0, |v| v.to_f64());
                 bias.push(T::from_f64(w + r));
@@ -110,16 +113,21 @@ pub(crate) fn input_bias<T: Real>(stages: &[StageShape], layer: &LayerWeights<T>
     bias
 }
 
-/// Per stage: its rows of R, and its unit parameters `[recurrent-only biases, gains, the cell's own]`.
+/// Per stage: its rows of R, and its unit parameters (see [`StageShape::unit_params`]).
 pub(crate) fn stage_weights<T: Real>(stages: &[StageShape], layer: &LayerWeights<T>) -> Vec<(Vec<T>, Vec<T>)> {
-    let (mut r_at, mut bias_at, mut gain_at) = (0, 0, 0);
+    let (mut r_at, mut bias_at, mut gain_at, mut x_at) = (0, 0, 0, 0);
     let last = stages.len() - 1;
     let mut out = Vec::new();
     for (index, shape) in stages.iter().enumerate() {
         let (n, k) = (shape.units, shape.depth());
         let projection = index == last && !layer.projection.is_empty();
         let rows = shape.matrix_rows();
-        let r = if projection { layer.projection.clone() } else { layer.r[r_at * k..][..rows * k].to_vec() };
+        let r = match projection {
+            true => layer.projection.clone(),
+            // Without a matrix K may be another.
+            false if rows == 0 => Vec::new(),
+            false => layer.r[r_at * k..][..rows * k].to_vec(),
+        };
         let mut unit = Vec::new();
         for gate in shape.stage.both_gates()..shape.stage.recurrent_gates() {
             for j in 0..n {
@@ -128,10 +136,12 @@ pub(crate) fn stage_weights<T: Real>(stages: &[StageShape], layer: &LayerWeights
             }
         }
         if shape.stage.normalise {
-            let gains = shape.stage.recurrent_gates() * n;
+            let (gains, inputs) = (shape.stage.gains() * n, shape.stage.input_gates() * n);
             unit.extend_from_slice(&layer.gains[gain_at..][..gains]);
             gain_at += gains;
+            unit.extend((x_at..x_at + inputs).map(|row| layer.b_w.get(row).copied().unwrap_or_default()));
         }
+        x_at += shape.stage.input_gates() * n;
         unit.extend_from_slice(&layer.unit[..shape.params * n]);
         if !projection {
             r_at += rows;
@@ -165,6 +175,10 @@ fn pack_layer<T: Real>(stages: &[StageShape], inputs: usize, train: bool, layer:
 impl<T: Real> PackedWeights<T> {
     fn new(plan: &Plan, weights: &Weights<T>) -> Self {
         let (config, stages) = (&plan.config, plan.config.stages());
+        // Rounded, but in this executor's own element type.
+        let format = plan.options.weights;
+        let held = (format != WeightFormat::F32).then(|| format.held(config, weights));
+        let weights = held.as_ref().unwrap_or(weights);
         let layers = weights.layers.iter().enumerate();
         let inputs = |entry: usize| config.layer_input_size(entry / config.directions());
         let head = config.head_layer().map(|head| {
@@ -377,8 +391,13 @@ impl<T: Real> Executor<T> {
             Kernel::SequenceForward | Kernel::SequenceForwardTrain => {
                 sequence_forward::sequence_forward(&context, d, &mut taken);
             }
-            Kernel::StepForward | Kernel::StepForwardTrain | Kernel::StepNormalise => {
+            Kernel::StepForward | Kernel::StepForwardTrain | Kernel::StepNormalise | Kernel::StepNormaliseTrain => {
                 step_forward::step_forward(&context, d, step.unwrap_or(0), &mut taken);
+            }
+            Kernel::NormaliseInput => normalise::normalise_input(&context, d, &mut taken),
+            Kernel::RebuildNormalise => rebuild::rebuild_normalise(&context, d, &mut taken),
+            Kernel::StepNormaliseBackward => {
+                normalise::step_normalise_backward(&context, d, step.unwrap_or(0), &mut taken);
             }
             Kernel::StepProduct => step_forward::step_product(&context, d, step.unwrap_or(0), &mut taken),
             Kernel::BeginSegment => state::begin_segment(&context, d, &mut taken),

@@ -1,8 +1,10 @@
-//! Twins of `save_history`, `load_history` and `rebuild`: what `Memory::Recompute` keeps, and the gates made from it again.
+//! Twins of `save_history`, `load_history`, `rebuild` and `rebuild_normalise`: what `Memory::Recompute` keeps, and the gates made from it again.
 
 use super::Context;
+use super::normalise::normalise;
 use super::project::product;
 use super::retrace::Retrace;
+use crate::cell::Product;
 use crate::config::StageShape;
 use crate::kernels::KeptLayout;
 use crate::plan::{Dims, Dispatch};
@@ -86,14 +88,40 @@ pub(super) fn rebuild<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
             };
             operands.extend_from_slice(&history[at..][..shape.operand]);
         }
+        let first = c.pre_row(dims, direction, c.schedule.row_offset(steps.start)) * c.rows.width;
+        let pre = &mut pre[first..][..count * c.rows.width];
+        if shape.stage.product == Product::Identity {
+            add_gates(c, d, z, &operands, shape.operand, pre);
+            continue;
+        }
         let matrix = c.layers[z].stages[d.stage].transposed(&shape);
         let (sums, wide) = match shape.heads {
             1 => one_head(operands, matrix, count, &shape),
             _ => all_heads(&operands, &matrix, count, &shape),
         };
+        add_gates(c, d, z, &sums, wide, pre);
+        if d.stage + 1 < c.stages.len() && !shape.stage.normalise {
+            links(c, d, (direction, z), &steps, pre, history);
+        }
+    }
+}
+
+/// The statistic of a normalising stage's product, which `rebuild` left; for a stage that is not the last, its `out` into the
+/// history.
+pub(super) fn rebuild_normalise<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+    let [_, pre, history, _] = slots else { unreachable!("kernel table") };
+    let dims = &c.plan.dims[d.dims];
+    let (shape, directions) = (c.stages[d.stage], c.plan.config.directions());
+    let steps = dims.first as usize..(dims.end as usize).min(c.schedule.steps());
+    let count = c.schedule.row_offset(steps.end) - c.schedule.row_offset(steps.start);
+    let (at, columns) = (c.rows.stages[d.stage].1, shape.stage.recurrent_gates() * shape.units);
+    for direction in 0..directions {
+        let z = dims.layer as usize * directions + direction;
         let first = c.pre_row(dims, direction, c.schedule.row_offset(steps.start)) * c.rows.width;
         let pre = &mut pre[first..][..count * c.rows.width];
-        add_gates(c, d, z, &sums, wide, pre);
+        for row in pre.chunks_exact_mut(c.rows.width) {
+            row[c.rows.scales[d.stage].1] = normalise(&mut row[at..][..columns]);
+        }
         if d.stage + 1 < c.stages.len() {
             links(c, d, (direction, z), &steps, pre, history);
         }
@@ -132,7 +160,8 @@ fn all_heads<T: Real>(operands: &[T], matrix: &[T], count: usize, shape: &StageS
     (all, width)
 }
 
-/// The product onto the x parts; gates that see the operand only are the product and their bias.
+/// The product onto the x parts; gates that see the operand only are the product and their bias (of a normalising stage, which
+/// has no others, the product alone).
 fn add_gates<T: Real>(c: &Context<'_, T>, d: &Dispatch, z: usize, sums: &[T], wide: usize, pre: &mut [T]) {
     let shape = c.stages[d.stage];
     let (n, both) = (shape.units, shape.stage.both_gates());
@@ -143,8 +172,12 @@ fn add_gates<T: Real>(c: &Context<'_, T>, d: &Dispatch, z: usize, sums: &[T], wi
             *v = *v + sum;
         }
         for gate in 0..shape.stage.recurrent_only_gates() {
-            let bias = &packed.unit[gate * packed.padded..][..n];
             let sums = &sums[(both + gate) * n..][..n];
+            if shape.stage.normalise {
+                row[only_at + gate * n..][..n].copy_from_slice(sums);
+                continue;
+            }
+            let bias = &packed.unit[gate * packed.padded..][..n];
             for ((v, &sum), &bias) in row[only_at + gate * n..][..n].iter_mut().zip(sums).zip(bias) {
                 *v = sum + bias;
             }
@@ -187,6 +220,9 @@ fn links<T: Real>(
             d_out: &[],
             d_state: &mut [],
             d_unit: &mut [],
+            sums: 0,
+            d_normal: &mut [],
+            d_normal_stride: 0,
         });
     }
     for ((s, b), out) in rows(c, steps.clone()).zip(out.chunks_exact(shape.units)) {

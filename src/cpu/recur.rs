@@ -23,10 +23,12 @@ pub struct Recur<'a, T: Real> {
     pub(crate) operand: &'a [T],
     pub(crate) operand_stride: usize,
     /// `[rows, pre_stride]`; this stage's x gates and operand-only gates start at `pre_at` (gate-major, N apart). In
-    /// training every gate's pre-activation is left there.
+    /// training every gate's pre-activation is left there (a normalising stage's before gain and bias).
     pub(crate) pre: &'a mut [T],
     pub(crate) pre_stride: usize,
     pub(crate) pre_at: (usize, usize),
+    /// Where training keeps what a normalising stage's product was divided by.
+    pub(crate) scale_at: usize,
     pub(crate) train: bool,
     /// `[rows, states, N]`
     pub(crate) state: &'a mut [T],
@@ -357,9 +359,8 @@ fn pointwise<P: Pointwise, V: Lanes>(
     let zero = V::splat(isa, V::Elem::default());
     let (stage, n) = (&a.shape.stage, a.shape.units);
     let (gx, both) = (stage.input_gates(), stage.both_gates());
-    let (only, gains) = (stage.recurrent_only_gates(), if stage.normalise { stage.recurrent_gates() } else { 0 });
+    let (only, own) = (stage.recurrent_only_gates(), a.shape.unit_params() - a.shape.params);
     let unit = |p: usize| V::load(isa, &a.packed.unit[p * a.packed.padded + first..][..V::WIDTH]);
-    let part = |g: usize| if gains > 0 { recurrent[g] * unit(only + g) } else { recurrent[g] };
 
     let mut pre = [zero; MAX_VALUES];
     let place = |g: usize| row * a.pre_stride + if g < gx { a.pre_at.0 + g * n } else { a.pre_at.1 + (g - gx) * n };
@@ -367,19 +368,24 @@ fn pointwise<P: Pointwise, V: Lanes>(
         *pre = V::load(isa, &a.pre[place(g)..][..n][first..]);
     }
     for (g, pre) in pre.iter_mut().enumerate().take(both) {
-        *pre = *pre + part(g);
+        *pre = *pre + recurrent[g];
     }
     for g in 0..only {
-        pre[gx + g] = part(both + g) + unit(g);
+        pre[gx + g] = if stage.normalise { recurrent[both + g] } else { recurrent[both + g] + unit(g) };
     }
     if a.train {
         for (g, pre) in pre.iter().enumerate().take(gx + only) {
             pre.store(&mut a.pre[place(g)..][..n][first..]);
         }
     }
+    if stage.normalise {
+        for (g, pre) in pre.iter_mut().enumerate().take(gx + only) {
+            *pre = scaled(isa, &a.shape, a.packed, g, first, *pre);
+        }
+    }
     let mut params = [zero; MAX_VALUES];
     for p in 0..a.shape.params {
-        params[p] = unit(only + gains + p);
+        params[p] = unit(own + p);
     }
     let mut state = [zero; MAX_VALUES];
     let states = a.shape.states;
@@ -392,6 +398,33 @@ fn pointwise<P: Pointwise, V: Lanes>(
         state[s].store(&mut memory[s * n..][..n][first..]);
     }
     out.store(&mut a.out[row * a.out_stride..][..n][first..]);
+}
+
+/// A register of gate `g` of a normalising stage, from unit `first`: what is kept of it times its gain, plus its bias.
+#[inline(always)]
+pub(super) fn scaled<V: Lanes>(
+    isa: V::Isa,
+    shape: &StageShape,
+    packed: &Packed<V::Elem>,
+    g: usize,
+    first: usize,
+    kept: V,
+) -> V {
+    let (inputs, only) = (shape.stage.input_gates(), shape.stage.recurrent_only_gates());
+    let bias = if g < inputs { only + shape.stage.gains() + g } else { g - inputs };
+    kept.mul_add(gain(isa, shape, packed, g, first), unit_param(isa, packed, bias, first))
+}
+
+/// Its gain.
+#[inline(always)]
+pub(super) fn gain<V: Lanes>(isa: V::Isa, shape: &StageShape, packed: &Packed<V::Elem>, g: usize, first: usize) -> V {
+    unit_param(isa, packed, shape.stage.recurrent_only_gates() + g, first)
+}
+
+/// A register of a unit parameter.
+#[inline(always)]
+fn unit_param<V: Lanes>(isa: V::Isa, packed: &Packed<V::Elem>, p: usize, first: usize) -> V {
+    V::load(isa, &packed.unit[p * packed.padded + first..][..V::WIDTH])
 }
 
 /// Zeroes the padding lanes of `rows` rows of `out`.
@@ -426,7 +459,11 @@ fn normalised<P: Pointwise, V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>) {
         let mean = values().sum::<f64>() / count;
         let variance = values().map(|v| (v - mean) * (v - mean)).sum::<f64>() / count;
         let mean = V::splat(isa, V::Elem::from_f64(mean));
-        let scale = V::splat(isa, V::Elem::from_f64(1.0 / (variance + crate::kernels::NORMALISE_EPSILON).sqrt()));
+        let scale = V::Elem::from_f64(1.0 / (variance + crate::kernels::NORMALISE_EPSILON).sqrt());
+        if a.train {
+            a.pre[row * a.pre_stride + a.scale_at] = scale;
+        }
+        let scale = V::splat(isa, scale);
         for panel in 0..padded / V::WIDTH {
             let mut acc = [mean; MAX_GATES];
             for (g, acc) in acc.iter_mut().enumerate().take(gates) {

@@ -2,7 +2,7 @@
 //! ([`advance`]), and its adjoint ([`backward`]).
 
 use super::lanes::Lanes;
-use super::recur::Packed;
+use super::recur::{Packed, gain, scaled};
 use crate::cell::{Adjoint, Functions, MAX_VALUES, Pointwise};
 use crate::config::StageShape;
 use crate::real::Real;
@@ -26,8 +26,13 @@ pub struct Retrace<'a, T: Real> {
     pub(crate) d_out: &'a [T],
     /// `[rows, states, N]`: in: the gradient of the states after the stage; out: of those before it.
     pub(crate) d_state: &'a mut [T],
-    /// `[rows, params, N]`: the unit parameters' gradients are added here.
+    /// `[rows, sums, N]`: the unit parameters' gradients are added here, and those of a normalising stage's gains and biases.
     pub(crate) d_unit: &'a mut [T],
+    pub(crate) sums: usize,
+    /// Of a normalising stage, `[rows, d_normal_stride]`: the gradients of its normalised values `[gates, N]`, in place of those of
+    /// the pre-activations.
+    pub(crate) d_normal: &'a mut [T],
+    pub(crate) d_normal_stride: usize,
 }
 
 /// `state` after the stage.
@@ -69,6 +74,12 @@ fn unit<P: Pointwise, V: Lanes, const BACK: bool>(isa: V::Isa, a: &mut Retrace<'
     for (g, pre) in pre.iter_mut().enumerate().take(gates) {
         *pre = V::load(isa, &a.pre[place(g)..][..n][first..]);
     }
+    let kept = pre;
+    if stage.normalise {
+        for (g, pre) in pre.iter_mut().enumerate().take(gates) {
+            *pre = scaled(isa, &a.shape, a.packed, g, first, *pre);
+        }
+    }
     for (s, state) in state.iter_mut().enumerate().take(states) {
         *state = V::load(isa, &a.state[(row * states + s) * n..][..n][first..]);
     }
@@ -91,14 +102,24 @@ fn unit<P: Pointwise, V: Lanes, const BACK: bool>(isa: V::Isa, a: &mut Retrace<'
         *d = V::load(isa, &a.d_state[(row * states + s) * n..][..n][first..]);
     }
     P::backward(a.act, &pre, &state, &unit, &mut d);
+    let mut add = |p: usize, d: V| {
+        let sum = &mut a.d_unit[(row * a.sums + p) * n..][..n][first..];
+        (V::load(isa, sum) + d).store(sum);
+    };
+    for (p, d) in d.unit.iter().enumerate().take(params) {
+        add(p, *d);
+    }
     for (g, d) in d.pre.iter().enumerate().take(gates) {
-        d.store(&mut a.pre[place(g)..][..n][first..]);
+        if stage.normalise {
+            add(a.shape.sums_at + g, *d * kept[g]);
+            add(a.shape.sums_at + gates + g, *d);
+            let d = *d * gain(isa, &a.shape, a.packed, g, first);
+            d.store(&mut a.d_normal[row * a.d_normal_stride + g * n..][..n][first..]);
+        } else {
+            d.store(&mut a.pre[place(g)..][..n][first..]);
+        }
     }
     for (s, d) in d.state.iter().enumerate().take(states) {
         d.store(&mut a.d_state[(row * states + s) * n..][..n][first..]);
-    }
-    for (p, d) in d.unit.iter().enumerate().take(params) {
-        let sum = &mut a.d_unit[(row * params + p) * n..][..n][first..];
-        (V::load(isa, sum) + *d).store(sum);
     }
 }

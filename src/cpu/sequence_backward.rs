@@ -2,12 +2,13 @@
 //! (`load_gradient`, `store_gradient`).
 
 use super::Context;
+use super::normalise::normalise_backward;
 use super::recur::multiply;
 use super::retrace::Retrace;
 use super::sequence_forward::{Task, for_each_task};
 use super::shared::Shared;
-use crate::cell::Initial;
-use crate::plan::{Dims, Dispatch, Reset};
+use crate::cell::{Initial, Product};
+use crate::plan::{Dims, Dispatch, Reset, Strategy};
 use crate::real::Real;
 
 /// dhn, dcn → gradients of h and the states after the last step, in sorted order; sums of unit parameters' gradients start
@@ -24,8 +25,9 @@ pub(super) fn load_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
             d_state.fill(T::default());
         }
     }
-    if !config.cell.params.is_empty() {
-        d_unit.fill(T::default());
+    let sums = config.directions() * batch * config.cell.unit_sums() * h;
+    if sums > 0 {
+        d_unit[..sums].fill(T::default());
     }
     for direction in 0..config.directions() {
         for b in 0..batch {
@@ -189,11 +191,20 @@ impl Task {
         let d_state: &mut [T] =
             // SAFETY: rows of this task's sequences and direction only; see `Memory`.
             if states == 0 { &mut [] } else { unsafe { m.d_state.part(place * states, active * states) } };
-        let params = shape.params * shape.units;
+        let sums = if shape.params + shape.stage.gains() == 0 { 0 } else { c.plan.config.cell.unit_sums() };
+        let summed = sums * shape.units;
         let d_unit: &mut [T] =
             // SAFETY: rows of this task's sequences and direction only; see `Memory`.
-            if params == 0 { &mut [] } else { unsafe { m.d_unit.part(place * params, active * params) } };
-        let mut retrace = |stage: usize, d_out: &[T], d_state: &mut [T], d_unit: &mut [T], back: bool| {
+            if summed == 0 { &mut [] } else { unsafe { m.d_unit.part(place * summed, active * summed) } };
+        // Gradients of normalised values: in a step's own dispatch behind the sums, for the next dispatch.
+        let normal = if shape.stage.normalise { c.plan.config.cell.normal_gates() * shape.units } else { 0 };
+        let step = c.plan.strategy == Strategy::Step;
+        let mut own = vec![T::default(); if step { 0 } else { active * normal }];
+        let behind = c.plan.config.directions() * batch * summed + place * normal;
+        let d_normal: &mut [T] =
+            // SAFETY: rows of this task's sequences and direction only; see `Memory`.
+            if step && normal > 0 { unsafe { m.d_unit.part(behind, active * normal) } } else { &mut own };
+        let mut retrace = |stage: usize, d_out: &[T], [d_state, d_unit, d_normal]: [&mut [T]; 3], back: bool| {
             let shape = c.stages[stage];
             let compiled = shape.stage.compiled::<T>();
             let mut args = Retrace {
@@ -209,14 +220,22 @@ impl Task {
                 d_out,
                 d_state,
                 d_unit,
+                sums,
+                d_normal,
+                d_normal_stride: normal,
             };
             if back { (compiled.backward)(&mut args) } else { (compiled.advance)(&mut args) }
         };
         // The states before this stage: those before the step, taken through the stages before it.
         for earlier in 0..if states > 0 { n } else { 0 } {
-            retrace(earlier, &[], &mut [], &mut [], false);
+            retrace(earlier, &[], [&mut [], &mut [], &mut []], false);
         }
-        retrace(n, &d_out, d_state, d_unit, true);
+        retrace(n, &d_out, [&mut *d_state, d_unit, &mut *d_normal], true);
+        if normal > 0 && !step {
+            for (row, d) in pre.chunks_exact_mut(width).zip(d_normal.chunks_exact(normal)) {
+                normalise_backward(c, n, row, d);
+            }
+        }
         if n == 0 && states > 0 {
             self.leave_episodes(c, m, s, d_state);
         }
@@ -292,6 +311,12 @@ impl<T: Real> Context<'_, T> {
         let shape = self.stages[n];
         let (width, depth, own) = (self.rows.width, shape.matrix_rows(), shape.head_units());
         let rows = out.len() / shape.operand;
+        if shape.stage.product == Product::Identity {
+            for (row, out) in pre.chunks_exact(width).zip(out.chunks_exact_mut(shape.units)) {
+                out.copy_from_slice(&row[self.rows.recurrent(n, &shape, 0)..][..shape.units]);
+            }
+            return;
+        }
         let mut gathered = Vec::with_capacity(rows * depth);
         for row in pre.chunks_exact(width).take(rows) {
             for head in 0..shape.heads {

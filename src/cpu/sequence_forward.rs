@@ -151,6 +151,7 @@ impl Task {
                     pre: &mut *pre,
                     pre_stride: width,
                     pre_at: c.rows.stages[n],
+                    scale_at: c.rows.scales[n].1,
                     train: m.history.is_some(),
                     state: if shape.states == 0 { &mut [] } else { &mut *state },
                     out: &mut to,

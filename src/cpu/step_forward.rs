@@ -11,7 +11,7 @@ use crate::real::Real;
 
 /// `step_forward`, and `step_normalise` (which finds its products in `product` instead of an operand).
 pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, slots: &mut [Vec<T>]) {
-    let normalise = d.kernel == Kernel::StepNormalise;
+    let normalise = matches!(d.kernel, Kernel::StepNormalise | Kernel::StepNormaliseTrain);
     let [pre, _, from, to, state, y, _, keep @ ..] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let dims = &c.plan.dims[d.dims];
@@ -40,6 +40,7 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
             pre: &mut pre[c.pre_row(dims, direction, first_row) * c.rows.width..],
             pre_stride: c.rows.width,
             pre_at: c.rows.stages[d.stage],
+            scale_at: c.rows.scales[d.stage].1,
             train: !keep.is_empty(),
             state: states,
             out: &mut to[z * batch * padded..][..active * padded],

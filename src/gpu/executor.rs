@@ -3,7 +3,7 @@
 use super::device::Gpu;
 use super::pipeline::{self, Pipeline, uniform_size};
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Pack, Variant};
+use crate::kernels::{Access, Encoder, Pack, Variant};
 use crate::plan::{Dims, Dispatch, Half, Plan, Role, SlotId, Step, Strategy};
 use crate::schedule::Schedule;
 use std::collections::HashMap;
@@ -81,8 +81,9 @@ impl Executor {
     /// `parameters`: all of them, in canonical order.
     pub(crate) fn new(gpu: &Arc<Gpu>, plan: &Plan, parameters: &[f32]) -> Result<Self> {
         let weights = gpu.scoped("uploading weights", || {
+            let encoder = Encoder::new(&plan.config, plan.options.weights, parameters);
             let upload = |(slot, pack): (SlotId, Pack)| {
-                let data = pack.values(&plan.config, plan.slots[slot].len(), parameters);
+                let data = encoder.words(pack);
                 let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
                     label: Some(&plan.slots[slot].name),
                     size: size_of_val(&data[..]) as u64,
@@ -177,8 +178,8 @@ impl Executor {
     fn pipeline(&self, plan: &Plan, d: &Dispatch) -> Result<Arc<Pipeline>> {
         let stage = if d.kernel.is_per_stage() { d.stage } else { 0 };
         let write_y = d.write_y || !d.kernel.has_y();
-        let (train, resets) = (plan.train, plan.options.resets);
-        let key = Variant { kernel: d.kernel, stage, tiles: plan.tiles, train, write_y, head: d.head, resets };
+        let (train, resets, weights) = (plan.train, plan.options.resets, plan.options.weights);
+        let key = Variant { kernel: d.kernel, stage, tiles: plan.tiles, train, write_y, head: d.head, resets, weights };
         let mut pipelines = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(p) = pipelines.get(&key) {
             return Ok(Arc::clone(p));

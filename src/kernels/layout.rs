@@ -2,8 +2,9 @@
 
 use crate::cell::{Initial, State};
 use crate::config::{RnnConfig, StageShape};
+use crate::weights::WeightFormat;
 
-/// The offsets of one (layer, direction)'s packed recurrent weights, in vec4s; see `shaders/lib/stage.wgsl`.
+/// The offsets of one (layer, direction)'s packed recurrent weights, in entries of four; see `shaders/lib/stage.wgsl`.
 pub(crate) struct WeightOffsets {
     /// Per stage: where R starts and where the unit parameters start.
     pub stages: Vec<(usize, usize)>,
@@ -11,7 +12,7 @@ pub(crate) struct WeightOffsets {
     pub total: usize,
 }
 
-pub(crate) fn weight_offsets(stages: &[StageShape]) -> WeightOffsets {
+pub(crate) fn weight_offsets(stages: &[StageShape], format: WeightFormat) -> WeightOffsets {
     let mut at = 0;
     let stages = stages
         .iter()
@@ -19,7 +20,7 @@ pub(crate) fn weight_offsets(stages: &[StageShape]) -> WeightOffsets {
             let matrix = at;
             at += s.depth().div_ceil(4) * s.matrix_rows();
             let params = at;
-            at += s.unit_params().div_ceil(4) * s.units;
+            at += exact_size(s, format);
             (matrix, params)
         })
         .collect();
@@ -28,7 +29,7 @@ pub(crate) fn weight_offsets(stages: &[StageShape]) -> WeightOffsets {
 
 /// The offsets of the transposed pack that the backward kernels read: per stage Rᵀ `[gate][N/4][K]` (with n heads
 /// `[gate][N/n/4][K]`: a feature is seen by its head's units), then unit parameters.
-pub(crate) fn transposed_offsets(stages: &[StageShape]) -> WeightOffsets {
+pub(crate) fn transposed_offsets(stages: &[StageShape], format: WeightFormat) -> WeightOffsets {
     let mut at = 0;
     let stages = stages
         .iter()
@@ -36,11 +37,17 @@ pub(crate) fn transposed_offsets(stages: &[StageShape]) -> WeightOffsets {
             let matrix = at;
             at += transposed_size(s);
             let params = at;
-            at += s.unit_params().div_ceil(4) * s.units;
+            at += exact_size(s, format);
             (matrix, params)
         })
         .collect();
     WeightOffsets { stages, total: at.max(1) }
+}
+
+/// Entries of a stage's unit parameters and, where rows have scales, of those.
+fn exact_size(s: &StageShape, format: WeightFormat) -> usize {
+    let scales = if format.scaled() && s.matrix_rows() > 0 { s.stage.recurrent_gates() } else { 0 };
+    format.exact_entries() * (s.unit_params() + scales).div_ceil(4) * s.units
 }
 
 fn transposed_size(s: &StageShape) -> usize {
@@ -106,9 +113,9 @@ pub(crate) fn shared_stride(stages: &[StageShape]) -> usize {
     stages.iter().map(|s| s.operand.max(s.units).next_multiple_of(4)).max().unwrap_or(4)
 }
 
-/// Bytes of workgroup memory of `sequence_forward`.
+/// Bytes of workgroup memory of `sequence_forward`, or of `sequence_backward` where that has more.
 pub(crate) fn sequence_workgroup_bytes(config: &RnnConfig, tile: usize, width: usize) -> usize {
     let stages = config.stages();
     let partial = if stages.iter().any(|s| s.stage.normalise) { width } else { 0 };
-    4 * (2 * tile * shared_stride(&stages) + partial)
+    4 * (2 * tile * shared_stride(&stages) + partial).max(4 * partial)
 }

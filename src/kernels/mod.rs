@@ -4,13 +4,16 @@
 //! Two things are generated, because a static language without generics needs them: the constants of a configuration
 //! (sizes, gate counts, offsets: one source of truth, the Rust data), and one copy of a stage's text per stage, with
 //! `_STAGE` replaced by `_0`, `_1`, … A test compares the table with naga's reflection of every source.
+//! Weights are read through two functions, `weight4` and `exact`, one text per [`WeightFormat`]: `lib/weights_*.wgsl`.
 
+mod encode;
 mod functions;
 mod layout;
 mod pack;
 mod source;
 mod spread;
 
+pub(crate) use encode::Encoder;
 pub(crate) use layout::{HistoryLayout, KeptLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
 pub(crate) use pack::Flat;
 pub use pack::{GradientOf, Pack, Table};
@@ -18,6 +21,7 @@ pub use source::source;
 pub(crate) use spread::Spread;
 
 use crate::plan::Reset;
+use crate::weights::WeightFormat;
 
 /// How a kernel sees a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,10 @@ pub enum Kernel {
     StepProduct,
     /// the statistic and pointwise part of a normalising stage of one step
     StepNormalise,
+    /// the same, keeping what the backward pass needs
+    StepNormaliseTrain,
+    /// the statistic of a normalising stage's W x over a block of steps
+    NormaliseInput,
     /// all stages of a block of steps
     SequenceForward,
     /// operand, state → hn, cn
@@ -73,8 +81,12 @@ pub enum Kernel {
     LoadHistory,
     /// all gates of one stage over a block of steps, from the kept rows
     Rebuild,
+    /// the statistic of a normalising stage's product over a block of steps, and its `out`, from what rebuild made
+    RebuildNormalise,
     /// one stage of one step backwards
     StepBackward,
+    /// the adjoints of a normalising stage's statistics at one step
+    StepNormaliseBackward,
     /// all stages of a block of steps backwards
     SequenceBackward,
     /// gradients of h0 and c0
@@ -122,13 +134,15 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 45] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
         Self::StepForward,
         Self::StepProduct,
         Self::StepNormalise,
+        Self::StepNormaliseTrain,
+        Self::NormaliseInput,
         Self::SequenceForward,
         Self::StoreState,
         Self::StepForwardTrain,
@@ -143,7 +157,9 @@ impl Kernel {
         Self::SaveHistory,
         Self::LoadHistory,
         Self::Rebuild,
+        Self::RebuildNormalise,
         Self::StepBackward,
+        Self::StepNormaliseBackward,
         Self::SequenceBackward,
         Self::StoreGradient,
         Self::InputBackward,
@@ -173,7 +189,10 @@ impl Kernel {
             Self::ProjectVec4 | Self::ProjectScalar => "project",
             Self::StepForward | Self::StepForwardTrain => "step_forward",
             Self::StepProduct => "step_product",
-            Self::StepNormalise => "step_normalise",
+            Self::StepNormalise | Self::StepNormaliseTrain => "step_normalise",
+            Self::NormaliseInput => "normalise_input",
+            Self::RebuildNormalise => "rebuild_normalise",
+            Self::StepNormaliseBackward => "step_normalise_backward",
             Self::SequenceForward | Self::SequenceForwardTrain => "sequence_forward",
             Self::StoreState => "store_state",
             Self::BeginSegment => "begin_segment",
@@ -253,6 +272,22 @@ impl Kernel {
                 ("y", ReadWrite),
                 ("schedule", Read),
             ],
+            Self::StepNormaliseTrain => &[
+                ("dims", Uniform),
+                ("step", Uniform),
+                ("pre", ReadWrite),
+                ("weights", Read),
+                ("product", Read),
+                ("out", ReadWrite),
+                ("state", ReadWrite),
+                ("y", ReadWrite),
+                ("schedule", Read),
+                ("history", ReadWrite),
+            ],
+            Self::NormaliseInput => &[("dims", Uniform), ("pre", ReadWrite), ("schedule", Read)],
+            Self::StepNormaliseBackward => {
+                &[("dims", Uniform), ("step", Uniform), ("pre", ReadWrite), ("d_unit", Read), ("schedule", Read)]
+            }
             Self::StepForwardTrain => &[
                 ("dims", Uniform),
                 ("step", Uniform),
@@ -297,7 +332,7 @@ impl Kernel {
             ],
             Self::SaveHistory => &[("dims", Uniform), ("history", Read), ("kept", ReadWrite), ("schedule", Read)],
             Self::LoadHistory => &[("dims", Uniform), ("history", ReadWrite), ("kept", Read), ("schedule", Read)],
-            Self::Rebuild => {
+            Self::Rebuild | Self::RebuildNormalise => {
                 &[("dims", Uniform), ("weights", Read), ("pre", ReadWrite), ("history", ReadWrite), ("schedule", Read)]
             }
             Self::LoadGradient => &[
@@ -406,8 +441,12 @@ impl Kernel {
                 | Self::StepForwardTrain
                 | Self::StepProduct
                 | Self::StepNormalise
+                | Self::StepNormaliseTrain
+                | Self::NormaliseInput
                 | Self::StepBackward
+                | Self::StepNormaliseBackward
                 | Self::Rebuild
+                | Self::RebuildNormalise
                 | Self::WeightBackwardRecurrent
         )
     }
@@ -431,9 +470,11 @@ impl Kernel {
             Self::StepForward
                 | Self::StepForwardTrain
                 | Self::StepNormalise
+                | Self::StepNormaliseTrain
                 | Self::SequenceForward
                 | Self::SequenceForwardTrain
                 | Self::Rebuild
+                | Self::RebuildNormalise
                 | Self::StepBackward
                 | Self::SequenceBackward
         )
@@ -455,7 +496,12 @@ impl Kernel {
             Self::ProjectVec4 | Self::ProjectScalar => include_str!("../../shaders/kernels/project.wgsl"),
             Self::StepForward | Self::StepForwardTrain => include_str!("../../shaders/kernels/step_forward.wgsl"),
             Self::StepProduct => include_str!("../../shaders/kernels/step_product.wgsl"),
-            Self::StepNormalise => include_str!("../../shaders/kernels/step_normalise.wgsl"),
+            Self::StepNormalise | Self::StepNormaliseTrain => {
+                include_str!("../../shaders/kernels/step_normalise.wgsl")
+            }
+            Self::NormaliseInput => include_str!("../../shaders/kernels/normalise_input.wgsl"),
+            Self::RebuildNormalise => include_str!("../../shaders/kernels/rebuild_normalise.wgsl"),
+            Self::StepNormaliseBackward => include_str!("../../shaders/kernels/step_normalise_backward.wgsl"),
             Self::SequenceForward | Self::SequenceForwardTrain => {
                 include_str!("../../shaders/kernels/sequence_forward.wgsl")
             }
@@ -539,4 +585,6 @@ pub struct Variant {
     pub head: bool,
     /// Whether and how episodes begin inside a run ([`crate::Options::resets`]).
     pub resets: Option<Reset>,
+    /// How weights are stored.
+    pub weights: WeightFormat,
 }

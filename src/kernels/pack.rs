@@ -4,12 +4,13 @@
 
 use super::layout::{transposed_offsets, weight_offsets};
 use crate::config::{Bias, RnnConfig, StageShape};
-use crate::real::Real;
-use crate::weights::{Field, Place, parameters};
+use crate::weights::{Field, Place, WeightFormat, parameters};
 use std::collections::HashMap;
 
 /// In a table: this element belongs to no parameter (it pads a packed buffer, or is the gradient of a bias that is not there).
 pub(crate) const NOTHING: u32 = u32::MAX;
+/// In a table of halves: the entry before it is a whole word.
+pub(crate) const WHOLE: u32 = u32::MAX - 1;
 
 /// All parameters one after the other, in canonical order.
 pub(crate) struct Flat {
@@ -43,11 +44,11 @@ impl Flat {
 /// A packed buffer of parameters, as the kernels read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pack {
-    /// W and the input biases of a layer: `[D][I/4 + 1][G·H]` vec4s, four k of one column each; the last row is the bias.
+    /// W and the input biases of a layer: `[D][I/4][G·H]` entries, four k of one column each, then one exact row: bias, scale.
     Input(usize),
     /// R and unit parameters of a layer: `shaders/lib/stage.wgsl`.
     Recurrent(usize),
-    /// Wᵀ of a layer: `[D][G·H / 4][I]` vec4s, four rows of W for one feature.
+    /// Wᵀ of a layer: `[D][G·H / 4][I]` entries, four rows of W for one feature.
     InputTransposed(usize),
     /// Rᵀ and unit parameters of a layer: `shaders/lib/stage_backward.wgsl`.
     RecurrentTransposed(usize),
@@ -66,11 +67,52 @@ pub(crate) enum Source {
     One(usize),
     /// The sum of two: b_w + b_r of a gate that sees both x and the operand.
     Sum(usize, usize),
+    /// The scale of a row of so many parameters, where the format has scales.
+    Scale { first: usize, columns: usize },
+}
+
+/// A place in a packed buffer. Four weights are an entry, of as many bytes as the format takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// Weight n, in the format: one of entry n / 4.
+    Weight(usize),
+    /// Word n, exact: f32 in every format.
+    Exact(usize),
+}
+
+impl At {
+    /// Of the exact values that start at an entry, one of the n-th four (`exact` of `shaders/lib/weights_*.wgsl`).
+    fn exact(format: WeightFormat, entry: usize, n: usize, lane: usize) -> Self {
+        Self::Exact(entry * format.bytes() + n * 4 + lane)
+    }
 }
 
 impl Pack {
-    /// Calls `put(element of the packed buffer, its source)` for every element that has one.
-    pub(crate) fn for_each(self, config: &RnnConfig, flat: &Flat, put: &mut impl FnMut(usize, Source)) {
+    /// Words of the packed buffer.
+    pub(crate) fn words(self, config: &RnnConfig, format: WeightFormat) -> usize {
+        let (directions, rows) = (config.directions(), config.cell.input_gates() * config.hidden_size);
+        let (outputs, features) = (config.head.map_or(0, |head| head.size), config.output_size());
+        let matrix = |rows: usize, columns: usize| (columns.div_ceil(4) + format.exact_entries()) * rows;
+        let entries = match self {
+            Self::Input(layer) => directions * matrix(rows, config.layer_input_size(layer)),
+            Self::InputTransposed(layer) => directions * rows.div_ceil(4) * config.layer_input_size(layer),
+            Self::Recurrent(_) => directions * weight_offsets(&config.stages(), format).total,
+            Self::RecurrentTransposed(_) => directions * transposed_offsets(&config.stages(), format).total,
+            Self::Embedding => return config.vocabulary.unwrap_or(0) * config.input_size,
+            Self::Head => matrix(outputs, features),
+            Self::HeadTransposed => outputs.div_ceil(4) * features,
+        };
+        entries * format.bytes()
+    }
+
+    /// Calls `put(place in the packed buffer, its source)` for every place that has one.
+    pub(crate) fn for_each(
+        self,
+        config: &RnnConfig,
+        flat: &Flat,
+        format: WeightFormat,
+        put: &mut impl FnMut(At, Source),
+    ) {
         let directions = config.directions();
         let rows = config.cell.input_gates() * config.hidden_size;
         let dense = |place| (flat.at(place), config.head.map_or(0, |head| head.size), config.output_size());
@@ -80,50 +122,38 @@ impl Pack {
                 for direction in 0..directions {
                     let entry = layer * directions + direction;
                     let bias = input_bias(config, flat, entry);
-                    let base = direction * (columns.div_ceil(4) + 1) * rows * 4;
+                    let base = direction * (columns.div_ceil(4) + format.exact_entries()) * rows;
                     let w = flat.field(entry, Field::W).unwrap_or(0);
-                    matrix(base, w, (rows, columns), |row| bias.get(row).copied().flatten(), put);
+                    matrix(format, base, w, (rows, columns), |row| bias.get(row).copied().flatten(), put);
                 }
             }
             Self::InputTransposed(layer) => {
                 let columns = config.layer_input_size(layer);
                 for direction in 0..directions {
                     let w = flat.field(layer * directions + direction, Field::W).unwrap_or(0);
-                    transposed(direction * rows.div_ceil(4) * columns * 4, w, (rows, columns), put);
+                    transposed(direction * rows.div_ceil(4) * columns, w, (rows, columns), put);
                 }
             }
             Self::Recurrent(layer) => {
-                (0..directions).for_each(|d| recurrent(config, flat, (layer, d), false, put));
+                (0..directions).for_each(|d| recurrent(config, flat, format, (layer, d), false, put));
             }
             Self::RecurrentTransposed(layer) => {
-                (0..directions).for_each(|d| recurrent(config, flat, (layer, d), true, put));
+                (0..directions).for_each(|d| recurrent(config, flat, format, (layer, d), true, put));
             }
             Self::Embedding => {
                 let count = config.vocabulary.unwrap_or(0) * config.input_size;
                 let at = flat.at(Place::Embedding).unwrap_or(0);
-                (0..count).for_each(|n| put(n, Source::One(at + n)));
+                (0..count).for_each(|n| put(At::Exact(n), Source::One(at + n)));
             }
             Self::Head => {
                 let ((w, rows, columns), bias) = (dense(Place::Head), flat.at(Place::HeadBias));
-                matrix(0, w.unwrap_or(0), (rows, columns), |row| bias.map(|b| Source::One(b + row)), put);
+                matrix(format, 0, w.unwrap_or(0), (rows, columns), |row| bias.map(|b| Source::One(b + row)), put);
             }
             Self::HeadTransposed => {
                 let (w, rows, columns) = dense(Place::Head);
                 transposed(0, w.unwrap_or(0), (rows, columns), put);
             }
         }
-    }
-
-    /// The packed buffer of `len` elements.
-    pub(crate) fn values<T: Real>(self, config: &RnnConfig, len: usize, parameters: &[T]) -> Vec<T> {
-        let mut packed = vec![T::default(); len];
-        self.for_each(config, &Flat::new(config), &mut |at, source| {
-            packed[at] = match source {
-                Source::One(n) => parameters[n],
-                Source::Sum(a, b) => parameters[a] + parameters[b],
-            };
-        });
-        packed
     }
 
     /// How many of its elements are sums.
@@ -135,55 +165,79 @@ impl Pack {
         }
     }
 
-    /// Elements of the table of a packed buffer of `len` elements.
-    pub(crate) fn table_len(self, config: &RnnConfig, len: usize) -> usize {
-        len + 2 * self.sums(config)
+    /// Entries of the table of the packed buffer.
+    pub(crate) fn table_len(self, config: &RnnConfig, format: WeightFormat) -> usize {
+        self.words(config, format) * per_word(format) + 2 * self.sums(config)
     }
 
-    /// What `shaders/kernels/pack.wgsl` reads: per element its parameter, or [`NOTHING`], or P plus the place, further back in
-    /// the table, of the two parameters that it is the sum of.
-    pub(crate) fn table(self, config: &RnnConfig, len: usize) -> Vec<u32> {
-        let flat = Flat::new(config);
-        let mut table = vec![NOTHING; len];
-        self.for_each(config, &flat, &mut |at, source| match source {
-            Source::One(n) => table[at] = n as u32,
-            Source::Sum(a, b) => {
-                table[at] = (flat.len + table.len()) as u32;
-                table.extend([a as u32, b as u32]);
+    /// What `shaders/kernels/pack.wgsl` reads, one or (16-bit formats) two entries per word: the parameter, or [`NOTHING`], or P
+    /// plus the place, further back in the table, of the two parameters that it is the sum of. [`WHOLE`] instead of the second
+    /// marks an exact word.
+    pub(crate) fn table(self, config: &RnnConfig, format: WeightFormat) -> Vec<u32> {
+        let (flat, per_word) = (Flat::new(config), per_word(format));
+        let mut table = vec![NOTHING; self.words(config, format) * per_word];
+        self.for_each(config, &flat, format, &mut |at, source| {
+            let at = match at {
+                At::Weight(n) => n,
+                At::Exact(word) => {
+                    if per_word == 2 {
+                        table[2 * word + 1] = WHOLE;
+                    }
+                    word * per_word
+                }
+            };
+            match source {
+                Source::One(n) => table[at] = n as u32,
+                Source::Sum(a, b) => {
+                    table[at] = (flat.len + table.len()) as u32;
+                    table.extend([a as u32, b as u32]);
+                }
+                Source::Scale { .. } => unreachable!("int8 does not train"),
             }
         });
         table
     }
 }
 
-/// A matrix `[rows, columns]` as `[columns/4 + 1][rows]` vec4s from element `base`, the bias in the last.
+/// Entries of a table per word.
+fn per_word(format: WeightFormat) -> usize {
+    if format == WeightFormat::F32 { 1 } else { 2 }
+}
+
+/// A matrix `[rows, columns]` as `[columns/4][rows]` entries from entry `base`, then an exact row: bias, scale.
 fn matrix(
+    format: WeightFormat,
     base: usize,
     w: usize,
     (rows, columns): (usize, usize),
     bias: impl Fn(usize) -> Option<Source>,
-    put: &mut impl FnMut(usize, Source),
+    put: &mut impl FnMut(At, Source),
 ) {
+    let exact = base + columns.div_ceil(4) * rows;
     for row in 0..rows {
         for k in 0..columns {
-            put(base + (k / 4 * rows + row) * 4 + k % 4, Source::One(w + row * columns + k));
+            put(At::Weight((base + k / 4 * rows + row) * 4 + k % 4), Source::One(w + row * columns + k));
         }
         if let Some(source) = bias(row) {
-            put(base + (columns.div_ceil(4) * rows + row) * 4, source);
+            put(At::exact(format, exact, row, 0), source);
+        }
+        if format.scaled() {
+            put(At::exact(format, exact, row, 1), Source::Scale { first: w + row * columns, columns });
         }
     }
 }
 
-/// The transpose of a matrix `[rows, columns]` as `[rows/4][columns]` vec4s from element `base`.
-fn transposed(base: usize, w: usize, (rows, columns): (usize, usize), put: &mut impl FnMut(usize, Source)) {
+/// The transpose of a matrix `[rows, columns]` as `[rows/4][columns]` entries from entry `base`.
+fn transposed(base: usize, w: usize, (rows, columns): (usize, usize), put: &mut impl FnMut(At, Source)) {
     for row in 0..rows {
         for k in 0..columns {
-            put(base + (row / 4 * columns + k) * 4 + row % 4, Source::One(w + row * columns + k));
+            put(At::Weight((base + row / 4 * columns + k) * 4 + row % 4), Source::One(w + row * columns + k));
         }
     }
 }
 
-/// The biases of the x part of one layer and direction: b_w, plus b_r of gates that see both.
+/// The biases of the x part of one layer and direction: b_w, plus b_r of gates that see both; none where the x part is
+/// normalised first.
 fn input_bias(config: &RnnConfig, flat: &Flat, entry: usize) -> Vec<Option<Source>> {
     let (b_w, b_r) = (flat.field(entry, Field::InputBias), flat.field(entry, Field::RecurrentBias));
     let (mut x_at, mut r_at) = (0, 0);
@@ -192,7 +246,8 @@ fn input_bias(config: &RnnConfig, flat: &Flat, entry: usize) -> Vec<Option<Sourc
         let (n, stage) = (shape.units, shape.stage);
         for unit in 0..stage.input_gates() * n {
             let both = unit < stage.both_gates() * n;
-            let (w, r) = (b_w.map(|w| w + x_at + unit), b_r.filter(|_| both).map(|r| r + r_at + unit));
+            let w = b_w.filter(|_| !stage.normalise).map(|w| w + x_at + unit);
+            let r = b_r.filter(|_| both).map(|r| r + r_at + unit);
             list.push(match (w, r) {
                 (Some(w), Some(r)) => Some(Source::Sum(w, r)),
                 (one, other) => one.or(other).map(Source::One),
@@ -204,23 +259,28 @@ fn input_bias(config: &RnnConfig, flat: &Flat, entry: usize) -> Vec<Option<Sourc
     list
 }
 
-/// A stage's parameters: where its rows of R start, and its first row among all rows of R.
+/// A stage's parameters: where its rows of R start, its first row among all rows of R, of W and of the gains.
 struct StageAt {
     matrix: usize,
     row: usize,
+    input_row: usize,
+    gain_row: usize,
     projection: bool,
 }
 
 /// Where each stage's matrix is; the one after the cell's own is the projection.
 fn stages_at(config: &RnnConfig, flat: &Flat, entry: usize, stages: &[StageShape]) -> Vec<StageAt> {
-    let mut row = 0;
+    let (mut row, mut input_row, mut gain_row) = (0, 0, 0);
     let place = |(n, shape): (usize, &StageShape)| {
         let projection = n == config.cell.stages.len();
         let field = if projection { Field::Projection } else { Field::R };
         let start = flat.field(entry, field).unwrap_or(0);
         let first = if projection { 0 } else { row };
+        let at = StageAt { matrix: start + first * shape.depth(), row: first, input_row, gain_row, projection };
         row += shape.matrix_rows();
-        StageAt { matrix: start + first * shape.depth(), row: first, projection }
+        input_row += shape.stage.input_gates() * shape.units;
+        gain_row += shape.stage.gains() * shape.units;
+        at
     };
     stages.iter().enumerate().map(place).collect()
 }
@@ -229,53 +289,67 @@ fn stages_at(config: &RnnConfig, flat: &Flat, entry: usize, stages: &[StageShape
 fn recurrent(
     config: &RnnConfig,
     flat: &Flat,
+    format: WeightFormat,
     (layer, direction): (usize, usize),
     transpose: bool,
-    put: &mut impl FnMut(usize, Source),
+    put: &mut impl FnMut(At, Source),
 ) {
     let stages = config.stages();
-    let offsets = if transpose { transposed_offsets(&stages) } else { weight_offsets(&stages) };
+    let offsets = if transpose { transposed_offsets(&stages, format) } else { weight_offsets(&stages, format) };
     let entry = layer * config.directions() + direction;
-    let mut gain = 0;
     let at = stages_at(config, flat, entry, &stages);
     for ((shape, at), &(matrix_at, params_at)) in stages.iter().zip(&at).zip(&offsets.stages) {
         let (n, k, gates) = (shape.units, shape.depth(), shape.stage.recurrent_gates());
         let own = shape.head_units();
-        let [matrix_at, params_at] = [matrix_at, params_at].map(|vec4| direction * offsets.total + vec4);
+        let [matrix_at, params_at] = [matrix_at, params_at].map(|entry| direction * offsets.total + entry);
+        let exact = |p: usize, j: usize| At::exact(format, params_at, p / 4 * n + j, p % 4);
         for row in 0..shape.matrix_rows() {
             let (gate, j) = (row / n, row % n);
             for column in 0..k {
-                let (vec4, lane) = if transpose {
+                let (entry, lane) = if transpose {
                     // Column `column` of a unit's head, and the unit among its head's.
                     let (feature, j) = (j / own * k + column, j % own);
                     ((gate * own.div_ceil(4) + j / 4) * shape.operand + feature, j % 4)
                 } else {
                     ((column / 4 * gates + gate) * n + j, column % 4)
                 };
-                put((matrix_at + vec4) * 4 + lane, Source::One(at.matrix + row * k + column));
+                put(At::Weight((matrix_at + entry) * 4 + lane), Source::One(at.matrix + row * k + column));
+            }
+            if format.scaled() {
+                let scale = Source::Scale { first: at.matrix + row * k, columns: k };
+                put(exact(shape.unit_params() + gate, j), scale);
             }
         }
-        for (p, start) in unit_params(flat, entry, shape, at, &mut gain).into_iter().enumerate() {
+        for (p, start) in unit_params(flat, entry, shape, at).into_iter().enumerate() {
             let Some(start) = start else { continue };
-            (0..n).for_each(|j| put((params_at + p / 4 * n + j) * 4 + p % 4, Source::One(start + j)));
+            (0..n).for_each(|j| put(exact(p, j), Source::One(start + j)));
         }
     }
 }
 
-/// Where a stage's unit parameters `[unit_params, N]` start: recurrent-only biases, gains, the cell's own.
-fn unit_params(flat: &Flat, entry: usize, shape: &StageShape, at: &StageAt, gain: &mut usize) -> Vec<Option<usize>> {
-    let (n, stage) = (shape.units, shape.stage);
-    // Rows of R have biases; a projection's, and a stage without a matrix, have none.
+/// Where the biases of a stage's recurrent-only gates start. Rows of R have biases; a projection's, and a stage without a
+/// matrix, have none.
+fn recurrent_biases(flat: &Flat, entry: usize, shape: &StageShape, at: &StageAt) -> Vec<Option<usize>> {
     let has_bias = !at.projection && shape.matrix_rows() > 0;
     let bias = flat.field(entry, Field::RecurrentBias).filter(|_| has_bias);
-    let biases = (stage.both_gates()..stage.recurrent_gates()).map(|gate| bias.map(|b| b + at.row + gate * n));
-    let mut list: Vec<_> = biases.collect();
-    if stage.normalise {
-        for _ in 0..stage.recurrent_gates() {
-            list.push(flat.field(entry, Field::Gains).map(|g| g + *gain));
-            *gain += n;
-        }
-    }
+    let gates = shape.stage.both_gates()..shape.stage.recurrent_gates();
+    gates.map(|gate| bias.map(|b| b + at.row + gate * shape.units)).collect()
+}
+
+/// Where the gains of a normalising stage start, gate by gate, and the biases of its x gates.
+fn normal_params(flat: &Flat, entry: usize, shape: &StageShape, at: &StageAt) -> [Vec<Option<usize>>; 2] {
+    let (n, inputs) = (shape.units, if shape.stage.normalise { shape.stage.input_gates() } else { 0 });
+    let list = |count: usize, field, first: usize| {
+        (0..count).map(|gate| flat.field(entry, field).map(|start| start + first + gate * n)).collect()
+    };
+    [list(shape.stage.gains(), Field::Gains, at.gain_row), list(inputs, Field::InputBias, at.input_row)]
+}
+
+/// Where a stage's unit parameters `[unit_params, N]` start: see [`StageShape::unit_params`].
+fn unit_params(flat: &Flat, entry: usize, shape: &StageShape, at: &StageAt) -> Vec<Option<usize>> {
+    let n = shape.units;
+    let mut list = recurrent_biases(flat, entry, shape, at);
+    list.extend(normal_params(flat, entry, shape, at).into_iter().flatten());
     list.extend((0..shape.params).map(|p| flat.field(entry, Field::Unit).map(|u| u + p * n)));
     list
 }
@@ -287,7 +361,7 @@ pub enum GradientOf {
     Input(usize),
     /// R and, in the last column, b_r of a layer's stage: `[D, gates·N, K/n + 1]`.
     Recurrent(usize, usize),
-    /// The unit parameters of a layer: `[D, params, H]`.
+    /// The unit parameters of a layer, then gains and biases of its normalising stages: `[D, params, H]`.
     Unit(usize),
     /// The embedding table `[V, I]`.
     Embedding,
@@ -304,8 +378,17 @@ impl GradientOf {
                 let (rows, columns) = (config.cell.input_gates() * h, config.layer_input_size(layer));
                 for direction in 0..directions {
                     let entry = layer * directions + direction;
-                    let starts = (flat.field(entry, Field::W), flat.field(entry, Field::InputBias));
-                    rows_and_bias(direction * rows * (columns + 1), starts, (rows, columns), put);
+                    let (w, bias) = (flat.field(entry, Field::W), flat.field(entry, Field::InputBias));
+                    let base = direction * rows * (columns + 1);
+                    rows_and_bias(base, (w, None), (rows, columns), put);
+                    // Biases behind a statistic have their gradients among those of the unit parameters.
+                    let gates =
+                        config.cell.stages.iter().flat_map(|s| s.gates.iter().filter(|g| g.input).map(move |_| s));
+                    let biased = gates.map(|stage| bias.filter(|_| !stage.normalise));
+                    for (gate, start) in biased.enumerate().filter_map(|(n, start)| start.map(|start| (n, start))) {
+                        (gate * h..(gate + 1) * h)
+                            .for_each(|row| put(base + row * (columns + 1) + columns, start + row));
+                    }
                 }
             }
             Self::Recurrent(layer, stage) => {
@@ -314,16 +397,19 @@ impl GradientOf {
                 for direction in 0..directions {
                     let entry = layer * directions + direction;
                     let at = &stages_at(config, flat, entry, &stages)[stage];
-                    let bias = flat.field(entry, Field::RecurrentBias).filter(|_| !at.projection);
+                    let normalised = stages[stage].stage.normalise;
+                    let bias = flat.field(entry, Field::RecurrentBias).filter(|_| !at.projection && !normalised);
                     let starts = (Some(at.matrix), bias.map(|b| b + at.row));
                     rows_and_bias(direction * rows * (columns + 1), starts, (rows, columns), put);
                 }
             }
             Self::Unit(layer) => {
-                let count = config.cell.params.len() * h;
                 for direction in 0..directions {
-                    let Some(start) = flat.field(layer * directions + direction, Field::Unit) else { continue };
-                    (0..count).for_each(|n| put(direction * count + n, start + n));
+                    let starts = unit_sums(config, flat, layer * directions + direction);
+                    let base = direction * starts.len() * h;
+                    for (row, start) in starts.into_iter().enumerate().filter_map(|(row, s)| s.map(|s| (row, s))) {
+                        (0..h).for_each(|n| put(base + row * h + n, start + n));
+                    }
                 }
             }
             Self::Embedding => {
@@ -344,6 +430,21 @@ impl GradientOf {
         self.for_each(config, &Flat::new(config), &mut |at, parameter| table[at] = parameter as u32);
         table
     }
+}
+
+/// Which parameter each row of the gradients of unit parameters belongs to: see [`crate::Cell::unit_sums`].
+fn unit_sums(config: &RnnConfig, flat: &Flat, entry: usize) -> Vec<Option<usize>> {
+    let h = config.hidden_size;
+    let own = (0..config.cell.params.len()).map(|p| flat.field(entry, Field::Unit).map(|u| u + p * h));
+    let mut list: Vec<_> = own.collect();
+    let stages = config.stages();
+    for (shape, at) in stages.iter().zip(&stages_at(config, flat, entry, &stages)) {
+        if shape.stage.normalise {
+            list.extend(normal_params(flat, entry, shape, at).into_iter().flatten());
+            list.extend(recurrent_biases(flat, entry, shape, at));
+        }
+    }
+    list
 }
 
 /// `[rows, columns + 1]` from element `base`: a matrix with its bias as the last column.
@@ -369,8 +470,8 @@ fn rows_and_bias(
 pub enum Table {
     /// Of `gather_gradient`.
     Gather(GradientOf),
-    /// Of `pack`, for a packed buffer of so many elements.
-    Pack(Pack, usize),
+    /// Of `pack`, in a format.
+    Pack(Pack, WeightFormat),
 }
 
 impl Table {
@@ -378,7 +479,7 @@ impl Table {
     pub(crate) fn values(self, config: &RnnConfig, len: usize) -> Vec<u32> {
         match self {
             Self::Gather(gradient) => gradient.table(config, len),
-            Self::Pack(pack, elements) => pack.table(config, elements),
+            Self::Pack(pack, format) => pack.table(config, format),
         }
     }
 }
@@ -386,6 +487,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Encoder;
     use crate::{Direction, Head, Loss, cells};
 
     fn configs() -> Vec<RnnConfig> {
@@ -435,24 +537,32 @@ mod tests {
                 packs.extend([Pack::InputTransposed(layer), Pack::RecurrentTransposed(layer)]);
             }
             for pack in packs {
-                let mut len = 0;
-                pack.for_each(&config, &flat, &mut |at, _| len = len.max(at + 1));
-                let (values, table) = (pack.values(&config, len, &parameters), pack.table(&config, len));
-                assert_eq!(table.len(), pack.table_len(&config, len), "{pack:?} of {config:?}");
-                for (&value, &entry) in values.iter().zip(&table) {
-                    let mut parameter = |n: u32| {
-                        seen[n as usize] = true;
-                        parameters[n as usize]
-                    };
-                    let expected = match entry {
-                        NOTHING => 0.0,
-                        n if (n as usize) < flat.len => parameter(n),
-                        n => {
-                            let pair = n as usize - flat.len;
-                            parameter(table[pair]) + parameter(table[pair + 1])
+                for format in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16] {
+                    let words = Encoder::new(&config, format, &parameters).words(pack);
+                    let table = pack.table(&config, format);
+                    assert_eq!(table.len(), pack.table_len(&config, format), "{pack:?} of {config:?}");
+                    let mut value = |entry: u32| {
+                        let mut parameter = |n: usize| {
+                            seen[n] = true;
+                            parameters[n]
+                        };
+                        match entry as usize {
+                            _ if entry == NOTHING => 0.0,
+                            n if n < flat.len => parameter(n),
+                            n => parameter(table[n - flat.len] as usize) + parameter(table[n - flat.len + 1] as usize),
                         }
                     };
-                    assert_eq!(value, expected, "{pack:?} of {config:?}");
+                    for (n, &word) in words.iter().enumerate() {
+                        let entries = &table[n * per_word(format)..][..per_word(format)];
+                        let expected = match *entries {
+                            [entry] | [entry, WHOLE] => value(entry).to_bits(),
+                            [low, high] => {
+                                u32::from(format.half(value(low))) | u32::from(format.half(value(high))) << 16
+                            }
+                            _ => unreachable!("one or two"),
+                        };
+                        assert_eq!(word, expected, "{pack:?} of {config:?} in {format}");
+                    }
                 }
             }
             assert!(seen.iter().all(|&s| s), "{config:?}");

@@ -8,6 +8,7 @@ use crate::config::{Layout, RnnConfig, StageShape};
 use crate::cpu::random::{MaskKind, RUN_WORDS, scale, threshold};
 use crate::optimiser::Hyper;
 use crate::plan::Reset;
+use crate::weights::WeightFormat;
 use std::fmt::Write as _;
 
 /// The WGSL of a kernel for a configuration.
@@ -30,7 +31,7 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         parts.push(include_str!("../../shaders/lib/spread.wgsl").into());
     }
     if kernel.bindings().iter().any(|b| b.0 == "weights") {
-        parts.push(include_str!("../../shaders/lib/weights_f32.wgsl").into());
+        parts.push(weights_text(variant.weights).into());
     }
     parts.extend(dropout_parts(config, variant));
     if kernel.reads_history() {
@@ -61,7 +62,6 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         | Kernel::UpdateSgd
         | Kernel::UpdateMomentum
         | Kernel::UpdateAdam
-        | Kernel::Pack
         | Kernel::Embed
         | Kernel::EmbedBackward
         | Kernel::LossMeanSquared
@@ -75,7 +75,13 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         Kernel::ProjectScalar => {
             parts.extend([include_str!("../../shaders/lib/input_scalar.wgsl").into(), text.into()])
         }
-        Kernel::StepProduct => parts.extend([heads_part(one, true), instantiate(text, one)]),
+        Kernel::Pack => parts.extend(pack_parts(variant.weights).into_iter().chain([text]).map(String::from)),
+        Kernel::StepProduct => {
+            parts.extend([heads_part(one, true), instantiate(ROW_SCALE, one), instantiate(text, one)])
+        }
+        Kernel::NormaliseInput | Kernel::StepNormaliseBackward => {
+            parts.extend([WORKGROUP_SUM.into(), instantiate(text, one)]);
+        }
         Kernel::WeightBackwardInput => {
             parts.extend([include_str!("../../shaders/lib/operand_input.wgsl").into(), text.into()]);
         }
@@ -88,19 +94,26 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
             parts.push(text.into());
             parts.extend(backward_parts(config, &stages, KEEP_NOTHING));
         }
-        Kernel::StepForward | Kernel::StepForwardTrain | Kernel::StepNormalise => {
+        Kernel::StepForward | Kernel::StepForwardTrain => {
             parts.extend(forward_parts(config, &stages, kernel));
-            parts.extend((kernel != Kernel::StepNormalise).then(|| heads_part(one, true)));
+            parts.push(heads_part(one, true));
             parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), one));
-            parts.push(instantiate(text, one));
+            parts.extend([ROW_SCALE, text].map(|text| instantiate(text, one)));
+        }
+        Kernel::StepNormalise | Kernel::StepNormaliseTrain => {
+            parts.extend(forward_parts(config, &stages, kernel));
+            parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), one));
+            parts.extend([WORKGROUP_SUM.into(), instantiate(text, one)]);
         }
         Kernel::SequenceForward | Kernel::SequenceForwardTrain => {
             parts.extend(forward_parts(config, &stages, kernel));
             parts.push(text.into());
             parts.extend(sequence_parts(&stages));
         }
-        Kernel::Rebuild => {
+        Kernel::Rebuild | Kernel::RebuildNormalise => {
             parts.extend(backward_parts(config, &stages, include_str!("../../shaders/lib/keep_history.wgsl")));
+            parts.push(include_str!("../../shaders/lib/step_of.wgsl").into());
+            parts.extend((kernel == Kernel::RebuildNormalise).then(|| WORKGROUP_SUM.to_string()));
             parts.extend([heads_part(one, false), instantiate(text, one)]);
         }
         Kernel::StepBackward => {
@@ -112,9 +125,14 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
             parts.extend(backward_parts(config, &stages, KEEP_NOTHING));
             parts.push(text.into());
             let mut calls = String::new();
+            parts.extend(config.cell.normalises().then(|| WORKGROUP_SUM.to_string()));
             for n in (0..stages.len()).rev() {
                 parts.push(next_part(&stages, n));
-                parts.push(instantiate(include_str!("../../shaders/kernels/sequence_backward_stage.wgsl"), n));
+                let text = match stages[n].stage.normalise {
+                    true => include_str!("../../shaders/kernels/sequence_normalise_backward.wgsl"),
+                    false => include_str!("../../shaders/kernels/sequence_backward_stage.wgsl"),
+                };
+                parts.push(instantiate(text, n));
                 let _ = write!(
                     calls,
                     "    stage_{n}(direction, s, b, unit);\n    storageBarrier();\n    workgroupBarrier();\n"
@@ -126,6 +144,28 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
     parts.join("\n")
 }
 
+const ROW_SCALE: &str = include_str!("../../shaders/lib/row_scale.wgsl");
+
+/// How kernels read weights.
+fn weights_text(format: WeightFormat) -> &'static str {
+    match format {
+        WeightFormat::F32 => include_str!("../../shaders/lib/weights_f32.wgsl"),
+        WeightFormat::F16 => include_str!("../../shaders/lib/weights_f16.wgsl"),
+        WeightFormat::Bf16 => include_str!("../../shaders/lib/weights_bf16.wgsl"),
+        WeightFormat::Int8 => include_str!("../../shaders/lib/weights_int8.wgsl"),
+    }
+}
+
+/// How a word of them is made. Int8 is never packed on the device: it does not train.
+fn pack_parts(format: WeightFormat) -> Vec<&'static str> {
+    let halves = include_str!("../../shaders/lib/pack_halves.wgsl");
+    match format {
+        WeightFormat::F32 | WeightFormat::Int8 => vec![include_str!("../../shaders/lib/pack_f32.wgsl")],
+        WeightFormat::F16 => vec![include_str!("../../shaders/lib/round_f16.wgsl"), halves],
+        WeightFormat::Bf16 => vec![include_str!("../../shaders/lib/round_bf16.wgsl"), halves],
+    }
+}
+
 /// Masks for the kernels that use them, and what stands in for them elsewhere.
 fn dropout_parts(config: &RnnConfig, variant: &Variant) -> Vec<String> {
     let kernel = variant.kernel;
@@ -135,6 +175,8 @@ fn dropout_parts(config: &RnnConfig, variant: &Variant) -> Vec<String> {
         Kernel::LoadState
             | Kernel::StepForward
             | Kernel::StepForwardTrain
+            | Kernel::StepNormalise
+            | Kernel::StepNormaliseTrain
             | Kernel::SequenceForward
             | Kernel::SequenceForwardTrain
             | Kernel::StepBackward
@@ -174,7 +216,9 @@ fn dropout_parts(config: &RnnConfig, variant: &Variant) -> Vec<String> {
 /// The cell, and where pre-activations go.
 fn forward_parts(config: &RnnConfig, stages: &[StageShape], kernel: Kernel) -> [String; 3] {
     let keep = match kernel {
-        Kernel::StepForwardTrain | Kernel::SequenceForwardTrain => include_str!("../../shaders/lib/keep_history.wgsl"),
+        Kernel::StepForwardTrain | Kernel::StepNormaliseTrain | Kernel::SequenceForwardTrain => {
+            include_str!("../../shaders/lib/keep_history.wgsl")
+        }
         _ => include_str!("../../shaders/lib/keep_nothing.wgsl"),
     };
     [functions(config), cell_text(config, stages), keep.into()]
@@ -189,6 +233,7 @@ fn sequence_parts(stages: &[StageShape]) -> Vec<String> {
     let mut calls = String::new();
     for (n, shape) in stages.iter().enumerate() {
         parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), n));
+        parts.push(instantiate(ROW_SCALE, n));
         parts.push(heads_part(n, false));
         parts.push(instantiate(include_str!("../../shaders/kernels/sequence_stage.wgsl"), n));
         parts.push(instantiate(
@@ -217,10 +262,13 @@ fn backward_parts(config: &RnnConfig, stages: &[StageShape], keep: &str) -> Vec<
         let head = "direction: u32, row: u32, unit: u32, memory: array<real, STATES>) -> array<real, STATES>";
         parts.push(format!("fn states_before_{n}({head} {{\n{before}    return m;\n}}"));
         let params = format!("cell_params_{n}(unit_params_{n}(direction, unit))");
-        let _ = writeln!(before, "    m = forward_{n}(read_gates_{n}(row, unit), m, {params}).state;");
+        let _ = writeln!(before, "    m = forward_{n}(read_gates_{n}(direction, row, unit), m, {params}).state;");
     }
     parts
 }
+
+/// Sums over a workgroup's lanes.
+const WORKGROUP_SUM: &str = include_str!("../../shaders/lib/workgroup_sum.wgsl");
 
 /// What the adjoint keeps of the gates and states it computes again.
 const KEEP_NOTHING: &str = "fn keep_gate(at: u32, value: real) {}
@@ -288,16 +336,19 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("NORM_WIDTH", NORM_WIDTH);
     put("NORM_GROUPS", NORM_GROUPS);
     Hyper::NAMES.into_iter().for_each(|(hyper, name)| put(name, hyper as usize));
-    put("UNIT_PARAMS", config.cell.params.len());
-    put("UNIT_SUMS", config.cell.params.len().max(1));
+    put("UNIT_PARAMS", config.cell.unit_sums());
+    put("UNIT_SUMS", config.cell.unit_sums().max(1));
+    put("NORMAL_GATES", config.cell.normal_gates());
     put("STATE_COUNT", config.cell.states.len());
     put("STATES", config.cell.states.len().max(1));
     put("FROM_HIDDEN", 0);
     put("FROM_CELL", 1);
     put("SHARED_STRIDE", shared_stride(stages));
     let offsets = match kernel {
-        Kernel::StepBackward | Kernel::SequenceBackward | Kernel::CarryGradient => transposed_offsets(stages),
-        _ => weight_offsets(stages),
+        Kernel::StepBackward | Kernel::SequenceBackward | Kernel::CarryGradient => {
+            transposed_offsets(stages, variant.weights)
+        }
+        _ => weight_offsets(stages, variant.weights),
     };
     put("LAYER_WEIGHTS", offsets.total);
     for (n, shape) in stages.iter().enumerate() {
@@ -320,6 +371,9 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         put("RECURRENT", s.recurrent_gates());
         put("PRE_AT", rows.stages[n].0);
         put("ONLY_AT", rows.stages[n].1);
+        put("INPUT_SCALE_AT", rows.scales[n].0);
+        put("SCALE_AT", rows.scales[n].1);
+        put("SUMS_AT", shape.sums_at);
         put("LINK_AT", history.links[n]);
         put("OPERAND_AT", if n == 0 { config.cell.states.len() * config.hidden_size } else { history.links[n - 1] });
         put("OPERAND", shape.operand);
@@ -349,7 +403,10 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         })
         .chain(config.cell.states.is_empty().then(|| "2u".to_string()))
         .collect();
-    let keeps = matches!(kernel, Kernel::StepForwardTrain | Kernel::SequenceForwardTrain | Kernel::Rebuild);
+    let keeps = matches!(
+        kernel,
+        Kernel::StepForwardTrain | Kernel::StepNormaliseTrain | Kernel::SequenceForwardTrain | Kernel::Rebuild
+    );
     let _ = writeln!(text, "const TRAIN: bool = {keeps};");
     let _ = writeln!(text, "const RESETS: bool = {};", variant.resets.is_some());
     let _ = writeln!(text, "const RESET_INITIAL: bool = {};", variant.resets == Some(Reset::Initial));

@@ -8,6 +8,7 @@
 //!         load_checkpoint, begin_segment, project, step or sequence_forward      the segment again, keeping everything
 //!         or, from kept h and c (recompute.rs): load_history, project, rebuild
 //!         Step:     step_backward       per step and stage, last first: d_pre in place over pre
+//!                   step_normalise_backward                         then, of a normalising stage
 //!         Sequence: sequence_backward   a block's steps inside the kernel
 //!         weight_backward  d_preᵀ · x, d_preᵀ · h, with the biases as a last column of ones: onto the running sum
 //!         input_backward   d_pre · W, added to dx, or to dy of the layer below
@@ -52,7 +53,10 @@ impl Builder<'_> {
             false => self.slot("dc0", Role::Scratch, &UNUSED),
         };
         let per_sequence = |n: usize| [directions, ("B", self.shape.batch), ("S", n), ("H", config.hidden_size)];
-        let (states, params) = (per_sequence(config.cell.states.len()), per_sequence(config.cell.params.len()));
+        // Behind the sums, with strategy Step, what step_backward leaves for step_normalise_backward.
+        let waiting = if self.strategy == Strategy::Step { config.cell.normal_gates() } else { 0 };
+        let sums = config.cell.unit_sums();
+        let (states, params) = (per_sequence(config.cell.states.len()), per_sequence(sums + waiting));
         let d_hidden = self.doubled("d_hidden", &[directions, ("B", self.shape.batch), self.output()]);
         let d_state = match states[2].1 {
             0 => self.slot("d_state", Role::Scratch, &UNUSED),
@@ -65,7 +69,7 @@ impl Builder<'_> {
         let all_dy = (0..layers).map(|l| if l + 1 == layers { dy } else { hidden[l % 2] }).collect();
 
         let inputs = config.cell.input_gates() * config.hidden_size;
-        let packed = ("packed", transposed_offsets(&self.stages).total);
+        let packed = ("packed", transposed_offsets(&self.stages, self.weights).total);
         let mut ids = GradientIds {
             dy,
             dhn,
@@ -81,9 +85,9 @@ impl Builder<'_> {
         };
         for l in 0..layers {
             let width = config.layer_input_size(l);
-            ids.rt.push(self.slot(format!("rt.l{l}"), Role::Weights, &[directions, packed, ("k", 4)]));
+            ids.rt.push(self.weight_slot(format!("rt.l{l}"), &[directions, packed, ("k", 4)]));
             let depth = ("G·H/4", inputs.div_ceil(4));
-            ids.wt.push(self.slot(format!("wt.l{l}"), Role::Weights, &[directions, depth, ("I", width), ("k", 4)]));
+            ids.wt.push(self.weight_slot(format!("wt.l{l}"), &[directions, depth, ("I", width), ("k", 4)]));
             let dims = [directions, ("G·H", inputs), ("I+1", width + 1)];
             ids.dw.push(self.slot(format!("dw.l{l}"), Role::Output, &dims));
             let mut stages = Vec::new();
@@ -93,7 +97,7 @@ impl Builder<'_> {
                 stages.push(dense.then(|| self.slot(format!("dr.l{l}.{n}"), Role::Output, &dims)));
             }
             ids.dr.push(stages);
-            let dims = [directions, ("params", config.cell.params.len()), ("H", config.hidden_size)];
+            let dims = [directions, ("params", sums), ("H", config.hidden_size)];
             ids.du.push((dims[1].1 > 0).then(|| self.slot(format!("du.l{l}"), Role::Output, &dims)));
         }
         (ids, GradientMemory { d_hidden, d_state, d_unit, dy: all_dy })
@@ -152,7 +156,7 @@ impl Builder<'_> {
             let slots = vec![b.d_hidden, b.d_state, g.dh0, g.dc0, ids.schedule];
             steps.push(once(Kernel::StoreGradient, at, whole, slots, sequences));
             if let Some(du) = g.du[layer] {
-                let grid = (config.hidden_size.div_ceil(width), Extent::Fixed(config.cell.params.len()), directions);
+                let grid = (config.hidden_size.div_ceil(width), Extent::Fixed(config.cell.unit_sums()), directions);
                 steps.push(once(Kernel::UnitBackward, at, whole, vec![b.d_unit, du], grid));
             }
         }
@@ -196,11 +200,17 @@ impl Builder<'_> {
                 }
                 Strategy::Step => {
                     let slots = vec![pre, rt, past, b.d_state, dy, b.d_hidden, b.d_unit, ids.schedule];
-                    let stage = |n: usize| {
-                        let wide = self.stages[n].units.div_ceil(self.tiles.width);
-                        dispatch(Kernel::StepBackward, n, slots.clone(), (wide, Extent::Active(1), directions))
-                    };
-                    Step::EachStepBack(range, (0..self.stages.len()).rev().map(stage).collect())
+                    let mut body = Vec::new();
+                    for (n, shape) in self.stages.iter().enumerate().rev() {
+                        let wide = shape.units.div_ceil(self.tiles.width);
+                        let groups = |wide| (wide, Extent::Active(1), directions);
+                        body.push(dispatch(Kernel::StepBackward, n, slots.clone(), groups(wide)));
+                        if shape.stage.normalise {
+                            let slots = vec![pre, b.d_unit, ids.schedule];
+                            body.push(dispatch(Kernel::StepNormaliseBackward, n, slots, groups(1)));
+                        }
+                    }
+                    Step::EachStepBack(range, body)
                 }
             });
         }

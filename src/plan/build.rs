@@ -5,6 +5,7 @@ use super::{Dims, Dispatch, Extent, Precision, Role, Slot, SlotId, SlotIds, Step
 use crate::config::{Layout, RnnConfig, Shape, StageShape};
 use crate::cpu::random::RUN_WORDS;
 use crate::kernels::{HistoryLayout, INPUT_COLUMNS, Kernel, Spread, Tiles, WEIGHT_TILE, weight_offsets};
+use crate::weights::WeightFormat;
 use std::ops::Range;
 
 /// A named dimension.
@@ -15,6 +16,8 @@ pub(super) struct Builder<'a> {
     pub config: &'a RnnConfig,
     pub shape: Shape,
     pub precision: Precision,
+    /// How weights lie on the device.
+    pub weights: WeightFormat,
     pub strategy: Strategy,
     pub tiles: Tiles,
     pub block: usize,
@@ -66,6 +69,18 @@ impl Builder<'_> {
         };
         self.slots.push(Slot { name: name.into(), dims: dims.to_vec(), role, element });
         self.slots.len() - 1
+    }
+
+    /// A packed weight buffer; its elements are weights in their format, and in that unit what lies between them.
+    pub fn weight_slot(&mut self, name: impl Into<String>, dims: &[Dim]) -> SlotId {
+        let id = self.slot(name, Role::Weights, dims);
+        self.slots[id].element = weight_bytes(self.weights, self.precision);
+        id
+    }
+
+    /// The dimension of a matrix's columns, four to an entry, with its exact row.
+    pub fn depth(&self, columns: usize) -> Dim {
+        depth(self.weights, columns)
     }
 
     /// The uniform block of a layer's steps, within the segment they belong to.
@@ -135,12 +150,12 @@ impl Builder<'_> {
         let schedule = self.slot("schedule", Role::Schedule, &[table]);
         let (mut w, mut r) = (Vec::new(), Vec::new());
         let inputs = ("G·H", config.cell.input_gates() * config.hidden_size);
-        let packed = ("packed", weight_offsets(&self.stages).total);
+        let packed = ("packed", weight_offsets(&self.stages, self.weights).total);
         for layer in 0..config.num_layers {
-            let depth = ("I/4+1", config.layer_input_size(layer).div_ceil(4) + 1);
+            let depth = self.depth(config.layer_input_size(layer));
             let d = ("D", directions);
-            w.push(self.slot(format!("w.l{layer}"), Role::Weights, &[d, depth, inputs, ("k", 4)]));
-            r.push(self.slot(format!("r.l{layer}"), Role::Weights, &[d, packed, ("k", 4)]));
+            w.push(self.weight_slot(format!("w.l{layer}"), &[d, depth, inputs, ("k", 4)]));
+            r.push(self.weight_slot(format!("r.l{layer}"), &[d, packed, ("k", 4)]));
         }
         let memory = self.memory();
         let hn = self.slot("hn", Role::Output, &self.stacked(self.output()));
@@ -296,6 +311,7 @@ impl Builder<'_> {
             let range = first..(first + self.block).min(steps.end);
             let dims = self.dims(layer, range.clone());
             out.push(self.project(layer, dims, ids, m));
+            out.extend(self.normalise_input(layer, dims, ids, m));
             out.push(match self.strategy {
                 Strategy::Sequence => self.sequence(layer, dims, keep, ids, m),
                 Strategy::Step => Step::EachStep(range, self.step_body(layer, dims, keep, ids, m)),
@@ -330,6 +346,25 @@ impl Builder<'_> {
     pub fn weight_grid(&self, depth: usize, rows: usize, directions: usize) -> (usize, Extent, usize) {
         let spread = Spread::new(depth + 1, WEIGHT_TILE.1, self.tiles.width);
         (spread.groups, Extent::Fixed(rows.div_ceil(WEIGHT_TILE.0 * spread.rows)), directions)
+    }
+
+    /// The row statistics of x·Wᵀ of normalising stages.
+    pub fn normalise_input(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Vec<Step> {
+        let stages = self.stages.iter().enumerate().filter(|(_, s)| s.stage.normalises_input());
+        let dispatch = |(stage, _)| {
+            Step::Once(Dispatch {
+                kernel: Kernel::NormaliseInput,
+                stage,
+                layer: Some(layer),
+                dims,
+                write_y: true,
+                head: false,
+                slots: vec![m.pre[layer], ids.schedule],
+                odd: None,
+                groups: (1, Extent::Rows(self.tiles.project.1), self.config.directions()),
+            })
+        };
+        stages.map(dispatch).collect()
     }
 
     /// What a layer reads.
@@ -404,8 +439,13 @@ impl Builder<'_> {
                     &|odd| vec![weights, from(odd), product, schedule],
                     (wide, tiles, directions),
                 );
-                let slots = |odd| vec![pre, weights, product, to(odd), state, y, schedule];
-                push(Kernel::StepNormalise, &slots, (1, Extent::Active(1), directions));
+                let kernel = if keep { Kernel::StepNormaliseTrain } else { Kernel::StepNormalise };
+                let slots = |odd| {
+                    let mut list = vec![pre, weights, product, to(odd), state, y, schedule];
+                    list.extend(keep.then(|| m.history[layer]));
+                    list
+                };
+                push(kernel, &slots, (1, Extent::Active(1), directions));
             } else {
                 let kernel = if keep { Kernel::StepForwardTrain } else { Kernel::StepForward };
                 let slots = |odd| {
@@ -418,6 +458,22 @@ impl Builder<'_> {
         }
         body
     }
+}
+
+/// Bytes of a weight.
+pub(super) fn weight_bytes(format: WeightFormat, precision: Precision) -> usize {
+    if format == WeightFormat::F32 { precision.bytes() } else { format.bytes() }
+}
+
+/// See [`Builder::depth`].
+pub(super) fn depth(format: WeightFormat, columns: usize) -> Dim {
+    let exact = format.exact_entries();
+    let name = match exact {
+        1 => "I/4+1",
+        2 => "I/4+2",
+        _ => "I/4+4",
+    };
+    (name, columns.div_ceil(4) + exact)
 }
 
 /// Workgroups of the elementwise kernels, which stride over their slot.

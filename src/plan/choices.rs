@@ -85,7 +85,7 @@ fn step_seconds(config: &RnnConfig, shape: Shape, caps: &Caps) -> f64 {
     let products: usize = stages.iter().map(|s| s.matrix_rows() * s.depth()).sum();
     let input = config.cell.input_gates() * config.hidden_size * config.input_size.max(config.output_size());
     2.0 * (products + input) as f64 * (shape.batch * config.directions()) as f64 / flops_per_second
-        + dispatch * stages.len() as f64
+        + dispatch * stages.iter().map(|s| if s.stage.normalise { 2.0 } else { 1.0 }).sum::<f64>()
 }
 
 pub(super) fn choose_block(
@@ -151,7 +151,10 @@ fn software_block(
         let statistics = if s.stage.normalise { 2 * s.units + 4 } else { 0 };
         s.depth().div_ceil(4) * (1 + tiles.tile) + tiles.tile * (2 + statistics)
     };
-    let backward = |s: &StageShape| s.stage.recurrent_gates() * (1 + s.head_units().div_ceil(4)) + 8;
+    let backward = |s: &StageShape| {
+        let statistics = if s.stage.normalise { tiles.sequence_width + 4 } else { 0 };
+        s.stage.recurrent_gates() * (1 + s.head_units().div_ceil(4)) + 8 + statistics
+    };
     let sum = |of: &dyn Fn(&StageShape) -> usize| 2 + config.stages().iter().map(of).sum::<usize>();
     let loops = SOFTWARE_ITERATIONS / sum(&forward).max(if options.train { sum(&backward) } else { 0 });
     // With a dispatch per step no invocation sees more than one.

@@ -2,6 +2,7 @@
 
 use super::{Dispatch, Memory, Plan, Slot, Step, Strategy};
 use crate::recurrence::Recurrence;
+use crate::weights::WeightFormat;
 use std::fmt;
 
 pub(super) fn dims_text(slot: &Slot) -> String {
@@ -65,6 +66,18 @@ impl fmt::Display for Plan {
             writeln!(f, "  update: {update} in {submits} submit(s) more ({optimiser}{clip})")?;
         }
         writeln!(f, "work: {:.3} GFLOP in matrix products", self.flops() as f64 / 1e9)?;
+        let (bytes, full) = self.weight_bytes();
+        match (self.options.weights, self.weight_storage()) {
+            (WeightFormat::F32, _) => {}
+            (rounded, WeightFormat::F32) => {
+                writeln!(
+                    f,
+                    "weights: rounded to {rounded}, held in {:?} (bytes are saved on GPUs only)",
+                    self.precision
+                )?;
+            }
+            (_, format) => writeln!(f, "weights: {format}, {bytes} B, {} B less than in f32 ({full} B)", full - bytes)?,
+        }
         writeln!(f, "slots:")?;
         for slot in &self.slots {
             writeln!(f, "  {:>12} B  {:<12} {:<8?} {}", slot.bytes(), slot.name, slot.role, dims_text(slot))?;

@@ -101,7 +101,7 @@ impl Builder<'_> {
         let Head { size, loss } = self.config.head?;
         let (width, [outer, inner]) = (self.config.output_size(), self.outer());
         let (rows, outputs) = (("rows", self.shape.time * self.shape.batch), ("O", size));
-        let w = self.slot("w.head", Role::Weights, &[("I/4+1", width.div_ceil(4) + 1), outputs, ("k", 4)]);
+        let w = self.weight_slot("w.head", &[self.depth(width), outputs, ("k", 4)]);
         let d_outputs = match self.train {
             true => self.slot("d_outputs", Role::Scratch, &[rows, outputs]),
             false => self.slot("d_outputs", Role::Scratch, &UNUSED),
@@ -118,7 +118,7 @@ impl Builder<'_> {
             loss: self.slot("loss", Role::Output, &[("loss", 1)]),
             d_outputs,
             grad: self.train.then(|| HeadGradientIds {
-                wt: self.slot("wt.head", Role::Weights, &[("O/4", size.div_ceil(4)), ("I", width), ("k", 4)]),
+                wt: self.weight_slot("wt.head", &[("O/4", size.div_ceil(4)), ("I", width), ("k", 4)]),
                 dw: self.slot("dw.head", Role::Output, &[("D", 1), outputs, ("I+1", width + 1)]),
             }),
         })

@@ -1,5 +1,6 @@
 //! What a device cannot hold is refused here, before anything is made.
 
+use super::build::{depth, weight_bytes};
 use super::display::dims_text;
 use super::{Caps, DeviceClass, Dispatch, Extent, Options, Plan, Role, Slot, Step};
 use crate::config::{RnnConfig, Shape};
@@ -115,10 +116,15 @@ pub(super) fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, options
     };
     let (b, d, stacked) = (("B", shape.batch), ("D", d), ("L·D", stacked));
     let (hidden, output) = (config.hidden_size, config.state_size());
-    let (depth, width) = (config.input_size.div_ceil(4) + 1, config.cell.input_gates() * hidden);
-    let packed = weight_offsets(&config.stages()).total;
+    let format = options.weight_storage(caps);
+    let (depth, width) = (depth(format, config.input_size), config.cell.input_gates() * hidden);
+    let packed = weight_offsets(&config.stages(), format).total;
     let check = |name: &str, role, dims: &[(&'static str, usize)]| {
-        check_slot(&Slot { name: name.into(), dims: dims.to_vec(), role, element: options.precision.bytes() }, caps)
+        let element = match role {
+            Role::Weights => weight_bytes(format, options.precision),
+            _ => options.precision.bytes(),
+        };
+        check_slot(&Slot { name: name.into(), dims: dims.to_vec(), role, element }, caps)
     };
     check("x", Role::Input, &[outer, inner, ("I", config.input_size)])?;
     if options.keep_y || config.head.is_some() || config.num_layers > 1 {
@@ -128,6 +134,6 @@ pub(super) fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, options
     if config.cell.has_cell_state() {
         check("c0", Role::Input, &[stacked, b, ("H", hidden)])?;
     }
-    check("w.l0", Role::Weights, &[d, ("I/4+1", depth), ("G·H", width), ("k", 4)])?;
+    check("w.l0", Role::Weights, &[d, depth, ("G·H", width), ("k", 4)])?;
     check("r.l0", Role::Weights, &[d, ("packed", packed), ("k", 4)])
 }

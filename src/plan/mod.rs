@@ -6,7 +6,9 @@
 //! dropout                         x -> x.dropped, or embedded x     training with dropout of the input
 //! for each layer, each block of steps
 //!     project                     x·Wᵀ + b -> pre                   one matrix product, both directions
+//!     normalise_input             its row statistic, in place       per normalising stage that sees x
 //!     Step:     step_forward      per step and stage: the dispatch boundary is the grid barrier
+//!               step_product, step_normalise                        instead, of a normalising stage
 //!     Sequence: sequence_forward  the block's steps inside the kernel
 //!     dropout                     over the layer's y, in place      training with dropout, not after the last layer
 //! store_state                     operand, state -> hn, cn          once
@@ -33,9 +35,10 @@ mod work;
 
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
-use crate::kernels::{GRADIENT_BLOCK, Kernel, Table, Tiles};
+use crate::kernels::{GRADIENT_BLOCK, Kernel, Pack, Table, Tiles};
 use crate::optimiser::Optimiser;
 use crate::schedule::Schedule;
+use crate::weights::WeightFormat;
 use build::Builder;
 use choices::{choose_block, choose_strategy, choose_tiles, split_submits};
 use ends::head_products;
@@ -135,6 +138,9 @@ pub struct Options {
     pub strategy: Option<Strategy>,
     /// Element type.
     pub precision: Precision,
+    /// How the matrices of the parameters are stored. All arithmetic stays in `precision`; with an optimiser so do the parameters
+    /// that it updates, and what is computed with is rounded from them after every update (beyond the format's range: infinite).
+    pub weights: WeightFormat,
     /// Whether y is given (and, in training, its gradient taken). Without it long sequences need no memory for y: only the last
     /// states are given.
     pub keep_y: bool,
@@ -164,6 +170,7 @@ impl Default for Options {
         Self {
             strategy: None,
             precision: Precision::F32,
+            weights: WeightFormat::F32,
             keep_y: true,
             memory: Memory::Save,
             train: false,
@@ -394,7 +401,7 @@ pub struct GradientIds {
     /// Gradient of each stage's R and, in the last column, of the recurrent bias, `[D, gates·N, K/n + 1]`, per layer and stage
     /// that has a matrix.
     pub dr: Vec<Vec<Option<SlotId>>>,
-    /// Gradient of the cell's unit parameters `[D, params, H]`, per layer.
+    /// Gradient of the cell's unit parameters, then of gains and biases of its normalising stages, `[D, params, H]`, per layer.
     pub du: Vec<Option<SlotId>>,
 }
 
@@ -470,6 +477,7 @@ impl Plan {
             config,
             shape,
             precision: options.precision,
+            weights: options.weight_storage(caps),
             strategy,
             tiles,
             block,
@@ -492,12 +500,6 @@ impl Plan {
         let segment = builder.segment;
         let mut backward = Vec::new();
         if options.train {
-            if let Some(n) = builder.stages.iter().position(|s| s.stage.normalise) {
-                return Err(Error::Unsupported {
-                    what: format!("training {}", config.cell.name),
-                    reason: format!("stage {n} normalises, and its adjoint is not built yet"),
-                });
-            }
             let (gradients, working) = builder.backward_slots();
             backward = builder.backward_steps(&ids, &gradients, &memory, &working);
             ids.grad = Some(gradients);
@@ -617,6 +619,19 @@ impl Plan {
     /// Bytes of all slots.
     pub fn bytes(&self) -> u64 {
         self.slots.iter().map(Slot::bytes).sum()
+    }
+
+    /// How weights lie in the device's memory: as [`Options::weights`] says on a GPU; the CPU executor holds the rounded values in
+    /// its own element type.
+    pub fn weight_storage(&self) -> WeightFormat {
+        self.options.weight_storage(&self.caps)
+    }
+
+    /// Bytes of the packed weight buffers, and what they would be in 32 bits.
+    pub fn weight_bytes(&self) -> (u64, u64) {
+        let packs = self.ids.packs();
+        let words = |(_, pack): &(SlotId, Pack)| pack.words(&self.config, WeightFormat::F32) as u64;
+        (packs.iter().map(|p| self.slots[p.0].bytes()).sum(), packs.iter().map(words).sum::<u64>() * 4)
     }
 
     /// The steps of a part and which stretches of them go into one submit each.

@@ -8,7 +8,9 @@
 //!     load_history       kept.l<layer> -> the history
 //!     per block of steps
 //!         project        x·Wᵀ + b -> pre
+//!         normalise_input                where a stage normalises, as ever
 //!         rebuild        per stage: + R · operand, over all rows at once: nothing waits for the step before
+//!         rebuild_normalise              then, of a normalising stage: its statistic
 //!     then as without
 //! ```
 //!
@@ -17,7 +19,7 @@
 
 use super::build::{Builder, Memory, once};
 use super::{Caps, Dispatch, Extent, Role, SlotId, SlotIds, Step};
-use crate::config::{RnnConfig, Shape};
+use crate::config::{RnnConfig, Shape, StageShape};
 use crate::kernels::{GRADIENT_BLOCK, HistoryLayout, KeptLayout, Kernel};
 use std::ops::Range;
 
@@ -75,10 +77,15 @@ impl Builder<'_> {
         for first in segment.clone().step_by(self.block) {
             let dims = self.dims(layer, first..(first + self.block).min(segment.end));
             out.push(self.project(layer, dims, ids, m));
-            for (stage, shape) in self.stages.iter().enumerate() {
+            out.extend(self.normalise_input(layer, dims, ids, m));
+            let rebuild = |(stage, shape): (usize, &StageShape)| {
+                let wide = (Kernel::Rebuild, stage, shape.units.div_ceil(self.tiles.width));
+                [Some(wide), shape.stage.normalise.then_some((Kernel::RebuildNormalise, stage, 1))]
+            };
+            for (kernel, stage, wide) in self.stages.iter().enumerate().flat_map(rebuild).flatten() {
                 let rows = Extent::Rows(self.tiles.project.1);
                 out.push(Step::Once(Dispatch {
-                    kernel: Kernel::Rebuild,
+                    kernel,
                     stage,
                     layer: Some(layer),
                     dims,
@@ -86,7 +93,7 @@ impl Builder<'_> {
                     head: false,
                     slots: vec![ids.r[layer], m.pre[layer], m.history[layer], ids.schedule],
                     odd: None,
-                    groups: (shape.units.div_ceil(self.tiles.width), rows, self.config.directions()),
+                    groups: (wide, rows, self.config.directions()),
                 }));
             }
         }

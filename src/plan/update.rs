@@ -10,10 +10,11 @@
 //! Parameters, gradient and the optimiser's memory are flat: all tensors of [`crate::weights::parameters`], one after the other.
 
 use super::build::{Builder, ELEMENTWISE_GROUPS, once};
-use super::{Dispatch, Extent, Options, Role, SlotId, SlotIds, Step, UpdateIds};
+use super::{Caps, DeviceClass, Dispatch, Extent, Options, Role, SlotId, SlotIds, Step, UpdateIds};
 use crate::error::{Error, Result};
 use crate::kernels::{Flat, GradientOf, Kernel, NORM_GROUPS, Pack, Table};
 use crate::optimiser::{Hyper, Optimiser};
+use crate::weights::WeightFormat;
 
 impl Options {
     /// Refuses what no plan can be made of.
@@ -23,6 +24,12 @@ impl Options {
             return Err(Error::mismatch(format!("optimiser {optimiser}"), expected, "an inference plan"));
         }
         self.optimiser.map_or(Ok(()), |optimiser| optimiser.validate())?;
+        if self.train && self.weights == WeightFormat::Int8 {
+            return Err(Error::Unsupported {
+                what: "training with int8 weights".into(),
+                reason: "a gradient goes through columns, and only rows have a scale; use f16 or bf16".into(),
+            });
+        }
         match self.clip_norm {
             Some(norm) if self.optimiser.is_none() => {
                 Err(Error::mismatch(format!("clip_norm {norm}"), "an optimiser, whose updates it clips", "none"))
@@ -32,6 +39,13 @@ impl Options {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl Options {
+    /// See [`super::Plan::weight_storage`].
+    pub(super) fn weight_storage(&self, caps: &Caps) -> WeightFormat {
+        if caps.class == DeviceClass::Cpu { WeightFormat::F32 } else { self.weights }
     }
 }
 
@@ -92,15 +106,15 @@ impl Builder<'_> {
             (sums, self.slot("norm", Role::Output, &[("norm", 1)]))
         });
         let gradients = ids.parameter_gradients().into_iter().map(|(slot, of)| (slot, Table::Gather(of)));
-        let packs = ids.packs().into_iter().map(|(slot, pack)| (slot, Table::Pack(pack, self.slots[slot].len())));
+        let packs = ids.packs().into_iter().map(|(slot, pack)| (slot, Table::Pack(pack, self.weights)));
         let mut tables = Vec::new();
         for (of, table) in gradients.chain(packs).collect::<Vec<_>>() {
             let len = match table {
                 Table::Gather(_) => self.slots[of].len(),
-                Table::Pack(pack, len) => pack.table_len(self.config, len),
+                Table::Pack(pack, format) => pack.table_len(self.config, format),
             };
-            // A table counts parameters, and its own places after them.
-            if p as u64 + len as u64 >= u64::from(u32::MAX) {
+            // A table counts parameters, and its own places after them; the last two numbers mean something else.
+            if p as u64 + len as u64 >= u64::from(u32::MAX) - 1 {
                 return Err(Error::Limit {
                     what: format!("the update of {p} parameters"),
                     needs: p as u64 + len as u64,

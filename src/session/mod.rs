@@ -146,11 +146,12 @@ impl<T: Real> Session<T> {
     /// Binds a plan: makes its buffers, packs and uploads the weights, compiles the kernels.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the weights do not fit, the plan was made for another kind of device, or its precision is not
-    /// `T`; [`Error::Gpu`] or [`Error::DeviceLost`] from the device.
+    /// [`Error::Mismatch`] if the weights do not fit (in shape, or a value in [`Options::weights`]), the plan was made for another
+    /// kind of device, or its precision is not `T`; [`Error::Gpu`] or [`Error::DeviceLost`] from the device.
     pub fn from_plan(device: &Device, plan: Plan, weights: &Weights<T>) -> Result<Self> {
         weights.validate(&plan.config)?;
         check_precision::<T>(&plan)?;
+        plan.options.weights.check(&plan.config, weights)?;
         let class = device.caps().class;
         if class != plan.caps.class {
             return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
@@ -186,7 +187,7 @@ impl<T: Real> Session<T> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] if it is to train and this session does not (its weights are packed for inference only), for an
-    /// optimiser, or for a precision other than `T`; see also [`Plan::new`].
+    /// optimiser, for a precision other than `T`, or for [`Options::weights`] other than this one's; see also [`Plan::new`].
     pub fn sibling(&self, shape: Shape, options: &Options) -> Result<Self> {
         if let Some(optimiser) = options.optimiser {
             let expected = "none: the parameters have one owner, and it has the optimiser";
@@ -195,6 +196,10 @@ impl<T: Real> Session<T> {
         if options.train && !self.plan.train {
             let expected = "an inference plan, as that of the session whose weights it shares";
             return Err(Error::mismatch("options of a sibling", expected, "train: true"));
+        }
+        if options.weights != self.plan.options.weights {
+            let expected = format!("{}, as they lie on the device", self.plan.options.weights);
+            return Err(Error::mismatch("weights of a sibling", expected, options.weights));
         }
         let plan = Plan::new(&self.plan.config, shape, &self.plan.caps, options)?;
         check_precision::<T>(&plan)?;

@@ -15,6 +15,7 @@ mod layers;
 pub mod naive;
 pub mod naive_backward;
 mod naive_ends;
+mod naive_normal;
 mod naive_rules;
 #[cfg(feature = "onnx")]
 mod onnx_case;

@@ -4,6 +4,7 @@
 //! cell's equations out (they are in the docs of [`crate::cells`]). In f64 it must agree with the golden truths, in f32 its
 //! error is the yardstick of [`super::tolerance`].
 
+use super::naive_normal;
 use super::naive_rules::Rules;
 use crate::config::{Direction, Layout, RnnConfig, Shape};
 use crate::error::{Error, Result};
@@ -240,6 +241,8 @@ fn equations<T: Scalar>(config: &RnnConfig) -> Result<Cell<T>> {
         "lstm" | "lstm-peephole" => Ok(lstm),
         "gru" => Ok(gru_reset_after),
         "gru-reset-before" => Ok(gru_reset_before),
+        "lstm-layer-norm" => Ok(naive_normal::lstm),
+        "gru-layer-norm" => Ok(naive_normal::gru),
         other => Err(Error::Unsupported { what: format!("cell {other}"), reason: "the naive loop lacks it".into() }),
     }
 }

@@ -123,7 +123,9 @@ pub fn check(session: &mut Session<f32>, weights: &Weights<f32>, numbers: &Numbe
         let reason = "the check runs time-major stacks without embedding, head and dropout, with y".into();
         return Err(Error::Unsupported { what: "checking this session".into(), reason });
     }
-    let exact_weights = weights.cast::<f64>();
+    // The truth is that of the weights as they are stored.
+    let exact_weights = plan.options.weights.rounded(config, &weights.cast::<f64>())?;
+    let weights = &exact_weights.cast::<f32>();
     let part = naive_part(&plan);
     let part_numbers = numbers.part(part);
 

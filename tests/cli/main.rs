@@ -4,6 +4,7 @@
 
 mod onnx;
 mod run;
+mod weights;
 
 use serde_json::Value;
 use std::process::{Command, Output};

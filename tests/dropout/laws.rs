@@ -7,7 +7,8 @@ use wgpu_rnn::*;
 
 /// Cells with and without a state of their own, with one stage and with two, with and without projection.
 fn for_all(law: impl Fn(&str, &Case, &Device, Strategy)) {
-    for (cell, proj_size) in [(&cells::LSTM, 0), (&cells::LSTM, 5), (&cells::GRU_RESET_BEFORE, 0)] {
+    let cells = [(&cells::LSTM, 0), (&cells::LSTM, 5), (&cells::GRU_RESET_BEFORE, 0), (&cells::LSTM_LAYER_NORM, 5)];
+    for (cell, proj_size) in cells {
         for (device, strategy) in executors() {
             let what = format!("{} P={proj_size} on {} with {strategy}", cell.name, device.kind());
             law(&what, &ragged(cell, proj_size, ALL), &device, strategy);

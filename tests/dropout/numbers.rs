@@ -155,7 +155,9 @@ fn gradients_with<T: Real>(case: &Case, device: &Device, options: Options) -> Ve
 /// roundings what everything kept gives, in f32 on the GPU to what f32 costs (4 × the error of the CPU executor's f32 + 1e-6).
 #[test]
 fn recomputed_gates_see_the_same_masks() {
-    for (cell, proj_size) in [(&cells::LSTM, 5), (&cells::GRU, 0), (&cells::GRU_RESET_BEFORE, 0)] {
+    for (cell, proj_size) in
+        [(&cells::LSTM, 5), (&cells::GRU, 0), (&cells::GRU_RESET_BEFORE, 0), (&cells::LSTM_LAYER_NORM, 5)]
+    {
         let config = ragged(cell, proj_size, ALL).config;
         let case = Case::new(config, 67, 3, 23).with_lengths(&[64, 67, 65]);
         let recompute = Options { memory: Memory::Recompute, ..Default::default() };

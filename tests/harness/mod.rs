@@ -60,9 +60,15 @@ impl Case {
     pub fn new(config: RnnConfig, time: usize, batch: usize, seed: u64) -> Self {
         let states = config.num_layers * config.directions() * batch;
         let (h0, c0) = (states * config.state_size(), states * config.hidden_size);
+        let mut weights = Weights::random(&config, seed).unwrap();
+        // Gains start as 1, which would hide where they belong.
+        for (n, layer) in weights.layers.iter_mut().enumerate() {
+            let offsets = values(seed + 7 + n as u64, layer.gains.len(), 0.5);
+            layer.gains = offsets.into_iter().map(|v| 1.0 + v).collect();
+        }
         Self {
             shape: Shape { time, batch },
-            weights: Weights::random(&config, seed).unwrap(),
+            weights,
             x: values(seed + 1, time * batch * config.input_size, 2.0),
             lengths: None,
             h0: values(seed + 2, h0, 1.0),

@@ -80,7 +80,7 @@ fn trainings_repeat() {
 #[test]
 fn accumulated_gradients_are_sums() {
     for (device, strategy) in executors() {
-        for cell in [&cells::LSTM_PEEPHOLE, &cells::GRU, &cells::GRU_RESET_BEFORE] {
+        for cell in [&cells::LSTM_PEEPHOLE, &cells::GRU, &cells::GRU_RESET_BEFORE, &cells::LSTM_LAYER_NORM] {
             let what = format!("{} on {} with {strategy}", cell.name, device.kind());
             let first = Case::new(config(cell, 0, Bias::Two), 4, 3, 84);
             let second = Case { weights: first.weights.clone(), ..Case::new(first.config.clone(), 4, 3, 85) };
