@@ -548,6 +548,8 @@ pub struct Tiles {
     pub width: usize,
     /// Sequences per invocation in the recurrent kernels.
     pub tile: usize,
+    /// Units per invocation in `step_backward`.
+    pub back_units: usize,
     /// Invocations of a workgroup of `sequence_forward`: at least the padded units of every stage.
     pub sequence_width: usize,
     /// Columns and rows per invocation in `project`.

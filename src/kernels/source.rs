@@ -133,16 +133,30 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
                     false => include_str!("../../shaders/kernels/sequence_backward_stage.wgsl"),
                 };
                 parts.push(instantiate(text, n));
-                let _ = write!(
-                    calls,
-                    "    stage_{n}(direction, s, b, unit);\n    storageBarrier();\n    workgroupBarrier();\n"
-                );
+                calls.push_str(&instantiate(BACKWARD_CALL, n));
             }
-            parts.push(format!("fn run_stages(direction: u32, s: u32, b: u32, unit: u32) {{\n{calls}}}"));
+            let head = "direction: u32, s: u32, tile: u32, running: u32, unit: u32";
+            parts.push(format!("fn run_stages({head}) {{\n{calls}}}"));
         }
     }
     parts.join("\n")
 }
+
+/// A stage of `sequence_backward` over the workgroup's tile.
+const BACKWARD_CALL: &str = "    var through_STAGE: array<array<real, BACK_UNITS>, BACK_TILE>;
+    if unit < UNITS_STAGE {
+        var units: array<u32, BACK_UNITS>;
+        units[0] = unit;
+        through_STAGE = gather_STAGE(direction, s, tile, units);
+    }
+    for (var slot = 0u; slot < BACK_TILE; slot++) {
+        if tile + slot < running {
+            stage_STAGE(direction, s, tile + slot, slot, unit, through_STAGE[slot][0]);
+        }
+    }
+    storageBarrier();
+    workgroupBarrier();
+";
 
 const ROW_SCALE: &str = include_str!("../../shaders/lib/row_scale.wgsl");
 
@@ -195,17 +209,6 @@ fn dropout_parts(config: &RnnConfig, variant: &Variant) -> Vec<String> {
         Kernel::DropoutCopy => parts.push(
             "@group(0) @binding(3) var<storage, read> source: array<real>;\n\
              fn source_value(at: u32) -> real {\n    return source[at];\n}"
-                .into(),
-        ),
-        Kernel::StepBackward => parts.push(
-            "fn factor_of_next(direction: u32, b: u32, unit: u32) -> real {\n    \
-             return recurrent_factor(dims.layer * DIRECTIONS + direction, b, unit);\n}"
-                .into(),
-        ),
-        // That of the invocation's own unit, made once per dispatch.
-        Kernel::SequenceBackward => parts.push(
-            "var<private> own_factor: real;\n\n\
-             fn factor_of_next(direction: u32, b: u32, unit: u32) -> real {\n    return own_factor;\n}"
                 .into(),
         ),
         _ => {}
@@ -310,6 +313,8 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     let sequence = matches!(kernel, Kernel::SequenceForward | Kernel::SequenceForwardTrain | Kernel::SequenceBackward);
     put("WIDTH", if sequence { tiles.sequence_width } else { tiles.width });
     put("TILE", tiles.tile);
+    put("BACK_TILE", tiles.tile);
+    put("BACK_UNITS", if *kernel == Kernel::StepBackward { tiles.back_units } else { 1 });
     put("PROJECT_COLUMNS", tiles.project.0);
     put("PROJECT_ROWS", tiles.project.1);
     put("DIRECTIONS", config.directions());

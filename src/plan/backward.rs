@@ -196,18 +196,24 @@ impl Builder<'_> {
             steps.push(match self.strategy {
                 Strategy::Sequence => {
                     let slots = vec![rt, pre, past, b.d_state, dy, b.d_hidden, b.d_unit, ids.schedule];
-                    Step::Once(dispatch(Kernel::SequenceBackward, 0, slots, (1, Extent::Active(1), directions)))
+                    Step::Once(dispatch(
+                        Kernel::SequenceBackward,
+                        0,
+                        slots,
+                        (1, Extent::Active(self.tiles.tile), directions),
+                    ))
                 }
                 Strategy::Step => {
                     let slots = vec![pre, rt, past, b.d_state, dy, b.d_hidden, b.d_unit, ids.schedule];
                     let mut body = Vec::new();
                     for (n, shape) in self.stages.iter().enumerate().rev() {
-                        let wide = shape.units.div_ceil(self.tiles.width);
-                        let groups = |wide| (wide, Extent::Active(1), directions);
-                        body.push(dispatch(Kernel::StepBackward, n, slots.clone(), groups(wide)));
+                        let wide = shape.units.div_ceil(self.tiles.back_units).div_ceil(self.tiles.width);
+                        let groups = (wide, Extent::Active(self.tiles.tile), directions);
+                        body.push(dispatch(Kernel::StepBackward, n, slots.clone(), groups));
                         if shape.stage.normalise {
                             let slots = vec![pre, b.d_unit, ids.schedule];
-                            body.push(dispatch(Kernel::StepNormaliseBackward, n, slots, groups(1)));
+                            let groups = (1, Extent::Active(1), directions);
+                            body.push(dispatch(Kernel::StepNormaliseBackward, n, slots, groups));
                         }
                     }
                     Step::EachStepBack(range, body)
