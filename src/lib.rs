@@ -47,7 +47,7 @@ pub use plan::{
 pub use real::Real;
 pub use recurrence::Recurrence;
 pub use schedule::Schedule;
-pub use session::{Gradients, Initial, Input, Output, Session, Snapshot, TargetValues, Targets, Upstream};
+pub use session::{Gradients, Initial, Input, KernelTime, Output, Session, Snapshot, TargetValues, Targets, Upstream};
 pub use tensor::{Tensor, View};
 pub use weights::{WeightFormat, Weights};
 pub use wgpu;

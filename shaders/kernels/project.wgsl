@@ -1,9 +1,9 @@
 // project: pre = x W^T + b over all real (step, sequence) rows of a block of steps, both directions of a layer at once.
 //
-// Parallel over: x = columns (gates * units), y = rows, z = direction. Every invocation owns PROJECT_COLUMNS columns and
-// PROJECT_ROWS rows in registers; lanes are neighbouring columns, so W loads are coalesced and x loads are uniform.
-// W is packed [I/4][column] (four k of one column, lib/weights_*.wgsl), then an exact row with the bias and, where rows have one (SCALED), the scale. k runs in ascending
-// order.
+// Parallel over: x and y = columns (gates * units) and rows by lib/spread.wgsl, z = direction. Every invocation owns
+// PROJECT_COLUMNS columns and PROJECT_ROWS rows in registers; W loads are coalesced and x loads nearly uniform.
+// W is packed [I/4][column] (four k of one column, lib/weights_*.wgsl), then an exact row with the bias and, where rows have
+// one (SCALED), the scale. k runs in ascending order.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 // binding 1, x: lib/input_vec4.wgsl or lib/input_scalar.wgsl
@@ -16,18 +16,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let direction = group.z;
     let start = row_offset(dims.first);
     let rows = row_offset(dims.end) - start;
-    let row = group.y * PROJECT_ROWS;
-    if row >= rows {
+    let place = spread(group, lane, PRE_WIDTH, PROJECT_COLUMNS);
+    if place.row >= (rows + PROJECT_ROWS - 1u) / PROJECT_ROWS {
         return;
     }
-    let column = group.x * (WIDTH * PROJECT_COLUMNS) + lane;
+    let row = place.row * PROJECT_ROWS;
     let depth = (dims.input_size + 3u) / 4u;
     let at = direction * (depth + EXACT) * PRE_WIDTH;
 
     // Rows and columns past the edge compute a copy of the last one, which is not stored.
     var columns: array<u32, PROJECT_COLUMNS>;
     for (var c = 0u; c < PROJECT_COLUMNS; c++) {
-        columns[c] = at + min(column + c * WIDTH, PRE_WIDTH - 1u);
+        columns[c] = at + min(place.column + c * place.step, PRE_WIDTH - 1u);
     }
     var inputs: array<u32, PROJECT_ROWS>;
     for (var r = 0u; r < PROJECT_ROWS; r++) {
@@ -67,8 +67,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var r = 0u; r < PROJECT_ROWS; r++) {
         if row + r < rows {
             for (var c = 0u; c < PROJECT_COLUMNS; c++) {
-                if column + c * WIDTH < PRE_WIDTH {
-                    pre[pre_row(direction, start + row + r) * ROW_WIDTH + column + c * WIDTH] = acc[c][r];
+                let column = place.column + c * place.step;
+                if column < PRE_WIDTH {
+                    pre[pre_row(direction, start + row + r) * ROW_WIDTH + column] = acc[c][r];
                 }
             }
         }

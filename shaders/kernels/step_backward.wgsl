@@ -1,7 +1,8 @@
 // step_backward: one stage of one time step backwards, both directions: gather through R^T, then the adjoint of the
 // pointwise part. Gradients of the pre-activations replace them in `pre`.
 //
-// Parallel over: x = units, y = sequences, z = direction. A dispatch reads the gradients that the stage after it (or the
+// Parallel over: x = units, y = tiles of BACK_TILE sequences, z = direction; an invocation owns BACK_UNITS units of a tile in
+// registers, as far apart as there are lanes. A dispatch reads the gradients that the stage after it (or the
 // step after it) left, and writes only its own stage's columns of its own step's rows (of a normalising stage
 // step_normalise_backward does).
 
@@ -24,15 +25,38 @@ struct Step {
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let s = dims.first + step.index;
-    let b = group.y;
-    let unit = group.x * WIDTH + lane;
-    if b >= active_at(s) || unit >= UNITS_STAGE {
+    let running = active_at(s);
+    let tile = group.y * BACK_TILE;
+    let lanes = min((UNITS_STAGE + BACK_UNITS - 1u) / BACK_UNITS, WIDTH);
+    let first = group.x * lanes * BACK_UNITS + lane;
+    if tile >= running || lane >= lanes || first >= UNITS_STAGE {
         return;
     }
     let direction = group.z;
     use_direction(direction);
+    // Units past the edge compute a copy of the last one, which is not stored.
+    var units: array<u32, BACK_UNITS>;
+    for (var u = 0u; u < BACK_UNITS; u++) {
+        units[u] = min(first + u * lanes, UNITS_STAGE - 1u);
+    }
+    var through = gather_STAGE(direction, s, tile, units);
+    for (var b = 0u; b < BACK_TILE; b++) {
+        for (var u = 0u; u < BACK_UNITS; u++) {
+            if tile + b < running && first + u * lanes < UNITS_STAGE {
+                unit_backward(direction, s, tile + b, units[u], through[b][u]);
+            }
+        }
+    }
+}
+
+// One unit of one sequence; `through`: what its `out` gets back through the next product.
+fn unit_backward(direction: u32, s: u32, b: u32, unit: u32, through: real) {
+    var factor: real = 1.0;
+    if LAST_STAGE && RECURRENT_DROPOUT {
+        factor = recurrent_factor(dims.layer * DIRECTIONS + direction, b, unit);
+    }
     let row = pre_row(direction, row_offset(s) + b);
-    let d_out = out_gradient_STAGE(direction, s, b, unit);
+    let d_out = out_gradient_STAGE(direction, s, b, unit, through, factor);
     var memory: array<real, STATES>;
     for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
         memory[i] = history[history_before(direction, s, b) * HISTORY + i * HIDDEN + unit];

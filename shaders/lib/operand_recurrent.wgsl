@@ -7,28 +7,17 @@ fn operand_width() -> u32 {
     return HEAD_OPERAND_STAGE;
 }
 
-fn operand_value(direction: u32, s: u32, b: u32, k: u32) -> real {
+// Where the operand of a row starts.
+fn operand_at(direction: u32, s: u32, b: u32) -> u32 {
     if FIRST_STAGE {
-        return operand[history_before(direction, s, b) * HISTORY + STATE_COUNT * HIDDEN + k];
+        return history_before(direction, s, b) * HISTORY + STATE_COUNT * HIDDEN;
     }
-    return operand[history_after(direction, s, b) * HISTORY + OPERAND_AT_STAGE + k];
+    return history_after(direction, s, b) * HISTORY + OPERAND_AT_STAGE;
 }
 
 // The feature that column 0 of row m sees.
 fn operand_start(m: u32) -> u32 {
     return head_start_STAGE(m % UNITS_STAGE);
-}
-
-// Column and first row of an invocation. Where a row is short, a workgroup has several stretches of rows.
-fn gradient_place(group: vec3<u32>, lane: u32) -> vec2<u32> {
-    if GRADIENT_FOLD_STAGE == 1u {
-        return vec2<u32>(group.x * WIDTH + lane, group.y * WEIGHT_ROWS);
-    }
-    let stretch = lane / (HEAD_OPERAND_STAGE + 1u);
-    if stretch >= GRADIENT_FOLD_STAGE {
-        return vec2<u32>(HEAD_OPERAND_STAGE + 1u, 0u);
-    }
-    return vec2<u32>(lane % (HEAD_OPERAND_STAGE + 1u), (group.y * GRADIENT_FOLD_STAGE + stretch) * WEIGHT_ROWS);
 }
 
 fn gradient_column(m: u32) -> u32 {

@@ -51,3 +51,43 @@ fn operand_gradient_STAGE(direction: u32, row: u32, k: u32) -> real {
     }
     return sum;
 }
+
+// The same for BACK_TILE rows and BACK_UNITS features at once, in registers; the same order of additions.
+fn operand_gradients_STAGE(direction: u32, rows: array<u32, BACK_TILE>, features: array<u32, BACK_UNITS>) -> array<array<real, BACK_UNITS>, BACK_TILE> {
+    var row = rows;
+    var k = features;
+    var sum: array<array<real, BACK_UNITS>, BACK_TILE>;
+    if IDENTITY_STAGE {
+        for (var b = 0u; b < BACK_TILE; b++) {
+            for (var u = 0u; u < BACK_UNITS; u++) {
+                sum[b][u] = pre[recurrent_gate_at_STAGE(row[b], 0u) + k[u]];
+            }
+        }
+        return sum;
+    }
+    let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE;
+    for (var g = 0u; g < RECURRENT_STAGE; g++) {
+        for (var n = 0u; n < HEAD_UNITS4_STAGE; n++) {
+            var r: array<vec4<real>, BACK_UNITS>;
+            for (var u = 0u; u < BACK_UNITS; u++) {
+                r[u] = weight4(at + (g * HEAD_UNITS4_STAGE + n) * OPERAND_STAGE + k[u]);
+            }
+            let own = min(vec4<u32>(0u, 1u, 2u, 3u) + n * 4u, vec4<u32>(HEAD_UNITS_STAGE - 1u));
+            for (var b = 0u; b < BACK_TILE; b++) {
+                let i = recurrent_gate_at_STAGE(row[b], g) + own;
+                var d: vec4<real>;
+                if HEADS_STAGE == 1u {
+                    d = vec4<real>(pre[i.x], pre[i.y], pre[i.z], pre[i.w]);
+                }
+                for (var u = 0u; u < BACK_UNITS; u++) {
+                    if HEADS_STAGE > 1u {
+                        let j = i + head_unit_STAGE(k[u]);
+                        d = vec4<real>(pre[j.x], pre[j.y], pre[j.z], pre[j.w]);
+                    }
+                    sum[b][u] = fma(r[u].w, d.w, fma(r[u].z, d.z, fma(r[u].y, d.y, fma(r[u].x, d.x, sum[b][u]))));
+                }
+            }
+        }
+    }
+    return sum;
+}

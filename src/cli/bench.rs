@@ -16,6 +16,9 @@ pub struct Args {
     /// Timed runs.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// Then runs once more kernel by kernel and tells what each took.
+    #[arg(long, conflicts_with = "json")]
+    profile: bool,
     /// One line of JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -49,6 +52,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     } else {
         result.write(&mut out)?;
     }
+    if args.profile {
+        write_profile(&mut session, &mut out)?;
+    }
     Ok(if result.check.passed() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
@@ -60,6 +66,26 @@ fn run_once(session: &mut Session<f32>) -> wgpu_rnn::Result<()> {
     } else {
         session.run_for_state().map(drop)
     }
+}
+
+/// What every kernel of a run took, waited for one by one.
+fn write_profile(session: &mut Session<f32>, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    let mut passes = vec![("forward", session.profile()?)];
+    if session.plan().train {
+        passes.push(("backward", session.profile_backward()?));
+    }
+    for (pass, times) in passes {
+        let total: f64 = times.iter().map(|t| t.time.as_secs_f64()).sum();
+        writeln!(out, "{pass}, kernel by kernel: {:.3} ms", total * 1e3)?;
+        for t in times {
+            let seconds = t.time.as_secs_f64();
+            let rate =
+                if t.flops > 0 { format!(", {:.2} GFLOP/s", t.flops as f64 / seconds / 1e9) } else { String::new() };
+            let (ms, share, kernel) = (seconds * 1e3, 100.0 * seconds / total, t.kernel);
+            writeln!(out, "  {ms:10.3} ms {share:5.1} %  {kernel}, {} dispatch(es){rate}", t.dispatches)?;
+        }
+    }
+    Ok(())
 }
 
 /// Milliseconds of a run.

@@ -350,6 +350,17 @@ impl Executor {
         })
     }
 
+    /// Runs one entry of the plan and waits for it.
+    pub(crate) fn run_entry(&self, plan: &Plan, schedule: &Schedule, half: Half, n: usize) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        gpu.scoped("running", || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            self.encode(&mut encoder, plan, schedule, half, n..n + 1, None);
+            gpu.queue.submit([encoder.finish()]);
+        })?;
+        gpu.wait()
+    }
+
     fn copy_out(&self, encoder: &mut wgpu::CommandEncoder, plan: &Plan, read: &[SlotId]) {
         for (id, buffer) in self.readback.iter().filter(|(id, _)| read.contains(id)) {
             encoder.copy_buffer_to_buffer(&self.slots[*id], 0, buffer, 0, plan.slots[*id].bytes());

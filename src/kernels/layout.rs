@@ -54,12 +54,6 @@ fn transposed_size(s: &StageShape) -> usize {
     if s.matrix_rows() == 0 { 0 } else { s.stage.recurrent_gates() * s.head_units().div_ceil(4) * s.operand }
 }
 
-/// How many stretches of [`super::WEIGHT_ROWS`] rows a workgroup of `weight_backward` takes: with heads a row of a stage's R may be
-/// much shorter than the workgroup is wide.
-pub(crate) fn gradient_fold(shape: &StageShape, width: usize) -> usize {
-    if shape.heads == 1 { 1 } else { (width / (shape.depth() + 1)).max(1) }
-}
-
 /// The columns of a row of the history: unit states `[S][H]`, h `[P]`, then the operands between stages.
 pub(crate) struct HistoryLayout {
     /// Where each stage's `out` is kept (that of the last one is h).

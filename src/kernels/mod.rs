@@ -11,15 +11,15 @@ mod functions;
 mod layout;
 mod pack;
 mod source;
+mod spread;
 mod zoneout;
 
 pub(crate) use encode::Encoder;
-pub(crate) use layout::{
-    HistoryLayout, KeptLayout, gradient_fold, sequence_workgroup_bytes, transposed_offsets, weight_offsets,
-};
+pub(crate) use layout::{HistoryLayout, KeptLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
 pub(crate) use pack::Flat;
 pub use pack::{GradientOf, Pack, Table};
 pub use source::source;
+pub(crate) use spread::Spread;
 
 use crate::plan::Reset;
 use crate::weights::WeightFormat;
@@ -461,6 +461,18 @@ impl Kernel {
         )
     }
 
+    /// Whether its lanes lie over a matrix by [`Spread`].
+    fn is_spread(self) -> bool {
+        matches!(
+            self,
+            Self::ProjectVec4
+                | Self::ProjectScalar
+                | Self::InputBackward
+                | Self::WeightBackwardInput
+                | Self::WeightBackwardRecurrent
+        )
+    }
+
     /// Whether it evaluates the cell.
     pub fn calls_cell(self) -> bool {
         matches!(
@@ -548,6 +560,8 @@ pub struct Tiles {
     pub width: usize,
     /// Sequences per invocation in the recurrent kernels.
     pub tile: usize,
+    /// Units per invocation in `step_backward`.
+    pub back_units: usize,
     /// Invocations of a workgroup of `sequence_forward`: at least the padded units of every stage.
     pub sequence_width: usize,
     /// Columns and rows per invocation in `project`.
@@ -563,8 +577,10 @@ pub(crate) const GRADIENT_BLOCK: usize = 64;
 pub(crate) const NORM_WIDTH: usize = 64;
 /// See [`NORM_WIDTH`].
 pub(crate) const NORM_GROUPS: usize = 64;
-/// Columns of `pre` per invocation of `weight_backward`.
-pub(crate) const WEIGHT_ROWS: usize = 8;
+/// Columns of `pre` and of the operand per invocation of `weight_backward`.
+pub(crate) const WEIGHT_TILE: (usize, usize) = (8, 4);
+/// Features per invocation of `input_backward`; its rows are those of `project`.
+pub(crate) const INPUT_COLUMNS: usize = 4;
 
 /// What a pipeline's text depends on besides the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,9 +1,9 @@
 //! How a pipeline's WGSL is put together; see the module doc above.
 
 use super::functions::functions;
-use super::layout::{HistoryLayout, KeptLayout, gradient_fold, shared_stride, transposed_offsets, weight_offsets};
+use super::layout::{HistoryLayout, KeptLayout, shared_stride, transposed_offsets, weight_offsets};
 use super::zoneout;
-use super::{GRADIENT_BLOCK, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant, WEIGHT_ROWS};
+use super::{GRADIENT_BLOCK, INPUT_COLUMNS, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant, WEIGHT_TILE};
 use crate::cell::{Initial, Product};
 use crate::config::{Layout, RnnConfig, StageShape};
 use crate::cpu::random::{MaskKind, RUN_WORDS, scale, threshold};
@@ -27,6 +27,9 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         vec![constants(config, &stages, variant), include_str!("../../shaders/lib/dims.wgsl").into()];
     if kernel.bindings().iter().any(|b| b.0 == "schedule") {
         parts.push(include_str!("../../shaders/lib/schedule.wgsl").into());
+    }
+    if kernel.is_spread() {
+        parts.push(include_str!("../../shaders/lib/spread.wgsl").into());
     }
     if kernel.bindings().iter().any(|b| b.0 == "weights") {
         parts.push(weights_text(variant.weights).into());
@@ -133,17 +136,31 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
                     false => include_str!("../../shaders/kernels/sequence_backward_stage.wgsl"),
                 };
                 parts.push(instantiate(text, n));
-                let _ = write!(
-                    calls,
-                    "    stage_{n}(direction, s, b, unit);\n    storageBarrier();\n    workgroupBarrier();\n"
-                );
+                calls.push_str(&instantiate(BACKWARD_CALL, n));
             }
-            parts.push(format!("fn run_stages(direction: u32, s: u32, b: u32, unit: u32) {{\n{calls}}}"));
+            let head = "direction: u32, s: u32, tile: u32, running: u32, unit: u32";
+            parts.push(format!("fn run_stages({head}) {{\n{calls}}}"));
         }
     }
     parts.push(zoneout::parts(config, &stages, variant));
     parts.join("\n")
 }
+
+/// A stage of `sequence_backward` over the workgroup's tile.
+const BACKWARD_CALL: &str = "    var through_STAGE: array<array<real, BACK_UNITS>, BACK_TILE>;
+    if unit < UNITS_STAGE {
+        var units: array<u32, BACK_UNITS>;
+        units[0] = unit;
+        through_STAGE = gather_STAGE(direction, s, tile, units);
+    }
+    for (var slot = 0u; slot < BACK_TILE; slot++) {
+        if tile + slot < running {
+            stage_STAGE(direction, s, tile + slot, slot, unit, through_STAGE[slot][0]);
+        }
+    }
+    storageBarrier();
+    workgroupBarrier();
+";
 
 const ROW_SCALE: &str = include_str!("../../shaders/lib/row_scale.wgsl");
 
@@ -196,17 +213,6 @@ fn dropout_parts(config: &RnnConfig, variant: &Variant) -> Vec<String> {
         Kernel::DropoutCopy => parts.push(
             "@group(0) @binding(3) var<storage, read> source: array<real>;\n\
              fn source_value(at: u32) -> real {\n    return source[at];\n}"
-                .into(),
-        ),
-        Kernel::StepBackward => parts.push(
-            "fn factor_of_next(direction: u32, b: u32, unit: u32) -> real {\n    \
-             return recurrent_factor(dims.layer * DIRECTIONS + direction, b, unit);\n}"
-                .into(),
-        ),
-        // That of the invocation's own unit, made once per dispatch.
-        Kernel::SequenceBackward => parts.push(
-            "var<private> own_factor: real;\n\n\
-             fn factor_of_next(direction: u32, b: u32, unit: u32) -> real {\n    return own_factor;\n}"
                 .into(),
         ),
         _ => {}
@@ -311,6 +317,8 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     let sequence = matches!(kernel, Kernel::SequenceForward | Kernel::SequenceForwardTrain | Kernel::SequenceBackward);
     put("WIDTH", if sequence { tiles.sequence_width } else { tiles.width });
     put("TILE", tiles.tile);
+    put("BACK_TILE", tiles.tile);
+    put("BACK_UNITS", if *kernel == Kernel::StepBackward { tiles.back_units } else { 1 });
     put("PROJECT_COLUMNS", tiles.project.0);
     put("PROJECT_ROWS", tiles.project.1);
     put("DIRECTIONS", config.directions());
@@ -331,7 +339,9 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("LAYERS", config.num_layers);
     put("VOCABULARY", config.vocabulary.unwrap_or(1));
     put("GRADIENT_BLOCK", GRADIENT_BLOCK);
-    put("WEIGHT_ROWS", WEIGHT_ROWS);
+    put("WEIGHT_ROWS", WEIGHT_TILE.0);
+    put("WEIGHT_COLUMNS", WEIGHT_TILE.1);
+    put("INPUT_COLUMNS", INPUT_COLUMNS);
     put("NORM_WIDTH", NORM_WIDTH);
     put("NORM_GROUPS", NORM_GROUPS);
     Hyper::NAMES.into_iter().for_each(|(hyper, name)| put(name, hyper as usize));
@@ -360,7 +370,6 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         put("HEAD_UNITS", shape.head_units());
         put("HEAD_UNITS4", shape.head_units().div_ceil(4));
         put("HEAD_OPERAND", shape.depth());
-        put("GRADIENT_FOLD", gradient_fold(shape, tiles.width));
         let (first, last) = (n == 0, n + 1 == stages.len());
         put("OPERAND_STRIDE", if first { config.operand_row(*train) } else { shape.operand.next_multiple_of(4) } / 4);
         put("OUT_STRIDE", if last { config.operand_row(*train) } else { shape.padded_units() });

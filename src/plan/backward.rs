@@ -21,7 +21,7 @@
 use super::build::{Builder, Dim, ELEMENTWISE_GROUPS, Memory, UNUSED, once};
 use super::{Dims, Dispatch, Extent, GradientIds, Role, SlotId, SlotIds, Step, Strategy};
 use crate::cell::Product;
-use crate::kernels::{GRADIENT_BLOCK, Kernel, WEIGHT_ROWS, gradient_fold, transposed_offsets};
+use crate::kernels::{GRADIENT_BLOCK, Kernel, transposed_offsets};
 use std::ops::Range;
 
 /// Working memory of the backward pass.
@@ -140,11 +140,16 @@ impl Builder<'_> {
                 }
                 for direction in 0..directions {
                     let dims = self.dims_of(layer, segment.clone(), direction);
-                    let groups =
-                        (config.layer_input_size(layer).div_ceil(width), Extent::SegmentRows(self.tiles.project.1), 1);
-                    let (kernel, slots) = match config.skips_input(layer) {
-                        true => (Kernel::SkipBackward, vec![m.pre[layer], dx, ids.schedule]),
-                        false => (Kernel::InputBackward, vec![g.wt[layer], m.pre[layer], dx, ids.schedule]),
+                    let (kernel, slots, groups) = match config.skips_input(layer) {
+                        true => {
+                            let wide = config.hidden_size.div_ceil(width);
+                            let groups = (wide, Extent::SegmentRows(self.tiles.project.1), 1);
+                            (Kernel::SkipBackward, vec![m.pre[layer], dx, ids.schedule], groups)
+                        }
+                        false => {
+                            let groups = self.input_grid(config.layer_input_size(layer));
+                            (Kernel::InputBackward, vec![g.wt[layer], m.pre[layer], dx, ids.schedule], groups)
+                        }
                     };
                     steps.push(once(kernel, at, dims, slots, groups));
                 }
@@ -202,18 +207,24 @@ impl Builder<'_> {
             steps.push(match self.strategy {
                 Strategy::Sequence => {
                     let slots = vec![rt, pre, past, b.d_state, dy, b.d_hidden, b.d_unit, ids.schedule];
-                    Step::Once(dispatch(Kernel::SequenceBackward, 0, slots, (1, Extent::Active(1), directions)))
+                    Step::Once(dispatch(
+                        Kernel::SequenceBackward,
+                        0,
+                        slots,
+                        (1, Extent::Active(self.tiles.tile), directions),
+                    ))
                 }
                 Strategy::Step => {
                     let slots = vec![pre, rt, past, b.d_state, dy, b.d_hidden, b.d_unit, ids.schedule];
                     let mut body = Vec::new();
                     for (n, shape) in self.stages.iter().enumerate().rev() {
-                        let wide = shape.units.div_ceil(self.tiles.width);
-                        let groups = |wide| (wide, Extent::Active(1), directions);
-                        body.push(dispatch(Kernel::StepBackward, n, slots.clone(), groups(wide)));
+                        let wide = shape.units.div_ceil(self.tiles.back_units).div_ceil(self.tiles.width);
+                        let groups = (wide, Extent::Active(self.tiles.tile), directions);
+                        body.push(dispatch(Kernel::StepBackward, n, slots.clone(), groups));
                         if shape.stage.normalise {
                             let slots = vec![pre, b.d_unit, ids.schedule];
-                            body.push(dispatch(Kernel::StepNormaliseBackward, n, slots, groups(1)));
+                            let groups = (1, Extent::Active(1), directions);
+                            body.push(dispatch(Kernel::StepNormaliseBackward, n, slots, groups));
                         }
                     }
                     Step::EachStepBack(range, body)
@@ -242,13 +253,11 @@ impl Builder<'_> {
         steps: &mut Vec<Step>,
     ) {
         let config = self.config;
-        let (pre, width, directions) = (m.pre[layer], self.tiles.width, config.directions());
-        let grid =
-            |k: usize, rows: usize| ((k + 1).div_ceil(width), Extent::Fixed(rows.div_ceil(WEIGHT_ROWS)), directions);
+        let (pre, directions) = (m.pre[layer], config.directions());
         let input = self.layer_input(layer, ids, m);
         let slots = vec![pre, input, g.dw[layer], ids.schedule];
         let rows = config.row_layout(true).inputs;
-        let groups = grid(config.weight_columns(layer), rows);
+        let groups = self.weight_grid(config.weight_columns(layer), rows, directions);
         steps.push(once(Kernel::WeightBackwardInput, Some(layer), of_input, slots, groups));
         for (n, shape) in self.stages.iter().enumerate() {
             let Some(gradient) = g.dr[layer][n] else { continue };
@@ -261,7 +270,7 @@ impl Builder<'_> {
                 head: false,
                 slots: vec![pre, m.history[layer], gradient, ids.schedule],
                 odd: None,
-                groups: grid(shape.depth(), shape.matrix_rows().div_ceil(gradient_fold(shape, width))),
+                groups: self.weight_grid(shape.depth(), shape.matrix_rows(), directions),
             }));
         }
     }

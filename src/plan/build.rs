@@ -4,7 +4,7 @@ use super::ends::project_kernel;
 use super::{Dims, Dispatch, Extent, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy};
 use crate::config::{Layout, RnnConfig, Shape, StageShape};
 use crate::cpu::random::RUN_WORDS;
-use crate::kernels::{HistoryLayout, Kernel, Tiles, weight_offsets};
+use crate::kernels::{HistoryLayout, INPUT_COLUMNS, Kernel, Spread, Tiles, WEIGHT_TILE, weight_offsets};
 use crate::weights::WeightFormat;
 use std::ops::Range;
 
@@ -323,14 +323,35 @@ impl Builder<'_> {
     pub fn project(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Step {
         let config = self.config;
         let input = self.layer_input(layer, ids, m);
-        let (columns, rows) = self.tiles.project;
-        let (kernel, columns) = match config.skips_input(layer) {
-            true => (Kernel::SkipInput, 1),
-            false => (project_kernel(config.layer_input_size(layer)), columns),
+        let columns = config.row_layout(false).width;
+        let (kernel, (wide, rows)) = match config.skips_input(layer) {
+            true => {
+                let wide = columns.div_ceil(self.tiles.width);
+                (Kernel::SkipInput, (wide, Extent::Rows(self.tiles.project.1)))
+            }
+            false => (project_kernel(config.layer_input_size(layer)), self.project_grid(columns)),
         };
-        let width = config.row_layout(false).width.div_ceil(columns * self.tiles.width);
         let slots = vec![input, ids.w[layer], m.pre[layer], ids.schedule];
-        once(kernel, Some(layer), dims, slots, (width, Extent::Rows(rows), config.directions()))
+        once(kernel, Some(layer), dims, slots, (wide, rows, config.directions()))
+    }
+
+    /// Workgroups of `project` along columns and rows.
+    pub fn project_grid(&self, columns: usize) -> (usize, Extent) {
+        let (tile, rows) = self.tiles.project;
+        let spread = Spread::new(columns, tile, self.tiles.width);
+        (spread.groups, Extent::Rows(rows * spread.rows))
+    }
+
+    /// Those of `input_backward` along features and rows.
+    pub fn input_grid(&self, features: usize) -> (usize, Extent, usize) {
+        let spread = Spread::new(features, INPUT_COLUMNS, self.tiles.width);
+        (spread.groups, Extent::SegmentRows(self.tiles.project.1 * spread.rows), 1)
+    }
+
+    /// Those of `weight_backward` over a matrix `[rows, depth]` and its bias.
+    pub fn weight_grid(&self, depth: usize, rows: usize, directions: usize) -> (usize, Extent, usize) {
+        let spread = Spread::new(depth + 1, WEIGHT_TILE.1, self.tiles.width);
+        (spread.groups, Extent::Fixed(rows.div_ceil(WEIGHT_TILE.0 * spread.rows)), directions)
     }
 
     /// The row statistics of x·Wᵀ of normalising stages.

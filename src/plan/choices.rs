@@ -71,7 +71,9 @@ pub(super) fn choose_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, strate
     while tile > 1 && sequence_workgroup_bytes(config, tile, sequence_width) > caps.max_workgroup_memory {
         tile /= 2;
     }
-    Tiles { width: 64, tile, sequence_width, project: (4, 8) }
+    // A software rasteriser pays for every load of a lane, whatever its address; a GPU needs invocations more.
+    let back_units = if caps.class == DeviceClass::SoftwareGpu { 4 } else { 1 };
+    Tiles { width: 64, tile, back_units, sequence_width, project: (4, 8) }
 }
 
 /// Rough time of one time step of a layer, for watchdogs only: products at a cautious rate, plus the dispatches.
@@ -155,7 +157,8 @@ fn software_block(
     };
     let backward = |s: &StageShape| {
         let statistics = if s.stage.normalise { tiles.sequence_width + 4 } else { 0 };
-        s.stage.recurrent_gates() * (1 + s.head_units().div_ceil(4)) + 8 + statistics + draws
+        let product = s.stage.recurrent_gates() * (1 + s.head_units().div_ceil(4) * (1 + tiles.tile));
+        product + tiles.tile * (8 + statistics + draws)
     };
     let sum = |of: &dyn Fn(&StageShape) -> usize| 2 + config.stages().iter().map(of).sum::<usize>();
     let loops = SOFTWARE_ITERATIONS / sum(&forward).max(if options.train { sum(&backward) } else { 0 });

@@ -15,7 +15,7 @@
 use super::build::{Builder, ELEMENTWISE_GROUPS, UNUSED, once};
 use super::{Dims, Dispatch, Extent, Role, SlotId, Step};
 use crate::config::{Head, Loss, RnnConfig};
-use crate::kernels::{GRADIENT_BLOCK, Kernel, WEIGHT_ROWS};
+use crate::kernels::{GRADIENT_BLOCK, Kernel};
 use std::ops::Range;
 
 /// Slots of the embedding.
@@ -149,9 +149,9 @@ impl Builder<'_> {
     pub fn head_steps(&mut self, head: &HeadIds, y: SlotId, schedule: SlotId) -> Vec<Step> {
         let Some(Head { size, loss }) = self.config.head else { return Vec::new() };
         let dims = self.head_dims(0..self.shape.time);
-        let (columns, rows) = self.tiles.project;
         let kernel = project_kernel(self.config.output_size());
-        let groups = (size.div_ceil(columns * self.tiles.width), Extent::Rows(rows), 1);
+        let (wide, rows) = self.project_grid(size);
+        let groups = (wide, rows, 1);
         let project = of_head(kernel, dims, vec![y, head.w, head.outputs, schedule], groups);
         let kernel = match loss {
             Loss::MeanSquared => Kernel::LossMeanSquared,
@@ -175,11 +175,11 @@ impl Builder<'_> {
         let stretch = self.block.next_multiple_of(GRADIENT_BLOCK);
         for first in (0..self.shape.time).step_by(stretch).collect::<Vec<_>>().into_iter().rev() {
             let dims = self.head_dims(first..(first + stretch).min(self.shape.time));
-            let groups = ((inputs + 1).div_ceil(width), Extent::Fixed(size.div_ceil(WEIGHT_ROWS)), 1);
+            let groups = self.weight_grid(inputs, size, 1);
             let slots = vec![head.d_outputs, y, grad.dw, schedule];
             steps.push(of_head(Kernel::WeightBackwardInput, dims, slots, groups));
         }
-        let groups = (inputs.div_ceil(width), Extent::SegmentRows(self.tiles.project.1), 1);
+        let groups = self.input_grid(inputs);
         steps.push(of_head(Kernel::InputBackward, dims, vec![grad.wt, head.d_outputs, dy, schedule], groups));
         steps
     }

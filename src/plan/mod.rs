@@ -31,6 +31,7 @@ mod limits;
 mod recompute;
 mod resets;
 mod update;
+mod work;
 
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};

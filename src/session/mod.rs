@@ -4,10 +4,12 @@ mod backward;
 mod dropout;
 mod ends;
 mod optimise;
+mod profile;
 mod trace;
 
 pub use backward::{Gradients, Upstream};
 pub use ends::{TargetValues, Targets};
+pub use profile::KernelTime;
 pub use trace::Snapshot;
 
 use crate::config::{Layout, Shape};

@@ -1,0 +1,81 @@
+//! Where the time of a run goes.
+
+use super::{Executor, Session};
+use crate::error::Result;
+use crate::plan::{Dispatch, Half, Plan, Step};
+use crate::real::Real;
+use std::time::{Duration, Instant};
+
+/// What one kernel took in a run, from [`Session::profile`] and [`Session::profile_backward`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct KernelTime {
+    /// The kernel's name; kernels that take turns within a step are one entry, joined by `+`.
+    pub kernel: String,
+    /// Its dispatches.
+    pub dispatches: usize,
+    /// Time, waiting for the device included.
+    pub time: Duration,
+    /// Multiply-adds of its matrix products, times two, as if no sequence were shorter than T; 0 for one that has none.
+    pub flops: u64,
+}
+
+impl<T: Real> Session<T> {
+    /// Runs what was written entry by entry of the plan, each waited for, and tells what every kernel took, longest first. The
+    /// sum is more than a run takes, which waits once.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn profile(&mut self) -> Result<Vec<KernelTime>> {
+        self.draw()?;
+        let times = self.profile_pass(Half::Forward)?;
+        (self.has_state, self.tape, self.has_loss) = (true, self.plan.train, self.targets);
+        Ok(times)
+    }
+
+    /// The same for the way back through the last run.
+    ///
+    /// # Errors
+    /// As [`Session::run_back`].
+    pub fn profile_backward(&mut self) -> Result<Vec<KernelTime>> {
+        self.tape_ids()?;
+        self.begin_backward()?;
+        self.profile_pass(Half::Backward)
+    }
+
+    fn profile_pass(&mut self, half: Half) -> Result<Vec<KernelTime>> {
+        let mut times: Vec<KernelTime> = Vec::new();
+        for n in 0..self.plan.half(half).0.len() {
+            let start = Instant::now();
+            match &mut self.executor {
+                Executor::Cpu(e) => {
+                    e.run(&self.plan, &self.schedule, &self.plan.half(half).0[n..=n], &mut |_, _, _| {});
+                }
+                Executor::Gpu(e) => e.run_entry(&self.plan, &self.schedule, half, n)?,
+            }
+            let time = start.elapsed();
+            let Some((kernel, dispatches, flops)) = entry(&self.plan, &self.plan.half(half).0[n]) else { continue };
+            match times.iter_mut().find(|t| t.kernel == kernel) {
+                Some(t) => {
+                    t.dispatches += dispatches;
+                    t.time += time;
+                    t.flops += flops;
+                }
+                None => times.push(KernelTime { kernel, dispatches, time, flops }),
+            }
+        }
+        times.sort_by(|a, b| b.time.cmp(&a.time));
+        Ok(times)
+    }
+}
+
+/// Kernels, dispatches and work of an entry.
+fn entry(plan: &Plan, step: &Step) -> Option<(String, usize, u64)> {
+    let (body, count): (&[Dispatch], usize) = match step {
+        Step::ClearPadding(_) => return None,
+        Step::Once(d) => (std::slice::from_ref(d), 1),
+        Step::EachStep(range, body) | Step::EachStepBack(range, body) => (body, range.len()),
+    };
+    let mut names: Vec<&str> = body.iter().map(|d| d.kernel.name()).collect();
+    names.dedup();
+    Some((names.join("+"), count * body.len(), body.iter().map(|d| plan.dispatch_flops(d)).sum()))
+}
