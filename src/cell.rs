@@ -203,9 +203,6 @@ impl Cell {
 
 /// The arithmetic of one stage for one unit, on the CPU; the twin of `forward_<stage>` in the cell's WGSL file.
 pub trait Pointwise {
-    /// Recurrent gates of the stage (rows of R per unit): sizes the register tile of the product.
-    const RECURRENT: usize;
-
     /// `act`: the cell's activations, by index; `pre`: the stage's gates; `state`: the cell's states, updated in place; `unit`: the
     /// cell's per-unit parameters. Returns `out`.
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], unit: &[V]) -> V;

@@ -16,7 +16,6 @@ use wgpu_rnn::*;
 struct Sum;
 
 impl Pointwise for Sum {
-    const RECURRENT: usize = 1;
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], unit: &[V]) -> V {
         unit[0].mul_add(state[0], act[0].apply(pre[0] + pre[1]))
     }
@@ -31,7 +30,6 @@ impl Pointwise for Sum {
 struct Out;
 
 impl Pointwise for Out {
-    const RECURRENT: usize = 1;
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         state[0] = act[1].apply(pre[0]);
         state[0]

@@ -19,8 +19,6 @@ use crate::cpu::Lanes;
 struct Gru;
 
 impl Pointwise for Gru {
-    const RECURRENT: usize = 3;
-
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let r = act[0].apply(pre[0] + pre[3]);

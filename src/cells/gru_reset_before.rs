@@ -14,8 +14,6 @@ use crate::cpu::Lanes;
 struct Gates;
 
 impl Pointwise for Gates {
-    const RECURRENT: usize = 2;
-
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let r = act[0].apply(pre[0]);
@@ -36,8 +34,6 @@ impl Pointwise for Gates {
 struct Candidate;
 
 impl Pointwise for Candidate {
-    const RECURRENT: usize = 1;
-
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let n = act[1].apply(pre[0]);

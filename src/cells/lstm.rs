@@ -18,8 +18,6 @@ use crate::cpu::Lanes;
 struct Lstm;
 
 impl Pointwise for Lstm {
-    const RECURRENT: usize = 4;
-
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let i = act[0].apply(pre[0]);

@@ -32,8 +32,6 @@ fn sums<V: Lanes>(pre: &[V]) -> [V; 4] {
 }
 
 impl Pointwise for Gates {
-    const RECURRENT: usize = 4;
-
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let v = sums(pre);
@@ -73,8 +71,6 @@ impl Pointwise for Gates {
 struct Out;
 
 impl Pointwise for Out {
-    const RECURRENT: usize = 1;
-
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], unit: &[V]) -> V {
         state[1] * act[2].apply(pre[0] + unit[0])

@@ -15,8 +15,6 @@ use crate::cpu::Lanes;
 struct LstmPeephole;
 
 impl Pointwise for LstmPeephole {
-    const RECURRENT: usize = 4;
-
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], unit: &[V]) -> V {
         let i = act[0].apply(unit[0].mul_add(state[0], pre[0]));

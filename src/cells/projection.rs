@@ -8,8 +8,6 @@ use crate::cpu::Lanes;
 struct Projection;
 
 impl Pointwise for Projection {
-    const RECURRENT: usize = 1;
-
     #[inline(always)]
     fn forward<V: Lanes>(_act: &Functions, pre: &[V], _state: &mut [V], _unit: &[V]) -> V {
         pre[0]

@@ -9,8 +9,6 @@ use crate::cpu::Lanes;
 struct Rnn;
 
 impl Pointwise for Rnn {
-    const RECURRENT: usize = 1;
-
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], _state: &mut [V], _unit: &[V]) -> V {
         act[0].apply(pre[0])

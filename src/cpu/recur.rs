@@ -236,63 +236,84 @@ pub(crate) fn recur<P: Pointwise, T: Real>(args: &mut Recur<'_, T>) {
 /// Gates of a stage at most (the size of the register arrays below; asserted by a test over the registry).
 const MAX_GATES: usize = 4;
 
+/// Rows of a register tile at most.
+const MAX_ROWS: usize = 8;
+
 #[inline(always)]
 fn fused<P: Pointwise, V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>) {
-    let tall = tall_rows::<V>();
+    let mut acc = [[V::splat(isa, V::Elem::default()); MAX_GATES]; MAX_ROWS];
     let mut row = 0;
     while row < a.rows {
-        let left = a.rows - row;
-        if left >= tall && tall == 8 {
-            fused_rows::<P, V, 8>(isa, a, row);
-            row += 8;
-        } else if left >= 4 {
-            fused_rows::<P, V, 4>(isa, a, row);
-            row += 4;
-        } else if left >= 2 {
-            fused_rows::<P, V, 2>(isa, a, row);
-            row += 2;
-        } else {
-            fused_rows::<P, V, 1>(isa, a, row);
-            row += 1;
+        let rows = match a.rows - row {
+            left if left >= tall_rows::<V>() => tall_rows::<V>(),
+            4.. => 4,
+            2.. => 2,
+            _ => 1,
+        };
+        for panel in 0..a.packed.padded / V::WIDTH {
+            product(isa, a, (row, rows), panel, &mut acc);
+            for (m, acc) in acc.iter().enumerate().take(rows) {
+                pointwise::<P, V>(isa, a, row + m, panel * V::WIDTH, acc);
+            }
         }
+        pad(a, row, rows);
+        row += rows;
     }
 }
 
 /// Rows of the tallest register tile: 8 where there are 32 registers.
 #[inline(always)]
 fn tall_rows<V: Lanes>() -> usize {
-    if <V::Isa as Simd>::REGISTER_COUNT >= 32 { 8 } else { 4 }
+    if <V::Isa as Simd>::REGISTER_COUNT >= 32 { MAX_ROWS } else { 4 }
 }
 
-#[inline(always)]
-fn fused_rows<P: Pointwise, V: Lanes, const M: usize>(isa: V::Isa, a: &mut Recur<'_, V::Elem>, row: usize) {
-    let zero = V::splat(isa, V::Elem::default());
-    for panel in 0..a.packed.padded / V::WIDTH {
-        let mut acc = [[zero; MAX_GATES]; M];
-        product::<P, V, M>(isa, a, row, panel, &mut acc);
-        for (m, acc) in acc.iter().enumerate() {
-            pointwise::<P, V>(isa, a, row + m, panel * V::WIDTH, acc);
-        }
-    }
-    pad(a, row, M);
-}
-
-/// R · operand for `M` rows and one panel of units: gates in groups that fit the registers.
-#[inline(always)]
-fn product<P: Pointwise, V: Lanes, const M: usize>(
+/// R · operand for 8, 4, 2 rows or one, and one panel of units. A function of its own, which all cells share: inlined into every
+/// cell's kernel it took the compiler minutes.
+#[inline(never)]
+fn product<V: Lanes>(
     isa: V::Isa,
     a: &Recur<'_, V::Elem>,
-    row: usize,
+    (row, rows): (usize, usize),
     panel: usize,
-    acc: &mut [[V; MAX_GATES]; M],
+    acc: &mut [[V; MAX_GATES]; MAX_ROWS],
+) {
+    struct Run<'a, 'b, V: Lanes> {
+        isa: V::Isa,
+        a: &'a Recur<'b, V::Elem>,
+        at: (usize, usize),
+        rows: usize,
+        acc: &'a mut [[V; MAX_GATES]; MAX_ROWS],
+    }
+    impl<V: Lanes> WithSimd for Run<'_, '_, V> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _isa: S) {
+            match self.rows {
+                8 => tile::<V, 8>(self.isa, self.a, self.at, self.acc),
+                4 => tile::<V, 4>(self.isa, self.a, self.at, self.acc),
+                2 => tile::<V, 2>(self.isa, self.a, self.at, self.acc),
+                _ => tile::<V, 1>(self.isa, self.a, self.at, self.acc),
+            }
+        }
+    }
+    isa.vectorize(Run { isa, a, at: (row, panel), rows, acc });
+}
+
+/// The same for `M` rows: gates in groups that fit the registers.
+#[inline(always)]
+fn tile<V: Lanes, const M: usize>(
+    isa: V::Isa,
+    a: &Recur<'_, V::Elem>,
+    (row, panel): (usize, usize),
+    acc: &mut [[V; MAX_GATES]; MAX_ROWS],
 ) {
     if a.shape.stage.product == Product::Identity {
-        for (m, acc) in acc.iter_mut().enumerate() {
+        for (m, acc) in acc.iter_mut().enumerate().take(M) {
             acc[0] = V::load(isa, &a.operand[(row + m) * a.operand_stride..][..a.shape.units][panel * V::WIDTH..]);
         }
         return;
     }
-    match P::RECURRENT {
+    match a.shape.stage.recurrent_gates() {
         1 => group::<V, M, 1, 1>(isa, a, row, panel, 0, acc),
         2 => group::<V, M, 2, 2>(isa, a, row, panel, 0, acc),
         3 => group::<V, M, 3, 3>(isa, a, row, panel, 0, acc),
@@ -312,7 +333,7 @@ fn group<V: Lanes, const M: usize, const ALL: usize, const G: usize>(
     row: usize,
     panel: usize,
     first: usize,
-    out: &mut [[V; MAX_GATES]; M],
+    out: &mut [[V; MAX_GATES]; MAX_ROWS],
 ) {
     let k = a.shape.depth();
     let heads = a.packed.heads;
@@ -455,8 +476,8 @@ fn normalised<P: Pointwise, V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>) {
             }
         }
         for panel in 0..if a.product.is_some() { 0 } else { padded / V::WIDTH } {
-            let mut acc = [[V::splat(isa, V::Elem::default()); MAX_GATES]; 1];
-            product::<P, V, 1>(isa, a, row, panel, &mut acc);
+            let mut acc = [[V::splat(isa, V::Elem::default()); MAX_GATES]; MAX_ROWS];
+            product(isa, a, (row, 1), panel, &mut acc);
             for g in 0..gates {
                 acc[0][g].store(&mut scratch[g * padded + panel * V::WIDTH..][..V::WIDTH]);
             }
