@@ -392,10 +392,12 @@ fn no_cell_state_is_above_its_threshold() {
     }
 }
 
-/// Coupled gates: whatever the forget rows hold changes nothing, and their gradients are 0.
+/// Coupled gates: whatever the forget rows hold changes nothing, and their gradients are 0. (Where a row is normalised all of it
+/// counts in its statistic.)
 #[test]
 fn coupled_gates_do_not_see_the_forget_rows() {
-    for (cell, proj_size) in cells_and_projections(3).into_iter().filter(|c| c.0.has_cell_state()) {
+    let lstms = cells_and_projections(3).into_iter().filter(|c| c.0.has_cell_state() && !c.0.normalises());
+    for (cell, proj_size) in lstms {
         let config = RnnConfig { input_forget: true, ..base(cell, proj_size) };
         let plain = case(&config, 307);
         let mut other = plain.clone();
