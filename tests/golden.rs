@@ -506,7 +506,7 @@ impl Case {
         let mut weights = Weights::random(&config, 4).expect("a valid configuration");
         // Gains start as 1, which would hide where they belong; smaller, for f32 to say something: see tests/harness.
         for layer in &mut weights.layers {
-            layer.gains = values(&[layer.gains.len()], 8).data.iter().map(|v| 0.4 + v / 4.0).collect();
+            layer.gains = values(&[layer.gains.len()], 8).data.iter().map(|v| 0.25 + v / 8.0).collect();
         }
         Self {
             x: values(&[rows[0], rows[1], config.input_size], 1),

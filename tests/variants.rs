@@ -108,22 +108,39 @@ fn naive_of<T: naive::Scalar>(case: &Case) -> Vec<Named<f64>> {
     })
 }
 
+/// How far off the naive f32 loop is, per tensor. Where rows are normalised a few roundings are magnified and decide, so a single
+/// run is luck: there the worst of three, of x and of x moved by some units in its last place, each against its own truth.
+fn naive_errors(case: &Case) -> Vec<f64> {
+    let runs = if case.config.cell.normalises() { 3 } else { 1 };
+    let mut worst: Vec<f64> = Vec::new();
+    for run in 0..runs {
+        let mut moved = case.clone();
+        moved.x.iter_mut().for_each(|x| *x *= 1.0 + 8.0 * run as f32 * f32::EPSILON);
+        let pairs = naive_of::<f64>(&moved).into_iter().zip(naive_of::<f32>(&moved));
+        let errors: Vec<f64> = pairs.map(|((_, truth), (_, rounded))| tolerance::error(&rounded, &truth)).collect();
+        worst.resize(errors.len(), 0.0);
+        worst.iter_mut().zip(errors).for_each(|(w, e)| *w = w.max(e));
+    }
+    worst
+}
+
 /// Every executor and strategy that runs in `T` on `device`, within the bound that the naive loops calibrate.
 fn agrees_with_naive<T: Real>(device: &Device, settings: &[RnnConfig]) {
     let mut failures = Vec::new();
     for config in settings {
         let case = case(config, 301);
-        let (truth, rounded) = (naive_of::<f64>(&case), naive_of::<f32>(&case));
+        let truth = naive_of::<f64>(&case);
+        let rounded = naive_errors(&case);
         for strategy in [Strategy::Step, Strategy::Sequence] {
             let mut session = case.training::<T>(device, forced(strategy));
             session.poison().unwrap();
             let got = all(config, case.train_in(&mut session));
             assert_eq!(got.len(), truth.len());
-            for (((name, got), (_, truth)), (_, rounded)) in got.iter().zip(&truth).zip(&rounded) {
+            for (((name, got), (_, truth)), rounded) in got.iter().zip(&truth).zip(&rounded) {
                 let scale = tolerance::scale(truth);
                 let bound = match size_of::<T>() {
                     8 => tolerance::bound_f64(scale),
-                    _ => tolerance::bound_f32(scale, tolerance::error(rounded, truth)),
+                    _ => tolerance::bound_f32(scale, *rounded),
                 };
                 let error = tolerance::error(got, truth);
                 if !bound.is_finite() || error > bound {
@@ -392,10 +409,12 @@ fn no_cell_state_is_above_its_threshold() {
     }
 }
 
-/// Coupled gates: whatever the forget rows hold changes nothing, and their gradients are 0.
+/// Coupled gates: whatever the forget rows hold changes nothing, and their gradients are 0. (Where a row is normalised all of it
+/// counts in its statistic.)
 #[test]
 fn coupled_gates_do_not_see_the_forget_rows() {
-    for (cell, proj_size) in cells_and_projections(3).into_iter().filter(|c| c.0.has_cell_state()) {
+    let lstms = cells_and_projections(3).into_iter().filter(|c| c.0.has_cell_state() && !c.0.normalises());
+    for (cell, proj_size) in lstms {
         let config = RnnConfig { input_forget: true, ..base(cell, proj_size) };
         let plain = case(&config, 307);
         let mut other = plain.clone();

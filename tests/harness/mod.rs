@@ -65,7 +65,7 @@ impl Case {
         // chaotic (derivatives of thousands after 66 steps), and how far off an f32 run is then says nothing.
         for (n, layer) in weights.layers.iter_mut().enumerate() {
             let offsets = values(seed + 7 + n as u64, layer.gains.len(), 0.5);
-            layer.gains = offsets.into_iter().map(|v| 0.4 + v / 2.0).collect();
+            layer.gains = offsets.into_iter().map(|v| 0.25 + v * 0.3).collect();
         }
         Self {
             shape: Shape { time, batch },
