@@ -40,8 +40,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         units[u] = min(first + u * lanes, UNITS_STAGE - 1u);
     }
     var through = gather_STAGE(direction, s, tile, units);
-    for (var b = 0u; b < BACK_TILE; b++) {
-        for (var u = 0u; u < BACK_UNITS; u++) {
+    // Where registers have no indices the loops are unrolled; a software rasteriser's compiler would take seconds over that.
+    let sequences = select(min(running - tile, BACK_TILE), BACK_TILE, UNROLL);
+    let count = select(min((UNITS_STAGE - first + lanes - 1u) / lanes, BACK_UNITS), BACK_UNITS, UNROLL);
+    for (var b = 0u; b < sequences; b++) {
+        for (var u = 0u; u < count; u++) {
             if tile + b < running && first + u * lanes < UNITS_STAGE {
                 unit_backward(direction, s, tile + b, units[u], through[b][u]);
             }

@@ -562,10 +562,16 @@ pub struct Tiles {
     pub tile: usize,
     /// Units per invocation in `step_backward`.
     pub back_units: usize,
+    /// Whether the way back unrolls its loops over pointwise parts: private arrays then need no indices.
+    pub unroll: bool,
     /// Invocations of a workgroup of `sequence_forward`: at least the padded units of every stage.
     pub sequence_width: usize,
-    /// Columns and rows per invocation in `project`.
+    /// Columns and rows per invocation in `project`; the rows also in `input_backward` and `rebuild`.
     pub project: (usize, usize),
+    /// Rows and columns of the gradient per invocation in `weight_backward`.
+    pub weight: (usize, usize),
+    /// Features per invocation in `input_backward`.
+    pub input: usize,
 }
 
 /// ε of layer normalisation, PyTorch's default; one value for both executors.
@@ -577,11 +583,6 @@ pub(crate) const GRADIENT_BLOCK: usize = 64;
 pub(crate) const NORM_WIDTH: usize = 64;
 /// See [`NORM_WIDTH`].
 pub(crate) const NORM_GROUPS: usize = 64;
-/// Columns of `pre` and of the operand per invocation of `weight_backward`.
-pub(crate) const WEIGHT_TILE: (usize, usize) = (8, 4);
-/// Features per invocation of `input_backward`; its rows are those of `project`.
-pub(crate) const INPUT_COLUMNS: usize = 4;
-
 /// What a pipeline's text depends on besides the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Variant {

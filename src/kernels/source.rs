@@ -3,7 +3,7 @@
 use super::functions::functions;
 use super::layout::{HistoryLayout, KeptLayout, shared_stride, transposed_offsets, weight_offsets};
 use super::zoneout;
-use super::{GRADIENT_BLOCK, INPUT_COLUMNS, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant, WEIGHT_TILE};
+use super::{GRADIENT_BLOCK, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant};
 use crate::cell::{Initial, Product};
 use crate::config::{Layout, RnnConfig, StageShape};
 use crate::cpu::random::{MaskKind, RUN_WORDS, scale, threshold};
@@ -153,7 +153,8 @@ const BACKWARD_CALL: &str = "    var through_STAGE: array<array<real, BACK_UNITS
         units[0] = unit;
         through_STAGE = gather_STAGE(direction, s, tile, units);
     }
-    for (var slot = 0u; slot < BACK_TILE; slot++) {
+    let sequences_STAGE = select(min(running - tile, BACK_TILE), BACK_TILE, UNROLL);
+    for (var slot = 0u; slot < sequences_STAGE; slot++) {
         if tile + slot < running {
             stage_STAGE(direction, s, tile + slot, slot, unit, through_STAGE[slot][0]);
         }
@@ -339,9 +340,9 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("LAYERS", config.num_layers);
     put("VOCABULARY", config.vocabulary.unwrap_or(1));
     put("GRADIENT_BLOCK", GRADIENT_BLOCK);
-    put("WEIGHT_ROWS", WEIGHT_TILE.0);
-    put("WEIGHT_COLUMNS", WEIGHT_TILE.1);
-    put("INPUT_COLUMNS", INPUT_COLUMNS);
+    put("WEIGHT_ROWS", tiles.weight.0);
+    put("WEIGHT_COLUMNS", tiles.weight.1);
+    put("INPUT_COLUMNS", tiles.input);
     put("NORM_WIDTH", NORM_WIDTH);
     put("NORM_GROUPS", NORM_GROUPS);
     Hyper::NAMES.into_iter().for_each(|(hyper, name)| put(name, hyper as usize));
@@ -415,6 +416,7 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         kernel,
         Kernel::StepForwardTrain | Kernel::StepNormaliseTrain | Kernel::SequenceForwardTrain | Kernel::Rebuild
     );
+    let _ = writeln!(text, "const UNROLL: bool = {};", tiles.unroll);
     let _ = writeln!(text, "const TRAIN: bool = {keeps};");
     let _ = writeln!(text, "const RESETS: bool = {};", variant.resets.is_some());
     let _ = writeln!(text, "const RESET_INITIAL: bool = {};", variant.resets == Some(Reset::Initial));

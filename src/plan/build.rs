@@ -4,7 +4,7 @@ use super::ends::project_kernel;
 use super::{Dims, Dispatch, Extent, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy};
 use crate::config::{Layout, RnnConfig, Shape, StageShape};
 use crate::cpu::random::RUN_WORDS;
-use crate::kernels::{HistoryLayout, INPUT_COLUMNS, Kernel, Spread, Tiles, WEIGHT_TILE, weight_offsets};
+use crate::kernels::{HistoryLayout, Kernel, Spread, Tiles, weight_offsets};
 use crate::weights::WeightFormat;
 use std::ops::Range;
 
@@ -344,14 +344,14 @@ impl Builder<'_> {
 
     /// Those of `input_backward` along features and rows.
     pub fn input_grid(&self, features: usize) -> (usize, Extent, usize) {
-        let spread = Spread::new(features, INPUT_COLUMNS, self.tiles.width);
+        let spread = Spread::new(features, self.tiles.input, self.tiles.width);
         (spread.groups, Extent::SegmentRows(self.tiles.project.1 * spread.rows), 1)
     }
 
     /// Those of `weight_backward` over a matrix `[rows, depth]` and its bias.
     pub fn weight_grid(&self, depth: usize, rows: usize, directions: usize) -> (usize, Extent, usize) {
-        let spread = Spread::new(depth + 1, WEIGHT_TILE.1, self.tiles.width);
-        (spread.groups, Extent::Fixed(rows.div_ceil(WEIGHT_TILE.0 * spread.rows)), directions)
+        let spread = Spread::new(depth + 1, self.tiles.weight.1, self.tiles.width);
+        (spread.groups, Extent::Fixed(rows.div_ceil(self.tiles.weight.0 * spread.rows)), directions)
     }
 
     /// The row statistics of x·Wᵀ of normalising stages.
