@@ -8,8 +8,8 @@ use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
-    Activation, Caps, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Recurrence, Reset, RnnConfig, Shape,
-    Step, Strategy, WeightFormat, Zoneout, cells,
+    Activation, ActivationFormat, Caps, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Recurrence, Reset,
+    RnnConfig, Shape, Step, Strategy, WeightFormat, Zoneout, cells,
 };
 
 /// What WebGPU guarantees on every GPU.
@@ -23,6 +23,7 @@ fn webgpu_caps() -> Caps {
         max_invocations: l.max_compute_invocations_per_workgroup as usize,
         max_workgroups: l.max_compute_workgroups_per_dimension as usize,
         parallel_groups: 64,
+        f16: true,
     }
 }
 
@@ -106,7 +107,9 @@ fn for_every_source_of(
                     config.proj_size,
                     config.direction
                 );
-                let variant = Variant { kernel, stage, tiles, train, write_y, head: false, resets, weights };
+                let activations = ActivationFormat::F32;
+                let variant =
+                    Variant { kernel, stage, tiles, train, write_y, head: false, resets, weights, activations };
                 let (module, info) = parse(&source(&config, &variant), &label);
                 check(kernel, &label, &module, &info);
                 count += 1;
@@ -388,6 +391,7 @@ fn plans_for_webgpus_default_limits_keep_within_256_invocations_and_16_kib() {
                         head: d.head,
                         resets: None,
                         weights: WeightFormat::F32,
+                        activations: ActivationFormat::F32,
                     };
                     let (module, _) = parse(&source(&config, &variant), &label);
                     let (invocations, bytes) = workgroup(&module, &label);
