@@ -14,6 +14,7 @@
 //! and the GPU one. `Session` has the example; the `cell` module explains the contract that new cells follow.
 
 mod activation;
+mod activation_format;
 pub mod cell;
 pub mod cells;
 mod config;
@@ -34,6 +35,7 @@ pub mod verify;
 pub mod weights;
 mod zoneout;
 
+pub use activation_format::ActivationFormat;
 pub use cell::{Activation, Cell};
 pub use config::{Bias, Direction, Dropout, Head, InputMode, Layout, Loss, RnnConfig, Shape, StageShape};
 pub use device::Device;

@@ -20,6 +20,7 @@ fn caps(class: DeviceClass) -> Caps {
         max_invocations: 256,
         max_workgroups: 65535,
         parallel_groups: if class == DeviceClass::Gpu { 64 } else { 2 },
+        f16: true,
     }
 }
 

@@ -8,8 +8,8 @@ use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
-    Activation, Caps, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Recurrence, Reset, RnnConfig, Shape,
-    Step, Strategy, WeightFormat, Zoneout, cells,
+    Activation, ActivationFormat, Caps, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Recurrence, Reset,
+    RnnConfig, Shape, Step, Strategy, WeightFormat, Zoneout, cells,
 };
 
 /// What WebGPU guarantees on every GPU.
@@ -23,6 +23,7 @@ fn webgpu_caps() -> Caps {
         max_invocations: l.max_compute_invocations_per_workgroup as usize,
         max_workgroups: l.max_compute_workgroups_per_dimension as usize,
         parallel_groups: 64,
+        f16: true,
     }
 }
 
@@ -59,8 +60,10 @@ fn configs(hidden: &[usize]) -> Vec<RnnConfig> {
 fn parse(text: &str, label: &str) -> (Module, ModuleInfo) {
     let module =
         naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{label}: {}\n{text}", e.emit_to_string(text)));
-    // No capability beyond core WebGPU, of which unpack2x16float is part (naga counts it apart for OpenGL ES 3.0).
-    let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
+    // No capability beyond core WebGPU, of which unpack2x16float is part (naga counts it apart for OpenGL ES 3.0), but for f16
+    // where activations are.
+    let half = if text.starts_with("enable f16;") { Capabilities::SHADER_FLOAT16 } else { Capabilities::empty() };
+    let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32 | half)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{label}: {}\n{text}", e.emit_to_string(text)));
     (module, info)
@@ -86,27 +89,35 @@ fn for_every_source_of(
             // Without y only in training, where no plan of these tests asks for it otherwise.
             let variants = |s: usize| {
                 [
-                    (s, false, true, 0.0, None, WeightFormat::F32),
-                    (s, true, true, 0.0, None, WeightFormat::F32),
-                    (s, false, true, 0.1, Some(Reset::Zero), WeightFormat::F32),
-                    (s, true, false, 0.1, Some(Reset::Initial), WeightFormat::F32),
+                    (s, false, true, 0.0, None, WeightFormat::F32, ActivationFormat::F32),
+                    (s, true, true, 0.0, None, WeightFormat::F32, ActivationFormat::F32),
+                    (s, false, true, 0.1, Some(Reset::Zero), WeightFormat::F32, ActivationFormat::F32),
+                    (s, true, false, 0.1, Some(Reset::Initial), WeightFormat::F32, ActivationFormat::F32),
                 ]
                 .into_iter()
-                .chain(in_fewer_bits(kernel).map(move |format| (s, false, true, 0.0, None, format)))
+                .chain(
+                    in_fewer_bits(kernel).map(move |format| (s, false, true, 0.0, None, format, ActivationFormat::F32)),
+                )
+                .chain(
+                    in_halves(kernel)
+                        .map(move |half| (s, false, true, 0.1, Some(Reset::Zero), WeightFormat::F32, half)),
+                )
             };
-            for (stage, train, write_y, p, resets, weights) in (0..stages).flat_map(variants) {
+            for (stage, train, write_y, p, resets, weights, activations) in (0..stages).flat_map(variants) {
                 let dropout = Dropout { layers: p, input: p, recurrent: p };
                 let zoneout = Zoneout { hidden: p, cell: if config.cell.has_cell_state() { p } else { 0.0 } };
                 let config = RnnConfig { dropout, zoneout, ..config.clone() };
                 let label = format!(
-                    "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y} dropout={p} resets={resets:?} weights={weights}",
+                    "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y} dropout={p} resets={resets:?} weights={weights}{}",
                     kernel.name(),
                     config.cell.name,
                     config.hidden_size,
                     config.proj_size,
-                    config.direction
+                    config.direction,
+                    if activations == ActivationFormat::F16 { HALVES } else { "" }
                 );
-                let variant = Variant { kernel, stage, tiles, train, write_y, head: false, resets, weights };
+                let variant =
+                    Variant { kernel, stage, tiles, train, write_y, head: false, resets, weights, activations };
                 let (module, info) = parse(&source(&config, &variant), &label);
                 check(kernel, &label, &module, &info);
                 count += 1;
@@ -122,6 +133,14 @@ fn in_fewer_bits(kernel: Kernel) -> impl Iterator<Item = WeightFormat> {
     let concerned = kernel == Kernel::Pack || kernel.bindings().iter().any(|b| b.0 == "weights");
     WeightFormat::ALL.into_iter().filter(move |&format| concerned && format != WeightFormat::F32)
 }
+
+/// Activations in f16, for kernels that read or write them.
+fn in_halves(kernel: Kernel) -> impl Iterator<Item = ActivationFormat> {
+    kernel.has_activations().then_some(ActivationFormat::F16).into_iter()
+}
+
+/// What the label of a source ends with whose activations are f16.
+const HALVES: &str = " activations=f16";
 
 fn binding(number: usize) -> naga::ResourceBinding {
     naga::ResourceBinding { group: 0, binding: number as u32 }
@@ -205,6 +224,8 @@ fn to_glsl(
 
 /// What naga cannot express, as (target, kernel, part of its message): an entry that starts to work fails the test.
 const EXCEPTIONS: [(&str, Kernel, &str); 0] = [];
+/// The same of every kernel with activations in f16: GLSL has no such type (and a device of that backend no such feature).
+const GLSL_HALVES: &str = "A scalar with an unsupported width was requested: Scalar { kind: Float, width: 2 }";
 
 fn translates_to_every_language(kernel: Kernel, label: &str, module: &Module, info: &ModuleInfo) {
     use naga::back::{glsl::Version, hlsl::ShaderModel};
@@ -217,14 +238,52 @@ fn translates_to_every_language(kernel: Kernel, label: &str, module: &Module, in
         ("glsl 430", to_glsl(kernel, module, info, Version::Desktop(430))),
     ];
     for (target, result) in results {
-        let exception = EXCEPTIONS.iter().find(|e| e.0 == target && e.1 == kernel);
+        let half = (target.starts_with("glsl") && label.ends_with(HALVES)).then_some(&GLSL_HALVES);
+        let exception = EXCEPTIONS.iter().find(|e| e.0 == target && e.1 == kernel).map(|e| &e.2).or(half);
         match (exception, result) {
             (None, Err(reason)) => panic!("{label} to {target}: {reason}"),
             (Some(_), Ok(())) => panic!("{label} to {target} works now: strike it off EXCEPTIONS"),
-            (Some(e), Err(reason)) => assert!(reason.contains(e.2), "{label} to {target}: {reason}"),
+            (Some(e), Err(reason)) => assert!(reason.contains(e), "{label} to {target}: {reason}"),
             (None, Ok(())) => {}
         }
     }
+}
+
+/// Storage types cost nothing where activations are f32: the same SPIR-V as if no kernel named them.
+#[test]
+fn activations_in_f32_are_the_code_without_storage_types() {
+    let words = |text: &str, label: &str| {
+        let (module, info) = parse(text, label);
+        naga::back::spv::write_vec(&module, &info, &Default::default(), None).unwrap_or_else(|e| panic!("{label}: {e}"))
+    };
+    let mut changed = 0;
+    for config in configs(&[5, 64]) {
+        let shape = Shape { time: 3, batch: 9 };
+        let tiles = Plan::new(&config, shape, &webgpu_caps(), &Options::default()).expect("a small plan").tiles;
+        for kernel in Kernel::ALL.into_iter().filter(|k| k.has_activations()) {
+            for stage in 0..if kernel.is_per_stage() { config.stages().len() } else { 1 } {
+                let (weights, activations) = (WeightFormat::F32, ActivationFormat::F32);
+                let (train, write_y, head, resets) = (false, true, false, None);
+                let variant = Variant { kernel, stage, tiles, train, write_y, head, resets, weights, activations };
+                let text = source(&config, &variant);
+                let plain = text
+                    .replace("alias act = real;\nalias gate = real;\n", "")
+                    .replace("array<act>", "array<real>")
+                    .replace("array<gate>", "array<real>")
+                    .replace("array<vec4<act>>", "array<vec4<real>>")
+                    .replace("= act(", "= (")
+                    .replace("= gate(", "= (")
+                    .replace("real(pre[", "(pre[")
+                    .replace("vec4<real>(x[", "(x[")
+                    .replace("real(x[", "(x[");
+                let label = format!("{} stage {stage} of {}", kernel.name(), config.cell.name);
+                assert!(!plain.contains("act(") && !plain.contains("gate("), "{label}");
+                changed += usize::from(plain != text);
+                assert!(words(&plain, &label) == words(&text, &label), "{label}");
+            }
+        }
+    }
+    assert!(changed > 0);
 }
 
 #[test]
@@ -388,6 +447,7 @@ fn plans_for_webgpus_default_limits_keep_within_256_invocations_and_16_kib() {
                         head: d.head,
                         resets: None,
                         weights: WeightFormat::F32,
+                        activations: ActivationFormat::F32,
                     };
                     let (module, _) = parse(&source(&config, &variant), &label);
                     let (invocations, bytes) = workgroup(&module, &label);

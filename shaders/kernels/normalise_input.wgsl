@@ -5,7 +5,7 @@
 // of the row's columns, and the sums run in a fixed order.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read_write> pre: array<real>;
+@group(0) @binding(1) var<storage, read_write> pre: array<gate>;
 @group(0) @binding(2) var<storage, read> schedule: array<u32>;
 
 @compute @workgroup_size(WIDTH)
@@ -22,20 +22,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let at = row + PRE_AT_STAGE;
         var sum: real = 0.0;
         for (var k = lane; k < columns; k += WIDTH) {
-            sum += pre[at + k];
+            sum += real(pre[at + k]);
         }
         let mean = workgroup_sum(lane, vec4<real>(sum)).x / real(columns);
         sum = 0.0;
         for (var k = lane; k < columns; k += WIDTH) {
-            let v = pre[at + k] - mean;
+            let v = real(pre[at + k]) - mean;
             sum += v * v;
         }
         let scale = 1.0 / sqrt(workgroup_sum(lane, vec4<real>(sum)).x / real(columns) + NORMALISE_EPSILON);
         for (var k = lane; k < columns; k += WIDTH) {
-            pre[at + k] = (pre[at + k] - mean) * scale;
+            pre[at + k] = gate((real(pre[at + k]) - mean) * scale);
         }
         if BACKWARD && lane == 0u {
-            pre[row + INPUT_SCALE_AT_STAGE] = scale;
+            pre[row + INPUT_SCALE_AT_STAGE] = gate(scale);
         }
     }
 }

@@ -8,7 +8,7 @@
 @group(0) @binding(0) var<uniform> dims: Dims;
 // binding 1, x: lib/input_vec4.wgsl or lib/input_scalar.wgsl
 @group(0) @binding(2) var<storage, read> weights: array<Packed>;
-@group(0) @binding(3) var<storage, read_write> pre: array<real>;
+@group(0) @binding(3) var<storage, read_write> pre: array<gate>;
 @group(0) @binding(4) var<storage, read> schedule: array<u32>;
 
 @compute @workgroup_size(WIDTH)
@@ -69,7 +69,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var c = 0u; c < PROJECT_COLUMNS; c++) {
                 let column = place.column + c * place.step;
                 if column < PRE_WIDTH {
-                    pre[pre_row(direction, start + row + r) * ROW_WIDTH + column] = acc[c][r];
+                    pre[pre_row(direction, start + row + r) * ROW_WIDTH + column] = gate(acc[c][r]);
                 }
             }
         }

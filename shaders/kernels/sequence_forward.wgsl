@@ -10,7 +10,7 @@
 // binding 2, pre: lib/keep_nothing.wgsl or lib/keep_history.wgsl
 @group(0) @binding(3) var<storage, read_write> operand: array<real>;
 @group(0) @binding(4) var<storage, read_write> state: array<real>;
-@group(0) @binding(5) var<storage, read_write> y: array<real>;
+@group(0) @binding(5) var<storage, read_write> y: array<act>;
 @group(0) @binding(6) var<storage, read> schedule: array<u32>;
 
 // [side][sequence of the tile][k]

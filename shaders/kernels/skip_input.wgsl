@@ -5,9 +5,9 @@
 // `project` with no row of W: only the bias.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> x: array<real>;
+@group(0) @binding(1) var<storage, read> x: array<act>;
 @group(0) @binding(2) var<storage, read> weights: array<Packed>;
-@group(0) @binding(3) var<storage, read_write> pre: array<real>;
+@group(0) @binding(3) var<storage, read_write> pre: array<gate>;
 @group(0) @binding(4) var<storage, read> schedule: array<u32>;
 
 @compute @workgroup_size(WIDTH)
@@ -21,7 +21,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let bias = exact(group.z * EXACT * PRE_WIDTH, column, 0u);
     for (var r = first; r < min(first + PROJECT_ROWS, rows); r++) {
-        let v = x[outer_row(group.z, start + r) * HIDDEN + column % HIDDEN];
-        pre[pre_row(group.z, start + r) * ROW_WIDTH + column] = bias + v;
+        let v = real(x[outer_row(group.z, start + r) * HIDDEN + column % HIDDEN]);
+        pre[pre_row(group.z, start + r) * ROW_WIDTH + column] = gate(bias + v);
     }
 }

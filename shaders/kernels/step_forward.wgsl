@@ -11,7 +11,7 @@
 @group(0) @binding(4) var<storage, read> operand: array<vec4<real>>;
 @group(0) @binding(5) var<storage, read_write> out: array<real>;
 @group(0) @binding(6) var<storage, read_write> state: array<real>;
-@group(0) @binding(7) var<storage, read_write> y: array<real>;
+@group(0) @binding(7) var<storage, read_write> y: array<act>;
 @group(0) @binding(8) var<storage, read> schedule: array<u32>;
 
 // The step within the block: dynamic offset.
@@ -86,7 +86,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 out[place * OUT_STRIDE_STAGE + unit] = seen;
                 keep_stage_STAGE(direction, s, tile + b, unit, memory, seen);
                 if LAST_STAGE && WRITE_Y {
-                    y[(outer_row(direction, first_row + tile + b) * DIRECTIONS + direction) * UNITS_STAGE + unit] = after.out;
+                    y[(outer_row(direction, first_row + tile + b) * DIRECTIONS + direction) * UNITS_STAGE + unit] = act(after.out);
                 }
             } else {
                 out[place * OUT_STRIDE_STAGE + unit] = 0.0;

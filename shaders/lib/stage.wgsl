@@ -43,7 +43,7 @@ fn gates_STAGE(product: array<real, RECURRENT_STAGE>, row: u32, unit: u32, param
     var p = params;
     var gates: array<real, PRE_STAGE>;
     for (var g = 0u; g < INPUT_STAGE; g++) {
-        gates[g] = pre[gate_at_STAGE(row, g, unit)];
+        gates[g] = real(pre[gate_at_STAGE(row, g, unit)]);
     }
     if NORMALISE_STAGE {
         for (var g = INPUT_STAGE; g < PRE_STAGE; g++) {

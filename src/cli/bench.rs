@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 use wgpu_rnn::verify::{Check, Comparison, Numbers, Report, check};
-use wgpu_rnn::{Device, Plan, Session, Shape, WeightFormat, Weights};
+use wgpu_rnn::{ActivationFormat, Device, Plan, Session, Shape, WeightFormat, Weights};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -142,6 +142,8 @@ impl Measured {
             "train": plan.train,
             "weights": plan.options.weights.name(),
             "weight_bytes": plan.weight_bytes().0,
+            "activations": plan.options.activations.name(),
+            "activation_bytes": plan.activation_bytes().0,
             "runs": self.times.count,
             "median_ms": self.times.median,
             "min_ms": self.times.min,
@@ -159,6 +161,10 @@ impl Measured {
         if plan.options.weights != WeightFormat::F32 {
             let (bytes, full) = plan.weight_bytes();
             writeln!(out, "weights: {}, {bytes} B on the device ({full} B in f32)", plan.options.weights)?;
+        }
+        if plan.options.activations != ActivationFormat::F32 {
+            let (bytes, full) = plan.activation_bytes();
+            writeln!(out, "activations: {}, {bytes} B on the device ({full} B in f32)", plan.options.activations)?;
         }
         for (report, shape) in [(&self.check.whole, plan.shape), (&self.check.naive, self.check.part)] {
             let verdict = if report.passed() { "verified" } else { "NOT VERIFIED" };

@@ -3,8 +3,8 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use wgpu_rnn::{
-    Bias, Cell, Device, Direction, InputMode, Memory, Options, Plan, Recurrence, Result, RnnConfig, Shape, Strategy,
-    WeightFormat, cells,
+    ActivationFormat, Bias, Cell, Device, Direction, InputMode, Memory, Options, Plan, Recurrence, Result, RnnConfig,
+    Shape, Strategy, WeightFormat, cells,
 };
 
 /// A stack of recurrent layers over T steps of B sequences.
@@ -76,6 +76,9 @@ pub struct PlaceArgs {
     /// How matrices lie in device memory: f32, f16, bf16, or int8 (inference only).
     #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = weight_format_parser())]
     weight_format: WeightFormat,
+    /// How x, the x parts of the gates and y lie in device memory: f32, or f16 (inference only).
+    #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = activation_format_parser())]
+    activations: ActivationFormat,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -114,6 +117,12 @@ pub fn cell_parser() -> impl TypedValueParser<Value = &'static Cell> {
 /// Takes the names of the formats.
 fn weight_format_parser() -> impl TypedValueParser<Value = WeightFormat> {
     PossibleValuesParser::new(WeightFormat::ALL.map(WeightFormat::name)).try_map(|name| name.parse::<WeightFormat>())
+}
+
+/// The same of activations.
+fn activation_format_parser() -> impl TypedValueParser<Value = ActivationFormat> {
+    let names = ActivationFormat::ALL.map(ActivationFormat::name);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<ActivationFormat>())
 }
 
 /// `save`, `recompute`, `checkpoint=STEPS`, `auto=BYTES`.
@@ -204,6 +213,7 @@ impl PlaceArgs {
             StrategyArg::Step => Strategy::Step,
             StrategyArg::Sequence => Strategy::Sequence,
         });
-        Options { strategy, weights: self.weight_format, ..Default::default() }
+        let (weights, activations) = (self.weight_format, self.activations);
+        Options { strategy, weights, activations, ..Default::default() }
     }
 }

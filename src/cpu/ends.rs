@@ -10,6 +10,7 @@ pub(super) fn embed<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<
     let (ids, inputs) = (&c.indices[d.slots[0]], c.plan.config.input_size);
     for (x, &id) in x.chunks_exact_mut(inputs).zip(ids) {
         x.copy_from_slice(&c.embedding[id as usize * inputs..][..inputs]);
+        c.store(x);
     }
 }
 

@@ -46,6 +46,7 @@ pub(crate) fn caps() -> Caps {
         max_invocations: usize::MAX,
         max_workgroups: usize::MAX >> 8,
         parallel_groups: rayon::current_num_threads(),
+        f16: true,
     }
 }
 
@@ -231,6 +232,11 @@ struct Context<'a, T: Real> {
 }
 
 impl<T: Real> Context<'_, T> {
+    /// Values of x, `pre` or y as they are stored ([`crate::Options::activations`]).
+    fn store(&self, values: &mut [T]) {
+        self.plan.options.activations.round(values);
+    }
+
     /// Row of `pre` of packed row `r`.
     fn pre_row(&self, dims: &Dims, direction: usize, r: usize) -> usize {
         direction * dims.pre_rows as usize + r - self.schedule.row_offset(dims.segment as usize)

@@ -30,6 +30,7 @@ pub(super) fn normalise_input<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
     let (at, columns, width) = (c.rows.stages[d.stage].0, shape.stage.input_gates() * shape.units, c.rows.width);
     let one = |row: &mut [T]| {
         let scale = normalise(&mut row[at..][..columns]);
+        c.store(&mut row[at..][..columns]);
         if c.plan.train {
             row[c.rows.scales[d.stage].0] = scale;
         }

@@ -65,6 +65,10 @@ pub(super) fn project<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
         } else {
             product(lhs, &weights.w, out, (rows, inputs, width), (stride, false));
         }
+        // The head's outputs are no activations.
+        if !d.head {
+            out.chunks_exact_mut(stride).for_each(|row| c.store(&mut row[..width]));
+        }
     }
 }
 

@@ -187,7 +187,9 @@ impl Task {
                 let at = (outer as usize * directions + self.direction) * output;
                 if m.write_y {
                     // SAFETY: rows of this task's sequences and direction only; see `Memory`.
-                    unsafe { m.y.part(at, output) }.copy_from_slice(&h[..output]);
+                    let y = unsafe { m.y.part(at, output) };
+                    y.copy_from_slice(&h[..output]);
+                    c.store(y);
                 }
                 // A sequence that ends here, or goes on in the next block, leaves its h in the operand slot.
                 if s + 1 == self.steps.end || s + 1 == c.schedule.length(first + b) {

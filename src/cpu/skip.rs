@@ -18,6 +18,7 @@ pub(super) fn skip_input<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut 
             for (row, bias) in row.chunks_exact_mut(hidden).zip(bias.chunks_exact(hidden)) {
                 row.iter_mut().zip(bias).zip(x).for_each(|((p, &b), &x)| *p = b + x);
             }
+            c.store(row);
         }
     }
 }

@@ -70,7 +70,9 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
             let rows = &c.schedule.rows(direction)[first_row..][..active];
             for (b, &row) in rows.iter().enumerate() {
                 let value = &to[(z * batch + b) * padded + own..][..shape.units];
-                y[(row as usize * directions + direction) * shape.units..][..shape.units].copy_from_slice(value);
+                let y = &mut y[(row as usize * directions + direction) * shape.units..][..shape.units];
+                y.copy_from_slice(value);
+                c.store(y);
             }
         }
     }

@@ -27,7 +27,8 @@ pub struct GpuInfo {
     pub device_type: String,
     /// The driver and its version.
     pub driver: String,
-    /// f16 arithmetic in shaders.
+    /// f16 in shaders and their buffers ([`crate::ActivationFormat::F16`]): of an adapter, whether it has it; of a host's own
+    /// device, whether that was made with `Features::SHADER_F16`.
     pub f16: bool,
     /// Subgroup operations.
     pub subgroups: bool,
@@ -93,6 +94,7 @@ impl GpuInfo {
                 true => std::thread::available_parallelism().map_or(2, usize::from),
                 false => 64,
             },
+            f16: self.f16,
         }
     }
 }
@@ -114,6 +116,8 @@ impl Gpu {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpu-rnn"),
             required_limits: info.limits.clone(),
+            // For `ActivationFormat::F16`; no other kernel says that it wants it.
+            required_features: if info.f16 { wgpu::Features::SHADER_F16 } else { wgpu::Features::empty() },
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))

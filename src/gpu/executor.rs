@@ -2,9 +2,10 @@
 
 use super::device::Gpu;
 use super::pipeline::{self, Pipeline, uniform_size};
+use crate::activation_format::{ActivationFormat, from_halves, to_halves};
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Encoder, Pack, Variant};
-use crate::plan::{Dims, Dispatch, Half, Plan, Role, SlotId, Step, Strategy};
+use crate::plan::{Dims, Dispatch, Half, Plan, Role, Slot, SlotId, Step, Strategy};
 use crate::schedule::Schedule;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -54,7 +55,8 @@ pub(crate) type Watch<'a> = dyn FnMut(&Dispatch, Option<usize>, SlotId, Vec<f32>
 
 /// The caller's own buffers instead of the session's; `None` keeps the session's. All need `BufferUsages::STORAGE` and the
 /// sizes of the plan's slots, and must be made by the session's own `wgpu::Device` ([`crate::Device::wgpu`]): wgpu refuses those
-/// of another device of the same instance, but does not detect those of another instance.
+/// of another device of the same instance, but does not detect those of another instance. With [`crate::Options::activations`] in f16,
+/// x and y are f16 there too: 2 bytes a value, their sum rounded up to a multiple of 4.
 #[derive(Clone, Copy, Default)]
 pub struct IoBuffers<'a> {
     /// x `[T, B, I]` (or `[B, T, I]`, as configured)
@@ -179,7 +181,9 @@ impl Executor {
         let stage = if d.kernel.is_per_stage() { d.stage } else { 0 };
         let write_y = d.write_y || !d.kernel.has_y();
         let (train, resets, weights) = (plan.train, plan.options.resets, plan.options.weights);
-        let key = Variant { kernel: d.kernel, stage, tiles: plan.tiles, train, write_y, head: d.head, resets, weights };
+        let activations = if d.kernel.has_activations() { plan.options.activations } else { ActivationFormat::F32 };
+        let (kernel, tiles, head) = (d.kernel, plan.tiles, d.head);
+        let key = Variant { kernel, stage, tiles, train, write_y, head, resets, weights, activations };
         let mut pipelines = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(p) = pipelines.get(&key) {
             return Ok(Arc::clone(p));
@@ -268,7 +272,8 @@ impl Executor {
                 };
                 Error::mismatch(name, expected, "a buffer")
             })?;
-            let wanted = plan.slots[id].bytes();
+            // A binding is whole words.
+            let wanted = plan.slots[id].bytes().next_multiple_of(4);
             if buffer.size() < wanted {
                 let got = format!("{} bytes", buffer.size());
                 return Err(Error::mismatch(format!("buffer {name}"), format!("at least {wanted} bytes"), got));
@@ -280,6 +285,14 @@ impl Executor {
 
     pub(crate) fn write(&self, slot: SlotId, bytes: &[u8]) -> Result<()> {
         self.shared.gpu.scoped("writing a buffer", || self.shared.gpu.queue.write_buffer(&self.slots[slot], 0, bytes))
+    }
+
+    /// Writes all values of a slot, in its own element type.
+    pub(crate) fn write_values(&self, plan: &Plan, slot: SlotId, values: &[f32]) -> Result<()> {
+        match plan.slots[slot].is_half() {
+            true => self.write(slot, bytemuck::cast_slice(&to_halves(values))),
+            false => self.write(slot, bytemuck::cast_slice(values)),
+        }
     }
 
     /// Writes the last words of a slot of u32.
@@ -363,15 +376,17 @@ impl Executor {
 
     fn copy_out(&self, encoder: &mut wgpu::CommandEncoder, plan: &Plan, read: &[SlotId]) {
         for (id, buffer) in self.readback.iter().filter(|(id, _)| read.contains(id)) {
-            encoder.copy_buffer_to_buffer(&self.slots[*id], 0, buffer, 0, plan.slots[*id].bytes());
+            let bytes = plan.slots[*id].bytes().next_multiple_of(4);
+            encoder.copy_buffer_to_buffer(&self.slots[*id], 0, buffer, 0, bytes);
         }
     }
 
     /// The values of an output slot, copied to its readback buffer by the last [`Self::run`].
-    pub(crate) fn read(&self, slots: &[SlotId]) -> Result<Vec<Vec<f32>>> {
+    pub(crate) fn read(&self, plan: &Plan, slots: &[SlotId]) -> Result<Vec<Vec<f32>>> {
         let gpu = &self.shared.gpu;
-        let buffers: Vec<&wgpu::Buffer> =
-            slots.iter().filter_map(|s| self.readback.iter().find(|(id, _)| id == s).map(|(_, b)| b)).collect();
+        let buffer = |s: &SlotId| self.readback.iter().find(|(id, _)| id == s);
+        let buffers: Vec<(&Slot, &wgpu::Buffer)> =
+            slots.iter().filter_map(buffer).map(|(id, buffer)| (&plan.slots[*id], buffer)).collect();
         gpu.scoped("reading back", || map(gpu, &buffers))?
     }
 
@@ -425,7 +440,7 @@ impl Executor {
 
     /// Fills a slot with one value.
     pub(crate) fn fill(&self, plan: &Plan, slot: SlotId, value: f32) -> Result<()> {
-        self.write(slot, bytemuck::cast_slice(&vec![value; plan.slots[slot].len()]))
+        self.write_values(plan, slot, &vec![value; plan.slots[slot].len()])
     }
 
     /// Runs dispatch by dispatch; `watch` gets every read-write slot's values after each.
@@ -470,7 +485,7 @@ impl Executor {
     pub(crate) fn download(&self, plan: &Plan, slot: SlotId) -> Result<Vec<f32>> {
         let gpu = &self.shared.gpu;
         gpu.scoped("reading a slot", || {
-            let size = plan.slots[slot].bytes();
+            let size = plan.slots[slot].bytes().next_multiple_of(4);
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
             let label = Some("download");
             let buffer =
@@ -478,7 +493,7 @@ impl Executor {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             encoder.copy_buffer_to_buffer(&self.slots[slot], 0, &buffer, 0, size);
             gpu.queue.submit([encoder.finish()]);
-            map(gpu, &[&buffer]).map(|mut v| v.remove(0))
+            map(gpu, &[(&plan.slots[slot], &buffer)]).map(|mut v| v.remove(0))
         })?
     }
 }
@@ -495,10 +510,10 @@ pub(crate) fn written(d: &Dispatch, step: Option<usize>) -> Vec<SlotId> {
     list
 }
 
-/// Maps, waits, copies, unmaps.
-fn map(gpu: &Gpu, buffers: &[&wgpu::Buffer]) -> Result<Vec<Vec<f32>>> {
+/// Maps, waits, copies, unmaps: the values of slots from buffers with their bytes.
+fn map(gpu: &Gpu, buffers: &[(&Slot, &wgpu::Buffer)]) -> Result<Vec<Vec<f32>>> {
     let failed = Arc::new(Mutex::new(None));
-    for buffer in buffers {
+    for (_, buffer) in buffers {
         let failed = Arc::clone(&failed);
         buffer.map_async(wgpu::MapMode::Read, .., move |result| {
             if let Err(e) = result {
@@ -510,11 +525,13 @@ fn map(gpu: &Gpu, buffers: &[&wgpu::Buffer]) -> Result<Vec<Vec<f32>>> {
     if let Some(reason) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(Error::DeviceLost { reason });
     }
-    let copy = |buffer: &&wgpu::Buffer| {
+    let copy = |(slot, buffer): &(&Slot, &wgpu::Buffer)| {
         let view = buffer
             .get_mapped_range(..)
             .map_err(|e| Error::Gpu { what: "reading a mapped buffer".into(), reason: e.to_string() })?;
-        let values = bytemuck::pod_collect_to_vec(&view);
+        let mut values = if slot.is_half() { from_halves(&view) } else { bytemuck::pod_collect_to_vec(&view) };
+        // An odd count of f16 is filled up to a whole word.
+        values.truncate(slot.len());
         drop(view);
         buffer.unmap();
         Ok(values)

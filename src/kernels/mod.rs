@@ -4,6 +4,7 @@
 //! Two things are generated, because a static language without generics needs them: the constants of a configuration
 //! (sizes, gate counts, offsets: one source of truth, the Rust data), and one copy of a stage's text per stage, with
 //! `_STAGE` replaced by `_0`, `_1`, … A test compares the table with naga's reflection of every source.
+//! x, `pre` and y are arrays of `act` and `gate`, aliases of f32 or f16 ([`ActivationFormat`]): reads widen, writes round.
 //! Weights are read through two functions, `weight4` and `exact`, one text per [`WeightFormat`]: `lib/weights_*.wgsl`.
 
 mod encode;
@@ -21,6 +22,7 @@ pub use pack::{GradientOf, Pack, Table};
 pub use source::source;
 pub(crate) use spread::Spread;
 
+use crate::activation_format::ActivationFormat;
 use crate::plan::Reset;
 use crate::weights::WeightFormat;
 
@@ -500,6 +502,21 @@ impl Kernel {
         self.bindings().iter().any(|b| b.0 == "y" || b.0 == "dy")
     }
 
+    /// Whether it reads or writes x, `pre` or y in an inference plan: what [`crate::Options::activations`] is about.
+    pub fn has_activations(self) -> bool {
+        matches!(
+            self,
+            Self::ProjectVec4
+                | Self::ProjectScalar
+                | Self::SkipInput
+                | Self::NormaliseInput
+                | Self::StepForward
+                | Self::StepNormalise
+                | Self::SequenceForward
+                | Self::Embed
+        )
+    }
+
     fn text(self) -> &'static str {
         match self {
             Self::LoadState => include_str!("../../shaders/kernels/load_state.wgsl"),
@@ -602,4 +619,6 @@ pub struct Variant {
     pub resets: Option<Reset>,
     /// How weights are stored.
     pub weights: WeightFormat,
+    /// How x, `pre` and y are stored, of kernels that have any ([`Kernel::has_activations`]).
+    pub activations: ActivationFormat,
 }

@@ -4,6 +4,7 @@ use super::functions::functions;
 use super::layout::{HistoryLayout, KeptLayout, shared_stride, transposed_offsets, weight_offsets};
 use super::zoneout;
 use super::{GRADIENT_BLOCK, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant};
+use crate::activation_format::ActivationFormat;
 use crate::cell::{Initial, Product};
 use crate::config::{Layout, RnnConfig, StageShape};
 use crate::cpu::random::{MaskKind, RUN_WORDS, scale, threshold};
@@ -311,7 +312,7 @@ fn cell_text(config: &RnnConfig, stages: &[StageShape]) -> String {
 fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> String {
     let Variant { kernel, tiles, train, write_y, .. } = variant;
     let rows = config.row_layout(*train);
-    let mut text = String::from("alias real = f32;\n");
+    let mut text = storage_aliases(variant);
     let mut put = |name: &str, value: usize| {
         let _ = writeln!(text, "const {name}: u32 = {value}u;");
     };
@@ -437,6 +438,14 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         let _ = writeln!(text, "struct Backward_{n} {{\n    {},\n}}\n", instantiate(fields, n));
     }
     text
+}
+
+/// The type of arithmetic, that of x and y (`act`) and that of `pre` (`gate`; the head's is its outputs, which stay as they are).
+fn storage_aliases(variant: &Variant) -> String {
+    let half = variant.activations == ActivationFormat::F16 && variant.kernel.has_activations();
+    let (enable, act) = if half { ("enable f16;\n", "f16") } else { ("", "real") };
+    let gate = if variant.head { "real" } else { act };
+    format!("{enable}alias real = f32;\nalias act = {act};\nalias gate = {gate};\n")
 }
 
 /// What masks are drawn with; see `src/cpu/random.rs`.

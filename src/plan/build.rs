@@ -18,6 +18,8 @@ pub(super) struct Builder<'a> {
     pub precision: Precision,
     /// How weights lie on the device.
     pub weights: WeightFormat,
+    /// Bytes of a value of x, `pre` and y.
+    pub activation_bytes: usize,
     pub strategy: Strategy,
     pub tiles: Tiles,
     pub block: usize,
@@ -33,6 +35,8 @@ pub(super) struct Builder<'a> {
     pub recompute: bool,
     pub stages: Vec<StageShape>,
     pub slots: Vec<Slot>,
+    /// Which of them are x, `pre` and y.
+    pub activations: Vec<SlotId>,
     pub dims: Vec<Dims>,
 }
 
@@ -75,6 +79,14 @@ impl Builder<'_> {
     pub fn weight_slot(&mut self, name: impl Into<String>, dims: &[Dim]) -> SlotId {
         let id = self.slot(name, Role::Weights, dims);
         self.slots[id].element = weight_bytes(self.weights, self.precision);
+        id
+    }
+
+    /// x, `pre`, or a layer's y.
+    pub fn activation_slot(&mut self, name: impl Into<String>, role: Role, dims: &[Dim]) -> SlotId {
+        let id = self.slot(name, role, dims);
+        self.slots[id].element = self.activation_bytes;
+        self.activations.push(id);
         id
     }
 
@@ -139,7 +151,7 @@ impl Builder<'_> {
         let (batch, directions) = (self.shape.batch, config.directions());
         let has_cell = config.cell.has_cell_state();
         let role = if config.vocabulary.is_some() { Role::Scratch } else { Role::Input };
-        let x = self.slot("x", role, &[outer, inner, ("I", config.input_size)]);
+        let x = self.activation_slot("x", role, &[outer, inner, ("I", config.input_size)]);
         let embedding = self.embedding_slots();
         let h0 = self.slot("h0", Role::Input, &self.stacked(self.output()));
         let c0 = has_cell.then(|| self.slot("c0", Role::Input, &self.stacked(self.hidden())));
@@ -165,7 +177,11 @@ impl Builder<'_> {
         };
         let y = memory.y[config.num_layers - 1];
         let head = self.head_slots();
-        (SlotIds { x, h0, c0, y, hn, cn, schedule, w, r, embedding, head, grad: None, update: None }, memory)
+        let activations = self.activations.clone();
+        (
+            SlotIds { x, h0, c0, y, hn, cn, schedule, w, r, embedding, head, activations, grad: None, update: None },
+            memory,
+        )
     }
 
     fn memory(&mut self) -> Memory {
@@ -207,7 +223,7 @@ impl Builder<'_> {
                 continue;
             }
             let name = |what: &str| if own { format!("{what}.l{layer}") } else { what.to_string() };
-            pre.push(self.slot(name("pre"), Role::Scratch, &[directions, ("rows", held), row]));
+            pre.push(self.activation_slot(name("pre"), Role::Scratch, &[directions, ("rows", held), row]));
             if self.train {
                 let heads = if self.resets { 2 * batch } else { batch };
                 let dims = [directions, ("B+rows", heads + held), past];
@@ -224,15 +240,15 @@ impl Builder<'_> {
         let whole = [outer, inner, features];
         // The outputs of hidden layers: all in training, two at a time else.
         let hidden: Vec<SlotId> = match self.train {
-            true => (0..layers - 1).map(|l| self.slot(format!("y.l{l}"), Role::Scratch, &whole)).collect(),
+            true => (0..layers - 1).map(|l| self.activation_slot(format!("y.l{l}"), Role::Scratch, &whole)).collect(),
             false => (0..(layers - 1).min(2))
-                .map(|n| self.slot(format!("y.{}", ["even", "odd"][n]), Role::Scratch, &whole))
+                .map(|n| self.activation_slot(format!("y.{}", ["even", "odd"][n]), Role::Scratch, &whole))
                 .collect(),
         };
         let last = match (self.keep_y, config.head) {
-            (true, _) => self.slot("y", Role::Output, &whole),
-            (false, Some(_)) => self.slot("y", Role::Scratch, &whole),
-            (false, None) => self.slot("y", Role::Scratch, &UNUSED),
+            (true, _) => self.activation_slot("y", Role::Output, &whole),
+            (false, Some(_)) => self.activation_slot("y", Role::Scratch, &whole),
+            (false, None) => self.activation_slot("y", Role::Scratch, &UNUSED),
         };
         let y = (0..layers).map(|l| if l + 1 == layers { last } else { hidden[l % hidden.len()] }).collect();
         let copied = config.drops_input(0, self.train) && config.vocabulary.is_none();

@@ -128,7 +128,7 @@ pub(super) fn choose_block(
     tiles: &Tiles,
 ) -> Result<usize> {
     let pre_step = (shape.batch * config.directions() * config.cell.input_gates() * config.hidden_size) as u64
-        * options.precision.bytes() as u64;
+        * options.activation_bytes(caps) as u64;
     let pre_limit = caps.max_binding.min(caps.max_buffer);
     if pre_step > pre_limit {
         return Err(Error::Limit {

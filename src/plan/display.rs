@@ -1,6 +1,7 @@
 //! Plans for people.
 
 use super::{Dispatch, Memory, Plan, Slot, Step, Strategy};
+use crate::activation_format::ActivationFormat;
 use crate::recurrence::Recurrence;
 use crate::weights::WeightFormat;
 use std::fmt;
@@ -77,6 +78,17 @@ impl fmt::Display for Plan {
                 )?;
             }
             (_, format) => writeln!(f, "weights: {format}, {bytes} B, {} B less than in f32 ({full} B)", full - bytes)?,
+        }
+        let (bytes, full) = self.activation_bytes();
+        match (self.options.activations, self.activation_storage()) {
+            (ActivationFormat::F32, _) => {}
+            (rounded, ActivationFormat::F32) => {
+                let held = self.precision;
+                writeln!(f, "activations: rounded to {rounded}, held in {held:?} (bytes are saved on GPUs only)")?;
+            }
+            (_, format) => {
+                writeln!(f, "activations: {format}, {bytes} B, {} B less than in f32 ({full} B)", full - bytes)?;
+            }
         }
         writeln!(f, "slots:")?;
         for slot in &self.slots {

@@ -122,6 +122,7 @@ pub(super) fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, options
     let check = |name: &str, role, dims: &[(&'static str, usize)]| {
         let element = match role {
             Role::Weights => weight_bytes(format, options.precision),
+            _ if matches!(name, "x" | "y") => options.activation_bytes(caps),
             _ => options.precision.bytes(),
         };
         check_slot(&Slot { name: name.into(), dims: dims.to_vec(), role, element }, caps)

@@ -33,6 +33,7 @@ mod resets;
 mod update;
 mod work;
 
+use crate::activation_format::ActivationFormat;
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
 use crate::kernels::{GRADIENT_BLOCK, Kernel, Pack, Table, Tiles};
@@ -65,6 +66,8 @@ pub struct Caps {
     pub max_workgroups: usize,
     /// Workgroups that keep the device busy.
     pub parallel_groups: usize,
+    /// Whether shaders may store f16 (wgpu's `Features::SHADER_F16`): what [`ActivationFormat::F16`] needs.
+    pub f16: bool,
 }
 
 /// Device classes that the planner's choices differ for.
@@ -141,6 +144,10 @@ pub struct Options {
     /// How the matrices of the parameters are stored. All arithmetic stays in `precision`; with an optimiser so do the parameters
     /// that it updates, and what is computed with is rounded from them after every update (beyond the format's range: infinite).
     pub weights: WeightFormat,
+    /// How x, the x parts of the gates and y of every layer are stored, what grows with T. All arithmetic, h, states, hn and cn stay
+    /// in `precision`. y is then what a value of 16 bits can hold (its last step is not hn's bits), an x beyond 65504 is infinite.
+    /// Inference only; on a GPU only where [`Caps::f16`].
+    pub activations: ActivationFormat,
     /// Whether y is given (and, in training, its gradient taken). Without it long sequences need no memory for y: only the last
     /// states are given.
     pub keep_y: bool,
@@ -171,6 +178,7 @@ impl Default for Options {
             strategy: None,
             precision: Precision::F32,
             weights: WeightFormat::F32,
+            activations: ActivationFormat::F32,
             keep_y: true,
             memory: Memory::Save,
             train: false,
@@ -229,6 +237,10 @@ impl Slot {
     /// Never: every dimension is at least 1.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+    /// Whether its elements are f16: an activation's. (Weights are words, whatever their format.)
+    pub(crate) fn is_half(&self) -> bool {
+        self.element == 2 && self.role != Role::Weights
     }
     /// Size in bytes (of an absurd request, at most `u64::MAX`).
     pub fn bytes(&self) -> u64 {
@@ -352,6 +364,8 @@ pub struct SlotIds {
     pub embedding: Option<EmbeddingIds>,
     /// The head, if there is one.
     pub head: Option<HeadIds>,
+    /// x, `pre` and y of every layer: what [`Options::activations`] is about.
+    pub activations: Vec<SlotId>,
     /// The backward pass's slots, in training plans.
     pub grad: Option<GradientIds>,
     /// The update's slots, in plans with an optimiser.
@@ -460,6 +474,7 @@ impl Plan {
         config.validate()?;
         shape.validate()?;
         options.validate()?;
+        options.check_activations(caps)?;
         if options.precision == Precision::F64 && caps.class != DeviceClass::Cpu {
             return Err(Error::Unsupported {
                 what: "f64 on a GPU".into(),
@@ -478,6 +493,7 @@ impl Plan {
             shape,
             precision: options.precision,
             weights: options.weight_storage(caps),
+            activation_bytes: options.activation_bytes(caps),
             strategy,
             tiles,
             block,
@@ -493,6 +509,7 @@ impl Plan {
             recompute: options.train && options.memory == Memory::Recompute,
             stages: config.stages(),
             slots: Vec::new(),
+            activations: Vec::new(),
             dims: Vec::new(),
         };
         let (mut ids, memory) = builder.forward_slots();
@@ -632,6 +649,18 @@ impl Plan {
         let packs = self.ids.packs();
         let words = |(_, pack): &(SlotId, Pack)| pack.words(&self.config, WeightFormat::F32) as u64;
         (packs.iter().map(|p| self.slots[p.0].bytes()).sum(), packs.iter().map(words).sum::<u64>() * 4)
+    }
+
+    /// How activations lie in the device's memory: as [`Options::activations`] says on a GPU; the CPU executor holds the rounded
+    /// values in its own element type.
+    pub fn activation_storage(&self) -> ActivationFormat {
+        self.options.activation_storage(&self.caps)
+    }
+
+    /// Bytes of x, `pre` and y of every layer, and what they would be in the plan's precision, in blocks of as many steps.
+    pub fn activation_bytes(&self) -> (u64, u64) {
+        let slots = || self.ids.activations.iter().map(|&id| &self.slots[id]);
+        (slots().map(Slot::bytes).sum(), slots().map(|s| s.len() as u64).sum::<u64>() * self.precision.bytes() as u64)
     }
 
     /// The steps of a part and which stretches of them go into one submit each.

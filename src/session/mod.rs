@@ -156,6 +156,7 @@ impl<T: Real> Session<T> {
         if class != plan.caps.class {
             return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
         }
+        plan.options.check_activations(&device.caps())?;
         let executor = match &device.0 {
             Kind::Cpu => Executor::Cpu(Box::new(cpu::Executor::new(&plan, weights))),
             Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, &weights.flat(&plan.config))?)),
@@ -311,7 +312,7 @@ impl<T: Real> Session<T> {
         self.unbatched = unbatched;
         let ids = self.plan.ids.clone();
         if ids.embedding.is_none() {
-            self.write_slot(ids.x, input.x.data)?;
+            self.write_x(ids.x, input.x.data)?;
         }
         match input.initial {
             Initial::Carry => self.carry(),
@@ -513,7 +514,7 @@ impl<T: Real> Session<T> {
             Executor::Cpu(e) => Ok(read.iter().map(|&id| e.slot(id).to_vec()).collect()),
             Executor::Gpu(e) => {
                 let cast = |v: Vec<f32>| v.into_iter().map(|x| T::from_f64(f64::from(x))).collect();
-                Ok(e.read(read)?.into_iter().map(cast).collect())
+                Ok(e.read(&self.plan, read)?.into_iter().map(cast).collect())
             }
         }
     }
@@ -533,6 +534,18 @@ impl<T: Real> Session<T> {
                 Ok(())
             }
             Executor::Gpu(e) => e.write(slot, bytemuck::cast_slice(data)),
+        }
+    }
+
+    /// x, rounded where activations are ([`Options::activations`]).
+    fn write_x(&mut self, slot: SlotId, data: &[T]) -> Result<()> {
+        match &mut self.executor {
+            Executor::Cpu(e) => {
+                e.slot_mut(slot).copy_from_slice(data);
+                self.plan.options.activations.round(e.slot_mut(slot));
+                Ok(())
+            }
+            Executor::Gpu(e) => e.write_values(&self.plan, slot, bytemuck::cast_slice(data)),
         }
     }
 

@@ -6,6 +6,7 @@
 
 use super::naive_normal;
 use super::naive_rules::Rules;
+use crate::activation_format::ActivationFormat;
 use crate::config::{Direction, Layout, RnnConfig, Shape};
 use crate::error::{Error, Result};
 use crate::real::Real;
@@ -62,7 +63,21 @@ impl Scalar for f64 {
 /// [`Error::Mismatch`] for shapes, lengths or weights that do not fit; [`Error::Unsupported`] for a cell whose equations are
 /// not here, and for [`Initial::Carry`].
 pub fn forward<T: Scalar>(config: &RnnConfig, weights: &Weights<T>, input: &Input<'_, T>) -> Result<Output<T>> {
-    run(config, weights, input, None)
+    run(config, weights, input, ActivationFormat::F32, None)
+}
+
+/// The same with x, the x parts of the gates and y of every layer rounded where a plan with these
+/// [`crate::Options::activations`] stores them.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_stored<T: Scalar>(
+    config: &RnnConfig,
+    weights: &Weights<T>,
+    input: &Input<'_, T>,
+    activations: ActivationFormat,
+) -> Result<Output<T>> {
+    run(config, weights, input, activations, None)
 }
 
 /// What [`super::naive_backward`] needs of a run.
@@ -79,6 +94,7 @@ pub(super) fn run<T: Scalar>(
     config: &RnnConfig,
     weights: &Weights<T>,
     input: &Input<'_, T>,
+    activations: ActivationFormat,
     mut tape: Option<&mut Tape<T>>,
 ) -> Result<Output<T>> {
     config.validate()?;
@@ -106,6 +122,7 @@ pub(super) fn run<T: Scalar>(
     // Time-major between the layers; x and y are in the caller's layout.
     let mut features = config.input_size;
     let mut layer_input = rearranged(input.x.data, config.layout, shape, features, true);
+    activations.round(&mut layer_input);
     let (mut hn, mut cn) = (h0, c0);
     for layer in 0..config.num_layers {
         let mut layer_output = vec![T::default(); time * batch * directions * state];
@@ -126,12 +143,14 @@ pub(super) fn run<T: Scalar>(
                         hidden,
                         heads,
                         x: &layer_input[row * features..][..features],
+                        activations,
                     };
                     cell(&sums, &rules[direction], h, c);
                     layer_output[(row * directions + direction) * state..][..state].copy_from_slice(h);
                 }
             }
         }
+        activations.round(&mut layer_output);
         let read = std::mem::replace(&mut layer_input, layer_output);
         if let Some(tape) = &mut tape {
             tape.inputs.push(read);
@@ -258,11 +277,16 @@ pub(super) struct Sums<'a, T> {
     /// R is so many blocks: a unit of head j of `heads` sees part j of h.
     pub heads: usize,
     pub x: &'a [T],
+    /// How the x parts are stored.
+    pub activations: ActivationFormat,
 }
 
 impl<T: Scalar> Sums<'_, T> {
-    /// `W_gate x + b_w` of a unit, or `x + b_w` of a layer without W.
+    /// `W_gate x + b_w` of a unit, or `x + b_w` of a layer without W; as it is stored.
     pub fn w(&self, gate: usize, unit: usize) -> T {
+        self.activations.rounded(self.x_part(gate, unit))
+    }
+    fn x_part(&self, gate: usize, unit: usize) -> T {
         if self.weights.w.is_empty() {
             let bias = self.weights.b_w.get(gate * self.hidden + unit).copied().unwrap_or_default();
             return bias + self.x[unit];
@@ -278,9 +302,15 @@ impl<T: Scalar> Sums<'_, T> {
         let (head, depth) = (unit / (self.hidden / self.heads), features / self.heads);
         head * depth..(head + 1) * depth
     }
-    /// Both.
+    /// Both. What is stored of them is the x part with both biases.
     pub fn both(&self, gate: usize, unit: usize, h: &[T]) -> T {
-        self.w(gate, unit) + self.r(gate, unit, h)
+        if self.activations == ActivationFormat::F32 {
+            return self.x_part(gate, unit) + self.r(gate, unit, h);
+        }
+        let row = gate * self.hidden + unit;
+        let bias = self.weights.b_r.get(row).copied().unwrap_or_default();
+        let stored = self.activations.rounded(self.x_part(gate, unit) + bias);
+        stored + dot(&self.weights.r, &[], row, &h[self.seen(unit, h.len())])
     }
     /// Per-unit parameter `index` of a unit, or 0 for a cell without.
     pub fn unit(&self, index: usize, unit: usize) -> T {

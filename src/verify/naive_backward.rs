@@ -7,6 +7,7 @@
 use super::naive::{self, Scalar, Sums, Tape, rearranged, shape_of, time_of};
 use super::naive_normal;
 use super::naive_rules::Rules;
+use crate::activation_format::ActivationFormat;
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
 use crate::session::{Gradients, Input, Output, Upstream};
@@ -25,7 +26,7 @@ pub fn backward<T: Scalar>(
     upstream: &Upstream<'_, T>,
 ) -> Result<Gradients<T>> {
     let mut tape = Tape::default();
-    let output = naive::run(config, weights, input, Some(&mut tape))?;
+    let output = naive::run(config, weights, input, ActivationFormat::F32, Some(&mut tape))?;
     let (shape, _) = shape_of(config, input.x)?;
     let Start { y, mut h, mut c } = Start::new(&output, upstream)?;
     let (adjoint, rules) = (adjoint_of(config)?, Rules::of(config));
@@ -52,7 +53,13 @@ pub fn backward<T: Scalar>(
                     }
                     let x = &layer_input[row * features..][..features];
                     let mut at = Step {
-                        sums: Sums { weights: &weights.layers[entry], hidden, heads, x },
+                        sums: Sums {
+                            weights: &weights.layers[entry],
+                            hidden,
+                            heads,
+                            x,
+                            activations: ActivationFormat::F32,
+                        },
                         rules: &rules[direction],
                         h: &before[..state],
                         c: &before[state..],

@@ -60,8 +60,12 @@ struct Parts<T> {
 impl<T: Scalar> Parts<T> {
     fn new(sums: &Sums<'_, T>, h: &[T], gates: usize) -> Self {
         let (rows, weights) = (gates * sums.hidden, sums.weights);
-        let part = |m: &[T], v: &[T]| Normal::of(&(0..rows).map(|row| dot(m, &[], row, v)).collect::<Vec<_>>());
-        let (w, r) = (part(&weights.w, sums.x), part(&weights.r, h));
+        let part = |m: &[T], v: &[T]| (0..rows).map(|row| dot(m, &[], row, v)).collect::<Vec<_>>();
+        let mut stored = part(&weights.w, sums.x);
+        // W x is stored before it is normalised, and after.
+        sums.activations.round(&mut stored);
+        let (mut w, r) = (Normal::of(&stored), Normal::of(&part(&weights.r, h)));
+        sums.activations.round(&mut w.hat);
         let a = w.scaled(&weights.gains[..rows], &weights.b_w);
         let u = r.scaled(&weights.gains[rows..][..rows], &weights.b_r);
         Self { w, r, a, u }

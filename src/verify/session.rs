@@ -6,6 +6,7 @@
 
 use super::naive::{self, Scalar};
 use super::{Comparison, Report, naive_backward, tolerance};
+use crate::activation_format::ActivationFormat;
 use crate::config::{Layout, RnnConfig, Shape};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -132,17 +133,18 @@ pub fn check(session: &mut Session<f32>, weights: &Weights<f32>, numbers: &Numbe
     // The truth is that of the weights as they are stored.
     let exact_weights = plan.options.weights.rounded(config, &weights.cast::<f64>())?;
     let weights = &exact_weights.cast::<f32>();
+    let activations = plan.options.activations;
     let part = naive_part(&plan);
     let part_numbers = numbers.part(part);
 
-    let rounded = naive_run(config, weights, &part_numbers)?;
-    let truth = naive_run(config, &exact_weights, &part_numbers.widen())?;
+    let rounded = naive_run(config, weights, &part_numbers, activations)?;
+    let truth = naive_run(config, &exact_weights, &part_numbers.widen(), activations)?;
     let naive_errors: Vec<f64> =
         rounded.iter().zip(&truth).map(|(r, t)| tolerance::error(&r.values, &t.values)).collect();
     let got = run(&mut session.for_shape(part)?, &part_numbers)?;
-    let naive = compare("naive f64 loop", &got, &truth, &naive_errors);
+    let naive = compare("naive f64 loop", &got, &truth, &naive_errors, activations);
 
-    let options = Options { precision: Precision::F64, train: plan.train, ..Default::default() };
+    let options = Options { precision: Precision::F64, activations, train: plan.train, ..Default::default() };
     let oracle = Device::cpu();
     let oracle_plan = Plan::new(config, shape, &oracle.caps(), &options)?;
     let truth = run(&mut Session::from_plan(&oracle, oracle_plan, &exact_weights)?, &numbers.widen())?;
@@ -153,7 +155,7 @@ pub fn check(session: &mut Session<f32>, weights: &Weights<f32>, numbers: &Numbe
     let rows = steps * shape.batch as f64 / part.batch as f64;
     let growth = |q: &Quantity| if q.over_rows { rows } else { steps };
     let scaled: Vec<f64> = naive_errors.iter().zip(&truth).map(|(e, q)| e * growth(q)).collect();
-    let whole = compare("f64 CPU executor", &got, &truth, &scaled);
+    let whole = compare("f64 CPU executor", &got, &truth, &scaled, activations);
     Ok(Check { whole, part, naive })
 }
 
@@ -179,9 +181,14 @@ fn run<T: Scalar>(session: &mut Session<T>, numbers: &Numbers<T>) -> Result<Vec<
     Ok(quantities(&session.plan().config, output, gradients))
 }
 
-fn naive_run<T: Scalar>(config: &RnnConfig, weights: &Weights<T>, numbers: &Numbers<T>) -> Result<Vec<Quantity>> {
+fn naive_run<T: Scalar>(
+    config: &RnnConfig,
+    weights: &Weights<T>,
+    numbers: &Numbers<T>,
+    activations: ActivationFormat,
+) -> Result<Vec<Quantity>> {
     let input = numbers.input();
-    let output = naive::forward(config, weights, &input)?;
+    let output = naive::forward_stored(config, weights, &input, activations)?;
     let upstream = numbers.upstream();
     let gradients = upstream.map(|up| naive_backward::backward(config, weights, &input, &up)).transpose()?;
     Ok(quantities(config, output, gradients))
@@ -203,12 +210,21 @@ fn quantities<T: Scalar>(config: &RnnConfig, output: Output<T>, gradients: Optio
     list
 }
 
-fn compare(against: &str, got: &[Quantity], truth: &[Quantity], naive_errors: &[f64]) -> Report {
+fn compare(
+    against: &str,
+    got: &[Quantity],
+    truth: &[Quantity],
+    naive_errors: &[f64],
+    activations: ActivationFormat,
+) -> Report {
     let tensors = got.iter().zip(truth).zip(naive_errors);
-    let comparisons = tensors.map(|((got, truth), &naive)| Comparison {
-        tensor: got.name.clone(),
-        error: tolerance::error(&got.values, &truth.values),
-        bound: tolerance::bound_f32(tolerance::scale(&truth.values), naive),
+    let comparisons = tensors.map(|((got, truth), &naive)| {
+        let scale = tolerance::scale(&truth.values);
+        Comparison {
+            tensor: got.name.clone(),
+            error: tolerance::error(&got.values, &truth.values),
+            bound: tolerance::bound_f32(scale, naive) + tolerance::crossing(scale, activations),
+        }
     });
     Report { name: against.into(), comparisons: comparisons.collect() }
 }

@@ -2,6 +2,7 @@
 //! max |naive f32 − naive f64|. Both are the naive loop's own (which in f64 agrees with PyTorch's goldens to 1e-10), so that a
 //! wrong truth cannot widen the bound that it is held to.
 
+use crate::activation_format::ActivationFormat;
 use crate::error::{Error, Result};
 use safetensors::Dtype;
 
@@ -87,6 +88,18 @@ pub fn bound_f64(scale: f64) -> f64 {
 /// The bound of an f32 result, where a naive sequential f32 loop is off by `naive_error`.
 pub fn bound_f32(scale: f64, naive_error: f64) -> f64 {
     4.0 * naive_error + 1e-6 * scale
+}
+
+/// What stored activations add to the bound: two runs that differ by f32's roundings may lie on two sides of a boundary of f16 and
+/// are then rounded to neighbours, ε = 2^-10 of the value apart (or less). For y itself that is ε · scale. An x part p before it
+/// moves its unit by ε · |p| times the gate's slope: |p| · sigmoid'(p) < 0.23 and |p| · tanh'(p) < 0.45 for any p, |p| for a
+/// linear or rectified unit, whose value it then is; so again at most ε · scale, in a recurrence that does not amplify. Boundaries
+/// are crossed by few values (one of some thousand: 2^-23 against 2^-10), so of each kind one counts.
+pub fn crossing(scale: f64, activations: ActivationFormat) -> f64 {
+    match activations {
+        ActivationFormat::F32 => 0.0,
+        ActivationFormat::F16 => 2.0 * half::f16::EPSILON.to_f64() * scale,
+    }
 }
 
 /// What the recording of the truth adds to the bound.

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "cli")]
 
+mod activations;
 mod onnx;
 mod run;
 mod weights;

@@ -4,13 +4,17 @@ use super::harness::{gpu, values};
 use half::{bf16, f16};
 use wgpu_rnn::wgpu::{self, util::DeviceExt};
 
+/// What comes before anything else where f16 is a type.
+const ENABLE: &str = "enable f16;\n";
+
 /// Runs `main` over `output` words with the words of `input` in binding 0, the output in binding 1.
 fn run(text: &str, input: &[u32], output: usize) -> Vec<u32> {
     let device = gpu();
     let (device, queue) = device.wgpu().unwrap();
+    let (enable, text) = text.strip_prefix(ENABLE).map_or(("", text), |rest| (ENABLE, rest));
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: None,
-        source: wgpu::ShaderSource::Wgsl(format!("alias real = f32;\n{text}").into()),
+        source: wgpu::ShaderSource::Wgsl(format!("{enable}alias real = f32;\n{text}").into()),
     });
     let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: None,
@@ -135,6 +139,60 @@ fn hard_cases() -> Vec<f32> {
     let negative: Vec<f32> = list.iter().map(|v| -v).collect();
     list.extend(negative);
     list
+}
+
+/// What `act(..)` stores of each value, and what `real(..)` reads of that, in pairs.
+fn stored(values: &[f32]) -> Vec<(f32, f32)> {
+    let main = "
+@group(0) @binding(0) var<storage, read> given: array<real>;
+@group(0) @binding(1) var<storage, read_write> out: array<act>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    for (var i = id.x; i < arrayLength(&out); i += 4096u) {
+        out[i] = act(given[i]);
+    }
+}";
+    let bits: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
+    let halves = run(&format!("{ENABLE}alias act = f16;{main}"), &bits, bits.len().div_ceil(2));
+    let main = "
+@group(0) @binding(0) var<storage, read> given: array<act>;
+@group(0) @binding(1) var<storage, read_write> out: array<real>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    for (var i = id.x; i < arrayLength(&out); i += 4096u) {
+        out[i] = real(given[i]);
+    }
+}";
+    let read = run(&format!("{ENABLE}alias act = f16;{main}"), &halves, 2 * halves.len());
+    let held = halves.iter().flat_map(|w| [*w as u16, (w >> 16) as u16]).map(|h| f16::from_bits(h).to_f32());
+    held.zip(read.into_iter().map(f32::from_bits)).take(values.len()).collect()
+}
+
+/// What f16 activations do to any value: on a device that rounds to nearest the host's rounding; WGSL lets it take the other
+/// neighbour, 0 for subnormal numbers, and anything beyond the range.
+#[test]
+fn the_device_stores_a_neighbour_and_reads_it_back() {
+    let cases = hard_cases();
+    let (mut others, mut flushed) = (0, 0);
+    for (&value, (held, read)) in cases.iter().zip(stored(&cases)) {
+        let nearest = f16::from_f32(value);
+        let tiny = held.is_subnormal() || held.abs() < 2f32.powi(-14);
+        assert!(same(read, held) || tiny && read == 0.0, "{value:e}: holds {held:e}, reads {read:e}");
+        if value.is_nan() || same(held, nearest.to_f32()) {
+            continue;
+        }
+        if value.abs() < 2f32.powi(-14) && held.abs() <= 2f32.powi(-14) {
+            flushed += 1;
+            continue;
+        }
+        let ulp = f16::from_bits((nearest.to_bits() & 0x7fff).min(0x7bff)).to_f32() / 1024.0;
+        let beyond = value.abs() > 65504.0;
+        assert!(beyond || (held - value).abs() < ulp, "{value:e}: holds {held:e}");
+        others += usize::from(!beyond);
+    }
+    println!("{others} of {} rounded to the farther neighbour, {flushed} subnormal ones otherwise", cases.len());
 }
 
 #[test]

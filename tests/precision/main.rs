@@ -1,4 +1,4 @@
-//! Weights in fewer bits: the shaders' roundings bit by bit ([`bits`]), every cell on every executor against f64 with the same
+//! Activations in f16 ([`halves`], [`halves_laws`]). Weights in fewer bits: the shaders' roundings bit by bit ([`bits`]), every cell on every executor against f64 with the same
 //! rounded weights ([`executors`]), training ([`training`]), what is refused ([`refusals`]), and what real networks lose
 //! ([`models`]).
 
@@ -7,6 +7,8 @@ mod harness;
 
 mod bits;
 mod executors;
+mod halves;
+mod halves_laws;
 mod models;
 mod refusals;
 mod training;

@@ -132,20 +132,25 @@ fn step_error(format: WeightFormat, given: &[f32], held: &[f64], operands: &[f64
     (largest, share)
 }
 
-fn run_f64(case: &Case, weights: &Weights<f64>) -> Vec<f64> {
+pub fn run_f64(case: &Case, weights: &Weights<f64>) -> Vec<f64> {
     let options = Options { precision: Precision::F64, ..Default::default() };
     let plan = Plan::new(&case.config, case.shape, &Device::cpu().caps(), &options).unwrap();
     let mut session = Session::from_plan(&Device::cpu(), plan, weights).unwrap();
     case.with_input_as(|input| session.forward(input).unwrap()).y.data
 }
 
-#[test]
-fn real_networks() {
+/// Every network by name.
+pub fn networks() -> Vec<(&'static str, Case)> {
     let mut cases = vec![("g2p_en encoder", g2p_encoder()), ("silero LSTM", silero_lstm())];
     cases.extend(["rnnoise vad", "rnnoise noise", "rnnoise denoise"].into_iter().zip(rnnoise_grus()));
     cases.push(("icu thai BiLSTM", icu_bilstm()));
+    cases
+}
+
+#[test]
+fn real_networks() {
     println!("network            format   bytes saved   one step (of bound)      y, max error");
-    for (name, case) in &cases {
+    for (name, case) in &networks() {
         let exact = run_f64(case, &case.weights.cast());
         for format in ROUNDED {
             let share = check(name, case, format);
