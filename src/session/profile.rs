@@ -63,7 +63,7 @@ impl<T: Real> Session<T> {
                 None => times.push(KernelTime { kernel, dispatches, time, flops }),
             }
         }
-        times.sort_by(|a, b| b.time.cmp(&a.time));
+        times.sort_by_key(|time| std::cmp::Reverse(time.time));
         Ok(times)
     }
 }
