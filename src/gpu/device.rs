@@ -1,7 +1,10 @@
 //! Adapter, device, limits, and turning wgpu's errors into ours.
 
+use super::pipeline::Pipeline;
 use crate::error::{Error, Result};
+use crate::kernels::Kernel;
 use crate::plan::{Caps, DeviceClass};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -14,6 +17,8 @@ pub struct Gpu {
     probe: Mutex<wgpu::Buffer>,
     /// Whether its shaders check indices and bound loops.
     pub(crate) checked: bool,
+    /// What was compiled, by its text: sessions of one configuration share it, in whatever shape.
+    pub(super) pipelines: Mutex<HashMap<(Kernel, String), Arc<Pipeline>>>,
 }
 
 /// What an adapter is and offers.
@@ -153,7 +158,15 @@ impl Gpu {
             mapped_at_creation: false,
         });
         drop(pollster::block_on(scope.pop()));
-        Self { device, queue, info, lost: Arc::default(), probe: Mutex::new(probe), checked: false }
+        Self {
+            device,
+            queue,
+            info,
+            lost: Arc::default(),
+            probe: Mutex::new(probe),
+            checked: false,
+            pipelines: Mutex::default(),
+        }
     }
 
     /// The same device, with checks in the shaders that are compiled from now on.

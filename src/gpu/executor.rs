@@ -188,8 +188,8 @@ impl Executor {
         if let Some(p) = pipelines.get(&key) {
             return Ok(Arc::clone(p));
         }
-        self.created.fetch_add(1, Relaxed);
-        let p = Arc::new(pipeline::create(&self.shared.gpu, &plan.config, &key)?);
+        let (p, made) = pipeline::get(&self.shared.gpu, &plan.config, &key)?;
+        self.created.fetch_add(usize::from(made), Relaxed);
         pipelines.insert(key, Arc::clone(&p));
         Ok(p)
     }

@@ -5,6 +5,7 @@ use crate::config::RnnConfig;
 use crate::error::Result;
 use crate::kernels::{Access, Variant, source};
 use crate::plan::Dims;
+use std::sync::{Arc, PoisonError};
 
 /// A compiled kernel.
 pub(super) struct Pipeline {
@@ -12,11 +13,30 @@ pub(super) struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
-pub(super) fn create(gpu: &Gpu, config: &RnnConfig, variant: &Variant) -> Result<Pipeline> {
+/// Pipelines that a device keeps: far more than any network has kernels.
+const KEPT: usize = 1024;
+
+/// The kernel's pipeline, and whether it was made now: a device compiles a text once.
+pub(super) fn get(gpu: &Gpu, config: &RnnConfig, variant: &Variant) -> Result<(Arc<Pipeline>, bool)> {
+    let key = (variant.kernel, source(config, variant));
+    let kept = || gpu.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pipeline) = kept().get(&key) {
+        return Ok((Arc::clone(pipeline), false));
+    }
+    let pipeline = Arc::new(create(gpu, config, variant, &key.1)?);
+    let mut kept = kept();
+    if kept.len() >= KEPT {
+        kept.clear();
+    }
+    kept.insert(key, Arc::clone(&pipeline));
+    Ok((pipeline, true))
+}
+
+fn create(gpu: &Gpu, config: &RnnConfig, variant: &Variant, text: &str) -> Result<Pipeline> {
     let Variant { kernel, stage, .. } = *variant;
     let label = format!("wgpu-rnn {} {} stage {stage}", kernel.name(), config.cell.name);
     gpu.scoped(&format!("compiling {label}"), || {
-        let module = shader_module(gpu, &label, source(config, variant));
+        let module = shader_module(gpu, &label, text);
         let entry = |(binding, (_, access)): (usize, &(&str, Access))| wgpu::BindGroupLayoutEntry {
             binding: binding as u32,
             visibility: wgpu::ShaderStages::COMPUTE,
@@ -60,7 +80,7 @@ pub(super) fn create(gpu: &Gpu, config: &RnnConfig, variant: &Variant) -> Result
 }
 
 /// The module, validated in any case; checked while it runs only on a [`crate::Device::checked`] device.
-fn shader_module(gpu: &Gpu, label: &str, text: String) -> wgpu::ShaderModule {
+fn shader_module(gpu: &Gpu, label: &str, text: &str) -> wgpu::ShaderModule {
     let descriptor = wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(text.into()) };
     if gpu.checked {
         return gpu.device.create_shader_module(descriptor);
