@@ -277,7 +277,8 @@ fn activations_in_f32_are_the_code_without_storage_types() {
                     .replace("vec4<real>(x[", "(x[")
                     .replace("real(x[", "(x[");
                 let label = format!("{} stage {stage} of {}", kernel.name(), config.cell.name);
-                assert!(!plain.contains("act(") && !plain.contains("gate("), "{label}");
+                let names = |name: &str| plain.contains(&format!(" {name}(")) || plain.contains(&format!("({name}("));
+                assert!(!names("act") && !names("gate"), "{label}");
                 changed += usize::from(plain != text);
                 assert!(words(&plain, &label) == words(&text, &label), "{label}");
             }

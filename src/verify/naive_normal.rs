@@ -59,12 +59,17 @@ struct Parts<T> {
 
 impl<T: Scalar> Parts<T> {
     fn new(sums: &Sums<'_, T>, h: &[T], gates: usize) -> Self {
-        let (rows, weights) = (gates * sums.hidden, sums.weights);
-        let part = |m: &[T], v: &[T]| (0..rows).map(|row| dot(m, &[], row, v)).collect::<Vec<_>>();
-        let mut stored = part(&weights.w, sums.x);
+        let (rows, hidden, weights) = (gates * sums.hidden, sums.hidden, sums.weights);
+        // A layer without W adds x to every gate.
+        let of_x = |row: usize| match weights.w.is_empty() {
+            true => sums.x[row % hidden],
+            false => dot(&weights.w, &[], row, sums.x),
+        };
+        let of_h = |row: usize| dot(&weights.r, &[], row, &h[sums.seen(row % hidden, h.len())]);
+        let mut stored: Vec<T> = (0..rows).map(of_x).collect();
         // W x is stored before it is normalised, and after.
         sums.activations.round(&mut stored);
-        let (mut w, r) = (Normal::of(&stored), Normal::of(&part(&weights.r, h)));
+        let (mut w, r) = (Normal::of(&stored), Normal::of(&(0..rows).map(of_h).collect::<Vec<_>>()));
         sums.activations.round(&mut w.hat);
         let a = w.scaled(&weights.gains[..rows], &weights.b_w);
         let u = r.scaled(&weights.gains[rows..][..rows], &weights.b_r);
@@ -78,8 +83,14 @@ impl<T: Scalar> Parts<T> {
         let d_w = self.w.back(&weights.gains[..d_a.len()], d_a, g_w, &mut s.grads.b_w);
         let d_r = self.r.back(&weights.gains[d_a.len()..], d_u, g_r, &mut s.grads.b_r);
         for (row, (&d_w, &d_r)) in d_w.iter().zip(&d_r).enumerate() {
-            dot_adjoint(&weights.w, row, s.sums.x, d_w, (&mut s.grads.w, &mut []), s.d_x);
-            dot_adjoint(&weights.r, row, h, d_r, (&mut s.grads.r, &mut []), d_h);
+            let unit = row % s.sums.hidden;
+            if weights.w.is_empty() {
+                s.d_x[unit] = s.d_x[unit] + d_w;
+            } else {
+                dot_adjoint(&weights.w, row, s.sums.x, d_w, (&mut s.grads.w, &mut []), s.d_x);
+            }
+            let seen = s.sums.seen(unit, h.len());
+            dot_adjoint(&weights.r, row, &h[seen.clone()], d_r, (&mut s.grads.r, &mut []), &mut d_h[seen]);
         }
     }
 }
