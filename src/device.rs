@@ -50,7 +50,7 @@ impl Device {
 
     /// The same device, whose shaders keep the checks of indices and the bounds on loops that wgpu adds: for those who look for
     /// an error in a kernel, and for tests. They are left out otherwise, as every index is in range by the plan (browsers have
-    /// them always). The same bits, slower; nothing changes on the CPU executor.
+    /// them always, and so have cells from outside this crate). The same bits, slower; nothing changes on the CPU executor.
     #[must_use]
     pub fn checked(&self) -> Self {
         match &self.0 {

@@ -39,3 +39,19 @@ pub static ALL: [&Cell; 8] =
 pub fn by_name(name: &str) -> Option<&'static Cell> {
     ALL.iter().find(|c| c.name == name).copied()
 }
+
+/// Whether it is this crate's, whose WGSL is known.
+pub(crate) fn is_own(cell: &'static Cell) -> bool {
+    ALL.into_iter().chain([&DENSE]).any(|own| std::ptr::eq(own, cell))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_a_cell_is_not_this_crates() {
+        static COPY: Cell = Cell { name: "copy", ..LSTM };
+        assert!(ALL.into_iter().all(is_own) && is_own(&DENSE) && !is_own(&COPY));
+    }
+}

@@ -17,6 +17,7 @@ struct Shared {
     gpu: Arc<Gpu>,
     /// The packed weights of the plan that made them; training plans have more.
     weights: HashMap<Pack, wgpu::Buffer>,
+    /// Those of the device that they use: a text need not be made to find its pipeline.
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
 }
 

@@ -1,6 +1,7 @@
 //! Kernels as compiled pipelines, with explicit layouts from the kernel table.
 
 use super::device::Gpu;
+use crate::cells;
 use crate::config::RnnConfig;
 use crate::error::Result;
 use crate::kernels::{Access, Variant, source};
@@ -36,7 +37,8 @@ fn create(gpu: &Gpu, config: &RnnConfig, variant: &Variant, text: &str) -> Resul
     let Variant { kernel, stage, .. } = *variant;
     let label = format!("wgpu-rnn {} {} stage {stage}", kernel.name(), config.cell.name);
     gpu.scoped(&format!("compiling {label}"), || {
-        let module = shader_module(gpu, &label, text);
+        // A cell from outside is text that may name any buffer: nothing is known of its indices.
+        let module = shader_module(gpu, &label, text, gpu.checked || !cells::is_own(config.cell));
         let entry = |(binding, (_, access)): (usize, &(&str, Access))| wgpu::BindGroupLayoutEntry {
             binding: binding as u32,
             visibility: wgpu::ShaderStages::COMPUTE,
@@ -79,19 +81,18 @@ fn create(gpu: &Gpu, config: &RnnConfig, variant: &Variant, text: &str) -> Resul
     })
 }
 
-/// The module, validated in any case; checked while it runs only on a [`crate::Device::checked`] device.
-fn shader_module(gpu: &Gpu, label: &str, text: &str) -> wgpu::ShaderModule {
+/// The module, validated in any case; `checked`: while it runs, too.
+fn shader_module(gpu: &Gpu, label: &str, text: &str, checked: bool) -> wgpu::ShaderModule {
     let descriptor = wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(text.into()) };
-    if gpu.checked {
+    if checked {
         return gpu.device.create_shader_module(descriptor);
     }
     // SAFETY: without checks every index must be in range, every loop must end, and nothing may be read before it is written
     // in workgroup memory. The kernels are this crate's own. Their indices are made of constants and `Dims` of the plan that
     // sized the bound slots (a caller's own buffers are refused where they are smaller, `Executor::bind_io`), of the schedule,
     // which `Schedule` makes from lengths it has checked, and of ids and classes checked against their tables when they are
-    // written; lanes past an edge are clamped or return. Every loop counts to one of these. Cells from outside this crate get
-    // values, not buffers, and their loops are their own. The tests run the kernels with checks, which would turn an index
-    // out of range into a wrong number, and compare the bits with those of unchecked ones.
+    // written; lanes past an edge are clamped or return. Every loop counts to one of these. The tests run the kernels with checks,
+    // which would turn an index out of range into a wrong number, and compare the bits with those of unchecked ones.
     unsafe { gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
 

@@ -58,14 +58,15 @@ pub(super) fn choose_strategy(config: &RnnConfig, caps: &Caps, options: &Options
 
 /// Register tiles. On a GPU as many values as leave room for other waves (not measured). A software rasteriser pays for every load
 /// of a lane, whatever its address, and little for registers that spill: the larger the tile the better, until its compiler takes
-/// longer than the kernel. Measured on lavapipe (LSTM, T = 100, B = 16, I = H = 256, `wgpu-rnn bench --train --profile`), GFLOP/s:
+/// longer than the kernel. GFLOP/s on lavapipe by `wgpu-rnn bench --device gpu --train --profile --cell lstm --time 100 --batch 16
+/// --input 256 --hidden 256`, this function edited between runs, other work running beside them:
 ///
 /// | kernel | tile | | tile | | tile | |
 /// |---|---|---|---|---|---|---|
 /// | `project` (columns, rows) | 4, 8 | 6.0 | 8, 8 | 9.9 | 8, 16 | 11.1 |
 /// | `weight_backward` (rows, columns) | 8, 4 | 2.6 | 8, 8 | 4.0 | 8, 16 | 5.0 |
 /// | `input_backward` (features of 8 rows) | 4 | 4.7 | 8 | 8.5 | 16 | 9.1 |
-/// | `step_backward` (units of 8 sequences) | 4 | 4.1 | 8 | 5.0 | 16 | compiles for minutes |
+/// | `step_backward` (units of 8 sequences) | 4 | 4.1 | 8 | 5.0 | 16 | not in 100 s |
 pub(super) fn choose_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, strategy: Strategy) -> Tiles {
     let units = config.stages().iter().map(StageShape::padded_units).max().unwrap_or(4);
     let sequence_width = units.next_multiple_of(8);
@@ -99,8 +100,8 @@ pub(super) fn choose_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, strate
     }
 }
 
-/// Whether a software rasteriser's compiler would take longer over large tiles than the layer's products take: with them it needs
-/// two seconds for a training session, without half a second.
+/// Whether a layer is too small for large tiles to pay on a software rasteriser, whose compiler takes longer the larger they are. The
+/// limit is a guess.
 fn is_small(config: &RnnConfig) -> bool {
     config.cell.input_gates() * config.hidden_size < 128
 }
