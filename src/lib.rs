@@ -45,6 +45,7 @@ pub use optimiser::Optimiser;
 pub use plan::{
     Caps, DeviceClass, Dims, Dispatch, EmbeddingGradientIds, EmbeddingIds, Extent, GradientIds, HeadGradientIds,
     HeadIds, Memory, Options, Plan, Precision, Reset, Role, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds,
+    Wavefront,
 };
 pub use real::Real;
 pub use recurrence::Recurrence;

@@ -144,6 +144,7 @@ impl Measured {
             "device": self.device.kind(),
             "adapter": adapter,
             "strategy": plan.strategy.to_string(),
+            "wavefront": plan.chunk,
             "cell": config.cell.name,
             "time": plan.shape.time,
             "batch": plan.shape.batch,
@@ -171,6 +172,9 @@ impl Measured {
         let (plan, times) = (&self.plan, &self.times);
         writeln!(out, "device: {}", self.device)?;
         writeln!(out, "strategy: {} ({}), {} dispatches", plan.strategy, plan.reason, plan.dispatches())?;
+        if let Some(chunk) = plan.chunk {
+            writeln!(out, "wavefront: layers {chunk} steps apart ({})", plan.wavefront_reason)?;
+        }
         if plan.options.weights != WeightFormat::F32 {
             let (bytes, full) = plan.weight_bytes();
             writeln!(out, "weights: {}, {bytes} B on the device ({full} B in f32)", plan.options.weights)?;

@@ -4,7 +4,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use wgpu_rnn::{
     ActivationFormat, Bias, Cell, Device, Direction, InputMode, Memory, Options, Plan, Recurrence, Result, RnnConfig,
-    Shape, Strategy, WeightFormat, cells,
+    Shape, Strategy, Wavefront, WeightFormat, cells,
 };
 
 /// A stack of recurrent layers over T steps of B sequences.
@@ -52,6 +52,9 @@ pub struct ModelArgs {
     /// What training keeps: save, recompute, checkpoint=STEPS, or auto=BYTES (the fastest of them that fits).
     #[arg(long, value_name = "POLICY", default_value = "save", value_parser = memory, requires = "train")]
     memory: Memory,
+    /// Whether layers of a stack run side by side: auto, off, or so many steps apart.
+    #[arg(long, value_name = "STEPS", default_value = "auto", value_parser = wavefront)]
+    wavefront: Wavefront,
     #[command(flatten)]
     pub place: PlaceArgs,
 }
@@ -125,6 +128,18 @@ fn activation_format_parser() -> impl TypedValueParser<Value = ActivationFormat>
     PossibleValuesParser::new(names).try_map(|name| name.parse::<ActivationFormat>())
 }
 
+/// `auto`, `off`, or a number of steps.
+fn wavefront(text: &str) -> std::result::Result<Wavefront, String> {
+    match text {
+        "auto" => Ok(Wavefront::Auto),
+        "off" => Ok(Wavefront::Off),
+        steps => match steps.parse() {
+            Ok(steps) if steps > 0 => Ok(Wavefront::Chunk(steps)),
+            _ => Err("expected auto, off or a number of steps".into()),
+        },
+    }
+}
+
 /// `save`, `recompute`, `checkpoint=STEPS`, `auto=BYTES`.
 fn memory(text: &str) -> std::result::Result<Memory, String> {
     let (name, number) = text.split_once('=').map_or((text, None), |(name, number)| (name, Some(number)));
@@ -189,7 +204,7 @@ impl ModelArgs {
 
     /// The options, with a memory policy.
     pub fn options(&self, memory: Memory) -> Options {
-        Options { train: self.train, memory, ..self.place.options() }
+        Options { train: self.train, memory, wavefront: self.wavefront, ..self.place.options() }
     }
 }
 

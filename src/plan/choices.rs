@@ -107,7 +107,7 @@ fn is_small(config: &RnnConfig) -> bool {
 }
 
 /// Rough time of one time step of a layer, for watchdogs only: products at a cautious rate, plus the dispatches.
-fn step_seconds(config: &RnnConfig, shape: Shape, caps: &Caps) -> f64 {
+pub(super) fn step_seconds(config: &RnnConfig, shape: Shape, caps: &Caps) -> f64 {
     let (flops_per_second, dispatch) = match caps.class {
         DeviceClass::Cpu => return 0.0,
         DeviceClass::Gpu => (2e11, 1e-5),
@@ -249,8 +249,10 @@ pub(super) fn split_submits(
     let (mut submits, mut start, mut spent) = (Vec::new(), 0, 0.0);
     for (n, step) in steps.iter().enumerate() {
         let seconds = match step {
-            Step::EachStep(range, _) | Step::EachStepBack(range, _) => {
-                range.len() as f64 * step_seconds(config, shape, caps)
+            Step::EachStep(range, body) | Step::EachStepBack(range, body) => {
+                // As if the layers of a wave came one after the other.
+                let layers = body.first().map_or(1, |d| d.groups.2 / config.directions());
+                (range.len() * layers) as f64 * step_seconds(config, shape, caps)
             }
             Step::Once(d)
                 if matches!(
@@ -259,7 +261,8 @@ pub(super) fn split_submits(
                 ) =>
             {
                 let block = dims[d.dims];
-                f64::from(block.end - block.first) * step_seconds(config, shape, caps)
+                let layers = if d.kernel == Kernel::Rebuild { 1 } else { d.groups.2 / config.directions() };
+                f64::from(block.end - block.first) * layers as f64 * step_seconds(config, shape, caps)
             }
             _ => 0.0,
         };

@@ -141,6 +141,11 @@ impl Builder<'_> {
             checkpoint: 0,
             alternating: 0,
             accumulate: u32::from(self.accumulate),
+            chunk: 0,
+            plane: 0,
+            planes: 1,
+            weights_plane: 0,
+            input_rows: 0,
         });
         self.dims.len() - 1
     }
@@ -172,7 +177,7 @@ impl Builder<'_> {
         let groups = (self.slots[dy].len().div_ceil(width).min(ELEMENTWISE_GROUPS), Extent::Fixed(1), 1);
         let dims = self.head_dims(0..self.shape.time);
         let mut steps = vec![once(Kernel::Clear, None, dims, vec![dy], groups)];
-        let stretch = self.block.next_multiple_of(GRADIENT_BLOCK);
+        let stretch = self.stretch.next_multiple_of(GRADIENT_BLOCK);
         for first in (0..self.shape.time).step_by(stretch).collect::<Vec<_>>().into_iter().rev() {
             let dims = self.head_dims(first..(first + stretch).min(self.shape.time));
             let groups = self.weight_grid(inputs, size, 1);

@@ -31,6 +31,7 @@ mod limits;
 mod recompute;
 mod resets;
 mod update;
+mod wavefront;
 mod work;
 
 use crate::activation_format::ActivationFormat;
@@ -48,6 +49,8 @@ use limits::check_sizes;
 use recompute::recompute_segment;
 use std::ops::Range;
 use std::time::Duration;
+pub use wavefront::Wavefront;
+use wavefront::{choose_wavefront, stacks_weights};
 
 /// What the planner must know of a device.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,6 +142,8 @@ pub enum Reset {
 pub struct Options {
     /// Forces the strategy.
     pub strategy: Option<Strategy>,
+    /// Whether layers of a stack run side by side, each some steps behind the one below it. The bits are the same either way.
+    pub wavefront: Wavefront,
     /// Element type.
     pub precision: Precision,
     /// How the matrices of the parameters are stored. All arithmetic stays in `precision`; with an optimiser so do the parameters
@@ -176,6 +181,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             strategy: None,
+            wavefront: Wavefront::Auto,
             precision: Precision::F32,
             weights: WeightFormat::F32,
             activations: ActivationFormat::F32,
@@ -337,6 +343,16 @@ pub struct Dims {
     pub alternating: u32,
     /// 1 where the gradients of parameters are added to those that are there.
     pub accumulate: u32,
+    /// In a wave, how many steps a layer is behind the one below it; else 0.
+    pub chunk: u32,
+    /// The dispatch's first (layer, direction) in slots that layers share one behind the other (a wave plan); else 0.
+    pub plane: u32,
+    /// How many those slots hold; else the directions.
+    pub planes: u32,
+    /// The dispatch's first (layer, direction) in packed recurrent weights.
+    pub weights_plane: u32,
+    /// The first row of the layer's input, and its gradient, in its slot.
+    pub input_rows: u32,
 }
 
 /// The slots by what they are; see [`Plan::slots`].
@@ -436,6 +452,10 @@ pub struct Plan {
     pub strategy: Strategy,
     /// Why that strategy.
     pub reason: String,
+    /// In a wave plan, how many steps a layer is behind the one below it ([`Options::wavefront`]).
+    pub chunk: Option<usize>,
+    /// Why, or why there is none.
+    pub wavefront_reason: String,
     /// Workgroup and register tile sizes.
     pub tiles: Tiles,
     /// Steps per block: `pre` holds this many, and one `sequence_forward` covers them.
@@ -487,7 +507,9 @@ impl Plan {
         check_sizes(config, shape, caps, options)?;
         let (strategy, reason) = choose_strategy(config, caps, options)?;
         let tiles = choose_tiles(config, shape, caps, strategy);
-        let block = choose_block(config, shape, caps, options, strategy, &tiles)?;
+        let stretch = choose_block(config, shape, caps, options, strategy, &tiles)?;
+        let (chunk, wavefront_reason) = choose_wavefront(config, shape, caps, options, (strategy, &tiles, stretch))?;
+        let block = chunk.unwrap_or(stretch);
         let mut builder = Builder {
             config,
             shape,
@@ -497,6 +519,9 @@ impl Plan {
             strategy,
             tiles,
             block,
+            stretch,
+            chunk,
+            stacks_weights: stacks_weights(config, caps, options),
             train: options.train,
             keep_y: options.keep_y,
             accumulate: options.accumulate,
@@ -538,6 +563,8 @@ impl Plan {
             precision: options.precision,
             strategy,
             reason,
+            chunk,
+            wavefront_reason,
             tiles,
             block,
             train: options.train,
@@ -569,6 +596,15 @@ impl Plan {
             let last = k <= GRADIENT_BLOCK && memory != Memory::Save;
             match Self::new(config, shape, caps, &Options { memory, ..options.clone() }) {
                 Ok(plan) if plan.bytes() <= budget => return Ok(Self { options: options.clone(), ..plan }),
+                // Layers side by side take more memory.
+                Ok(plan) if plan.chunk.is_some() && options.wavefront == Wavefront::Auto => {
+                    let plain = Options { memory, wavefront: Wavefront::Off, ..options.clone() };
+                    let plan = Self::new(config, shape, caps, &plain)?;
+                    if plan.bytes() <= budget {
+                        return Ok(Self { options: options.clone(), ..plan });
+                    }
+                    smallest = smallest.min(plan.bytes());
+                }
                 Ok(plan) => smallest = smallest.min(plan.bytes()),
                 // A slot beyond a binding: shorter segments may do.
                 Err(e) if last => return Err(e),
@@ -687,8 +723,11 @@ impl Plan {
                 let first = first.min(end);
                 (schedule.row_offset(end) - schedule.row_offset(first)).div_ceil(per)
             }
-            Extent::Active(_) if first >= schedule.steps() => 0,
-            Extent::Active(per) => schedule.active(first).div_ceil(per),
+            // Of a wave's layers the uppermost is at the earliest step, where most sequences run.
+            Extent::Active(per) => match first - self.lag(dispatch) {
+                step if step >= schedule.steps() => 0,
+                step => schedule.active(step).div_ceil(per),
+            },
             Extent::Batch => self.shape.batch,
             Extent::Fixed(n) => n,
             Extent::SegmentRows(per) => {

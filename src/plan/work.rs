@@ -14,11 +14,16 @@ impl Plan {
         let input = config.row_layout(false).inputs * dims.input_size as usize;
         let of = |n: usize| stages[n].matrix_rows() * stages[n].depth();
         let all: usize = (0..stages.len()).map(of).sum();
-        let (directions, block) = (config.directions(), (dims.end - dims.first) as usize);
+        let directions = config.directions();
+        // Steps of the block, over all layers of a wave.
+        let layers = if dims.chunk > 0 { d.groups.2 / directions } else { 1 } as u32;
+        let end = |layer: u32| (dims.end - layer * dims.chunk).min(dims.time);
+        let steps_of = |layer: u32| end(layer).saturating_sub(dims.first - layer * dims.chunk);
+        let block = (dims.layer..dims.layer + layers).map(steps_of).sum::<u32>() as usize;
         let (steps, directions, products) = match d.kernel {
             Kernel::ProjectVec4 | Kernel::ProjectScalar | Kernel::WeightBackwardInput => (block, directions, input),
             // One direction at a time.
-            Kernel::InputBackward => ((dims.segment_end - dims.segment) as usize, 1, input),
+            Kernel::InputBackward => (block, 1, input),
             Kernel::StepForward
             | Kernel::StepForwardTrain
             | Kernel::StepProduct
