@@ -43,8 +43,9 @@ pub use error::{Error, Result};
 pub use gpu::{IoBinding, IoBuffers};
 pub use optimiser::Optimiser;
 pub use plan::{
-    Caps, DeviceClass, Dims, Dispatch, EmbeddingGradientIds, EmbeddingIds, Extent, GradientIds, HeadGradientIds,
-    HeadIds, Memory, Options, Plan, Precision, Reset, Role, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds,
+    Amount, Caps, DeviceClass, Dims, Dispatch, DispatchWork, EmbeddingGradientIds, EmbeddingIds, Extent, Floor,
+    GradientIds, HeadGradientIds, HeadIds, KernelWork, Memory, Options, PassWork, Plan, Precision, Rates, Reset, Role,
+    Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Work,
 };
 pub use real::Real;
 pub use recurrence::Recurrence;

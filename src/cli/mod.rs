@@ -3,6 +3,7 @@
 mod bench;
 mod devices;
 mod export;
+mod floor;
 mod layer;
 mod model;
 mod plan;
@@ -26,7 +27,8 @@ enum Command {
     Devices(devices::Args),
     /// Run golden files and test cases and compare every output and gradient with its recorded truth.
     Verify(verify::Args),
-    /// Print how a configuration would run: strategy and reason, slots with bytes, dispatches.
+    /// Print how a configuration would run: strategy and reason, slots with bytes, dispatches, work and the floor
+    /// of its time.
     Plan(plan::Args),
     /// Check a configuration against the f64 oracle, then time whole runs.
     Bench(bench::Args),

@@ -1,5 +1,6 @@
-//! `wgpu-rnn plan`: how a configuration would run, with `--train` forward and backward.
+//! `wgpu-rnn plan`: how a configuration would run and what work that is, with `--train` forward and backward.
 
+use super::floor::{self, RateArgs};
 use super::model::ModelArgs;
 use std::error::Error;
 use std::io::Write;
@@ -10,13 +11,17 @@ use wgpu_rnn::{Device, Memory, Plan};
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    rates: RateArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    let rates = args.rates.rates()?;
     let (device, plan) = args.model.plan()?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "device: {device}")?;
     write!(out, "{plan}")?;
+    floor::write(&mut out, &plan, &rates)?;
     if args.model.train {
         policies(&mut out, &args.model, &device, &plan)?;
     }

@@ -27,9 +27,11 @@ mod build;
 mod choices;
 mod display;
 mod ends;
+mod floor;
 mod limits;
 mod recompute;
 mod resets;
+mod traffic;
 mod update;
 mod work;
 
@@ -44,10 +46,12 @@ use build::Builder;
 use choices::{choose_block, choose_strategy, choose_tiles, split_submits};
 use ends::head_products;
 pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds};
+pub use floor::{Floor, Rates};
 use limits::check_sizes;
 use recompute::recompute_segment;
 use std::ops::Range;
 use std::time::Duration;
+pub use work::{Amount, DispatchWork, KernelWork, PassWork, Work};
 
 /// What the planner must know of a device.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,6 +3,7 @@
 #![cfg(feature = "cli")]
 
 mod activations;
+mod floor;
 mod onnx;
 mod run;
 mod weights;
