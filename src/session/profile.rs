@@ -28,7 +28,7 @@ impl<T: Real> Session<T> {
     pub fn profile(&mut self) -> Result<Vec<KernelTime>> {
         self.draw()?;
         let times = self.profile_pass(Half::Forward)?;
-        (self.has_state, self.tape, self.has_loss) = (true, self.plan.train, self.targets);
+        self.has_ended();
         Ok(times)
     }
 
