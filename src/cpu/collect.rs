@@ -14,7 +14,7 @@ pub(super) fn input_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
     let (inputs, layer) = (dims.input_size as usize, dims.layer as usize);
     let (width, columns, direction) = (c.rows.width, c.rows.inputs, dims.direction as usize);
     let row = |s: u32| c.schedule.row_offset((s as usize).min(c.schedule.steps()));
-    let (first, end) = (row(dims.segment), row(dims.segment_end));
+    let (first, end) = (row(dims.first), row(dims.end));
     // At least two rows and columns: a row's bits must not depend on how many there are (see project.rs).
     let (rows, wide) = ((end - first).max(2), inputs.max(2));
     let mut gathered = vec![T::default(); rows * columns];

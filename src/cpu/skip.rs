@@ -23,12 +23,12 @@ pub(super) fn skip_input<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut 
     }
 }
 
-/// Adds the sum of d_pre over the x gates, in their order, of one direction over a segment's rows to dx.
+/// Adds the sum of d_pre over the x gates, in their order, of one direction over a stretch's rows to dx.
 pub(super) fn skip_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
     let [pre, dx, _] = slots else { unreachable!("kernel table") };
     let (dims, hidden) = (&c.plan.dims[d.dims], c.plan.config.hidden_size);
     let row = |s: u32| c.schedule.row_offset((s as usize).min(c.schedule.steps()));
-    let (first, end, direction) = (row(dims.segment), row(dims.segment_end), dims.direction as usize);
+    let (first, end, direction) = (row(dims.first), row(dims.end), dims.direction as usize);
     let mut sum = vec![T::default(); hidden];
     for (packed, &outer) in (first..end).zip(&c.schedule.rows(direction)[first..end]) {
         sum.fill(T::default());

@@ -21,7 +21,7 @@
 use super::build::{Builder, Dim, ELEMENTWISE_GROUPS, Memory, UNUSED, once};
 use super::{Dims, Dispatch, Extent, GradientIds, Role, SlotId, SlotIds, Step, Strategy};
 use crate::cell::Product;
-use crate::kernels::{GRADIENT_BLOCK, Kernel, transposed_offsets};
+use crate::kernels::{Kernel, transposed_offsets};
 use std::ops::Range;
 
 /// Working memory of the backward pass.
@@ -131,28 +131,14 @@ impl Builder<'_> {
                     self.rebuild_segment(layer, segment.clone(), ids, m, &mut steps);
                 }
                 self.recurrence(layer, segment.clone(), ids, g, m, b, &mut steps);
-                // Cut so that no dispatch takes longer than a block of the recurrence.
-                let stretch = self.block.next_multiple_of(GRADIENT_BLOCK);
+                // Cut so that no dispatch takes longer than its budget, or a block of the recurrence.
+                let stretch = self.stretches.weights;
                 for first in segment.clone().step_by(stretch).collect::<Vec<_>>().into_iter().rev() {
-                    let dims = self.dims(layer, first..(first + stretch).min(segment.end));
+                    let dims = self.dims(layer, first..first.saturating_add(stretch).min(segment.end));
                     let of_input = self.dims_of_weights(layer, dims);
                     self.weights(layer, (dims, of_input), ids, g, m, &mut steps);
                 }
-                for direction in 0..directions {
-                    let dims = self.dims_of(layer, segment.clone(), direction);
-                    let (kernel, slots, groups) = match config.skips_input(layer) {
-                        true => {
-                            let wide = config.hidden_size.div_ceil(width);
-                            let groups = (wide, Extent::SegmentRows(self.tiles.project.1), 1);
-                            (Kernel::SkipBackward, vec![m.pre[layer], dx, ids.schedule], groups)
-                        }
-                        false => {
-                            let groups = self.input_grid(config.layer_input_size(layer));
-                            (Kernel::InputBackward, vec![g.wt[layer], m.pre[layer], dx, ids.schedule], groups)
-                        }
-                    };
-                    steps.push(once(kernel, at, dims, slots, groups));
-                }
+                self.input_gradient(layer, segment.clone(), (m.pre[layer], dx), ids, g, &mut steps);
                 // Where episodes begin, gone through block by block, as the recurrence is.
                 let stretch = if self.resets { self.block } else { segment.len() };
                 for first in segment.clone().step_by(stretch).collect::<Vec<_>>().into_iter().rev() {
@@ -173,6 +159,36 @@ impl Builder<'_> {
         }
         steps.extend(ids.embedding.as_ref().and_then(|e| self.embed_backward(e, g.dx)));
         steps
+    }
+
+    /// d_pre · W onto dx over a segment, one direction after the other, each in stretches.
+    fn input_gradient(
+        &mut self,
+        layer: usize,
+        segment: Range<usize>,
+        (pre, dx): (SlotId, SlotId),
+        ids: &SlotIds,
+        g: &GradientIds,
+        steps: &mut Vec<Step>,
+    ) {
+        for direction in 0..self.config.directions() {
+            for first in segment.clone().step_by(self.stretches.input) {
+                let range = first..(first.saturating_add(self.stretches.input)).min(segment.end);
+                let dims = self.dims_of(layer, range, direction);
+                let (kernel, slots, groups) = match self.config.skips_input(layer) {
+                    true => {
+                        let wide = self.config.hidden_size.div_ceil(self.tiles.width);
+                        let groups = (wide, Extent::Rows(self.tiles.project.1), 1);
+                        (Kernel::SkipBackward, vec![pre, dx, ids.schedule], groups)
+                    }
+                    false => {
+                        let groups = self.input_grid(self.config.layer_input_size(layer));
+                        (Kernel::InputBackward, vec![g.wt[layer], pre, dx, ids.schedule], groups)
+                    }
+                };
+                steps.push(once(kernel, Some(layer), dims, slots, groups));
+            }
+        }
     }
 
     /// The adjoint of the recurrence over a segment, in blocks, last first.

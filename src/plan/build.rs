@@ -1,5 +1,6 @@
 //! Slots and steps of the forward pass. In training every layer keeps its pre-activations, states and outputs.
 
+use super::choices::Stretches;
 use super::ends::project_kernel;
 use super::{Dims, Dispatch, Extent, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy};
 use crate::config::{Layout, RnnConfig, Shape, StageShape};
@@ -23,6 +24,7 @@ pub(super) struct Builder<'a> {
     pub strategy: Strategy,
     pub tiles: Tiles,
     pub block: usize,
+    pub stretches: Stretches,
     pub train: bool,
     pub keep_y: bool,
     /// Whether parameter gradients are added to those that are there.
@@ -361,7 +363,7 @@ impl Builder<'_> {
     /// Those of `input_backward` along features and rows.
     pub fn input_grid(&self, features: usize) -> (usize, Extent, usize) {
         let spread = Spread::new(features, self.tiles.input, self.tiles.width);
-        (spread.groups, Extent::SegmentRows(self.tiles.project.1 * spread.rows), 1)
+        (spread.groups, Extent::Rows(self.tiles.project.1 * spread.rows), 1)
     }
 
     /// Those of `weight_backward` over a matrix `[rows, depth]` and its bias.

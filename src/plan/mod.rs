@@ -29,6 +29,7 @@ mod display;
 mod ends;
 mod floor;
 mod limits;
+mod origin;
 mod recompute;
 mod resets;
 mod traffic;
@@ -38,18 +39,21 @@ mod work;
 use crate::activation_format::ActivationFormat;
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
-use crate::kernels::{GRADIENT_BLOCK, Kernel, Pack, Table, Tiles};
+use crate::kernels::{GRADIENT_BLOCK, Kernel, Pack, Table, Tiles, sequence_workgroup_bytes};
 use crate::optimiser::Optimiser;
 use crate::schedule::Schedule;
+use crate::tuning::Tuning;
 use crate::weights::WeightFormat;
 use build::Builder;
-use choices::{choose_block, choose_strategy, choose_tiles, split_submits};
+use choices::{choose_block, choose_strategy, choose_stretches, choose_tiles};
 use ends::head_products;
 pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds};
 pub use floor::{Floor, Rates};
 use limits::check_sizes;
+pub use origin::{Choices, Origin};
 use recompute::recompute_segment;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 pub use work::{Amount, DispatchWork, KernelWork, PassWork, Work};
 
@@ -172,8 +176,12 @@ pub struct Options {
     pub resets: Option<Reset>,
     /// Steps per block at most: the longest stretch of time one `sequence_forward` dispatch covers and `pre` is held for.
     pub max_block: Option<usize>,
-    /// Estimated time that one submit may take before the plan splits into several (watchdogs kill long ones).
+    /// Estimated time that one submit, and one dispatch, may take before the plan splits it into several (watchdogs kill long
+    /// ones); [`Plan::estimate`] says what cannot be split.
     pub submit_budget: Duration,
+    /// What was measured on the device that the plan is for ([`crate::Tuning::load`], `wgpu-rnn tune`): goes before the table by
+    /// device class, behind what is forced. `None`: nothing is looked up anywhere.
+    pub tuning: Option<Arc<Tuning>>,
 }
 
 impl Default for Options {
@@ -192,6 +200,7 @@ impl Default for Options {
             resets: None,
             max_block: None,
             submit_budget: Duration::from_millis(500),
+            tuning: None,
         }
     }
 }
@@ -440,6 +449,8 @@ pub struct Plan {
     pub strategy: Strategy,
     /// Why that strategy.
     pub reason: String,
+    /// Where strategy, tiles and block come from.
+    pub choices: Choices,
     /// Workgroup and register tile sizes.
     pub tiles: Tiles,
     /// Steps per block: `pre` holds this many, and one `sequence_forward` covers them.
@@ -489,9 +500,7 @@ impl Plan {
             return Self::within(budget, config, shape, caps, options);
         }
         check_sizes(config, shape, caps, options)?;
-        let (strategy, reason) = choose_strategy(config, caps, options)?;
-        let tiles = choose_tiles(config, shape, caps, strategy);
-        let block = choose_block(config, shape, caps, options, strategy, &tiles)?;
+        let Chosen { strategy, reason, tiles, block, choices } = Chosen::new(config, shape, caps, options)?;
         let mut builder = Builder {
             config,
             shape,
@@ -501,6 +510,7 @@ impl Plan {
             strategy,
             tiles,
             block,
+            stretches: choose_stretches(config, shape, caps, options, &tiles, block),
             train: options.train,
             keep_y: options.keep_y,
             accumulate: options.accumulate,
@@ -531,10 +541,7 @@ impl Plan {
             update = builder.update_steps(&slots);
             ids.update = Some(slots);
         }
-        let submits = split_submits(config, shape, caps, options, &steps, &builder.dims);
-        let backward_submits = split_submits(config, shape, caps, options, &backward, &builder.dims);
-        let update_submits = split_submits(config, shape, caps, options, &update, &builder.dims);
-        let plan = Self {
+        let mut plan = Self {
             config: config.clone(),
             options: options.clone(),
             shape,
@@ -542,6 +549,7 @@ impl Plan {
             precision: options.precision,
             strategy,
             reason,
+            choices,
             tiles,
             block,
             train: options.train,
@@ -552,12 +560,15 @@ impl Plan {
             slots: builder.slots,
             dims: builder.dims,
             steps,
-            submits,
+            submits: Vec::new(),
             backward,
-            backward_submits,
+            backward_submits: Vec::new(),
             update,
-            update_submits,
+            update_submits: Vec::new(),
         };
+        plan.submits = plan.split_submits(&plan.steps);
+        plan.backward_submits = plan.split_submits(&plan.backward);
+        plan.update_submits = plan.split_submits(&plan.update);
         plan.check_limits()?;
         Ok(plan)
     }
@@ -704,10 +715,61 @@ impl Plan {
 }
 
 fn count(steps: &[Step]) -> usize {
-    let of = |step: &Step| match step {
-        Step::ClearPadding(_) => 0,
-        Step::Once(_) => 1,
-        Step::EachStep(range, body) | Step::EachStepBack(range, body) => range.len() * body.len(),
-    };
-    steps.iter().map(of).sum()
+    steps.iter().map(|step| step.body()).map(|(body, runs)| body.len() * runs).sum()
+}
+
+impl Step {
+    /// Its dispatches, and how often each runs where all sequences have T steps.
+    pub(crate) fn body(&self) -> (&[Dispatch], usize) {
+        match self {
+            Self::ClearPadding(_) => (&[], 0),
+            Self::Once(d) => (std::slice::from_ref(d), 1),
+            Self::EachStep(range, body) | Self::EachStepBack(range, body) => (body, range.len()),
+        }
+    }
+}
+
+/// What is decided before anything is sized.
+struct Chosen {
+    strategy: Strategy,
+    reason: String,
+    tiles: Tiles,
+    block: usize,
+    choices: Choices,
+}
+
+impl Chosen {
+    fn new(config: &RnnConfig, shape: Shape, caps: &Caps, options: &Options) -> Result<Self> {
+        let mut refused = Vec::new();
+        let (strategy, reason, origin) = choose_strategy(config, caps, options, &mut refused)?;
+        let measured = options.tuning.as_ref().and_then(|t| t.choice(config, shape, options, strategy));
+        let table = choose_tiles(config, shape, caps, strategy);
+        let tuned = measured.map(|m| m.tiles.over(table)).filter(|tiles| {
+            let bytes = sequence_workgroup_bytes(config, tiles.tile, tiles.sequence_width);
+            let fits = strategy == Strategy::Step || bytes <= caps.max_workgroup_memory;
+            if !fits {
+                refused.push(format!("tiles of {} sequences: {bytes} bytes of workgroup memory", tiles.tile));
+            }
+            fits
+        });
+        let tiles = tuned.unwrap_or(table);
+        let block = |measured| choose_block(config, shape, caps, options, strategy, &tiles, measured);
+        let (block, block_origin) = match measured.and_then(|m| m.block) {
+            None => (block(None)?, Origin::Table),
+            Some(steps) => match block(Some(steps)) {
+                Ok(block) => (block, Origin::Cache),
+                Err(e) => {
+                    refused.push(format!("blocks of {steps} steps: {e}"));
+                    (block(None)?, Origin::Table)
+                }
+            },
+        };
+        let choices = Choices {
+            strategy: origin,
+            tiles: if tuned.is_some() { Origin::Cache } else { Origin::Table },
+            block: if options.max_block == Some(block) { Origin::Forced } else { block_origin },
+            refused,
+        };
+        Ok(Self { strategy, reason, tiles, block, choices })
+    }
 }

@@ -284,10 +284,10 @@ impl Sizes<'_> {
         (operands + sums, gradient)
     }
 
-    /// One direction over a segment, added to what is there.
+    /// One direction over a stretch of steps, added to what is there.
     fn input_backward(&self) -> Traffic {
         let dims = &self.plan.dims[self.d.dims];
-        let rows = (dims.segment_end - dims.segment) as usize * self.plan.shape.batch;
+        let rows = (dims.end - dims.first) as usize * self.plan.shape.batch;
         let dx = self.named("dx", rows * dims.input_size as usize);
         let weights = match self.d.kernel {
             Kernel::InputBackward => self.slot(self.binding("weights")) / self.config.directions() as u64,

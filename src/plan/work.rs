@@ -108,18 +108,18 @@ impl Plan {
         let mut touched = vec![false; self.slots.len()];
         let mut dispatches = Vec::new();
         for step in steps {
-            let (body, runs) = match step {
-                Step::ClearPadding(_) => continue,
-                Step::Once(d) => (std::slice::from_ref(d), 1),
-                Step::EachStep(range, body) | Step::EachStepBack(range, body) => (&body[..], range.len() as u64),
-            };
+            let (body, runs) = step.body();
             for d in body {
                 d.slots.iter().chain(d.odd.iter().flatten()).for_each(|&slot| touched[slot] = true);
                 let dims = &self.dims[d.dims];
                 let once = matches!(step, Step::Once(_));
                 let (read, written) = self.dispatch_traffic(d, if once { (dims.end - dims.first) as usize } else { 1 });
-                let flops = self.dispatch_flops(d) / runs;
-                dispatches.push(DispatchWork { kernel: d.kernel, runs, each: Amount { flops, read, written } });
+                let flops = self.dispatch_flops(d) / runs as u64;
+                dispatches.push(DispatchWork {
+                    kernel: d.kernel,
+                    runs: runs as u64,
+                    each: Amount { flops, read, written },
+                });
             }
         }
         let bound = touched.iter().zip(&self.slots).filter(|(touched, _)| **touched);
@@ -140,7 +140,7 @@ impl Plan {
         let (steps, directions, products) = match d.kernel {
             Kernel::ProjectVec4 | Kernel::ProjectScalar | Kernel::WeightBackwardInput => (block, directions, input),
             // One direction at a time.
-            Kernel::InputBackward => ((dims.segment_end - dims.segment) as usize, 1, input),
+            Kernel::InputBackward => (block, 1, input),
             Kernel::StepForward
             | Kernel::StepForwardTrain
             | Kernel::StepProduct
