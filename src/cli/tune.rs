@@ -90,6 +90,8 @@ impl Tuner {
     fn new(args: &Args, device: &Device, config: RnnConfig, options: Options) -> wgpu_rnn::Result<Self> {
         let shape = args.model.shape();
         let plan = Plan::new(&config, shape, &device.caps(), &options)?;
+        // What `auto` comes to: plans look measurements up by that.
+        let options = Options { memory: plan.memory, ..options };
         let (weights, numbers) = (Weights::random(&config, SEEDS.0)?, Numbers::random(&plan, SEEDS.1));
         let until = Instant::now() + Duration::from_secs(args.seconds);
         let (device, rounds) = (device.clone(), args.rounds);
@@ -238,14 +240,14 @@ impl Tuner {
 const WORTH: f64 = 0.97;
 
 /// A kind of choice, and its candidates given all the others.
-type Change = (&'static str, Box<dyn Fn(&Choice) -> Vec<Choice>>);
+type Change = (&'static str, Variants);
+
+/// What could stand in place of a choice.
+type Variants = Box<dyn Fn(&Choice) -> Vec<Choice>>;
 
 /// What may be faster than the table for a plan. The CPU executor has no tiles.
 fn changes(plan: &Plan) -> Vec<Change> {
-    fn of<T: Copy + 'static>(
-        values: impl Into<Vec<T>>,
-        set: impl Fn(&mut Choice, T) + 'static,
-    ) -> Box<dyn Fn(&Choice) -> Vec<Choice>> {
+    fn of<T: Copy + 'static>(values: impl Into<Vec<T>>, set: impl Fn(&mut Choice, T) + 'static) -> Variants {
         let values = values.into();
         Box::new(move |base| {
             let with = |&value: &T| {

@@ -465,7 +465,7 @@ impl Kernel {
 
     /// Whether it runs once per time step, at a step that a uniform tells.
     pub fn is_per_step(self) -> bool {
-        self.bindings().iter().any(|b| *b == ("step", Access::Uniform))
+        self.bindings().contains(&("step", Access::Uniform))
     }
 
     /// Whether its lanes lie over a matrix by [`Spread`].

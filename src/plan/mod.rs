@@ -39,17 +39,18 @@ mod work;
 use crate::activation_format::ActivationFormat;
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
-use crate::kernels::{GRADIENT_BLOCK, Kernel, Pack, Table, Tiles, sequence_workgroup_bytes};
+use crate::kernels::{GRADIENT_BLOCK, Kernel, Pack, Table, Tiles};
 use crate::optimiser::Optimiser;
 use crate::schedule::Schedule;
 use crate::tuning::Tuning;
 use crate::weights::WeightFormat;
 use build::Builder;
-use choices::{choose_block, choose_strategy, choose_stretches, choose_tiles};
+use choices::choose_stretches;
 use ends::head_products;
 pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds};
 pub use floor::{Floor, Rates};
 use limits::check_sizes;
+use origin::Chosen;
 pub use origin::{Choices, Origin};
 use recompute::recompute_segment;
 use std::ops::Range;
@@ -726,50 +727,5 @@ impl Step {
             Self::Once(d) => (std::slice::from_ref(d), 1),
             Self::EachStep(range, body) | Self::EachStepBack(range, body) => (body, range.len()),
         }
-    }
-}
-
-/// What is decided before anything is sized.
-struct Chosen {
-    strategy: Strategy,
-    reason: String,
-    tiles: Tiles,
-    block: usize,
-    choices: Choices,
-}
-
-impl Chosen {
-    fn new(config: &RnnConfig, shape: Shape, caps: &Caps, options: &Options) -> Result<Self> {
-        let mut refused = Vec::new();
-        let (strategy, reason, origin) = choose_strategy(config, caps, options, &mut refused)?;
-        let measured = options.tuning.as_ref().and_then(|t| t.choice(config, shape, options, strategy));
-        let table = choose_tiles(config, shape, caps, strategy);
-        let tuned = measured.map(|m| m.tiles.over(table)).filter(|tiles| {
-            let bytes = sequence_workgroup_bytes(config, tiles.tile, tiles.sequence_width);
-            let fits = strategy == Strategy::Step || bytes <= caps.max_workgroup_memory;
-            if !fits {
-                refused.push(format!("tiles of {} sequences: {bytes} bytes of workgroup memory", tiles.tile));
-            }
-            fits
-        });
-        let tiles = tuned.unwrap_or(table);
-        let block = |measured| choose_block(config, shape, caps, options, strategy, &tiles, measured);
-        let (block, block_origin) = match measured.and_then(|m| m.block) {
-            None => (block(None)?, Origin::Table),
-            Some(steps) => match block(Some(steps)) {
-                Ok(block) => (block, Origin::Cache),
-                Err(e) => {
-                    refused.push(format!("blocks of {steps} steps: {e}"));
-                    (block(None)?, Origin::Table)
-                }
-            },
-        };
-        let choices = Choices {
-            strategy: origin,
-            tiles: if tuned.is_some() { Origin::Cache } else { Origin::Table },
-            block: if options.max_block == Some(block) { Origin::Forced } else { block_origin },
-            refused,
-        };
-        Ok(Self { strategy, reason, tiles, block, choices })
     }
 }
