@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 use wgpu_rnn::verify::{Check, Comparison, Numbers, Report, check};
-use wgpu_rnn::{ActivationFormat, Device, Plan, Session, Shape, WeightFormat, Weights};
+use wgpu_rnn::{ActivationFormat, Device, KernelTime, Plan, Session, Shape, Startup, WeightFormat, Weights};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 /// Seeds of the weights and of the numbers they run on, so that two runs measure the same.
-const SEEDS: (u64, u64) = (1, 2);
+pub const SEEDS: (u64, u64) = (1, 2);
 
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let (device, plan) = args.model.plan()?;
@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         run_once(&mut session, args.read_y)?;
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
-    let result = Measured { device, plan, check, times: Times::new(times) };
+    let result = Measured { device, plan, check, times: Times::new(times), startup: session.startup() };
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", result.json())?;
@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// One run of what was uploaded, until the last state (training: the gradients of the parameters), or everything, is read back.
-fn run_once(session: &mut Session<f32>, everything: bool) -> wgpu_rnn::Result<()> {
+pub fn run_once(session: &mut Session<f32>, everything: bool) -> wgpu_rnn::Result<()> {
     match (session.plan().train, everything) {
         (false, false) => session.run_for_state().map(drop),
         (false, true) => {
@@ -87,6 +87,11 @@ fn write_profile(session: &mut Session<f32>, out: &mut impl Write) -> Result<(),
     if session.plan().train {
         passes.push(("backward", session.profile_backward()?));
     }
+    let longest = passes.iter().flat_map(|(_, times)| times).max_by_key(|t| t.longest);
+    if let Some(KernelTime { kernel, longest, .. }) = longest {
+        let budget = session.plan().options.submit_budget;
+        writeln!(out, "longest dispatch: {kernel}, {longest:.2?} measured, of a budget of {budget:.2?}")?;
+    }
     for (pass, times) in passes {
         let total: f64 = times.iter().map(|t| t.time.as_secs_f64()).sum();
         writeln!(out, "{pass}, kernel by kernel: {:.3} ms", total * 1e3)?;
@@ -109,11 +114,16 @@ struct Times {
 }
 
 impl Times {
-    fn new(mut times: Vec<f64>) -> Self {
-        times.sort_by(f64::total_cmp);
-        let n = times.len();
-        Self { count: n, median: (times[(n - 1) / 2] + times[n / 2]) / 2.0, min: times[0] }
+    fn new(times: Vec<f64>) -> Self {
+        Self { count: times.len(), min: times.iter().copied().fold(f64::INFINITY, f64::min), median: median(times) }
     }
+}
+
+/// Of at least one number.
+pub fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    let n = times.len();
+    (times[(n - 1) / 2] + times[n / 2]) / 2.0
 }
 
 struct Measured {
@@ -121,6 +131,7 @@ struct Measured {
     plan: Plan,
     check: Check,
     times: Times,
+    startup: Startup,
 }
 
 impl Measured {
@@ -163,6 +174,11 @@ impl Measured {
             "min_ms": self.times.min,
             "gflops": self.gflops(),
             "dispatches": plan.dispatches(),
+            "choices": plan.choices.to_string(),
+            "kernels": self.startup.pipelines,
+            "compiled": self.startup.compiled,
+            "compile_ms": self.startup.compile.as_secs_f64() * 1e3,
+            "buffers_ms": self.startup.buffers.as_secs_f64() * 1e3,
             "verified": self.check.passed(),
             "checks": [report(&self.check.whole, plan.shape), report(&self.check.naive, self.check.part)],
         })
@@ -175,6 +191,8 @@ impl Measured {
         if let Some(chunk) = plan.chunk {
             writeln!(out, "wavefront: layers {chunk} steps apart ({})", plan.wavefront_reason)?;
         }
+        writeln!(out, "choices: {}", plan.choices)?;
+        writeln!(out, "start-up: {}", self.startup)?;
         if plan.options.weights != WeightFormat::F32 {
             let (bytes, full) = plan.weight_bytes();
             writeln!(out, "weights: {}, {bytes} B on the device ({full} B in f32)", plan.options.weights)?;

@@ -473,6 +473,11 @@ impl Kernel {
         )
     }
 
+    /// Whether it runs once per time step, at a step that a uniform tells.
+    pub fn is_per_step(self) -> bool {
+        self.bindings().contains(&("step", Access::Uniform))
+    }
+
     /// Whether its lanes lie over a matrix by [`Spread`].
     fn is_spread(self) -> bool {
         matches!(

@@ -21,7 +21,7 @@
 use super::build::{Builder, Dim, ELEMENTWISE_GROUPS, Memory, UNUSED, once, only};
 use super::{Dims, Dispatch, Extent, GradientIds, Role, SlotId, SlotIds, Step, Strategy};
 use crate::cell::Product;
-use crate::kernels::{GRADIENT_BLOCK, Kernel, transposed_offsets};
+use crate::kernels::{Kernel, transposed_offsets};
 use std::ops::Range;
 
 /// Working memory of the backward pass.
@@ -209,21 +209,21 @@ impl Builder<'_> {
         m: &Memory,
         steps: &mut Vec<Step>,
     ) {
-        // Cut so that no dispatch takes longer than a block of the recurrence.
-        let stretch = self.stretch.next_multiple_of(GRADIENT_BLOCK);
+        // Cut so that no dispatch takes longer than its budget, or a block of the recurrence.
+        let stretch = self.stretches.weights;
         for first in segment.clone().step_by(stretch).collect::<Vec<_>>().into_iter().rev() {
-            let dims = self.dims(layer, first..(first + stretch).min(segment.end));
+            let dims = self.dims(layer, first..first.saturating_add(stretch).min(segment.end));
             let of_input = self.dims_of_weights(layer, dims);
             self.weights(layer, (dims, of_input), ids, g, m, steps);
         }
     }
 
-    /// That of what a layer read over a stretch of steps, added to what is there.
-    #[expect(clippy::too_many_arguments, reason = "the groups of slots, the stretch and where to push")]
+    /// That of what a layer read over a segment, added to what is there: one direction after the other, each in stretches.
+    #[expect(clippy::too_many_arguments, reason = "the groups of slots, the segment and where to push")]
     pub fn input_gradient(
         &mut self,
         layer: usize,
-        stretch: Range<usize>,
+        segment: Range<usize>,
         dx: SlotId,
         ids: &SlotIds,
         g: &GradientIds,
@@ -232,19 +232,22 @@ impl Builder<'_> {
     ) {
         let config = self.config;
         for direction in 0..config.directions() {
-            let dims = self.dims_of(layer, stretch.clone(), direction);
-            let (kernel, slots, groups) = match config.skips_input(layer) {
-                true => {
-                    let wide = config.hidden_size.div_ceil(self.tiles.width);
-                    let groups = (wide, Extent::Rows(self.tiles.project.1), 1);
-                    (Kernel::SkipBackward, vec![m.pre[layer], dx, ids.schedule], groups)
-                }
-                false => {
-                    let groups = self.input_grid(config.layer_input_size(layer));
-                    (Kernel::InputBackward, vec![g.wt[layer], m.pre[layer], dx, ids.schedule], groups)
-                }
-            };
-            steps.push(once(kernel, Some(layer), dims, slots, groups));
+            for first in segment.clone().step_by(self.stretches.input) {
+                let range = first..first.saturating_add(self.stretches.input).min(segment.end);
+                let dims = self.dims_of(layer, range, direction);
+                let (kernel, slots, groups) = match config.skips_input(layer) {
+                    true => {
+                        let wide = config.hidden_size.div_ceil(self.tiles.width);
+                        let groups = (wide, Extent::Rows(self.tiles.project.1), 1);
+                        (Kernel::SkipBackward, vec![m.pre[layer], dx, ids.schedule], groups)
+                    }
+                    false => {
+                        let groups = self.input_grid(config.layer_input_size(layer));
+                        (Kernel::InputBackward, vec![g.wt[layer], m.pre[layer], dx, ids.schedule], groups)
+                    }
+                };
+                steps.push(once(kernel, Some(layer), dims, slots, groups));
+            }
         }
     }
 

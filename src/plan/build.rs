@@ -1,5 +1,6 @@
 //! Slots and steps of the forward pass. In training every layer keeps its pre-activations, states and outputs.
 
+use super::choices::Stretches;
 use super::ends::project_kernel;
 use super::{Dims, Dispatch, Extent, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy};
 use crate::config::{Layout, RnnConfig, Shape, StageShape};
@@ -23,6 +24,7 @@ pub(super) struct Builder<'a> {
     pub strategy: Strategy,
     pub tiles: Tiles,
     pub block: usize,
+    pub stretches: Stretches,
     /// Steps per block where layers run one after the other: the longest stretch that one dispatch may go over.
     pub stretch: usize,
     /// Steps that a layer is behind the one below it, where they run side by side.

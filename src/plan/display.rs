@@ -57,7 +57,17 @@ impl fmt::Display for Plan {
             writeln!(f, "wavefront: {chunk} ({})", self.wavefront_reason)?;
         }
         writeln!(f, "block: {} steps; tile: {} sequences per invocation", self.block, self.tiles.tile)?;
+        writeln!(f, "choices: {}", self.choices)?;
         writeln!(f, "dispatches: {} in {} submit(s)", self.dispatches(), self.submits.len())?;
+        if let Some((kernel, time)) = self.longest_estimate().filter(|(_, time)| !time.is_zero()) {
+            let budget = self.options.submit_budget;
+            let beyond = if time > budget { ", which the least that a dispatch can do is beyond" } else { "" };
+            writeln!(
+                f,
+                "longest dispatch: {}, {time:.2?} estimated of a budget of {budget:.2?}{beyond}",
+                kernel.name()
+            )?;
+        }
         if self.train {
             let (forward, backward) = (self.forward_dispatches(), self.backward_dispatches());
             let submits = self.backward_submits.len();

@@ -46,7 +46,7 @@ impl Plan {
         self.check_grids()
     }
 
-    /// Grids that cover all rows of a segment at once, as only the head and the backward pass have them.
+    /// Grids over rows, where all sequences have T steps.
     fn check_grids(&self) -> Result<()> {
         for step in self.steps.iter().chain(&self.backward) {
             let Step::Once(Dispatch { kernel, groups: (_, extent, _), dims, .. }) = step else { continue };

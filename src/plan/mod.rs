@@ -27,9 +27,12 @@ mod build;
 mod choices;
 mod display;
 mod ends;
+mod floor;
 mod limits;
+mod origin;
 mod recompute;
 mod resets;
+mod traffic;
 mod update;
 mod wavefront;
 mod work;
@@ -40,17 +43,23 @@ use crate::error::{Error, Result};
 use crate::kernels::{GRADIENT_BLOCK, Kernel, Pack, Table, Tiles};
 use crate::optimiser::Optimiser;
 use crate::schedule::Schedule;
+use crate::tuning::Tuning;
 use crate::weights::WeightFormat;
 use build::Builder;
-use choices::{choose_block, choose_strategy, choose_tiles, split_submits};
+use choices::choose_stretches;
 use ends::head_products;
 pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds};
+pub use floor::{Floor, Rates};
 use limits::check_sizes;
+use origin::Chosen;
+pub use origin::{Choices, Origin};
 use recompute::recompute_segment;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 pub use wavefront::Wavefront;
 use wavefront::{choose_wavefront, stacks_weights};
+pub use work::{Amount, DispatchWork, KernelWork, PassWork, Work};
 
 /// What the planner must know of a device.
 #[derive(Clone, Debug, PartialEq)]
@@ -173,8 +182,12 @@ pub struct Options {
     pub resets: Option<Reset>,
     /// Steps per block at most: the longest stretch of time one `sequence_forward` dispatch covers and `pre` is held for.
     pub max_block: Option<usize>,
-    /// Estimated time that one submit may take before the plan splits into several (watchdogs kill long ones).
+    /// Estimated time that one submit, and one dispatch, may take before the plan splits it into several (watchdogs kill long
+    /// ones); [`Plan::estimate`] says what cannot be split.
     pub submit_budget: Duration,
+    /// What was measured on the device that the plan is for ([`crate::Tuning::load`], `wgpu-rnn tune`): goes before the table by
+    /// device class, behind what is forced. `None`: nothing is looked up anywhere.
+    pub tuning: Option<Arc<Tuning>>,
 }
 
 impl Default for Options {
@@ -194,6 +207,7 @@ impl Default for Options {
             resets: None,
             max_block: None,
             submit_budget: Duration::from_millis(500),
+            tuning: None,
         }
     }
 }
@@ -456,6 +470,8 @@ pub struct Plan {
     pub chunk: Option<usize>,
     /// Why, or why there is none.
     pub wavefront_reason: String,
+    /// Where strategy, tiles and block come from.
+    pub choices: Choices,
     /// Workgroup and register tile sizes.
     pub tiles: Tiles,
     /// Steps per block: `pre` holds this many, and one `sequence_forward` covers them.
@@ -505,9 +521,7 @@ impl Plan {
             return Self::within(budget, config, shape, caps, options);
         }
         check_sizes(config, shape, caps, options)?;
-        let (strategy, reason) = choose_strategy(config, caps, options)?;
-        let tiles = choose_tiles(config, shape, caps, strategy);
-        let stretch = choose_block(config, shape, caps, options, strategy, &tiles)?;
+        let Chosen { strategy, reason, tiles, block: stretch, choices } = Chosen::new(config, shape, caps, options)?;
         let (chunk, wavefront_reason) = choose_wavefront(config, shape, caps, options, (strategy, &tiles, stretch))?;
         let block = chunk.unwrap_or(stretch);
         let mut builder = Builder {
@@ -519,6 +533,7 @@ impl Plan {
             strategy,
             tiles,
             block,
+            stretches: choose_stretches(config, shape, caps, options, &tiles, stretch),
             stretch,
             chunk,
             stacks_weights: stacks_weights(config, caps, options),
@@ -552,10 +567,7 @@ impl Plan {
             update = builder.update_steps(&slots);
             ids.update = Some(slots);
         }
-        let submits = split_submits(config, shape, caps, options, &steps, &builder.dims);
-        let backward_submits = split_submits(config, shape, caps, options, &backward, &builder.dims);
-        let update_submits = split_submits(config, shape, caps, options, &update, &builder.dims);
-        let plan = Self {
+        let mut plan = Self {
             config: config.clone(),
             options: options.clone(),
             shape,
@@ -565,6 +577,7 @@ impl Plan {
             reason,
             chunk,
             wavefront_reason,
+            choices,
             tiles,
             block,
             train: options.train,
@@ -575,12 +588,15 @@ impl Plan {
             slots: builder.slots,
             dims: builder.dims,
             steps,
-            submits,
+            submits: Vec::new(),
             backward,
-            backward_submits,
+            backward_submits: Vec::new(),
             update,
-            update_submits,
+            update_submits: Vec::new(),
         };
+        plan.submits = plan.split_submits(&plan.steps);
+        plan.backward_submits = plan.split_submits(&plan.backward);
+        plan.update_submits = plan.split_submits(&plan.update);
         plan.check_limits()?;
         Ok(plan)
     }
@@ -739,10 +755,16 @@ impl Plan {
 }
 
 fn count(steps: &[Step]) -> usize {
-    let of = |step: &Step| match step {
-        Step::ClearPadding(_) => 0,
-        Step::Once(_) => 1,
-        Step::EachStep(range, body) | Step::EachStepBack(range, body) => range.len() * body.len(),
-    };
-    steps.iter().map(of).sum()
+    steps.iter().map(|step| step.body()).map(|(body, runs)| body.len() * runs).sum()
+}
+
+impl Step {
+    /// Its dispatches, and how often each runs where all sequences have T steps.
+    pub(crate) fn body(&self) -> (&[Dispatch], usize) {
+        match self {
+            Self::ClearPadding(_) => (&[], 0),
+            Self::Once(d) => (std::slice::from_ref(d), 1),
+            Self::EachStep(range, body) | Self::EachStepBack(range, body) => (body, range.len()),
+        }
+    }
 }

@@ -5,11 +5,13 @@ mod dropout;
 mod ends;
 mod optimise;
 mod profile;
+mod startup;
 mod trace;
 
 pub use backward::{Gradients, Upstream};
 pub use ends::{TargetValues, Targets};
 pub use profile::KernelTime;
+pub use startup::Startup;
 pub use trace::Snapshot;
 
 use crate::config::{Layout, Shape};
@@ -23,6 +25,7 @@ use crate::schedule::Schedule;
 use crate::tensor::{Tensor, View};
 use crate::weights::Weights;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The state before the first step.
 #[derive(Clone, Copy, Debug, Default)]
@@ -132,6 +135,8 @@ pub struct Session<T: Real = f32> {
     has_loss: bool,
     /// Where the masks of the next run come from.
     draws: dropout::Draws,
+    /// What making the CPU executor took.
+    bound_in: Duration,
 }
 
 impl<T: Real> Session<T> {
@@ -159,11 +164,12 @@ impl<T: Real> Session<T> {
             return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
         }
         plan.options.check_activations(&device.caps())?;
+        let start = Instant::now();
         let executor = match &device.0 {
             Kind::Cpu => Executor::Cpu(Box::new(cpu::Executor::new(&plan, weights))),
             Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, &weights.flat(&plan.config))?)),
         };
-        Self::with_executor(device, plan, executor)
+        Self::with_executor(device, plan, executor, start.elapsed())
     }
 
     /// A session for another shape, with the options of this one, that shares its weights and pipelines: a
@@ -180,6 +186,7 @@ impl<T: Real> Session<T> {
         };
         let mut sibling = self.sibling(shape, &options)?;
         sibling.plan.reason = self.plan.reason.clone();
+        sibling.plan.choices.strategy = self.plan.choices.strategy;
         Ok(sibling)
     }
 
@@ -206,16 +213,17 @@ impl<T: Real> Session<T> {
         }
         let plan = Plan::new(&self.plan.config, shape, &self.plan.caps, options)?;
         check_precision::<T>(&plan)?;
+        let start = Instant::now();
         let executor = match &self.executor {
             Executor::Cpu(e) => Executor::Cpu(Box::new(e.sibling(&plan))),
             Executor::Gpu(e) => Executor::Gpu(Box::new(e.sibling(&plan)?)),
         };
-        let mut sibling = Self::with_executor(&self.device, plan, executor)?;
+        let mut sibling = Self::with_executor(&self.device, plan, executor, start.elapsed())?;
         sibling.draws = self.draws.restarted();
         Ok(sibling)
     }
 
-    fn with_executor(device: &Device, plan: Plan, executor: Executor<T>) -> Result<Self> {
+    fn with_executor(device: &Device, plan: Plan, executor: Executor<T>, bound_in: Duration) -> Result<Self> {
         let schedule = schedule(&plan, None, None);
         let session = Self {
             device: device.clone(),
@@ -233,6 +241,7 @@ impl<T: Real> Session<T> {
             targets: false,
             has_loss: false,
             draws: dropout::Draws::default(),
+            bound_in,
         };
         session.upload_schedule(&session.schedule)?;
         Ok(session)
