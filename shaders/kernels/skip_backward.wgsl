@@ -1,5 +1,5 @@
-// skip_backward: the adjoint of skip_input for x: adds the sum of d_pre over the x gates, in their order, of one direction over the
-// packed rows of a stretch of steps to dx (cleared before; a row of x belongs to one packed row of a direction, so the sum of two directions
+// skip_backward: the adjoint of skip_input for x: adds the sum of d_pre over the x gates, in their order, of one direction over a
+// stretch of steps' packed rows to dx (cleared before; a row of x belongs to one packed row of a direction, so the sum of two directions
 // has one order).
 //
 // Parallel over: x = units, y = packed rows (PROJECT_ROWS each).
@@ -24,6 +24,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var column = 0u; column < PRE_WIDTH; column += HIDDEN) {
             sum += pre[at + column];
         }
-        dx[outer_row(dims.direction, start + r) * HIDDEN + unit] += sum;
+        dx[input_row(dims.direction, start + r) * HIDDEN + unit] += sum;
     }
 }

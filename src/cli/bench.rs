@@ -16,6 +16,9 @@ pub struct Args {
     /// Timed runs.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// Every timed run also reads y back (training: the gradients of x and of the initial states).
+    #[arg(long)]
+    read_y: bool,
     /// Then runs once more kernel by kernel and tells what each took.
     #[arg(long, conflicts_with = "json")]
     profile: bool,
@@ -38,11 +41,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(upstream) = numbers.upstream() {
         session.write_upstream(&upstream)?;
     }
-    run_once(&mut session)?;
+    run_once(&mut session, args.read_y)?;
     let mut times = Vec::new();
     for _ in 0..args.runs {
         let start = Instant::now();
-        run_once(&mut session)?;
+        run_once(&mut session, args.read_y)?;
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
     let result = Measured { device, plan, check, times: Times::new(times), startup: session.startup() };
@@ -58,13 +61,23 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     Ok(if result.check.passed() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// One run of what was uploaded, until the last state (training: the gradients of the parameters) is read back.
-pub fn run_once(session: &mut Session<f32>) -> wgpu_rnn::Result<()> {
-    if session.plan().train {
-        session.run()?;
-        session.run_backward().map(drop)
-    } else {
-        session.run_for_state().map(drop)
+/// One run of what was uploaded, until the last state (training: the gradients of the parameters), or everything, is read back.
+pub fn run_once(session: &mut Session<f32>, everything: bool) -> wgpu_rnn::Result<()> {
+    match (session.plan().train, everything) {
+        (false, false) => session.run_for_state().map(drop),
+        (false, true) => {
+            session.run()?;
+            session.output().map(drop)
+        }
+        (true, false) => {
+            session.run()?;
+            session.run_backward().map(drop)
+        }
+        (true, true) => {
+            session.run()?;
+            session.run_back()?;
+            session.gradients().map(drop)
+        }
     }
 }
 
@@ -142,6 +155,7 @@ impl Measured {
             "device": self.device.kind(),
             "adapter": adapter,
             "strategy": plan.strategy.to_string(),
+            "wavefront": plan.chunk,
             "cell": config.cell.name,
             "time": plan.shape.time,
             "batch": plan.shape.batch,
@@ -176,6 +190,9 @@ impl Measured {
         writeln!(out, "strategy: {} ({}), {} dispatches", plan.strategy, plan.reason, plan.dispatches())?;
         writeln!(out, "choices: {}", plan.choices)?;
         writeln!(out, "start-up: {}", self.startup)?;
+        if let Some(chunk) = plan.chunk {
+            writeln!(out, "wavefront: layers {chunk} steps apart ({})", plan.wavefront_reason)?;
+        }
         if plan.options.weights != WeightFormat::F32 {
             let (bytes, full) = plan.weight_bytes();
             writeln!(out, "weights: {}, {bytes} B on the device ({full} B in f32)", plan.options.weights)?;

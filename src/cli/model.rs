@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use wgpu_rnn::{
     ActivationFormat, Bias, Cell, Device, Direction, InputMode, Memory, Options, Plan, Recurrence, Result, RnnConfig,
-    Shape, Strategy, Tuning, WeightFormat, cells,
+    Shape, Strategy, Tuning, Wavefront, WeightFormat, cells,
 };
 
 /// A stack of recurrent layers over T steps of B sequences.
@@ -54,6 +54,9 @@ pub struct ModelArgs {
     /// What training keeps: save, recompute, checkpoint=STEPS, or auto=BYTES (the fastest of them that fits).
     #[arg(long, value_name = "POLICY", default_value = "save", value_parser = memory, requires = "train")]
     pub memory: Memory,
+    /// Whether layers of a stack run side by side: auto, off, or so many steps apart.
+    #[arg(long, value_name = "STEPS", default_value = "auto", value_parser = wavefront)]
+    wavefront: Wavefront,
     #[command(flatten)]
     pub place: PlaceArgs,
 }
@@ -133,6 +136,18 @@ fn activation_format_parser() -> impl TypedValueParser<Value = ActivationFormat>
     PossibleValuesParser::new(names).try_map(|name| name.parse::<ActivationFormat>())
 }
 
+/// `auto`, `off`, or a number of steps.
+fn wavefront(text: &str) -> std::result::Result<Wavefront, String> {
+    match text {
+        "auto" => Ok(Wavefront::Auto),
+        "off" => Ok(Wavefront::Off),
+        steps => match steps.parse() {
+            Ok(steps) if steps > 0 => Ok(Wavefront::Chunk(steps)),
+            _ => Err("expected auto, off or a number of steps".into()),
+        },
+    }
+}
+
 /// `save`, `recompute`, `checkpoint=STEPS`, `auto=BYTES`.
 fn memory(text: &str) -> std::result::Result<Memory, String> {
     let (name, number) = text.split_once('=').map_or((text, None), |(name, number)| (name, Some(number)));
@@ -198,7 +213,7 @@ impl ModelArgs {
 
     /// The options, with a memory policy.
     pub fn options(&self, memory: Memory, tuning: Option<Arc<Tuning>>) -> Options {
-        Options { train: self.train, memory, tuning, ..self.place.options() }
+        Options { train: self.train, memory, wavefront: self.wavefront, tuning, ..self.place.options() }
     }
 }
 

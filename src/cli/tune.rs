@@ -213,13 +213,13 @@ impl Tuner {
             if let Some(upstream) = self.numbers.upstream() {
                 c.session.write_upstream(&upstream)?;
             }
-            run_once(&mut c.session)?;
+            run_once(&mut c.session, false)?;
         }
         let mut times = vec![Vec::new(); group.len()];
         for _ in 0..self.rounds {
             for (c, times) in group.iter_mut().zip(&mut times) {
                 let start = Instant::now();
-                run_once(&mut c.session)?;
+                run_once(&mut c.session, false)?;
                 times.push(start.elapsed().as_secs_f64() * 1e3);
             }
         }

@@ -360,14 +360,14 @@ impl Executor {
                 Step::ClearPadding(_) => {}
                 Step::Once(d) => pass.dispatch(self, plan, schedule, d, &bound[0], None),
                 Step::EachStep(range, body) => {
-                    for s in range.start..range.end.min(schedule.steps()) {
+                    for s in plan.steps_of(range, body, schedule) {
                         for (d, bound) in body.iter().zip(bound) {
                             pass.dispatch(self, plan, schedule, d, bound, Some((s, range.start)));
                         }
                     }
                 }
                 Step::EachStepBack(range, body) => {
-                    for s in (range.start..range.end.min(schedule.steps())).rev() {
+                    for s in plan.steps_of(range, body, schedule).rev() {
                         for (d, bound) in body.iter().zip(bound) {
                             pass.dispatch(self, plan, schedule, d, bound, Some((s, range.start)));
                         }
@@ -485,10 +485,12 @@ impl Executor {
                     continue;
                 }
                 Step::Once(d) => vec![(d, &bound[0], None)],
-                Step::EachStep(range, body) => (range.start..range.end.min(schedule.steps()))
+                Step::EachStep(range, body) => plan
+                    .steps_of(range, body, schedule)
                     .flat_map(|s| body.iter().zip(bound).map(move |(d, b)| (d, b, Some((s, range.start)))))
                     .collect(),
-                Step::EachStepBack(range, body) => (range.start..range.end.min(schedule.steps()))
+                Step::EachStepBack(range, body) => plan
+                    .steps_of(range, body, schedule)
                     .rev()
                     .flat_map(|s| body.iter().zip(bound).map(move |(d, b)| (d, b, Some((s, range.start)))))
                     .collect(),

@@ -141,6 +141,11 @@ impl Builder<'_> {
             checkpoint: 0,
             alternating: 0,
             accumulate: u32::from(self.accumulate),
+            chunk: 0,
+            plane: 0,
+            planes: 1,
+            weights_plane: 0,
+            input_rows: 0,
         });
         self.dims.len() - 1
     }

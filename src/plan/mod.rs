@@ -34,6 +34,7 @@ mod recompute;
 mod resets;
 mod traffic;
 mod update;
+mod wavefront;
 mod work;
 
 use crate::activation_format::ActivationFormat;
@@ -56,6 +57,8 @@ use recompute::recompute_segment;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+pub use wavefront::Wavefront;
+use wavefront::{choose_wavefront, stacks_weights};
 pub use work::{Amount, DispatchWork, KernelWork, PassWork, Work};
 
 /// What the planner must know of a device.
@@ -148,6 +151,8 @@ pub enum Reset {
 pub struct Options {
     /// Forces the strategy.
     pub strategy: Option<Strategy>,
+    /// Whether layers of a stack run side by side, each some steps behind the one below it. The bits are the same either way.
+    pub wavefront: Wavefront,
     /// Element type.
     pub precision: Precision,
     /// How the matrices of the parameters are stored. All arithmetic stays in `precision`; with an optimiser so do the parameters
@@ -189,6 +194,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             strategy: None,
+            wavefront: Wavefront::Auto,
             precision: Precision::F32,
             weights: WeightFormat::F32,
             activations: ActivationFormat::F32,
@@ -351,6 +357,16 @@ pub struct Dims {
     pub alternating: u32,
     /// 1 where the gradients of parameters are added to those that are there.
     pub accumulate: u32,
+    /// In a wave, how many steps a layer is behind the one below it; else 0.
+    pub chunk: u32,
+    /// The dispatch's first (layer, direction) in slots that layers share one behind the other (a wave plan); else 0.
+    pub plane: u32,
+    /// How many those slots hold; else the directions.
+    pub planes: u32,
+    /// The dispatch's first (layer, direction) in packed recurrent weights.
+    pub weights_plane: u32,
+    /// The first row of the layer's input, and its gradient, in its slot.
+    pub input_rows: u32,
 }
 
 /// The slots by what they are; see [`Plan::slots`].
@@ -452,6 +468,10 @@ pub struct Plan {
     pub reason: String,
     /// Where strategy, tiles and block come from.
     pub choices: Choices,
+    /// In a wave plan, how many steps a layer is behind the one below it ([`Options::wavefront`]).
+    pub chunk: Option<usize>,
+    /// Why, or why there is none.
+    pub wavefront_reason: String,
     /// Workgroup and register tile sizes.
     pub tiles: Tiles,
     /// Steps per block: `pre` holds this many, and one `sequence_forward` covers them.
@@ -501,7 +521,9 @@ impl Plan {
             return Self::within(budget, config, shape, caps, options);
         }
         check_sizes(config, shape, caps, options)?;
-        let Chosen { strategy, reason, tiles, block, choices } = Chosen::new(config, shape, caps, options)?;
+        let Chosen { strategy, reason, tiles, block: stretch, choices } = Chosen::new(config, shape, caps, options)?;
+        let (chunk, wavefront_reason) = choose_wavefront(config, shape, caps, options, (strategy, &tiles, stretch))?;
+        let block = chunk.unwrap_or(stretch);
         let mut builder = Builder {
             config,
             shape,
@@ -511,7 +533,10 @@ impl Plan {
             strategy,
             tiles,
             block,
-            stretches: choose_stretches(config, shape, caps, options, &tiles, block),
+            stretches: choose_stretches(config, shape, caps, options, &tiles, stretch),
+            stretch,
+            chunk,
+            stacks_weights: stacks_weights(config, caps, options),
             train: options.train,
             keep_y: options.keep_y,
             accumulate: options.accumulate,
@@ -551,6 +576,8 @@ impl Plan {
             strategy,
             reason,
             choices,
+            chunk,
+            wavefront_reason,
             tiles,
             block,
             train: options.train,
@@ -585,6 +612,15 @@ impl Plan {
             let last = k <= GRADIENT_BLOCK && memory != Memory::Save;
             match Self::new(config, shape, caps, &Options { memory, ..options.clone() }) {
                 Ok(plan) if plan.bytes() <= budget => return Ok(Self { options: options.clone(), ..plan }),
+                // Layers side by side take more memory.
+                Ok(plan) if plan.chunk.is_some() && options.wavefront == Wavefront::Auto => {
+                    let plain = Options { memory, wavefront: Wavefront::Off, ..options.clone() };
+                    let plan = Self::new(config, shape, caps, &plain)?;
+                    if plan.bytes() <= budget {
+                        return Ok(Self { options: options.clone(), ..plan });
+                    }
+                    smallest = smallest.min(plan.bytes());
+                }
                 Ok(plan) => smallest = smallest.min(plan.bytes()),
                 // A slot beyond a binding: shorter segments may do.
                 Err(e) if last => return Err(e),
@@ -703,8 +739,11 @@ impl Plan {
                 let first = first.min(end);
                 (schedule.row_offset(end) - schedule.row_offset(first)).div_ceil(per)
             }
-            Extent::Active(_) if first >= schedule.steps() => 0,
-            Extent::Active(per) => schedule.active(first).div_ceil(per),
+            // Of a wave's layers the uppermost is at the earliest step, where most sequences run.
+            Extent::Active(per) => match first - self.lag(dispatch) {
+                step if step >= schedule.steps() => 0,
+                step => schedule.active(step).div_ceil(per),
+            },
             Extent::Batch => self.shape.batch,
             Extent::Fixed(n) => n,
             Extent::SegmentRows(per) => {
