@@ -1,4 +1,4 @@
-// input_backward: adds d_pre W of one direction over the packed rows of a stretch of steps to dx (cleared before; a row of x belongs to one
+// input_backward: adds d_pre W of one direction over a stretch of steps' packed rows to dx (cleared before; a row of x belongs to one
 // packed row of a direction, so the sum of two directions has one order).
 //
 // Parallel over: x and y = features and packed rows by lib/spread.wgsl; an invocation owns INPUT_COLUMNS features of

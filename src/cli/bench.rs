@@ -188,11 +188,11 @@ impl Measured {
         let (plan, times) = (&self.plan, &self.times);
         writeln!(out, "device: {}", self.device)?;
         writeln!(out, "strategy: {} ({}), {} dispatches", plan.strategy, plan.reason, plan.dispatches())?;
+        writeln!(out, "choices: {}", plan.choices)?;
+        writeln!(out, "start-up: {}", self.startup)?;
         if let Some(chunk) = plan.chunk {
             writeln!(out, "wavefront: layers {chunk} steps apart ({})", plan.wavefront_reason)?;
         }
-        writeln!(out, "choices: {}", plan.choices)?;
-        writeln!(out, "start-up: {}", self.startup)?;
         if plan.options.weights != WeightFormat::F32 {
             let (bytes, full) = plan.weight_bytes();
             writeln!(out, "weights: {}, {bytes} B on the device ({full} B in f32)", plan.options.weights)?;

@@ -213,7 +213,7 @@ impl ModelArgs {
 
     /// The options, with a memory policy.
     pub fn options(&self, memory: Memory, tuning: Option<Arc<Tuning>>) -> Options {
-        Options { train: self.train, memory, tuning, wavefront: self.wavefront, ..self.place.options() }
+        Options { train: self.train, memory, wavefront: self.wavefront, tuning, ..self.place.options() }
     }
 }
 

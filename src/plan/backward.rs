@@ -212,29 +212,28 @@ impl Builder<'_> {
         // Cut so that no dispatch takes longer than its budget, or a block of the recurrence.
         let stretch = self.stretches.weights;
         for first in segment.clone().step_by(stretch).collect::<Vec<_>>().into_iter().rev() {
-            let dims = self.dims(layer, first..first.saturating_add(stretch).min(segment.end));
+            let dims = self.dims(layer, first..(first + stretch).min(segment.end));
             let of_input = self.dims_of_weights(layer, dims);
             self.weights(layer, (dims, of_input), ids, g, m, steps);
         }
     }
 
-    /// That of what a layer read over a segment, added to what is there: one direction after the other, each in stretches.
-    #[expect(clippy::too_many_arguments, reason = "the groups of slots, the segment and where to push")]
+    /// That of what a layer read over a stretch of steps, added to what is there.
+    #[expect(clippy::too_many_arguments, reason = "the groups of slots, the stretch and where to push")]
     pub fn input_gradient(
         &mut self,
         layer: usize,
-        segment: Range<usize>,
+        stretch: Range<usize>,
         dx: SlotId,
         ids: &SlotIds,
         g: &GradientIds,
         m: &Memory,
         steps: &mut Vec<Step>,
     ) {
-        let config = self.config;
+        let (config, most) = (self.config, self.stretches.input);
         for direction in 0..config.directions() {
-            for first in segment.clone().step_by(self.stretches.input) {
-                let range = first..first.saturating_add(self.stretches.input).min(segment.end);
-                let dims = self.dims_of(layer, range, direction);
+            for first in stretch.clone().step_by(most) {
+                let dims = self.dims_of(layer, first..first.saturating_add(most).min(stretch.end), direction);
                 let (kernel, slots, groups) = match config.skips_input(layer) {
                     true => {
                         let wide = config.hidden_size.div_ceil(self.tiles.width);

@@ -169,14 +169,17 @@ impl Plan {
     /// all sequences, nor below 64 steps of a weight's gradient, whose order of additions must not depend on the budget.
     pub fn estimate(&self, d: &Dispatch) -> Duration {
         let (row, dims) = (row(self.caps.class), &self.dims[d.dims]);
-        let steps = f64::from(dims.end - dims.first).max(1.0);
         let products = self.dispatch_flops(d) as f64 / row.flops;
         let starts = row.dispatch * waits(&self.config) as f64;
         let seconds = match d.kernel {
             Kernel::SequenceForward | Kernel::SequenceForwardTrain | Kernel::SequenceBackward => {
-                products + steps * starts
+                products + f64::from(dims.end - dims.first) * starts
             }
-            kernel if kernel.is_per_step() => products / steps + row.dispatch,
+            // In a wave, of a step that all its layers have.
+            kernel if kernel.is_per_step() => {
+                let layers = (d.groups.2 / self.config.directions()).max(1);
+                products * layers as f64 / self.layer_steps(d).max(1) as f64 + row.dispatch
+            }
             _ => products + row.dispatch,
         };
         Duration::from_secs_f64(seconds)

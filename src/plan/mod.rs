@@ -466,12 +466,12 @@ pub struct Plan {
     pub strategy: Strategy,
     /// Why that strategy.
     pub reason: String,
+    /// Where strategy, tiles and block come from.
+    pub choices: Choices,
     /// In a wave plan, how many steps a layer is behind the one below it ([`Options::wavefront`]).
     pub chunk: Option<usize>,
     /// Why, or why there is none.
     pub wavefront_reason: String,
-    /// Where strategy, tiles and block come from.
-    pub choices: Choices,
     /// Workgroup and register tile sizes.
     pub tiles: Tiles,
     /// Steps per block: `pre` holds this many, and one `sequence_forward` covers them.
@@ -575,9 +575,9 @@ impl Plan {
             precision: options.precision,
             strategy,
             reason,
+            choices,
             chunk,
             wavefront_reason,
-            choices,
             tiles,
             block,
             train: options.train,

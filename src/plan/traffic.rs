@@ -21,35 +21,24 @@ struct Sizes<'a> {
     d: &'a Dispatch,
     config: &'a RnnConfig,
     stages: &'a [StageShape],
-    /// D·B: sequences of a layer.
+    /// D·B: sequences of a layer, times the layers that run side by side.
     sequences: usize,
-    /// D·B times the steps of the block; where a dispatch runs once per step, D·B.
+    /// D·B times the steps of the block, of all layers.
     rows: usize,
+    /// How often R is read.
+    loads: usize,
 }
 
 impl Plan {
-    /// Bytes that one run of a dispatch reads and writes over `steps` steps: 1 for one that runs once per step, else those of its
-    /// block.
-    pub(super) fn dispatch_traffic(&self, d: &Dispatch, steps: usize) -> Traffic {
+    /// Bytes that all runs of a dispatch read and write: of one that runs once per step, over its block.
+    pub(super) fn dispatch_traffic(&self, d: &Dispatch) -> Traffic {
         let head = self.config.head_layer().filter(|_| d.head);
         let config = head.as_ref().unwrap_or(&self.config);
-        let sequences = config.directions() * self.shape.batch;
-        let stages = config.stages();
-        let of = |steps: usize| {
-            Sizes { plan: self, d, config, stages: &stages, sequences, rows: sequences * steps }.traffic()
-        };
-        let dims = &self.dims[d.dims];
-        if dims.chunk == 0 {
-            return of(steps);
-        }
-        // Of a wave's layers, each with the steps it has; of one of its steps the mean.
-        let layers = self.layer_steps(d);
-        if d.kernel.is_per_step() {
-            let (one, runs) = (of(1), u64::from(dims.end - dims.first).max(1));
-            let share = |bytes: u64| bytes * layers.iter().map(|&n| n as u64).sum::<u64>() / runs;
-            return (share(one.0), share(one.1));
-        }
-        layers.into_iter().map(of).fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1))
+        let (batch, steps, stages) = (self.shape.batch, self.layer_steps(d), config.stages());
+        let layers = d.groups.2 / config.directions();
+        let loads = if d.kernel.is_per_step() { steps } else { layers.max(1) };
+        let rows = config.directions() * batch * steps;
+        Sizes { plan: self, d, config, stages: &stages, sequences: d.groups.2 * batch, rows, loads }.traffic()
     }
 }
 
@@ -123,7 +112,7 @@ impl Sizes<'_> {
     fn packed(&self, starts: &[(usize, usize)], total: usize, stage: usize, binding: usize) -> (u64, u64) {
         let (matrix, params) = starts[stage];
         let end = starts.get(stage + 1).map_or(total, |next| next.0);
-        let bytes = |entries: usize| self.values(binding, entries * 4 * self.config.directions());
+        let bytes = |entries: usize| self.values(binding, entries * 4 * self.config.directions() * self.loads);
         // An empty pack is one entry that nothing reads.
         (bytes(params - matrix), bytes(end.max(params) - params))
     }
@@ -136,6 +125,11 @@ impl Sizes<'_> {
     fn recurrent(&self, stage: usize) -> (u64, u64) {
         let offsets = weight_offsets(self.stages, self.format());
         self.packed(&offsets.stages, offsets.total, stage, self.binding("weights"))
+    }
+
+    /// Those of all stages, as a pack of so many entries.
+    fn whole(&self, entries: usize) -> u64 {
+        self.named("weights", entries * 4 * self.config.directions() * self.loads)
     }
 
     /// The same of Rᵀ.
@@ -199,8 +193,8 @@ impl Sizes<'_> {
         let (rows, config) = (self.rows, self.config);
         let carried = self.named("operand", self.sequences * config.operand_row(self.plan.train))
             + self.named("state", self.sequences * config.states().len() * config.hidden_size);
-        let weights = weight_offsets(self.stages, self.format()).total * 4 * config.directions();
-        let read = self.named("weights", weights) + self.named("pre", rows * self.inputs()) + carried;
+        let weights = self.whole(weight_offsets(self.stages, self.format()).total);
+        let read = weights + self.named("pre", rows * self.inputs()) + carried;
         let mut write = carried;
         if self.d.write_y {
             write += self.named("y", rows * config.state_size());
@@ -273,8 +267,7 @@ impl Sizes<'_> {
         let states = config.states().len() * config.hidden_size;
         let carried = self.named("d_state", self.sequences * states)
             + self.named("d_unit", self.sequences * config.cell.unit_sums() * config.hidden_size);
-        let weights = transposed_offsets(self.stages, self.format()).total * 4 * config.directions();
-        let mut read = self.named("weights", weights)
+        let mut read = self.whole(transposed_offsets(self.stages, self.format()).total)
             + self.named("pre", rows * row.width)
             + self.named("history", rows * states)
             + self.named("d_hidden", self.sequences * config.state_size())
@@ -318,33 +311,32 @@ impl Sizes<'_> {
         let dims = &plan.dims[self.d.dims];
         let (h, p, states) = (config.hidden_size, config.state_size(), config.states().len());
         let given = p + if config.cell.has_cell_state() { h } else { 0 };
-        let (all, own) = (self.sequences * config.num_layers, self.sequences);
-        // Of one layer, or of all that run side by side.
-        let together = plan.shape.batch * self.d.groups.2;
+        let own = self.sequences;
         let bytes = |count: usize| (count * plan.precision.bytes()) as u64;
         let (row, kept) = (config.operand_row(plan.train), KeptLayout::new(config).width);
         let segment = (dims.segment_end - dims.segment) as usize * own;
         let sums = config.cell.unit_sums() * h;
         match self.d.kernel {
-            Kernel::LoadState => (bytes(all * given), bytes(all * (row + states * h))),
-            Kernel::StoreState => (bytes(all * given), bytes(all * given)),
+            Kernel::LoadState => (bytes(own * given), bytes(own * (row + states * h))),
+            Kernel::StoreState => (bytes(own * given), bytes(own * given)),
             // Flags only, where no episode begins.
             Kernel::ResetState => (0, 0),
-            Kernel::BeginSegment => (bytes(together * (p + states * h)), bytes(together * (p + states * h))),
+            Kernel::BeginSegment => (bytes(own * (p + states * h)), bytes(own * (p + states * h))),
             Kernel::SaveCheckpoint | Kernel::LoadCheckpoint => {
                 (bytes(own * (row + states * h)), bytes(own * (row + states * h)))
             }
             Kernel::SaveHistory | Kernel::LoadHistory => (bytes(segment * kept), bytes(segment * kept)),
-            Kernel::LoadGradient => (bytes(together * given), bytes(together * (p + states * h + sums))),
-            Kernel::StoreGradient => (bytes(together * given), bytes(together * given)),
+            Kernel::LoadGradient => (bytes(own * given), bytes(own * (p + states * h + sums))),
+            Kernel::StoreGradient => (bytes(own * given), bytes(own * given)),
             Kernel::UnitBackward => (bytes(own * sums), self.named("gradient", config.directions() * sums)),
             Kernel::Embed => {
                 let rows = plan.shape.time * plan.shape.batch;
                 let table = self.named("table", rows.min(config.vocabulary.unwrap_or(rows)) * config.input_size);
                 (self.slot(self.binding("ids")) + table, self.slot(self.binding("x")))
             }
-            Kernel::Dropout | Kernel::LoadDy => (self.slot(0), self.slot(0)),
-            Kernel::StoreY => (self.slot(1), self.slot(1)),
+            Kernel::Dropout => (self.slot(0), self.slot(0)),
+            // The last layer's part of a slot of all layers.
+            Kernel::StoreY | Kernel::LoadDy => (self.slot(0).min(self.slot(1)), self.slot(0).min(self.slot(1))),
             // As many values as are gathered or packed.
             Kernel::GatherGradient => (2 * self.slot(self.binding("values")), self.slot(self.binding("values"))),
             Kernel::Pack => (self.slot(self.binding("table")) + self.slot(self.binding("parameters")), self.slot(2)),

@@ -21,7 +21,7 @@ pub struct DispatchWork {
     pub kernel: Kernel,
     /// Runs: the steps of its block for a dispatch that runs once per step, else 1.
     pub runs: u64,
-    /// Of every one of them.
+    /// Of every one of them (on average, where layers run side by side).
     pub each: Amount,
 }
 
@@ -104,6 +104,15 @@ impl Plan {
         }
     }
 
+    /// Steps of a dispatch's block, over all layers of a wave.
+    pub(super) fn layer_steps(&self, d: &Dispatch) -> usize {
+        let dims = &self.dims[d.dims];
+        let layers = if dims.chunk > 0 { d.groups.2 / self.config.directions() } else { 1 } as u32;
+        let end = |layer: u32| (dims.end - layer * dims.chunk).min(dims.time);
+        let steps_of = |layer: u32| end(layer).saturating_sub(dims.first - layer * dims.chunk);
+        (dims.layer..dims.layer + layers).map(steps_of).sum::<u32>() as usize
+    }
+
     fn pass_work(&self, steps: &[Step]) -> PassWork {
         let mut touched = vec![false; self.slots.len()];
         let mut dispatches = Vec::new();
@@ -111,15 +120,10 @@ impl Plan {
             let (body, runs) = step.body();
             for d in body {
                 d.slots.iter().chain(d.odd.iter().flatten()).for_each(|&slot| touched[slot] = true);
-                let dims = &self.dims[d.dims];
-                let once = matches!(step, Step::Once(_));
-                let (read, written) = self.dispatch_traffic(d, if once { (dims.end - dims.first) as usize } else { 1 });
-                let flops = self.dispatch_flops(d) / runs as u64;
-                dispatches.push(DispatchWork {
-                    kernel: d.kernel,
-                    runs: runs as u64,
-                    each: Amount { flops, read, written },
-                });
+                // Of a wave, whose first and last steps are not of all layers, the mean.
+                let ((read, written), all) = (self.dispatch_traffic(d), runs as u64);
+                let each = Amount { flops: self.dispatch_flops(d) / all, read: read / all, written: written / all };
+                dispatches.push(DispatchWork { kernel: d.kernel, runs: all, each });
             }
         }
         let bound = touched.iter().zip(&self.slots).filter(|(touched, _)| **touched);
@@ -136,8 +140,7 @@ impl Plan {
         let input = config.row_layout(false).inputs * dims.input_size as usize;
         let of = |n: usize| stages[n].matrix_rows() * stages[n].depth();
         let all: usize = (0..stages.len()).map(of).sum();
-        let directions = config.directions();
-        let block: usize = self.layer_steps(d).into_iter().sum();
+        let (directions, block) = (config.directions(), self.layer_steps(d));
         let (steps, directions, products) = match d.kernel {
             Kernel::ProjectVec4 | Kernel::ProjectScalar | Kernel::WeightBackwardInput => (block, directions, input),
             // One direction at a time.
@@ -154,14 +157,5 @@ impl Plan {
             _ => return 0,
         };
         2 * (steps * self.shape.batch * directions) as u64 * products as u64
-    }
-
-    /// Steps of a dispatch's block, of every layer that it has work of.
-    pub(super) fn layer_steps(&self, d: &Dispatch) -> Vec<usize> {
-        let dims = &self.dims[d.dims];
-        let layers = if dims.chunk > 0 { d.groups.2 / self.config.directions() } else { 1 } as u32;
-        let end = |layer: u32| (dims.end - layer * dims.chunk).min(dims.time);
-        let steps = |layer: u32| end(layer).saturating_sub(dims.first - layer * dims.chunk) as usize;
-        (dims.layer..dims.layer + layers).map(steps).collect()
     }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 ///
 /// A device compiles a kernel's text once, so a session for another shape of a configuration (whose tiles are the same) compiles
 /// nothing, and neither does the same session made again. Distinct texts are compiled by as many threads as there are cores; how
-/// far that helps is the driver's affair.
+/// far that helps is the driver's affair. Some put part of it off until a kernel first runs, and then it is in the first run, not
+/// here: Mesa's llvmpipe makes machine code there, one kernel after the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Startup {
     /// Distinct kernels of the plan; 0 on the CPU executor, whose kernels are compiled with this crate.

@@ -235,7 +235,7 @@ fn key(config: &RnnConfig) -> String {
 
 /// How it runs.
 fn mode(options: &Options) -> String {
-    let Options { precision, weights, activations, train, memory, .. } = options;
+    let Options { precision, weights, activations, train, memory, wavefront, .. } = options;
     let pass = if *train { format!("train {memory}") } else { "inference".into() };
-    format!("{precision:?} {weights} {activations} {pass}")
+    format!("{precision:?} {weights} {activations} {pass} {wavefront:?}")
 }
