@@ -216,8 +216,8 @@ fn concurrent_writers_leave_a_whole_file() {
             });
         }
     });
-    // The last one wrote at least all of its own.
-    assert!(Tuning::load(&path, &Device::cpu()).unwrap().counts().0 >= 5 + 20);
+    // The last one wrote at least all of its own; one of them is of a class that was there.
+    assert!(Tuning::load(&path, &Device::cpu()).unwrap().counts().0 >= 4 + 20);
     let left: Vec<_> = std::fs::read_dir(directory.path().join("a/b")).unwrap().map(|f| f.unwrap().path()).collect();
     assert_eq!(left, [path]);
 }

@@ -134,8 +134,13 @@ fn work_adds_up_to_what_the_plan_says() {
         for strategy in [Strategy::Step, Strategy::Sequence] {
             for class in [DeviceClass::Cpu, DeviceClass::Gpu] {
                 let config = RnnConfig { cell, input_size: 5, hidden_size: 9, num_layers: 2, ..Default::default() };
-                let saving =
-                    Options { strategy: Some(strategy), train: true, max_block: Some(30), ..Default::default() };
+                let saving = Options {
+                    strategy: Some(strategy),
+                    train: true,
+                    wavefront: wgpu_rnn::Wavefront::Off,
+                    max_block: Some(30),
+                    ..Default::default()
+                };
                 for memory in [Memory::Save, Memory::Recompute, Memory::Checkpoint(64)] {
                     let options = Options { memory, ..saving.clone() };
                     let plan = Plan::new(&config, Shape { time: 150, batch: 3 }, &caps(class), &options).unwrap();
