@@ -44,7 +44,7 @@ pub use gpu::{IoBinding, IoBuffers};
 pub use optimiser::Optimiser;
 pub use plan::{
     Caps, DeviceClass, Dims, Dispatch, EmbeddingGradientIds, EmbeddingIds, Extent, GradientIds, HeadGradientIds,
-    HeadIds, Memory, Options, Plan, Precision, Reset, Role, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds,
+    HeadIds, Memory, Options, Plan, Precision, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds,
 };
 pub use real::Real;
 pub use recurrence::Recurrence;

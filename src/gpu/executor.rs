@@ -2,7 +2,7 @@
 
 use super::device::Gpu;
 use super::pipeline::{self, Pipeline, uniform_size};
-use crate::activation_format::{ActivationFormat, from_halves, to_halves};
+use crate::activation_format::{from_halves, to_halves};
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Encoder, Pack, Variant};
 use crate::plan::{Dims, Dispatch, Half, Plan, Role, Slot, SlotId, Step, Strategy};
@@ -179,12 +179,7 @@ impl Executor {
     }
 
     fn pipeline(&self, plan: &Plan, d: &Dispatch) -> Result<Arc<Pipeline>> {
-        let stage = if d.kernel.is_per_stage() { d.stage } else { 0 };
-        let write_y = d.write_y || !d.kernel.has_y();
-        let (train, resets, weights) = (plan.train, plan.options.resets, plan.options.weights);
-        let activations = if d.kernel.has_activations() { plan.options.activations } else { ActivationFormat::F32 };
-        let (kernel, tiles, head) = (d.kernel, plan.tiles, d.head);
-        let key = Variant { kernel, stage, tiles, train, write_y, head, resets, weights, activations };
+        let key = plan.variant(d);
         let mut pipelines = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(p) = pipelines.get(&key) {
             return Ok(Arc::clone(p));

@@ -29,8 +29,11 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
     if kernel.bindings().iter().any(|b| b.0 == "schedule") {
         parts.push(include_str!("../../shaders/lib/schedule.wgsl").into());
     }
-    if kernel.is_spread() {
-        parts.push(include_str!("../../shaders/lib/spread.wgsl").into());
+    let tile_text = kernel.tile_text().filter(|_| uses_tiles(&stages, variant));
+    match (tile_text, kernel.tile_text()) {
+        (Some(_), _) => parts.push(include_str!("../../shaders/lib/tile.wgsl").into()),
+        (None, Some(_)) => parts.push(include_str!("../../shaders/lib/spread.wgsl").into()),
+        (None, None) => {}
     }
     if kernel.bindings().iter().any(|b| b.0 == "weights") {
         parts.push(weights_text(variant.weights).into());
@@ -42,7 +45,7 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
     if kernel.bindings().iter().any(|b| b.0 == "kept") {
         parts.push(include_str!("../../shaders/lib/kept.wgsl").into());
     }
-    let text = kernel.text();
+    let text = tile_text.unwrap_or(kernel.text());
     let one = variant.stage;
     match kernel {
         Kernel::LoadState
@@ -145,6 +148,12 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
     }
     parts.push(zoneout::parts(config, &stages, variant));
     parts.join("\n")
+}
+
+/// Whether a matrix product's operands pass through workgroup memory. Not where rows see features of their own.
+fn uses_tiles(stages: &[StageShape], variant: &Variant) -> bool {
+    let whole = variant.kernel != Kernel::WeightBackwardRecurrent || stages[variant.stage].heads == 1;
+    variant.tiles.shared && whole
 }
 
 /// A stage of `sequence_backward` over the workgroup's tile.

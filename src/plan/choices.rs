@@ -1,4 +1,4 @@
-//! The planner's choices: strategy, tiles, blocks of steps, submits; each constant with its reason.
+//! The planner's choices: strategy, blocks of steps, submits; each constant with its reason.
 
 use super::limits::MEMORY;
 use super::{Caps, DeviceClass, Dims, Options, Step, Strategy};
@@ -38,7 +38,7 @@ pub(super) fn choose_strategy(config: &RnnConfig, caps: &Caps, options: &Options
     } else {
         Ok(())
     };
-    let limit = match caps.class {
+    let limit = match options.kernels.unwrap_or(caps.class) {
         DeviceClass::SoftwareGpu => SEQUENCE_UNITS_SOFTWARE,
         _ => SEQUENCE_UNITS_GPU,
     };
@@ -54,56 +54,6 @@ pub(super) fn choose_strategy(config: &RnnConfig, caps: &Caps, options: &Options
         }
         (None, Ok(())) => Ok((Strategy::Sequence, format!("{units} units fit one workgroup (limit {limit})"))),
     }
-}
-
-/// Register tiles. On a GPU as many values as leave room for other waves (not measured). A software rasteriser pays for every load
-/// of a lane, whatever its address, and little for registers that spill: the larger the tile the better, until its compiler takes
-/// longer than the kernel. GFLOP/s on lavapipe by `wgpu-rnn bench --device gpu --train --profile --cell lstm --time 100 --batch 16
-/// --input 256 --hidden 256`, this function edited between runs, other work running beside them:
-///
-/// | kernel | tile | | tile | | tile | |
-/// |---|---|---|---|---|---|---|
-/// | `project` (columns, rows) | 4, 8 | 6.0 | 8, 8 | 9.9 | 8, 16 | 11.1 |
-/// | `weight_backward` (rows, columns) | 8, 4 | 2.6 | 8, 8 | 4.0 | 8, 16 | 5.0 |
-/// | `input_backward` (features of 8 rows) | 4 | 4.7 | 8 | 8.5 | 16 | 9.1 |
-/// | `step_backward` (units of 8 sequences) | 4 | 4.1 | 8 | 5.0 | 16 | not in 100 s |
-pub(super) fn choose_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, strategy: Strategy) -> Tiles {
-    let units = config.stages().iter().map(StageShape::padded_units).max().unwrap_or(4);
-    let sequence_width = units.next_multiple_of(8);
-    // As many sequences per invocation as still leave every core a workgroup: R is loaded once per tile.
-    let mut tile = if caps.class == DeviceClass::SoftwareGpu && is_small(config) { 4 } else { 8 };
-    let fills = |tile: usize| match strategy {
-        Strategy::Sequence => shape.batch.div_ceil(tile) * config.directions() >= caps.parallel_groups,
-        Strategy::Step => shape.batch.div_ceil(tile) * units.div_ceil(64) * config.directions() >= caps.parallel_groups,
-    };
-    while tile > 1 && (tile >= 2 * shape.batch || !fills(tile)) {
-        tile /= 2;
-    }
-    while tile > 1 && sequence_workgroup_bytes(config, tile, sequence_width) > caps.max_workgroup_memory {
-        tile /= 2;
-    }
-    let base = Tiles {
-        width: 64,
-        tile,
-        back_units: 1,
-        unroll: true,
-        sequence_width,
-        project: (4, 8),
-        weight: (8, 4),
-        input: 4,
-    };
-    match caps.class {
-        DeviceClass::SoftwareGpu => {
-            Tiles { back_units: 4, unroll: false, project: (8, 8), weight: (8, 8), input: 8, ..base }
-        }
-        _ => base,
-    }
-}
-
-/// Whether a layer is too small for large tiles to pay on a software rasteriser, whose compiler takes longer the larger they are. The
-/// limit is a guess.
-fn is_small(config: &RnnConfig) -> bool {
-    config.cell.input_gates() * config.hidden_size < 128
 }
 
 /// Rough time of one time step of a layer, for watchdogs only: products at a cautious rate, plus the dispatches.

@@ -30,6 +30,8 @@ mod ends;
 mod limits;
 mod recompute;
 mod resets;
+mod shaders;
+mod tiles;
 mod update;
 mod work;
 
@@ -41,13 +43,15 @@ use crate::optimiser::Optimiser;
 use crate::schedule::Schedule;
 use crate::weights::WeightFormat;
 use build::Builder;
-use choices::{choose_block, choose_strategy, choose_tiles, split_submits};
+use choices::{choose_block, choose_strategy, split_submits};
 use ends::head_products;
 pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds};
 use limits::check_sizes;
 use recompute::recompute_segment;
+pub use shaders::Shader;
 use std::ops::Range;
 use std::time::Duration;
+use tiles::choose_tiles;
 
 /// What the planner must know of a device.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,6 +172,9 @@ pub struct Options {
     pub resets: Option<Reset>,
     /// Steps per block at most: the longest stretch of time one `sequence_forward` dispatch covers and `pre` is held for.
     pub max_block: Option<usize>,
+    /// Chooses kernels and tiles as for another class of device than the one that runs the plan: `Gpu` on a software rasteriser
+    /// runs what a real GPU would, so that it can be tested without one. Only between classes of GPUs.
+    pub kernels: Option<DeviceClass>,
     /// Estimated time that one submit may take before the plan splits into several (watchdogs kill long ones).
     pub submit_budget: Duration,
 }
@@ -187,6 +194,7 @@ impl Default for Options {
             accumulate: false,
             resets: None,
             max_block: None,
+            kernels: None,
             submit_budget: Duration::from_millis(500),
         }
     }
@@ -481,12 +489,18 @@ impl Plan {
                 reason: "WGSL has no f64; use the CPU executor".into(),
             });
         }
+        if options.kernels.is_some_and(|kernels| DeviceClass::Cpu == kernels || caps.class == DeviceClass::Cpu) {
+            return Err(Error::Unsupported {
+                what: "choosing kernels as for another class".into(),
+                reason: "the CPU executor has kernels of its own".into(),
+            });
+        }
         if let (Memory::Auto(budget), true) = (options.memory, options.train) {
             return Self::within(budget, config, shape, caps, options);
         }
         check_sizes(config, shape, caps, options)?;
         let (strategy, reason) = choose_strategy(config, caps, options)?;
-        let tiles = choose_tiles(config, shape, caps, strategy);
+        let tiles = choose_tiles(config, shape, caps, options, strategy);
         let block = choose_block(config, shape, caps, options, strategy, &tiles)?;
         let mut builder = Builder {
             config,

@@ -1,0 +1,76 @@
+//! The planner's choice of workgroups and register tiles.
+
+use super::{Caps, DeviceClass, Options, Strategy};
+use crate::config::{RnnConfig, Shape, StageShape};
+use crate::kernels::{TILE_LANES, Tiles, sequence_workgroup_bytes};
+
+/// Register tiles. On a GPU as many values as leave room for other waves (not measured). A software rasteriser pays for every load
+/// of a lane, whatever its address, and little for registers that spill: the larger the tile the better, until its compiler takes
+/// longer than the kernel. GFLOP/s on lavapipe by `wgpu-rnn bench --device gpu --train --profile --cell lstm --time 100 --batch 16
+/// --input 256 --hidden 256`, this function edited between runs, other work running beside them:
+///
+/// | kernel | tile | | tile | | tile | |
+/// |---|---|---|---|---|---|---|
+/// | `project` (columns, rows) | 4, 8 | 6.0 | 8, 8 | 9.9 | 8, 16 | 11.1 |
+/// | `weight_backward` (rows, columns) | 8, 4 | 2.6 | 8, 8 | 4.0 | 8, 16 | 5.0 |
+/// | `input_backward` (features of 8 rows) | 4 | 4.7 | 8 | 8.5 | 16 | 9.1 |
+/// | `step_backward` (units of 8 sequences) | 4 | 4.1 | 8 | 5.0 | 16 | not in 100 s |
+pub(super) fn choose_tiles(
+    config: &RnnConfig,
+    shape: Shape,
+    caps: &Caps,
+    options: &Options,
+    strategy: Strategy,
+) -> Tiles {
+    let class = options.kernels.unwrap_or(caps.class);
+    let units = config.stages().iter().map(StageShape::padded_units).max().unwrap_or(4);
+    let sequence_width = units.next_multiple_of(8);
+    // As many sequences per invocation as still leave every core a workgroup: R is loaded once per tile.
+    let mut tile = if class == DeviceClass::SoftwareGpu && is_small(config) { 4 } else { 8 };
+    let fills = |tile: usize| match strategy {
+        Strategy::Sequence => shape.batch.div_ceil(tile) * config.directions() >= caps.parallel_groups,
+        Strategy::Step => shape.batch.div_ceil(tile) * units.div_ceil(64) * config.directions() >= caps.parallel_groups,
+    };
+    while tile > 1 && (tile >= 2 * shape.batch || !fills(tile)) {
+        tile /= 2;
+    }
+    while tile > 1 && sequence_workgroup_bytes(config, tile, sequence_width) > caps.max_workgroup_memory {
+        tile /= 2;
+    }
+    let base = Tiles {
+        width: 64,
+        tile,
+        back_units: 1,
+        unroll: true,
+        sequence_width,
+        project: (4, 8),
+        weight: (8, 4),
+        input: 4,
+        shared: false,
+    };
+    match class {
+        DeviceClass::SoftwareGpu => {
+            Tiles { back_units: 4, unroll: false, project: (8, 8), weight: (8, 8), input: 8, ..base }
+        }
+        DeviceClass::Gpu => shared_tiles(config, shape, caps, base),
+        DeviceClass::Cpu => base,
+    }
+}
+
+/// Tiles of matrix products whose operands pass through workgroup memory, 8 by 8 values to a lane: benches/isa has the figures. A
+/// matrix that gives too few such workgroups to keep the device busy gets 4 by 4.
+fn shared_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, base: Tiles) -> Tiles {
+    let groups = |rows: usize, columns: usize| rows.div_ceil(8 * TILE_LANES) * columns.div_ceil(8 * TILE_LANES);
+    let rows = shape.time.saturating_mul(shape.batch);
+    let gates = config.cell.input_gates() * config.hidden_size;
+    let width = config.input_size.max(config.state_size());
+    let side = |groups: usize| if groups * config.directions() >= caps.parallel_groups { 8 } else { 4 };
+    let (project, weight) = (side(groups(rows, gates)), side(groups(gates, width)));
+    Tiles { shared: true, project: (project, project), weight: (weight, weight), input: project, ..base }
+}
+
+/// Whether a layer is too small for large tiles to pay on a software rasteriser, whose compiler takes longer the larger they are. The
+/// limit is a guess.
+fn is_small(config: &RnnConfig) -> bool {
+    config.cell.input_gates() * config.hidden_size < 128
+}
