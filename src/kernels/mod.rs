@@ -590,8 +590,11 @@ pub struct Tiles {
     /// Features per invocation in `input_backward`.
     pub input: usize,
     /// Whether the operands of `project`, `weight_backward` and `input_backward` pass through workgroup memory
-    /// (`shaders/lib/tile.wgsl`): the same bits.
+    /// (`shaders/lib/tile.wgsl`), and of the way back what all lanes of a workgroup read.
     pub shared: bool,
+    /// Whether a lane of `sequence_forward` owns one row of R, in registers for all steps
+    /// (`shaders/lib/sequence_product_rows.wgsl`); `sequence_width` is then at least the rows of R.
+    pub rows: bool,
 }
 
 /// Lanes of a workgroup along rows and along columns where matrices pass through workgroup memory; the twin of LANES in

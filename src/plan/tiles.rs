@@ -1,6 +1,7 @@
 //! The planner's choice of workgroups and register tiles.
 
 use super::{Caps, DeviceClass, Options, Strategy};
+use crate::cell::Product;
 use crate::config::{RnnConfig, Shape, StageShape};
 use crate::kernels::{TILE_LANES, Tiles, sequence_workgroup_bytes};
 
@@ -47,26 +48,54 @@ pub(super) fn choose_tiles(
         weight: (8, 4),
         input: 4,
         shared: false,
+        rows: false,
     };
     match class {
         DeviceClass::SoftwareGpu => {
             Tiles { back_units: 4, unroll: false, project: (8, 8), weight: (8, 8), input: 8, ..base }
         }
-        DeviceClass::Gpu => shared_tiles(config, shape, caps, base),
+        DeviceClass::Gpu => gpu_tiles(config, shape, caps, strategy, base),
         DeviceClass::Cpu => base,
     }
 }
 
-/// Tiles of matrix products whose operands pass through workgroup memory, 8 by 8 values to a lane: benches/isa has the figures. A
-/// matrix that gives too few such workgroups to keep the device busy gets 4 by 4.
-fn shared_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, base: Tiles) -> Tiles {
+/// What a GPU runs. Matrix products pass through workgroup memory with 8 by 8 values to a lane; a matrix that gives too few such
+/// workgroups to keep the device busy gets 4 by 4. benches/isa has the figures.
+fn gpu_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, strategy: Strategy, base: Tiles) -> Tiles {
     let groups = |rows: usize, columns: usize| rows.div_ceil(8 * TILE_LANES) * columns.div_ceil(8 * TILE_LANES);
     let rows = shape.time.saturating_mul(shape.batch);
     let gates = config.cell.input_gates() * config.hidden_size;
     let width = config.input_size.max(config.state_size());
     let side = |groups: usize| if groups * config.directions() >= caps.parallel_groups { 8 } else { 4 };
     let (project, weight) = (side(groups(rows, gates)), side(groups(gates, width)));
-    Tiles { shared: true, project: (project, project), weight: (weight, weight), input: project, ..base }
+    let tiles = Tiles { shared: true, project: (project, project), weight: (weight, weight), input: project, ..base };
+    match strategy {
+        Strategy::Sequence => row_tiles(config, caps, tiles),
+        // Two units to a lane read what is shared once for both; of few sequences the lanes are needed side by side.
+        Strategy::Step if tiles.tile >= 4 && config.hidden_size >= 2 * tiles.width => Tiles { back_units: 2, ..tiles },
+        Strategy::Step => tiles,
+    }
+}
+
+/// Four k each of a row of R that a lane keeps in registers: 64 of them, beside which 8 waves still fit a SIMD unit (benches/isa).
+const ROW_DEPTH: usize = 16;
+
+/// R in registers, a row to a lane, where that fits: without it every step reads R from cache once per tile.
+fn row_tiles(config: &RnnConfig, caps: &Caps, tiles: Tiles) -> Tiles {
+    let stages = config.stages();
+    let [stage] = stages.as_slice() else { return tiles };
+    let width = stage.matrix_rows().next_multiple_of(8).max(tiles.sequence_width);
+    let dense = stage.stage.product == Product::Dense && !stage.stage.normalise && stage.heads == 1;
+    let fits = width <= caps.max_invocations && stage.depth().div_ceil(4) <= ROW_DEPTH;
+    let bytes = |tile| sequence_workgroup_bytes(config, tile, width) + 4 * tile * stage.matrix_rows();
+    if !dense || !fits || bytes(1) > caps.max_workgroup_memory {
+        return tiles;
+    }
+    let mut tile = tiles.tile;
+    while bytes(tile) > caps.max_workgroup_memory {
+        tile /= 2;
+    }
+    Tiles { rows: true, sequence_width: width, tile, ..tiles }
 }
 
 /// Whether a layer is too small for large tiles to pay on a software rasteriser, whose compiler takes longer the larger they are. The

@@ -48,7 +48,7 @@ fn plans() -> Result<Vec<(String, Plan)>, wgpu_rnn::Error> {
     let mut list = Vec::new();
     for (name, cell) in [("LSTM", &cells::LSTM), ("GRU", &cells::GRU)] {
         for size in [64, 256, 512] {
-            for batch in [1, 64] {
+            for batch in [1, 64, 512] {
                 for weights in [WeightFormat::F32, WeightFormat::F16] {
                     for train in [false, true] {
                         let config = RnnConfig { cell, input_size: size, hidden_size: size, ..Default::default() };
@@ -85,7 +85,11 @@ pub fn report(driver: &Driver, family: &str, filter: Option<&str>) -> Result<(),
             if !seen.insert(shader.text.clone()) || filter.is_some_and(|f| !format!("{name} {what}").contains(f)) {
                 continue;
             }
-            println!("| {name} | {what} {}", row(&compile(driver, shader)?));
+            let compiled = compile(driver, shader)?;
+            println!("| {name} | {what} {}", row(&compiled));
+            if std::env::var_os("ISA_ASSEMBLY").is_some() {
+                println!("\n```text\n{}\n```\n", compiled.assembly);
+            }
         }
     }
     Ok(())
