@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::kernels::{GRADIENT_BLOCK, Kernel, Tiles, sequence_workgroup_bytes};
 use std::ops::Range;
 
-/// Largest hidden size (padded) for which the time loop runs inside the kernel on a GPU. Not measured on a GPU: one
-/// workgroup re-reads R (4·H²·gates bytes) from cache every step, so beyond this `Step`, which spreads the units over the whole
-/// device, is expected to win.
+/// Largest hidden size (padded) for which the time loop runs inside the kernel on a GPU. Not measured on a GPU: up to 64 units
+/// R stays in registers (`tiles.rs`); beyond, one workgroup re-reads R (4·H²·gates bytes) from cache every step, so that past
+/// this `Step`, which spreads the units over the whole device, is expected to win.
 const SEQUENCE_UNITS_GPU: usize = 128;
 /// The same for a software rasteriser, where a workgroup's invocations share one thread. Measured on lavapipe (2 cores,
 /// `wgpu-rnn bench --device gpu --strategy ..`, T = 100, I = H, 3 rounds in turn, median of `Sequence` time / `Step` time):
@@ -148,11 +148,13 @@ fn software_block(
         return Ok(block);
     }
     // weight_backward goes over every row of a stretch of steps, a block rounded up to a multiple of GRADIENT_BLOCK.
-    let stretch = SOFTWARE_ITERATIONS / (2 + shape.batch) / GRADIENT_BLOCK * GRADIENT_BLOCK;
+    // Through workgroup memory it goes round about 170 times for every 8 rows.
+    let row = if tiles.shared { 24 } else { 1 };
+    let stretch = SOFTWARE_ITERATIONS / (row * (2 + shape.batch)) / GRADIENT_BLOCK * GRADIENT_BLOCK;
     if stretch == 0 {
         return Err(Error::Limit {
             what: format!("training with B = {} on a software rasteriser", shape.batch),
-            needs: (GRADIENT_BLOCK * (2 + shape.batch)) as u64,
+            needs: (GRADIENT_BLOCK * row * (2 + shape.batch)) as u64,
             limit: SOFTWARE_ITERATIONS as u64,
             unit: "iterations",
             limit_name: "llvmpipe's loops",

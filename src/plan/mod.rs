@@ -172,8 +172,9 @@ pub struct Options {
     pub resets: Option<Reset>,
     /// Steps per block at most: the longest stretch of time one `sequence_forward` dispatch covers and `pre` is held for.
     pub max_block: Option<usize>,
-    /// Chooses kernels and tiles as for another class of device than the one that runs the plan: `Gpu` on a software rasteriser
-    /// runs what a real GPU would, so that it can be tested without one. Only between classes of GPUs.
+    /// Chooses kernels and tiles as for another class of device than the one that runs the plan, which must be a GPU of some class:
+    /// with `Gpu` a software rasteriser runs what a real GPU would, so that it can be tested without one. The same bits, slower; for
+    /// small sizes only, as Mesa's llvmpipe ends long loops of large tiles early.
     pub kernels: Option<DeviceClass>,
     /// Estimated time that one submit may take before the plan splits into several (watchdogs kill long ones).
     pub submit_budget: Duration,

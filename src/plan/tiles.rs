@@ -5,8 +5,7 @@ use crate::cell::Product;
 use crate::config::{RnnConfig, Shape, StageShape};
 use crate::kernels::{TILE_LANES, Tiles, sequence_workgroup_bytes};
 
-/// Register tiles. On a GPU as many values as leave room for other waves (not measured). A software rasteriser pays for every load
-/// of a lane, whatever its address, and little for registers that spill: the larger the tile the better, until its compiler takes
+/// Workgroups and register tiles: for GPUs see [`gpu_tiles`]. A software rasteriser pays for every load of a lane, whatever its address, and little for registers that spill: the larger the tile the better, until its compiler takes
 /// longer than the kernel. GFLOP/s on lavapipe by `wgpu-rnn bench --device gpu --train --profile --cell lstm --time 100 --batch 16
 /// --input 256 --hidden 256`, this function edited between runs, other work running beside them:
 ///
@@ -54,13 +53,28 @@ pub(super) fn choose_tiles(
         DeviceClass::SoftwareGpu => {
             Tiles { back_units: 4, unroll: false, project: (8, 8), weight: (8, 8), input: 8, ..base }
         }
+        DeviceClass::Gpu if caps.max_workgroup_memory < SHARED_BYTES => base,
         DeviceClass::Gpu => gpu_tiles(config, shape, caps, strategy, base),
         DeviceClass::Cpu => base,
     }
 }
 
-/// What a GPU runs. Matrix products pass through workgroup memory with 8 by 8 values to a lane; a matrix that gives too few such
-/// workgroups to keep the device busy gets 4 by 4. benches/isa has the figures.
+/// More workgroup memory than any kernel takes for what lanes share, beside what `sequence_workgroup_bytes` counts. WebGPU promises
+/// twice as much.
+const SHARED_BYTES: usize = 8192;
+
+/// What a GPU runs. No GPU has been measured: these are the figures of AMD's compiler for navi21 (benches/isa; gfx1100 is alike), an
+/// LSTM with I = H = 256, B = 64. Multiply-adds: their share of the hot block's instructions; waves: per SIMD unit, at most 16
+/// where workgroup memory is used so.
+///
+/// | kernel | in registers alone: multiply-adds | waves | what is chosen: | multiply-adds | waves |
+/// |---|---|---|---|---|---|
+/// | `project` | 71 % | 12 | operands through workgroup memory, 8 by 8 values to a lane | 89 % | 8 |
+/// | `weight_backward` | 33 % | 10 | the same | 88 % | 8 |
+/// | `input_backward` | 50 % | 12 | the same | 88 % | 8 |
+/// | `step_backward` | 14 % | 32 | d_pre through workgroup memory, 2 units of 4 sequences | 65 % | 16 |
+///
+/// A matrix that gives too few tiles of 8 by 8 values to a lane to keep the device busy gets 4 by 4 (78 %, 20 waves).
 fn gpu_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, strategy: Strategy, base: Tiles) -> Tiles {
     let groups = |rows: usize, columns: usize| rows.div_ceil(8 * TILE_LANES) * columns.div_ceil(8 * TILE_LANES);
     let rows = shape.time.saturating_mul(shape.batch);

@@ -49,8 +49,7 @@ impl Driver {
         // SAFETY: every structure outlives the call that reads it, and the loader stays open as long as `Self`.
         unsafe {
             let entry = Entry::load()?;
-            let instance =
-                entry.create_instance(&vk::InstanceCreateInfo::default().application_info(&app), None)?;
+            let instance = entry.create_instance(&vk::InstanceCreateInfo::default().application_info(&app), None)?;
             let physical = *instance.enumerate_physical_devices()?.first().ok_or("the driver has no device")?;
             let mut about = vk::PhysicalDeviceDriverProperties::default();
             let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut about);
@@ -64,11 +63,7 @@ impl Driver {
     }
 
     /// Compiles a module's compute entry point `main`, whose bindings (number, kind) are all in group 0.
-    pub fn compile(
-        &self,
-        words: &[u32],
-        bindings: &[(u32, vk::DescriptorType)],
-    ) -> Result<Compiled, Box<dyn Error>> {
+    pub fn compile(&self, words: &[u32], bindings: &[(u32, vk::DescriptorType)]) -> Result<Compiled, Box<dyn Error>> {
         let entries: Vec<_> = bindings
             .iter()
             .map(|&(binding, kind)| {

@@ -15,8 +15,6 @@ pub struct Mix {
     pub shared_memory: usize,
     /// Other vector instructions.
     pub vector: usize,
-    /// Loops that it is in.
-    pub depth: usize,
 }
 
 impl Mix {
@@ -25,7 +23,7 @@ impl Mix {
         100 * self.fma / self.all.max(1)
     }
 
-    fn of(block: &[&str], depth: usize) -> Self {
+    fn of(block: &[&str]) -> Self {
         let count = |starts: &[&str]| block.iter().filter(|i| starts.iter().any(|s| i.starts_with(s))).count();
         let fma = count(&["v_fma", "v_pk_fma", "v_mac", "v_mad_f", "v_mad_mix", "v_dot", "v_dual_fma", "v_wmma"]);
         Self {
@@ -35,7 +33,6 @@ impl Mix {
             scalar_memory: count(&["s_load", "s_buffer"]),
             shared_memory: count(&["ds_"]),
             vector: count(&["v_"]) - fma,
-            depth,
         }
     }
 }
@@ -62,6 +59,6 @@ pub fn hot_block(assembly: &str) -> Mix {
     loops.sort_unstable();
     loops.dedup_by_key(|l| l.0);
     let depth = |n: usize| loops.iter().filter(|&&(start, end)| start <= n && n <= end).count();
-    let mixes = blocks.iter().enumerate().map(|(n, block)| Mix::of(&block.1, depth(n)));
-    mixes.rev().max_by_key(|m| m.fma * 10_usize.pow(m.depth as u32)).unwrap_or_default()
+    let mixes = blocks.iter().enumerate().map(|(n, block)| (depth(n), Mix::of(&block.1)));
+    mixes.rev().max_by_key(|(depth, mix)| mix.fma * 10_usize.pow(*depth as u32)).map_or(Mix::default(), |m| m.1)
 }
