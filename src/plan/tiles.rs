@@ -64,8 +64,7 @@ pub(super) fn choose_tiles(
 const SHARED_BYTES: usize = 8192;
 
 /// What a GPU runs. No GPU has been measured: these are the figures of AMD's compiler for navi21 (benches/isa; gfx1100 is alike), an
-/// LSTM with I = H = 256, B = 64. Multiply-adds: their share of the hot block's instructions; waves: per SIMD unit, at most 16
-/// where workgroup memory is used so.
+/// LSTM with I = H = 256, B = 64. Multiply-adds: their share of the hot block's instructions; waves: per SIMD unit.
 ///
 /// | kernel | in registers alone: multiply-adds | waves | what is chosen: | multiply-adds | waves |
 /// |---|---|---|---|---|---|
