@@ -5,8 +5,8 @@ use crate::cell::Product;
 use crate::config::{RnnConfig, Shape, StageShape};
 use crate::kernels::{TILE_LANES, Tiles, sequence_workgroup_bytes};
 
-/// Workgroups and register tiles: for GPUs see [`gpu_tiles`]. A software rasteriser pays for every load of a lane, whatever its address, and little for registers that spill: the larger the tile the better, until its compiler takes
-/// longer than the kernel. GFLOP/s on lavapipe by `wgpu-rnn bench --device gpu --train --profile --cell lstm --time 100 --batch 16
+/// Workgroups and register tiles; for GPUs see [`gpu_tiles`]. A software rasteriser pays for every load of a lane, whatever its
+/// address, and little for registers that spill: the larger the tile the better, until its compiler takes longer than the kernel. GFLOP/s on lavapipe by `wgpu-rnn bench --device gpu --train --profile --cell lstm --time 100 --batch 16
 /// --input 256 --hidden 256`, this function edited between runs, other work running beside them:
 ///
 /// | kernel | tile | | tile | | tile | |
