@@ -31,8 +31,8 @@ fn load_right(n: u32, k: u32) -> vec4<real> {
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let start = row_offset(dims.segment);
-    let rows = row_offset(dims.segment_end) - start;
+    let start = row_offset(dims.first);
+    let rows = row_offset(dims.end) - start;
     let first_row = group.y * TILE_ROWS;
     let first_column = group.x * TILE_COLUMNS;
     let depth = (PRE_WIDTH + 3u) / 4u;
@@ -48,7 +48,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var r = 0u; r < LANE_ROWS; r++) {
         let row = first_row + lane_row(lane, r);
         if row < rows {
-            let to = outer_row(dims.direction, start + row) * dims.input_size;
+            let to = input_row(dims.direction, start + row) * dims.input_size;
             for (var c = 0u; c < LANE_COLUMNS; c++) {
                 let column = first_column + lane_column(lane, c);
                 if column < dims.input_size {

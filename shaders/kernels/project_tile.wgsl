@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     // Rows and columns past the edge compute a copy of the last one, which is not stored.
     for (var n = 0u; n < LEFT_LOADS; n++) {
-        inputs[n] = outer_row(direction, start + min(first_row + left_row(lane, n), rows - 1u));
+        inputs[n] = input_row(direction, start + min(first_row + left_row(lane, n), rows - 1u));
     }
     for (var n = 0u; n < RIGHT_LOADS; n++) {
         columns[n] = at + min(first_column + right_column(lane, n), PRE_WIDTH - 1u);

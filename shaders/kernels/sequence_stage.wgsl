@@ -53,8 +53,7 @@ fn stage_STAGE(p: Place, side: u32) {
                     last[b] = after.out;
                 }
                 if LAST_STAGE && WRITE_Y {
-                    let row = outer_row(p.direction, p.first_row + p.tile + b);
-                    y[(row * DIRECTIONS + p.direction) * UNITS_STAGE + p.unit] = act(after.out);
+                    y[output_row(p.direction, p.first_row + p.tile + b) * UNITS_STAGE + p.unit] = act(after.out);
                 }
             } else if p.unit < PADDED_STAGE {
                 shared_operand[dst + b * SHARED_STRIDE + p.unit] = 0.0;

@@ -6,7 +6,7 @@ fn load_rows_STAGE(direction: u32, lane: u32) {
 fn product_STAGE(direction: u32, lane: u32, src: u32) -> array<array<real, RECURRENT_STAGE>, TILE> {
     let own = min(lane, UNITS_STAGE - 1u);
     var acc: array<array<real, RECURRENT_STAGE>, TILE>;
-    let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + own;
+    let at = weights_plane(direction) * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + own;
     for (var k = 0u; k < DEPTH_STAGE; k++) {
         var r: array<vec4<real>, RECURRENT_STAGE>;
         for (var g = 0u; g < RECURRENT_STAGE; g++) {

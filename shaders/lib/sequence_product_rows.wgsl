@@ -8,7 +8,7 @@ var<workgroup> products_STAGE: array<real, TILE * ROWS_STAGE>;
 
 fn load_rows_STAGE(direction: u32, lane: u32) {
     let row = min(lane, ROWS_STAGE - 1u);
-    let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + row % UNITS_STAGE;
+    let at = weights_plane(direction) * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + row % UNITS_STAGE;
     for (var k = 0u; k < DEPTH_STAGE; k++) {
         own_row_STAGE[k] = weight4(at + (k * RECURRENT_STAGE + row / UNITS_STAGE) * UNITS_STAGE);
     }

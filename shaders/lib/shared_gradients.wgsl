@@ -6,7 +6,7 @@ fn shared_gradients_STAGE(direction: u32, rows: array<u32, BACK_TILE>, features:
     var sum: array<array<real, BACK_UNITS>, BACK_TILE>;
     var weights_at = features;
     for (var u = 0u; u < BACK_UNITS; u++) {
-        weights_at[u] += direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE;
+        weights_at[u] += weights_plane(direction) * LAYER_WEIGHTS + WEIGHTS_AT_STAGE;
     }
     // Gate after gate, four units after four.
     let depth = RECURRENT_STAGE * HEAD_UNITS4_STAGE;

@@ -16,7 +16,7 @@ const PARALLEL_WORK: usize = 1 << 21;
 pub(super) fn project<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
     let [x, _, pre, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
-    let (inputs, layer) = (dims.input_size as usize, dims.layer as usize);
+    let (inputs, layer, before) = (dims.input_size as usize, dims.layer as usize, dims.input_rows as usize);
     let first = c.schedule.row_offset(dims.first as usize);
     let rows = c.schedule.row_offset((dims.end as usize).min(c.schedule.steps())) - first;
     let directions = c.directions;
@@ -28,12 +28,12 @@ pub(super) fn project<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
         let gathered: Vec<T>;
         let in_order = rows > 1 && order.windows(2).all(|w| w[0] + 1 == w[1]);
         let lhs = if in_order {
-            &x[order[0] as usize * inputs..][..rows * inputs]
+            &x[(before + order[0] as usize) * inputs..][..rows * inputs]
         } else {
             let twice = if rows == 1 { 2 } else { 1 };
             gathered = order
                 .iter()
-                .flat_map(|&r| std::iter::repeat_n(&x[r as usize * inputs..][..inputs], twice))
+                .flat_map(|&r| std::iter::repeat_n(&x[(before + r as usize) * inputs..][..inputs], twice))
                 .flatten()
                 .copied()
                 .collect();

@@ -100,15 +100,19 @@ fn row_tiles(config: &RnnConfig, caps: &Caps, tiles: Tiles) -> Tiles {
     let width = stage.matrix_rows().next_multiple_of(8).max(tiles.sequence_width);
     let dense = stage.stage.product == Product::Dense && !stage.stage.normalise && stage.heads == 1;
     let fits = width <= caps.max_invocations && stage.depth().div_ceil(4) <= ROW_DEPTH;
-    let bytes = |tile| sequence_workgroup_bytes(config, tile, width) + 4 * tile * stage.matrix_rows();
-    if !dense || !fits || bytes(1) > caps.max_workgroup_memory {
-        return tiles;
+    let with = |tile| Tiles { rows: true, sequence_width: width, tile, ..tiles };
+    let small = |tile: &usize| sequence_bytes(config, &with(*tile)) <= caps.max_workgroup_memory;
+    let halves = std::iter::successors(Some(tiles.tile), |tile| Some(tile / 2)).take_while(|tile| *tile > 0);
+    match halves.into_iter().find(small) {
+        Some(tile) if dense && fits => with(tile),
+        _ => tiles,
     }
-    let mut tile = tiles.tile;
-    while bytes(tile) > caps.max_workgroup_memory {
-        tile /= 2;
-    }
-    Tiles { rows: true, sequence_width: width, tile, ..tiles }
+}
+
+/// Bytes of workgroup memory that strategy `Sequence` takes with such tiles.
+pub(super) fn sequence_bytes(config: &RnnConfig, tiles: &Tiles) -> usize {
+    let rows: usize = if tiles.rows { config.stages().iter().map(StageShape::matrix_rows).sum() } else { 0 };
+    sequence_workgroup_bytes(config, tiles.tile, tiles.sequence_width) + 4 * tiles.tile * rows
 }
 
 /// Whether a layer is too small for large tiles to pay on a software rasteriser, whose compiler takes longer the larger they are. The
