@@ -46,7 +46,7 @@ pub use optimiser::Optimiser;
 pub use plan::{
     Amount, Caps, Choices, DeviceClass, Dims, Dispatch, DispatchWork, EmbeddingGradientIds, EmbeddingIds, Extent,
     Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, Memory, Options, Origin, PassWork, Plan, Precision,
-    Rates, Reset, Role, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
+    Rates, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
 };
 pub use real::Real;
 pub use recurrence::Recurrence;

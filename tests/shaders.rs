@@ -513,7 +513,15 @@ const OTHER_TWINS: [(&str, &str, &str); 1] = [(
 
 #[test]
 fn every_kernel_is_one_shader_file_with_one_cpu_twin() {
-    let pieces = ["sequence_stage", "sequence_normalise", "sequence_backward_stage", "sequence_normalise_backward"];
+    let pieces = [
+        "sequence_stage",
+        "sequence_normalise",
+        "sequence_backward_stage",
+        "sequence_normalise_backward",
+        "project_tile",
+        "input_backward_tile",
+        "weight_backward_tile",
+    ];
     let stem = |p: &PathBuf| p.file_stem().expect("a name").to_string_lossy().into_owned();
     let shaders: BTreeSet<_> = files("shaders/kernels").iter().map(stem).collect();
     assert!(pieces.iter().all(|p| shaders.contains(*p)), "{shaders:?}");

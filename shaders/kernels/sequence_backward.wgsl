@@ -25,6 +25,7 @@ var<private> own_factors: array<real, BACK_TILE>;
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     use_direction(group.z);
+    set_lane(lane);
     let tile = group.y * BACK_TILE;
     let own = min(lane, HIDDEN - 1u);
     // Sequences past the batch are copies of the last one, which are not stored.

@@ -2,7 +2,8 @@
 // for the block's steps: no other workgroup ever needs their h, so workgroupBarrier is the only synchronisation.
 //
 // Parallel over: lanes = units (WIDTH >= every stage's padded units), y = tiles of sequences, z = direction (and layer). The operand lies
-// in workgroup memory, two sides that swap at every stage; states and the last h stay in registers; R is read from cache.
+// in workgroup memory, two sides that swap at every stage; states and the last h stay in registers; R is read from cache,
+// or stays in registers, too (lib/sequence_product*.wgsl).
 // Each stage is kernels/sequence_stage.wgsl, instantiated once per stage; `run_stages` calls them in order.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -71,6 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             own_factors[b] = recurrent_factor(dims.layer * DIRECTIONS + group.z, own, min(lane, OUTPUT - 1u));
         }
     }
+    load_rows(group.z, lane);
     workgroupBarrier();
 
     var side = 0u;

@@ -29,7 +29,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let tile = group.y * BACK_TILE;
     let lanes = min((UNITS_STAGE + BACK_UNITS - 1u) / BACK_UNITS, WIDTH);
     let first = group.x * lanes * BACK_UNITS + lane;
-    if tile >= running || lane >= lanes || first >= UNITS_STAGE {
+    set_lane(lane);
+    if tile >= running || may_leave(lane >= lanes || first >= UNITS_STAGE) {
         return;
     }
     let direction = group.z;
@@ -40,6 +41,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         units[u] = min(first + u * lanes, UNITS_STAGE - 1u);
     }
     var through = gather_STAGE(direction, s, tile, units);
+    if lane >= lanes {
+        return;
+    }
     // Where registers have no indices the loops are unrolled; a software rasteriser's compiler would take seconds over that.
     let sequences = select(min(running - tile, BACK_TILE), BACK_TILE, UNROLL);
     let count = select(min((UNITS_STAGE - first + lanes - 1u) / lanes, BACK_UNITS), BACK_UNITS, UNROLL);

@@ -2,7 +2,7 @@
 
 use super::device::Gpu;
 use super::pipeline::{self, Pipeline, uniform_size};
-use crate::activation_format::{ActivationFormat, from_halves, to_halves};
+use crate::activation_format::{from_halves, to_halves};
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Encoder, Pack, Variant};
 use crate::plan::{Dims, Dispatch, Half, Plan, Role, Slot, SlotId, Step, Strategy};
@@ -192,7 +192,7 @@ impl Executor {
         let steps = plan.steps.iter().chain(&plan.backward).chain(&plan.update);
         let mut wanted: Vec<Variant> = Vec::new();
         let mut seen = HashSet::new();
-        wanted.extend(steps.flat_map(|s| s.body().0).map(|d| variant(plan, d)).filter(|v| seen.insert(*v)));
+        wanted.extend(steps.flat_map(|s| s.body().0).map(|d| plan.variant(d)).filter(|v| seen.insert(*v)));
         self.startup.pipelines = wanted.len();
         {
             let known = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,7 +213,7 @@ impl Executor {
     }
 
     fn pipeline(&self, plan: &Plan, d: &Dispatch) -> Result<Arc<Pipeline>> {
-        let key = variant(plan, d);
+        let key = plan.variant(d);
         let known = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(pipeline) = known {
             return Ok(pipeline);
@@ -528,16 +528,6 @@ impl Executor {
             map(gpu, &[(&plan.slots[slot], &buffer)]).map(|mut v| v.remove(0))
         })?
     }
-}
-
-/// What a dispatch's pipeline depends on.
-fn variant(plan: &Plan, d: &Dispatch) -> Variant {
-    let (train, resets, weights) = (plan.train, plan.options.resets, plan.options.weights);
-    let activations = if d.kernel.has_activations() { plan.options.activations } else { ActivationFormat::F32 };
-    let stage = if d.kernel.is_per_stage() { d.stage } else { 0 };
-    let write_y = d.write_y || !d.kernel.has_y();
-    let (kernel, tiles, head) = (d.kernel, plan.tiles, d.head);
-    Variant { kernel, stage, tiles, train, write_y, head, resets, weights, activations }
 }
 
 /// The read-write slots of a dispatch at a step.

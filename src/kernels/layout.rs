@@ -113,7 +113,8 @@ pub(crate) fn shared_stride(stages: &[StageShape]) -> usize {
     stages.iter().map(|s| s.operand.max(s.units).next_multiple_of(4)).max().unwrap_or(4)
 }
 
-/// Bytes of workgroup memory of `sequence_forward`, or of `sequence_backward` where that has more.
+/// Bytes of workgroup memory of `sequence_forward`, or of `sequence_backward` where that has more, without what both have where
+/// GPUs share more through it ([`super::Tiles`]).
 pub(crate) fn sequence_workgroup_bytes(config: &RnnConfig, tile: usize, width: usize) -> usize {
     let stages = config.stages();
     let partial = if stages.iter().any(|s| s.stage.normalise) { width } else { 0 };

@@ -478,18 +478,6 @@ impl Kernel {
         self.bindings().contains(&("step", Access::Uniform))
     }
 
-    /// Whether its lanes lie over a matrix by [`Spread`].
-    fn is_spread(self) -> bool {
-        matches!(
-            self,
-            Self::ProjectVec4
-                | Self::ProjectScalar
-                | Self::InputBackward
-                | Self::WeightBackwardInput
-                | Self::WeightBackwardRecurrent
-        )
-    }
-
     /// Whether it evaluates the cell.
     pub fn calls_cell(self) -> bool {
         matches!(
@@ -531,6 +519,18 @@ impl Kernel {
                 | Self::Embed
                 | Self::StoreY
         )
+    }
+
+    /// The text for operands in workgroup memory, of kernels that have one.
+    fn tile_text(self) -> Option<&'static str> {
+        match self {
+            Self::ProjectVec4 | Self::ProjectScalar => Some(include_str!("../../shaders/kernels/project_tile.wgsl")),
+            Self::InputBackward => Some(include_str!("../../shaders/kernels/input_backward_tile.wgsl")),
+            Self::WeightBackwardInput | Self::WeightBackwardRecurrent => {
+                Some(include_str!("../../shaders/kernels/weight_backward_tile.wgsl"))
+            }
+            _ => None,
+        }
     }
 
     fn text(self) -> &'static str {
@@ -607,7 +607,17 @@ pub struct Tiles {
     pub weight: (usize, usize),
     /// Features per invocation in `input_backward`.
     pub input: usize,
+    /// Whether the operands of `project`, `weight_backward` and `input_backward` pass through workgroup memory
+    /// (`shaders/lib/tile.wgsl`), and of the way back what all lanes of a workgroup read.
+    pub shared: bool,
+    /// Whether a lane of `sequence_forward` owns one row of R, in registers for all steps
+    /// (`shaders/lib/sequence_product_rows.wgsl`); `sequence_width` is then at least the rows of R.
+    pub rows: bool,
 }
+
+/// Lanes of a workgroup along rows and along columns where matrices pass through workgroup memory; the twin of LANES in
+/// `shaders/lib/tile.wgsl`.
+pub(crate) const TILE_LANES: usize = 8;
 
 /// ε of layer normalisation, PyTorch's default; one value for both executors.
 pub(crate) const NORMALISE_EPSILON: f64 = 1e-5;

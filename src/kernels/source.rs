@@ -29,8 +29,11 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
     if kernel.bindings().iter().any(|b| b.0 == "schedule") {
         parts.push(include_str!("../../shaders/lib/schedule.wgsl").into());
     }
-    if kernel.is_spread() {
-        parts.push(include_str!("../../shaders/lib/spread.wgsl").into());
+    let tile_text = kernel.tile_text().filter(|_| uses_tiles(&stages, variant));
+    match (tile_text, kernel.tile_text()) {
+        (Some(_), _) => parts.push(include_str!("../../shaders/lib/tile.wgsl").into()),
+        (None, Some(_)) => parts.push(include_str!("../../shaders/lib/spread.wgsl").into()),
+        (None, None) => {}
     }
     if kernel.bindings().iter().any(|b| b.0 == "weights") {
         parts.push(weights_text(variant.weights).into());
@@ -42,7 +45,7 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
     if kernel.bindings().iter().any(|b| b.0 == "kept") {
         parts.push(include_str!("../../shaders/lib/kept.wgsl").into());
     }
-    let text = kernel.text();
+    let text = tile_text.unwrap_or(kernel.text());
     let one = variant.stage;
     match kernel {
         Kernel::LoadState
@@ -114,7 +117,7 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         Kernel::SequenceForward | Kernel::SequenceForwardTrain => {
             parts.extend(forward_parts(config, &stages, kernel));
             parts.push(text.into());
-            parts.extend(sequence_parts(&stages));
+            parts.extend(sequence_parts(&stages, variant));
         }
         Kernel::Rebuild | Kernel::RebuildNormalise => {
             parts.extend(backward_parts(config, &stages, include_str!("../../shaders/lib/keep_history.wgsl")));
@@ -124,8 +127,8 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         }
         Kernel::StepBackward => {
             parts.extend(backward_parts(config, &stages, KEEP_NOTHING));
-            parts.push(next_part(&stages, one));
-            parts.push(instantiate(text, one));
+            parts.push(next_part(&stages, one, variant));
+            parts.extend([shared_part(&stages, variant), instantiate(text, one)]);
         }
         Kernel::SequenceBackward => {
             parts.extend(backward_parts(config, &stages, KEEP_NOTHING));
@@ -133,14 +136,18 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
             let mut calls = String::new();
             parts.extend(config.cell.normalises().then(|| WORKGROUP_SUM.to_string()));
             for n in (0..stages.len()).rev() {
-                parts.push(next_part(&stages, n));
+                parts.push(next_part(&stages, n, variant));
                 let text = match stages[n].stage.normalise {
                     true => include_str!("../../shaders/kernels/sequence_normalise_backward.wgsl"),
                     false => include_str!("../../shaders/kernels/sequence_backward_stage.wgsl"),
                 };
                 parts.push(instantiate(text, n));
-                calls.push_str(&instantiate(BACKWARD_CALL, n));
+                // Where all lanes load what all read, none stays behind.
+                let guard =
+                    if shares_gradients(next_stage(&stages, n), variant) { "true" } else { "unit < UNITS_STAGE" };
+                calls.push_str(&instantiate(&BACKWARD_CALL.replace("HAS_UNIT", guard), n));
             }
+            parts.push(shared_part(&stages, variant));
             let head = "direction: u32, s: u32, tile: u32, running: u32, unit: u32";
             parts.push(format!("fn run_stages({head}) {{\n{calls}}}"));
         }
@@ -149,11 +156,17 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
     parts.join("\n")
 }
 
+/// Whether a matrix product's operands pass through workgroup memory. Not where rows see features of their own.
+fn uses_tiles(stages: &[StageShape], variant: &Variant) -> bool {
+    let whole = variant.kernel != Kernel::WeightBackwardRecurrent || stages[variant.stage].heads == 1;
+    variant.tiles.shared && whole
+}
+
 /// A stage of `sequence_backward` over the workgroup's tile.
 const BACKWARD_CALL: &str = "    var through_STAGE: array<array<real, BACK_UNITS>, BACK_TILE>;
-    if unit < UNITS_STAGE {
+    if HAS_UNIT {
         var units: array<u32, BACK_UNITS>;
-        units[0] = unit;
+        units[0] = min(unit, UNITS_STAGE - 1u);
         through_STAGE = gather_STAGE(direction, s, tile, units);
     }
     let sequences_STAGE = select(min(running - tile, BACK_TILE), BACK_TILE, UNROLL);
@@ -236,13 +249,21 @@ fn forward_parts(config: &RnnConfig, stages: &[StageShape], kernel: Kernel) -> [
 }
 
 /// One copy of each stage, and `run_stages` that calls them in order.
-fn sequence_parts(stages: &[StageShape]) -> Vec<String> {
+fn sequence_parts(stages: &[StageShape], variant: &Variant) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     if stages.iter().any(|s| s.stage.normalise) {
         parts.push("var<workgroup> sums: array<real, WIDTH>;".into());
     }
-    let mut calls = String::new();
+    let (mut calls, mut loads) = (String::new(), String::new());
     for (n, shape) in stages.iter().enumerate() {
+        parts.push(instantiate(
+            match variant.tiles.rows {
+                true => include_str!("../../shaders/lib/sequence_product_rows.wgsl"),
+                false => include_str!("../../shaders/lib/sequence_product.wgsl"),
+            },
+            n,
+        ));
+        let _ = writeln!(loads, "    load_rows_{n}(direction, lane);");
         parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), n));
         parts.push(instantiate(ROW_SCALE, n));
         parts.push(heads_part(n, false));
@@ -257,6 +278,7 @@ fn sequence_parts(stages: &[StageShape]) -> Vec<String> {
         ));
         let _ = write!(calls, "    stage_{n}(p, side);\n    workgroupBarrier();\n    side = 1u - side;\n");
     }
+    parts.push(format!("fn load_rows(direction: u32, lane: u32) {{\n{loads}}}"));
     let run = "fn run_stages(p: Place, start: u32) -> u32 {\n    var side = start;\n";
     parts.push(format!("{run}{calls}    return side;\n}}"));
     parts
@@ -286,9 +308,39 @@ const KEEP_NOTHING: &str = "fn keep_gate(at: u32, value: real) {}
 fn keep(direction: u32, s: u32, b: u32, column: u32, value: real) {}";
 
 /// Where the gradient of stage `n`'s `out` comes from.
-fn next_part(stages: &[StageShape], n: usize) -> String {
+fn next_part(stages: &[StageShape], n: usize, variant: &Variant) -> String {
     let next = if n + 1 == stages.len() { 0 } else { n + 1 };
-    instantiate(&include_str!("../../shaders/lib/backward_next.wgsl").replace("_NEXT", &format!("_{next}")), n)
+    let mut text = include_str!("../../shaders/lib/backward_next.wgsl").to_string();
+    let mut parts = Vec::new();
+    if shares_gradients(next_stage(stages, n), variant) {
+        text = text.replace("operand_gradients_NEXT", "shared_gradients_NEXT");
+        parts.push(instantiate(include_str!("../../shaders/lib/shared_gradients.wgsl"), next));
+    }
+    parts.push(instantiate(&text.replace("_NEXT", &format!("_{next}")), n));
+    parts.join("\n")
+}
+
+/// The stage whose operand stage `n`'s `out` is.
+fn next_stage(stages: &[StageShape], n: usize) -> &StageShape {
+    &stages[(n + 1) % stages.len()]
+}
+
+/// Whether what goes back through a stage's product passes through workgroup memory. Not where units of a workgroup see
+/// gradients of their own.
+fn shares_gradients(stage: &StageShape, variant: &Variant) -> bool {
+    variant.tiles.shared && stage.heads == 1 && stage.stage.product == Product::Dense
+}
+
+/// The workgroup memory for that, where any stage needs it.
+fn shared_part(stages: &[StageShape], variant: &Variant) -> String {
+    let shares = match variant.kernel {
+        Kernel::StepBackward => shares_gradients(next_stage(stages, variant.stage), variant),
+        _ => stages.iter().any(|stage| shares_gradients(stage, variant)),
+    };
+    match shares {
+        true => include_str!("../../shaders/lib/shared_gradients_memory.wgsl").into(),
+        false => "fn set_lane(lane: u32) {}\nfn may_leave(idle: bool) -> bool {\n    return idle;\n}".into(),
+    }
 }
 
 /// What a unit of a stage sees of its operand; `vec4`: where that is a buffer of vec4s.
@@ -318,8 +370,17 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     let mut put = |name: &str, value: usize| {
         let _ = writeln!(text, "const {name}: u32 = {value}u;");
     };
-    let sequence = matches!(kernel, Kernel::SequenceForward | Kernel::SequenceForwardTrain | Kernel::SequenceBackward);
-    put("WIDTH", if sequence { tiles.sequence_width } else { tiles.width });
+    let sequence = matches!(kernel, Kernel::SequenceForward | Kernel::SequenceForwardTrain);
+    let units = stages.iter().map(StageShape::padded_units).max().unwrap_or(4).next_multiple_of(8);
+    put(
+        "WIDTH",
+        match kernel {
+            // The rows of R are the forward pass's alone.
+            Kernel::SequenceBackward => units,
+            _ if sequence => tiles.sequence_width,
+            _ => tiles.width,
+        },
+    );
     put("TILE", tiles.tile);
     put("BACK_TILE", tiles.tile);
     put("BACK_UNITS", if *kernel == Kernel::StepBackward { tiles.back_units } else { 1 });

@@ -339,7 +339,7 @@ impl Builder<'_> {
         let input = self.layer_input(layer, ids, m);
         let slots = vec![pre, input, g.dw[layer], ids.schedule];
         let rows = config.row_layout(true).inputs;
-        let groups = self.weight_grid(config.weight_columns(layer), rows, directions);
+        let groups = self.weight_grid(config.weight_columns(layer), rows, 1, directions);
         steps.push(once(Kernel::WeightBackwardInput, Some(layer), of_input, slots, groups));
         for (n, shape) in self.stages.iter().enumerate() {
             let Some(gradient) = g.dr[layer][n] else { continue };
@@ -352,7 +352,7 @@ impl Builder<'_> {
                 head: false,
                 slots: vec![pre, m.history[layer], gradient, ids.schedule],
                 odd: None,
-                groups: self.weight_grid(shape.depth(), shape.matrix_rows(), directions),
+                groups: self.weight_grid(shape.depth(), shape.matrix_rows(), shape.heads, directions),
             }));
         }
     }

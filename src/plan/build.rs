@@ -5,7 +5,7 @@ use super::ends::project_kernel;
 use super::{Dims, Dispatch, Extent, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy};
 use crate::config::{Layout, RnnConfig, Shape, StageShape};
 use crate::cpu::random::RUN_WORDS;
-use crate::kernels::{HistoryLayout, Kernel, Spread, Tiles, weight_offsets};
+use crate::kernels::{HistoryLayout, Kernel, Spread, TILE_LANES, Tiles, weight_offsets};
 use crate::weights::WeightFormat;
 use std::ops::Range;
 
@@ -408,20 +408,33 @@ impl Builder<'_> {
     /// Workgroups of `project` along columns and rows.
     pub fn project_grid(&self, columns: usize) -> (usize, Extent) {
         let (tile, rows) = self.tiles.project;
-        let spread = Spread::new(columns, tile, self.tiles.width);
-        (spread.groups, Extent::Rows(rows * spread.rows))
+        let (groups, rows) = self.product_grid(columns, tile, rows);
+        (groups, Extent::Rows(rows))
     }
 
     /// Those of `input_backward` along features and rows.
     pub fn input_grid(&self, features: usize) -> (usize, Extent, usize) {
-        let spread = Spread::new(features, self.tiles.input, self.tiles.width);
-        (spread.groups, Extent::Rows(self.tiles.project.1 * spread.rows), 1)
+        let (groups, rows) = self.product_grid(features, self.tiles.input, self.tiles.project.1);
+        (groups, Extent::Rows(rows), 1)
     }
 
-    /// Those of `weight_backward` over a matrix `[rows, depth]` and its bias.
-    pub fn weight_grid(&self, depth: usize, rows: usize, directions: usize) -> (usize, Extent, usize) {
-        let spread = Spread::new(depth + 1, self.tiles.weight.1, self.tiles.width);
-        (spread.groups, Extent::Fixed(rows.div_ceil(self.tiles.weight.0 * spread.rows)), directions)
+    /// Those of `weight_backward` over a matrix `[rows, depth]` and its bias; `heads`: of a recurrent matrix.
+    pub fn weight_grid(&self, depth: usize, rows: usize, heads: usize, directions: usize) -> (usize, Extent, usize) {
+        let (own, columns) = self.tiles.weight;
+        let (groups, per_group) = match self.tiles.shared && heads == 1 {
+            // The first columns' workgroups make the bias, too.
+            true => self.product_grid(depth.max(1), columns, own),
+            false => spread_grid(depth + 1, columns, own, self.tiles.width),
+        };
+        (groups, Extent::Fixed(rows.div_ceil(per_group)), directions)
+    }
+
+    /// Workgroups along the columns of a matrix product, and how many rows each has, with so many columns and rows to a lane.
+    fn product_grid(&self, columns: usize, tile: usize, rows: usize) -> (usize, usize) {
+        match self.tiles.shared {
+            true => (columns.div_ceil(tile * TILE_LANES), rows * TILE_LANES),
+            false => spread_grid(columns, tile, rows, self.tiles.width),
+        }
     }
 
     /// The row statistics of x·Wᵀ of normalising stages.
@@ -533,6 +546,12 @@ impl Builder<'_> {
         }
         body
     }
+}
+
+/// As [`Builder::product_grid`], without workgroup memory.
+fn spread_grid(columns: usize, tile: usize, rows: usize, width: usize) -> (usize, usize) {
+    let spread = Spread::new(columns, tile, width);
+    (spread.groups, rows * spread.rows)
 }
 
 /// Bytes of a weight.

@@ -1,4 +1,4 @@
-//! The planner's choices: strategy, tiles, blocks of steps, stretches, submits; each constant with its reason.
+//! The planner's choices: strategy, blocks of steps, stretches, submits; each constant with its reason.
 
 use super::ends::head_products;
 use super::limits::MEMORY;
@@ -21,13 +21,13 @@ struct Row {
     dispatch: f64,
 }
 
-/// The table of choices by device class. Tiles, which depend on the configuration too, are in [`choose_tiles`]; what was measured
+/// The table of choices by device class. Tiles, which depend on the configuration too, are in `tiles.rs`; what was measured
 /// on the very device ([`crate::Tuning`]) and what the caller forces goes before both.
 const TABLE: [Row; 3] = [
     // Threads own sequences and wait for no one: the loop runs inside whatever the size. No watchdog.
     Row { class: DeviceClass::Cpu, sequence_units: usize::MAX, flops: f64::INFINITY, dispatch: 0.0 },
-    // Not measured on a GPU: one workgroup re-reads R (4·H²·gates bytes) from cache every step, so beyond this `Step`, which
-    // spreads the units over the whole device, is expected to win. Rates: a small integrated GPU's.
+    // Not measured on a GPU: up to 64 units R stays in registers (`tiles.rs`); beyond, one workgroup re-reads R (4·H²·gates bytes)
+    // from cache every step, so that past this `Step`, which spreads the units over the whole device, is expected to win. Rates: a small integrated GPU's.
     Row { class: DeviceClass::Gpu, sequence_units: 128, flops: 2e11, dispatch: 1e-5 },
     // A workgroup's invocations share one thread. Measured on lavapipe (2 cores, `wgpu-rnn bench --device gpu --strategy ..`,
     // T = 100, I = H, 3 rounds in turn, median of `Sequence` time / `Step` time):
@@ -39,7 +39,7 @@ const TABLE: [Row; 3] = [
     // | 192 | 1.77 | 1.24 | 1.77 | 1.29 |
     // | 256 | 1.86 | 1.29 | 1.77 | 1.40 |
     //
-    // Rates: its slower kernels (2.6 to 11 GFLOP/s, see `choose_tiles`); a dispatch takes 30 to 60 microseconds there.
+    // Rates: its slower kernels (2.6 to 11 GFLOP/s, see `tiles.rs`); a dispatch takes 30 to 60 microseconds there.
     Row { class: DeviceClass::SoftwareGpu, sequence_units: 64, flops: 4e9, dispatch: 6e-5 },
 ];
 
@@ -72,7 +72,7 @@ pub(super) fn choose_strategy(
     } else {
         Ok(())
     };
-    let limit = row(caps.class).sequence_units;
+    let limit = row(options.kernels.unwrap_or(caps.class)).sequence_units;
     let table = |strategy, reason| Ok((strategy, reason, Origin::Table));
     match (options.strategy, measured, fits) {
         (Some(Strategy::Step), ..) => Ok(forced(Strategy::Step)),
@@ -91,56 +91,6 @@ pub(super) fn choose_strategy(
         }
         (None, None, Ok(())) => table(Strategy::Sequence, format!("{units} units fit one workgroup (limit {limit})")),
     }
-}
-
-/// Register tiles. On a GPU as many values as leave room for other waves (not measured). A software rasteriser pays for every load
-/// of a lane, whatever its address, and little for registers that spill: the larger the tile the better, until its compiler takes
-/// longer than the kernel. GFLOP/s on lavapipe by `wgpu-rnn bench --device gpu --train --profile --cell lstm --time 100 --batch 16
-/// --input 256 --hidden 256`, this function edited between runs, other work running beside them:
-///
-/// | kernel | tile | | tile | | tile | |
-/// |---|---|---|---|---|---|---|
-/// | `project` (columns, rows) | 4, 8 | 6.0 | 8, 8 | 9.9 | 8, 16 | 11.1 |
-/// | `weight_backward` (rows, columns) | 8, 4 | 2.6 | 8, 8 | 4.0 | 8, 16 | 5.0 |
-/// | `input_backward` (features of 8 rows) | 4 | 4.7 | 8 | 8.5 | 16 | 9.1 |
-/// | `step_backward` (units of 8 sequences) | 4 | 4.1 | 8 | 5.0 | 16 | not in 100 s |
-pub(super) fn choose_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, strategy: Strategy) -> Tiles {
-    let units = config.stages().iter().map(StageShape::padded_units).max().unwrap_or(4);
-    let sequence_width = units.next_multiple_of(8);
-    // As many sequences per invocation as still leave every core a workgroup: R is loaded once per tile.
-    let mut tile = if caps.class == DeviceClass::SoftwareGpu && is_small(config) { 4 } else { 8 };
-    let fills = |tile: usize| match strategy {
-        Strategy::Sequence => shape.batch.div_ceil(tile) * config.directions() >= caps.parallel_groups,
-        Strategy::Step => shape.batch.div_ceil(tile) * units.div_ceil(64) * config.directions() >= caps.parallel_groups,
-    };
-    while tile > 1 && (tile >= 2 * shape.batch || !fills(tile)) {
-        tile /= 2;
-    }
-    while tile > 1 && sequence_workgroup_bytes(config, tile, sequence_width) > caps.max_workgroup_memory {
-        tile /= 2;
-    }
-    let base = Tiles {
-        width: 64,
-        tile,
-        back_units: 1,
-        unroll: true,
-        sequence_width,
-        project: (4, 8),
-        weight: (8, 4),
-        input: 4,
-    };
-    match caps.class {
-        DeviceClass::SoftwareGpu => {
-            Tiles { back_units: 4, unroll: false, project: (8, 8), weight: (8, 8), input: 8, ..base }
-        }
-        _ => base,
-    }
-}
-
-/// Whether a layer is too small for large tiles to pay on a software rasteriser, whose compiler takes longer the larger they are. The
-/// limit is a guess.
-fn is_small(config: &RnnConfig) -> bool {
-    config.cell.input_gates() * config.hidden_size < 128
 }
 
 /// Rough time of one time step of a layer, for watchdogs only: products at a cautious rate, plus the dispatches. Not less than the
@@ -335,11 +285,13 @@ fn software_block(
         return Ok(block);
     }
     // weight_backward goes over every row of a stretch of steps, a block rounded up to a multiple of GRADIENT_BLOCK.
-    let stretch = SOFTWARE_ITERATIONS / (2 + shape.batch) / GRADIENT_BLOCK * GRADIENT_BLOCK;
+    // Through workgroup memory it goes round about 170 times for every 8 rows.
+    let row = if tiles.shared { 24 } else { 1 };
+    let stretch = SOFTWARE_ITERATIONS / (row * (2 + shape.batch)) / GRADIENT_BLOCK * GRADIENT_BLOCK;
     if stretch == 0 {
         return Err(Error::Limit {
             what: format!("training with B = {} on a software rasteriser", shape.batch),
-            needs: (GRADIENT_BLOCK * (2 + shape.batch)) as u64,
+            needs: (GRADIENT_BLOCK * row * (2 + shape.batch)) as u64,
             limit: SOFTWARE_ITERATIONS as u64,
             unit: "iterations",
             limit_name: "llvmpipe's loops",

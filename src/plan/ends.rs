@@ -191,7 +191,7 @@ impl Builder<'_> {
         let stretch = self.stretches.head_weights;
         for first in (0..self.shape.time).step_by(stretch).collect::<Vec<_>>().into_iter().rev() {
             let dims = self.head_dims(first..first.saturating_add(stretch).min(self.shape.time));
-            let groups = self.weight_grid(inputs, size, 1);
+            let groups = self.weight_grid(inputs, size, 1, 1);
             let slots = vec![head.d_outputs, y, grad.dw, schedule];
             steps.push(of_head(Kernel::WeightBackwardInput, dims, slots, groups));
         }

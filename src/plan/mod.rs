@@ -32,6 +32,8 @@ mod limits;
 mod origin;
 mod recompute;
 mod resets;
+mod shaders;
+mod tiles;
 mod traffic;
 mod update;
 mod wavefront;
@@ -54,6 +56,7 @@ use limits::check_sizes;
 use origin::Chosen;
 pub use origin::{Choices, Origin};
 use recompute::recompute_segment;
+pub use shaders::Shader;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -182,6 +185,10 @@ pub struct Options {
     pub resets: Option<Reset>,
     /// Steps per block at most: the longest stretch of time one `sequence_forward` dispatch covers and `pre` is held for.
     pub max_block: Option<usize>,
+    /// Chooses kernels and tiles as for another class of device than the one that runs the plan, which must be a GPU of some class:
+    /// with `Gpu` a software rasteriser runs what a real GPU would, so that it can be tested without one. The same bits, slower; for
+    /// small sizes only, as Mesa's llvmpipe ends long loops of large tiles early.
+    pub kernels: Option<DeviceClass>,
     /// Estimated time that one submit, and one dispatch, may take before the plan splits it into several (watchdogs kill long
     /// ones); [`Plan::estimate`] says what cannot be split.
     pub submit_budget: Duration,
@@ -206,6 +213,7 @@ impl Default for Options {
             accumulate: false,
             resets: None,
             max_block: None,
+            kernels: None,
             submit_budget: Duration::from_millis(500),
             tuning: None,
         }
@@ -515,6 +523,12 @@ impl Plan {
             return Err(Error::Unsupported {
                 what: "f64 on a GPU".into(),
                 reason: "WGSL has no f64; use the CPU executor".into(),
+            });
+        }
+        if options.kernels.is_some_and(|kernels| DeviceClass::Cpu == kernels || caps.class == DeviceClass::Cpu) {
+            return Err(Error::Unsupported {
+                what: "choosing kernels as for another class".into(),
+                reason: "the CPU executor has kernels of its own".into(),
             });
         }
         if let (Memory::Auto(budget), true) = (options.memory, options.train) {

@@ -1,10 +1,11 @@
 //! Where the planner's choices come from: the caller, else what was measured, else the table.
 
-use super::choices::{choose_block, choose_strategy, choose_tiles};
+use super::choices::{choose_block, choose_strategy};
+use super::tiles::{choose_tiles, sequence_bytes};
 use super::{Caps, Options, Strategy};
 use crate::config::{RnnConfig, Shape};
 use crate::error::Result;
-use crate::kernels::{Tiles, sequence_workgroup_bytes};
+use crate::kernels::Tiles;
 use std::fmt;
 
 /// Where a choice comes from.
@@ -68,9 +69,9 @@ impl Chosen {
         let mut refused = Vec::new();
         let (strategy, reason, origin) = choose_strategy(config, caps, options, &mut refused)?;
         let measured = options.tuning.as_ref().and_then(|t| t.choice(config, shape, options, strategy));
-        let table = choose_tiles(config, shape, caps, strategy);
+        let table = choose_tiles(config, shape, caps, options, strategy);
         let tuned = measured.map(|m| m.tiles.over(table)).filter(|tiles| {
-            let bytes = sequence_workgroup_bytes(config, tiles.tile, tiles.sequence_width);
+            let bytes = sequence_bytes(config, tiles);
             let fits = strategy == Strategy::Step || bytes <= caps.max_workgroup_memory;
             if !fits {
                 refused.push(format!("tiles of {} sequences: {bytes} bytes of workgroup memory", tiles.tile));

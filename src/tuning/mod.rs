@@ -41,10 +41,12 @@ impl TileChoice {
         Self { tile, back_units, project, weight, input }
     }
 
-    /// `base` with these tiles.
+    /// `base` with these tiles. Through workgroup memory matrix products have 4 or 8 values to a lane and side; others do without.
     pub(crate) fn over(self, base: Tiles) -> Tiles {
         let Self { tile, back_units, project, weight, input } = self;
-        Tiles { tile, back_units, project, weight, input, ..base }
+        let sides = [project.0, project.1, weight.0, weight.1, input];
+        let shared = base.shared && sides.iter().all(|side| matches!(side, 4 | 8));
+        Tiles { tile, back_units, project, weight, input, shared, ..base }
     }
 
     /// Refuses sizes that are not in [`TILE_SIZES`].

@@ -1,0 +1,144 @@
+//! What a real GPU would run, run here: kernels and tiles chosen as for class `Gpu` (`Options::kernels`), whatever adapter there
+//! is, held against those of a software rasteriser bit for bit.
+
+mod harness;
+
+use harness::*;
+use wgpu_rnn::*;
+
+/// A case's session with kernels as for a class, on as many workgroups as `busy` says keep the device busy: few of them make large
+/// tiles, many small ones.
+fn session(case: &Case, class: DeviceClass, busy: usize, options: &Options) -> Session {
+    let options = Options { kernels: Some(class), resets: case.resets, ..options.clone() };
+    let caps = Caps { parallel_groups: busy, ..gpu().caps() };
+    let plan = Plan::new(&case.config, case.shape, &caps, &options).unwrap();
+    assert_eq!(plan.tiles.shared, class == DeviceClass::Gpu);
+    Session::from_plan(&gpu(), plan, &case.weights).unwrap()
+}
+
+const CLASSES: [DeviceClass; 2] = [DeviceClass::Gpu, DeviceClass::SoftwareGpu];
+
+/// Forward and back with both kinds of kernels, over NaN-filled memory; the tiles of the GPU's.
+fn assert_same_training(what: &str, case: &Case, busy: usize, options: &Options) -> kernels::Tiles {
+    let options = Options { train: true, ..options.clone() };
+    let mut sessions = CLASSES.map(|class| session(case, class, busy, &options));
+    let [(out, gradients), (other_out, other)] = sessions.each_mut().map(|session| case.poisoned(session));
+    assert_same(what, &out, &other_out);
+    assert_same_gradients(what, &case.config, &gradients, &other);
+    sessions[0].plan().tiles
+}
+
+/// The same of the forward pass alone.
+fn assert_same_inference(what: &str, case: &Case, busy: usize, options: &Options) {
+    let [out, other] = CLASSES.map(|class| {
+        let mut session = session(case, class, busy, options);
+        session.poison().unwrap();
+        case.run_in(&mut session)
+    });
+    assert_same(what, &out, &other);
+}
+
+/// Both strategies over sizes that fit no tile, with large tiles and small ones, and sequences that end at different steps.
+#[test]
+fn the_same_bits_over_odd_sizes() {
+    let mut seen = Vec::new();
+    for (n, (input_size, hidden_size, strategy, busy)) in [
+        (1, 3, Strategy::Sequence, 1),
+        (3, 65, Strategy::Step, 1),
+        (17, 63, Strategy::Sequence, 1),
+        (63, 17, Strategy::Step, 1000),
+        (65, 64, Strategy::Sequence, 1000),
+        (64, 129, Strategy::Step, 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let config = RnnConfig { input_size, hidden_size, direction: Direction::Bidirectional, ..Default::default() };
+        let case = Case::new(config, 5, 9, n as u64).with_lengths(&[2, 5, 4, 5, 5, 5, 1, 5, 3]);
+        let tiles = assert_same_training(&format!("I={input_size} H={hidden_size}"), &case, busy, &forced(strategy));
+        assert_eq!(tiles.rows, strategy == Strategy::Sequence, "R of {hidden_size} units in registers");
+        seen.push((tiles.tile, tiles.project.0, tiles.back_units));
+    }
+    assert!(seen.iter().any(|s| s.0 == 8) && seen.iter().any(|s| s.0 == 1), "{seen:?}");
+    assert!(seen.iter().any(|s| s.1 == 8) && seen.iter().any(|s| s.1 == 4), "{seen:?}");
+    assert!(seen.iter().any(|s| s.2 == 2), "{seen:?}");
+}
+
+/// Every cell, projections and heads of block-diagonal recurrences included.
+#[test]
+fn the_same_bits_with_every_cell() {
+    let mut rows = 0;
+    for (cell, proj_size) in cells_and_projections(5) {
+        for (strategy, recurrence) in [
+            (Strategy::Step, Recurrence::Dense),
+            (Strategy::Sequence, Recurrence::Dense),
+            (Strategy::Step, Recurrence::Diagonal),
+        ] {
+            let config = RnnConfig { cell, input_size: 6, hidden_size: 9, proj_size, recurrence, ..Default::default() };
+            if config.validate().is_err() {
+                continue;
+            }
+            let case = Case::new(config, 3, 2, 11).with_lengths(&[2, 3]);
+            let what = format!("{} P={proj_size} {recurrence} {strategy}", cell.name);
+            rows += usize::from(assert_same_training(&what, &case, 1000, &forced(strategy)).rows);
+        }
+    }
+    assert!(rows >= 4, "cells of one stage keep R in registers: {rows}");
+}
+
+/// The gradient of W is summed in blocks of 64 steps: three of them, cut into stretches, with lengths that end inside a block.
+#[test]
+fn the_same_bits_over_several_blocks_of_steps() {
+    let config = RnnConfig { cell: &cells::GRU, input_size: 5, hidden_size: 6, ..Default::default() };
+    let case = Case::new(config, 130, 3, 5).with_lengths(&[130, 70, 3]);
+    for max_block in [None, Some(40)] {
+        let options = Options { max_block, ..forced(Strategy::Sequence) };
+        assert_same_training(&format!("blocks of {max_block:?}"), &case, 1, &options);
+    }
+    let options = Options { memory: Memory::Checkpoint(64), ..forced(Strategy::Sequence) };
+    assert_same_training("checkpoints", &case, 1, &options);
+    let options = Options { accumulate: true, ..forced(Strategy::Step) };
+    assert_same_training("sums that add up", &case, 1, &options);
+}
+
+/// Weights in fewer bits, x and y in 16 bits, and episodes that begin inside a run.
+#[test]
+fn the_same_bits_in_every_format() {
+    for strategy in [Strategy::Step, Strategy::Sequence] {
+        let config = RnnConfig { input_size: 10, hidden_size: 13, ..Default::default() };
+        let case = Case::new(config, 3, 3, 3);
+        for weights in [WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Int8] {
+            let what = format!("{weights} {strategy}");
+            assert_same_inference(&what, &case, 1000, &Options { weights, ..forced(strategy) });
+        }
+        let options = Options { weights: WeightFormat::F16, ..forced(strategy) };
+        assert_same_training(&format!("f16 {strategy}"), &case, 1000, &options);
+        if gpu().caps().f16 {
+            let options = Options { activations: ActivationFormat::F16, ..forced(strategy) };
+            assert_same_inference(&format!("f16 activations {strategy}"), &case, 1000, &options);
+        }
+        let case = case.with_resets(Reset::Initial, &[(2, 1), (1, 2)]);
+        assert_same_training(&format!("episodes {strategy}"), &case, 1000, &forced(strategy));
+    }
+}
+
+/// A first layer without W: the gradient of its bias alone.
+#[test]
+fn the_same_bits_without_w() {
+    let config =
+        RnnConfig { input_size: 11, hidden_size: 11, input: InputMode::Skip, num_layers: 2, ..Default::default() };
+    assert_same_training("skipped input", &Case::new(config, 3, 2, 9), 1000, &forced(Strategy::Step));
+}
+
+/// What belongs to one class of GPUs is no choice for the CPU executor.
+#[test]
+fn kernels_of_gpus_are_refused_on_the_cpu() {
+    let config = RnnConfig { input_size: 2, hidden_size: 3, ..Default::default() };
+    let refused = |caps: &Caps, kernels| {
+        let options = Options { kernels: Some(kernels), ..Default::default() };
+        let plan = Plan::new(&config, Shape { time: 2, batch: 1 }, caps, &options);
+        assert!(matches!(plan, Err(Error::Unsupported { .. })), "{plan:?}");
+    };
+    refused(&Device::cpu().caps(), DeviceClass::Gpu);
+    refused(&gpu().caps(), DeviceClass::Cpu);
+}
