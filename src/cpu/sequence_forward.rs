@@ -2,11 +2,11 @@
 //! all their units, so tasks never wait for each other; results do not depend on how sequences are split among tasks.
 
 use super::Context;
-use super::recur::Recur;
+use super::recur::{Recur, Scratch, recur};
 use super::shared::Shared;
+use super::threads::for_each;
 use crate::plan::{Dims, Dispatch};
 use crate::real::Real;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Multiply-adds of a block from which a second thread pays.
@@ -64,11 +64,7 @@ pub(super) fn for_each_task<T: Real>(c: &Context<'_, T>, d: &Dispatch, run: impl
     };
     let tasks: Vec<Task> =
         (0..directions).flat_map(|d| parts.iter().map(move |p| (d, p))).map(|(d, p)| task(d, p)).collect();
-    if tasks.len() == 1 || threads == 1 {
-        tasks.iter().for_each(run);
-    } else {
-        tasks.par_iter().for_each(run);
-    }
+    for_each(tasks.len(), threads, |n| run(&tasks[n]));
 }
 
 /// `parts` stretches of sorted sequences with about the same number of rows each.
@@ -116,7 +112,7 @@ impl Task {
             // SAFETY: rows of this task's sequences and direction only; see `Memory`.
             _ => unsafe { m.state.part((self.z * batch + first) * states, rows * states) },
         };
-        let mut scratch = Vec::new();
+        let mut scratch = Scratch::default();
 
         for s in self.steps.clone() {
             let active = self.active(c, s);
@@ -142,7 +138,7 @@ impl Task {
             for (n, shape) in c.stages.iter().enumerate() {
                 let out_stride = shape.padded_units();
                 let zone = c.zone(n, self.z, (first..first + active).map(|b| (s, b)));
-                (shape.stage.compiled::<T>().recur)(&mut Recur {
+                recur(&mut Recur {
                     shape: *shape,
                     zone: zone.as_ref(),
                     act: &c.act[self.direction],

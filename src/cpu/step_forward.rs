@@ -2,7 +2,7 @@
 //! `sequence_forward`; this is what a forced `Step` runs.
 
 use super::Context;
-use super::recur::Recur;
+use super::recur::{Recur, Scratch, recur};
 use super::state::mask_operand;
 use crate::cell::Product;
 use crate::kernels::Kernel;
@@ -25,13 +25,13 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
     let padded = if last_stage { row } else { shape.padded_units() };
     let first_row = c.schedule.row_offset(s);
     let width = shape.states * shape.state_stride;
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     for direction in 0..directions {
         let z = layer * directions + direction;
         let products = shape.stage.recurrent_gates() * shape.units;
         let states = if width == 0 { &mut [][..] } else { &mut state[z * batch * width..][..active * width] };
         let zone = c.zone(d.stage, z, (0..active).map(|b| (s, b)));
-        (shape.stage.compiled::<T>().recur)(&mut Recur {
+        recur(&mut Recur {
             shape,
             zone: zone.as_ref(),
             act: &c.act[direction],
@@ -95,7 +95,7 @@ pub(super) fn step_product<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
             let out = &mut product[(direction * batch + b) * gates * n..][..gates * n];
             for (i, out) in out.iter_mut().enumerate() {
                 *out = match shape.stage.product {
-                    Product::Dense => packed.dot(&shape, i / n, i % n, operand),
+                    Product::Dense => packed.dot(i / n, i % n, operand),
                     Product::Identity => operand[i],
                 };
             }
