@@ -1,70 +1,92 @@
-//! Forward passes of whole layers over cell, H, B and T, on the CPU executor and, where there is an adapter, the GPU one with
-//! each strategy. Every case is held against the f64 oracle, within the calibrated bound of [`verify::check`], before it is
-//! timed; throughput is multiply-adds × 2.
+//! Whole layers over cell, H, B and T, forward and forward with backward; ragged batches, stacks and bidirectional layers; on the CPU
+//! executor and, where there is an adapter, the GPU one with each strategy. Every case is held against the f64 oracle, within
+//! the calibrated bound of [`wgpu_rnn::verify::check`], before it is timed; throughput is multiply-adds × 2, as if no sequence were
+//! shorter than T.
 //!
-//! `cargo bench --bench layers`; `cargo bench --bench layers -- cpu` for one executor.
+//! `cargo bench --bench layers`; `cargo bench --bench layers -- cpu` for one executor, `-- forward/lstm` for one group.
 //!
-//! The LSTM rows of a run of it, medians in ms, on 2 cores of an AVX-512 Xeon; lavapipe (Mesa 22.3, LLVM 15) runs the GPU kernels
-//! on the same cores. No real GPU has been measured.
-//!
-//! | LSTM, I = H | CPU executor | lavapipe, step | lavapipe, sequence |
-//! |---|---|---|---|
-//! | T=100 B=1 H=64 | 0.132 | 8.37 | 3.73 |
-//! | T=100 B=16 H=64 | 1.19 | 25.6 | 18.4 |
-//! | T=100 B=16 H=256 | 9.77 | 223 | 271 |
-//! | T=50 B=32 H=512 | 38.1 | 844 | 1086 |
+//! What such a run gave is in the README.
+
+mod timing;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::time::Duration;
-use wgpu_rnn::{Device, Options, Plan, RnnConfig, Session, Shape, Strategy, Weights, cells, verify};
+use timing::{devices, run, verified};
+use wgpu_rnn::{Device, Direction, Options, Plan, RnnConfig, Session, Shape, Strategy, cells};
 
 /// (T, B, I = H)
 const SHAPES: [(usize, usize, usize); 4] = [(100, 1, 64), (100, 16, 64), (100, 16, 256), (50, 32, 512)];
 
-fn layers(c: &mut Criterion) {
-    let mut devices = vec![Device::cpu()];
-    match Device::gpu() {
-        Ok(gpu) => devices.push(gpu),
-        Err(e) => eprintln!("CPU executor only: {e}"),
-    }
-    for cell in [&cells::LSTM, &cells::GRU, &cells::GRU_RESET_BEFORE, &cells::RNN_TANH] {
-        let mut group = c.benchmark_group(format!("forward/{}", cell.name));
-        group.sample_size(10).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(300));
-        for (time, batch, size) in SHAPES {
-            let config = RnnConfig { cell, input_size: size, hidden_size: size, ..Default::default() };
-            let shape = Shape { time, batch };
-            for device in &devices {
-                let strategies = match device.kind() {
-                    "cpu" => vec![Strategy::Sequence],
-                    _ => vec![Strategy::Step, Strategy::Sequence],
-                };
-                for strategy in strategies {
-                    let options = Options { strategy: Some(strategy), ..Default::default() };
-                    // H too large for one workgroup: nothing to time.
-                    let Ok(plan) = Plan::new(&config, shape, &device.caps(), &options) else { continue };
-                    group.throughput(Throughput::Elements(plan.flops()));
-                    let mut session = verified(device, plan);
-                    let id = format!("{}/{strategy}", device.kind());
-                    group.bench_function(BenchmarkId::new(id, format!("T{time} B{batch} H{size}")), |b| {
-                        b.iter(|| session.run_for_state().unwrap());
+/// A group's cases: what they are called, configuration, shape, lengths.
+type Named = (String, RnnConfig, Shape, Option<Vec<usize>>);
+
+fn group(c: &mut Criterion, name: &str, train: bool, cases: &[Named]) {
+    let mut group = c.benchmark_group(name);
+    group.sample_size(10).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(300));
+    for (what, config, shape, lengths) in cases {
+        for device in devices() {
+            for strategy in strategies(&device) {
+                let options = Options { strategy: Some(strategy), train, ..Default::default() };
+                // H too large for one workgroup: nothing to time.
+                let Ok(plan) = Plan::new(config, *shape, &device.caps(), &options) else { continue };
+                group.throughput(Throughput::Elements(plan.flops() * if train { 3 } else { 1 }));
+                // Made and verified only if the case is not filtered out.
+                let mut session: Option<Session> = None;
+                let id = BenchmarkId::new(format!("{}/{strategy}", device.kind()), what);
+                group.bench_function(id, |b| {
+                    let session = session.get_or_insert_with(|| {
+                        let mut session = verified(&device, &plan);
+                        session.set_lengths(lengths.as_deref()).unwrap();
+                        session
                     });
-                }
+                    b.iter(|| run(session));
+                });
             }
         }
-        group.finish();
+    }
+    group.finish();
+}
+
+fn strategies(device: &Device) -> Vec<Strategy> {
+    if device.kind() == "cpu" { vec![Strategy::Sequence] } else { vec![Strategy::Step, Strategy::Sequence] }
+}
+
+fn layers(c: &mut Criterion) {
+    for (pass, train) in [("forward", false), ("forward+backward", true)] {
+        for cell in [&cells::LSTM, &cells::GRU, &cells::GRU_RESET_BEFORE, &cells::RNN_TANH] {
+            let case = |&(time, batch, size): &(usize, usize, usize)| {
+                let config = RnnConfig { cell, input_size: size, hidden_size: size, ..Default::default() };
+                (format!("T{time} B{batch} H{size}"), config, Shape { time, batch }, None)
+            };
+            let cases: Vec<Named> = SHAPES.iter().map(case).collect();
+            group(c, &format!("{pass}/{}", cell.name), train, &cases);
+        }
     }
 }
 
-/// A session with weights and input uploaded, held against the f64 oracle within the calibrated bound.
-fn verified(device: &Device, plan: Plan) -> Session {
-    let weights = Weights::random(&plan.config, 1).unwrap();
-    let numbers = verify::Numbers::random(&plan, 2);
-    let mut session = Session::from_plan(device, plan, &weights).unwrap();
-    let check = verify::check(&mut session, &weights, &numbers).unwrap();
-    assert!(check.passed(), "{}: {check:?}", session.plan());
-    session.write(&numbers.input()).unwrap();
-    session
+fn shapes(c: &mut Criterion) {
+    let lstm = |size, num_layers, direction| RnnConfig {
+        cell: &cells::LSTM,
+        input_size: size,
+        hidden_size: size,
+        num_layers,
+        direction,
+        ..Default::default()
+    };
+    let (one, both) = (Direction::Forward, Direction::Bidirectional);
+    let shape = Shape { time: 100, batch: 16 };
+    let lengths = (0..16).map(|b| 1 + b * 99 / 15).collect();
+    let cases: Vec<Named> = vec![
+        ("ragged 1..100 H256".into(), lstm(256, 1, one), shape, Some(lengths)),
+        ("bidirectional H256".into(), lstm(256, 1, both), shape, None),
+        ("4 layers H64".into(), lstm(64, 4, one), shape, None),
+        ("4 layers H256".into(), lstm(256, 4, one), shape, None),
+        ("2 bidirectional layers H64".into(), lstm(64, 2, both), shape, None),
+    ];
+    for (pass, train) in [("forward", false), ("forward+backward", true)] {
+        group(c, &format!("{pass}/lstm shapes"), train, &cases);
+    }
 }
 
-criterion_group!(benches, layers);
+criterion_group!(benches, layers, shapes);
 criterion_main!(benches);

@@ -31,6 +31,7 @@ mod recurrence;
 mod schedule;
 mod session;
 mod tensor;
+mod tuning;
 pub mod verify;
 pub mod weights;
 mod zoneout;
@@ -43,14 +44,18 @@ pub use error::{Error, Result};
 pub use gpu::{IoBinding, IoBuffers};
 pub use optimiser::Optimiser;
 pub use plan::{
-    Caps, DeviceClass, Dims, Dispatch, EmbeddingGradientIds, EmbeddingIds, Extent, GradientIds, HeadGradientIds,
-    HeadIds, Memory, Options, Plan, Precision, Reset, Role, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds,
+    Amount, Caps, Choices, DeviceClass, Dims, Dispatch, DispatchWork, EmbeddingGradientIds, EmbeddingIds, Extent,
+    Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, Memory, Options, Origin, PassWork, Plan, Precision,
+    Rates, Reset, Role, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
 };
 pub use real::Real;
 pub use recurrence::Recurrence;
 pub use schedule::Schedule;
-pub use session::{Gradients, Initial, Input, KernelTime, Output, Session, Snapshot, TargetValues, Targets, Upstream};
+pub use session::{
+    Gradients, Initial, Input, KernelTime, Output, Session, Snapshot, Startup, TargetValues, Targets, Upstream,
+};
 pub use tensor::{Tensor, View};
+pub use tuning::{Choice, TILE_SIZES, TileChoice, Tuning};
 pub use weights::{WeightFormat, Weights};
 pub use wgpu;
 pub use zoneout::Zoneout;

@@ -1,4 +1,4 @@
-//! The command line: `wgpu-rnn devices | verify | plan | bench | run`. One file per subcommand in `cli/`.
+//! The command line: `wgpu-rnn devices | verify | plan | bench | tune | run | export`. One file per subcommand in `cli/`.
 
 mod cli;
 

@@ -1,6 +1,6 @@
 // carry_gradient: the gradient of h before a segment's first step, through R of stage 0, for the sequences that run there; where
 // an episode begins, it goes to what that began from instead (behind the gradients of all sequences), last episode first.
-// One invocation per (unit, sequence); z = direction.
+// One invocation per (unit, sequence); z = direction (and layer).
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> weights: array<Packed>;
@@ -15,13 +15,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if unit >= OUTPUT || b >= active_at(dims.segment) {
         return;
     }
+    let place = plane(group.z) * dims.batch + b;
     let row = pre_row(group.z, row_offset(dims.segment) + b);
     var factor: real = 1.0;
     if RECURRENT_DROPOUT {
         factor = recurrent_factor(dims.layer * DIRECTIONS + group.z, b, unit);
     }
     if RESETS {
-        let initial = ((DIRECTIONS + group.z) * dims.batch + b) * OUTPUT + unit;
+        let initial = (dims.planes * dims.batch + place) * OUTPUT + unit;
         var sum = d_hidden[initial];
         for (var s = min(length_of(b), dims.end); s > dims.first; s--) {
             let r = row_offset(s - 1u) + b;
@@ -41,5 +42,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             d *= factor;
         }
     }
-    d_hidden[(group.z * dims.batch + b) * OUTPUT + unit] = d;
+    d_hidden[place * OUTPUT + unit] = d;
 }

@@ -1,4 +1,4 @@
-// input_backward: adds d_pre W of one direction over a segment's packed rows to dx (cleared before; a row of x belongs to one
+// input_backward: adds d_pre W of one direction over the packed rows of a stretch of steps to dx (cleared before; a row of x belongs to one
 // packed row of a direction, so the sum of two directions has one order).
 //
 // Parallel over: x and y = features and packed rows by lib/spread.wgsl; an invocation owns INPUT_COLUMNS features of
@@ -13,8 +13,8 @@
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let start = row_offset(dims.segment);
-    let rows = row_offset(dims.segment_end) - start;
+    let start = row_offset(dims.first);
+    let rows = row_offset(dims.end) - start;
     let place = spread(group, lane, dims.input_size, INPUT_COLUMNS);
     if place.row >= (rows + PROJECT_ROWS - 1u) / PROJECT_ROWS {
         return;
@@ -46,7 +46,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     for (var r = 0u; r < PROJECT_ROWS; r++) {
         if first + r < rows {
-            let to = outer_row(dims.direction, start + first + r) * dims.input_size;
+            let to = input_row(dims.direction, start + first + r) * dims.input_size;
             for (var c = 0u; c < INPUT_COLUMNS; c++) {
                 let own = place.column + c * place.step;
                 if own < dims.input_size {

@@ -1,5 +1,5 @@
 // load_gradient: the gradients of hn and cn into those of h and the states after the last step, in sorted order; that of other states and
-// the sums of the unit parameters' gradients start at 0. One invocation per (unit, sequence); z = direction.
+// the sums of the unit parameters' gradients start at 0. One invocation per (unit, sequence); z = direction (and layer).
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> dhn: array<real>;
@@ -14,11 +14,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let unit = group.x * WIDTH + lane;
     let z = dims.layer * DIRECTIONS + group.z;
     let src = z * dims.batch + order_of(group.y);
-    let dst = group.z * dims.batch + group.y;
+    let dst = plane(group.z) * dims.batch + group.y;
     if unit < OUTPUT {
         d_hidden[dst * OUTPUT + unit] = dhn[src * OUTPUT + unit];
         if RESETS {
-            d_hidden[(DIRECTIONS * dims.batch + dst) * OUTPUT + unit] = 0.0;
+            d_hidden[(dims.planes * dims.batch + dst) * OUTPUT + unit] = 0.0;
         }
     }
     if unit >= HIDDEN {
@@ -32,7 +32,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         d_state[(dst * STATE_COUNT + s) * HIDDEN + unit] = v;
         if RESETS {
-            d_state[((DIRECTIONS * dims.batch + dst) * STATE_COUNT + s) * HIDDEN + unit] = 0.0;
+            d_state[((dims.planes * dims.batch + dst) * STATE_COUNT + s) * HIDDEN + unit] = 0.0;
         }
     }
     for (var p = 0u; p < UNIT_PARAMS; p++) {

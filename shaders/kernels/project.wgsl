@@ -31,7 +31,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     var inputs: array<u32, PROJECT_ROWS>;
     for (var r = 0u; r < PROJECT_ROWS; r++) {
-        inputs[r] = outer_row(direction, start + min(row + r, rows - 1u));
+        inputs[r] = input_row(direction, start + min(row + r, rows - 1u));
     }
     var acc: array<array<real, PROJECT_ROWS>, PROJECT_COLUMNS>;
     for (var c = 0u; c < PROJECT_COLUMNS; c++) {

@@ -40,7 +40,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     var acc: array<array<real, RECURRENT_STAGE>, PROJECT_ROWS>;
-    let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + unit;
+    let at = weights_plane(direction) * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + unit;
     if IDENTITY_STAGE {
         for (var i = 0u; i < PROJECT_ROWS; i++) {
             acc[i][0] = history[operands[i] + unit];

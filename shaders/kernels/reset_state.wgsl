@@ -14,9 +14,9 @@ struct Step {
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let s = dims.first + step.index;
+    let s = dims.first + step.index - lag(group.z);
     let b = group.y;
-    if b >= active_at(s) || !is_reset(group.z, row_offset(s) + b) {
+    if b >= running_at(s) || !is_reset(group.z, row_offset(s) + b) {
         return;
     }
     let unit = group.x * WIDTH + lane;

@@ -2,7 +2,7 @@
 // direction and all their units; gradients of pre-activations pass between its invocations through `pre`, so a storage
 // barrier within the workgroup is the only synchronisation.
 //
-// Parallel over: lanes = units (WIDTH >= every stage's units), y = tiles of BACK_TILE sequences, z = direction. Gradients of
+// Parallel over: lanes = units (WIDTH >= every stage's units), y = tiles of BACK_TILE sequences, z = direction (and layer). Gradients of
 // states stay in registers. Each stage is kernels/sequence_backward_stage.wgsl; `run_stages` calls them, last stage first.
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -30,8 +30,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // Sequences past the batch are copies of the last one, which are not stored.
     for (var slot = 0u; slot < BACK_TILE; slot++) {
         let b = min(tile + slot, dims.batch - 1u);
-        let place = group.z * dims.batch + b;
-        let initial = DIRECTIONS * dims.batch + place;
+        let place = plane(group.z) * dims.batch + b;
+        let initial = dims.planes * dims.batch + place;
         for (var i = 0u; i < STATE_COUNT; i++) {
             d_memory[slot][i] = d_state[(place * STATE_COUNT + i) * HIDDEN + own];
             if RESETS {
@@ -46,13 +46,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     // Sequences are sorted: the first of the tile is its longest.
-    for (var s = min(dims.end, length_of(tile)); s > dims.first; s--) {
+    let behind = lag(group.z);
+    for (var s = min(dims.end - behind, length_of(tile)); s > dims.first - behind; s--) {
         run_stages(group.z, s - 1u, tile, active_at(s - 1u), lane);
     }
     for (var slot = 0u; slot < BACK_TILE; slot++) {
         if tile + slot < dims.batch && lane < HIDDEN {
-            let place = group.z * dims.batch + tile + slot;
-            let initial = DIRECTIONS * dims.batch + place;
+            let place = plane(group.z) * dims.batch + tile + slot;
+            let initial = dims.planes * dims.batch + place;
             for (var i = 0u; i < STATE_COUNT; i++) {
                 d_state[(place * STATE_COUNT + i) * HIDDEN + lane] = d_memory[slot][i];
                 if RESETS {

@@ -1,7 +1,7 @@
 // sequence_forward: the time loop inside the kernel. One workgroup owns TILE sequences of one direction and all their units
 // for the block's steps: no other workgroup ever needs their h, so workgroupBarrier is the only synchronisation.
 //
-// Parallel over: lanes = units (WIDTH >= every stage's padded units), y = tiles of sequences, z = direction. The operand lies
+// Parallel over: lanes = units (WIDTH >= every stage's padded units), y = tiles of sequences, z = direction (and layer). The operand lies
 // in workgroup memory, two sides that swap at every stage; states and the last h stay in registers; R is read from cache.
 // Each stage is kernels/sequence_stage.wgsl, instantiated once per stage; `run_stages` calls them in order.
 
@@ -74,7 +74,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
 
     var side = 0u;
-    for (var s = dims.first; s < dims.end; s++) {
+    let behind = lag(group.z);
+    for (var s = dims.first - behind; s < min(dims.end - behind, dims.time); s++) {
         let running = active_at(s);
         if tile >= running {
             break;

@@ -19,7 +19,7 @@ fn stage_STAGE(p: Place, side: u32) {
             acc[b][0] = shared_operand[src + b * SHARED_STRIDE + own];
         }
     } else {
-        let at = p.direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + own;
+        let at = weights_plane(p.direction) * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + own;
         for (var k = 0u; k < DEPTH_STAGE; k++) {
             var r: array<vec4<real>, RECURRENT_STAGE>;
             for (var g = 0u; g < RECURRENT_STAGE; g++) {
@@ -64,8 +64,7 @@ fn stage_STAGE(p: Place, side: u32) {
                     last[b] = after.out;
                 }
                 if LAST_STAGE && WRITE_Y {
-                    let row = outer_row(p.direction, p.first_row + p.tile + b);
-                    y[(row * DIRECTIONS + p.direction) * UNITS_STAGE + p.unit] = act(after.out);
+                    y[output_row(p.direction, p.first_row + p.tile + b) * UNITS_STAGE + p.unit] = act(after.out);
                 }
             } else if p.unit < PADDED_STAGE {
                 shared_operand[dst + b * SHARED_STRIDE + p.unit] = 0.0;

@@ -1,5 +1,5 @@
 // skip_backward: the adjoint of skip_input for x: adds the sum of d_pre over the x gates, in their order, of one direction over a
-// segment's packed rows to dx (cleared before; a row of x belongs to one packed row of a direction, so the sum of two directions
+// stretch of steps' packed rows to dx (cleared before; a row of x belongs to one packed row of a direction, so the sum of two directions
 // has one order).
 //
 // Parallel over: x = units, y = packed rows (PROJECT_ROWS each).
@@ -12,8 +12,8 @@
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let unit = group.x * WIDTH + lane;
-    let start = row_offset(dims.segment);
-    let rows = row_offset(dims.segment_end) - start;
+    let start = row_offset(dims.first);
+    let rows = row_offset(dims.end) - start;
     let first = group.y * PROJECT_ROWS;
     if unit >= HIDDEN {
         return;
@@ -24,6 +24,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var column = 0u; column < PRE_WIDTH; column += HIDDEN) {
             sum += pre[at + column];
         }
-        dx[outer_row(dims.direction, start + r) * HIDDEN + unit] += sum;
+        dx[input_row(dims.direction, start + r) * HIDDEN + unit] += sum;
     }
 }

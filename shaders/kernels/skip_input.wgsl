@@ -21,7 +21,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let bias = exact(group.z * EXACT * PRE_WIDTH, column, 0u);
     for (var r = first; r < min(first + PROJECT_ROWS, rows); r++) {
-        let v = real(x[outer_row(group.z, start + r) * HIDDEN + column % HIDDEN]);
+        let v = real(x[input_row(group.z, start + r) * HIDDEN + column % HIDDEN]);
         pre[pre_row(group.z, start + r) * ROW_WIDTH + column] = gate(bias + v);
     }
 }

@@ -1,7 +1,7 @@
-// step_backward: one stage of one time step backwards, both directions: gather through R^T, then the adjoint of the
+// step_backward: one stage of one time step backwards, both directions, of a wave every layer: gather through R^T, then the adjoint of the
 // pointwise part. Gradients of the pre-activations replace them in `pre`.
 //
-// Parallel over: x = units, y = tiles of BACK_TILE sequences, z = direction; an invocation owns BACK_UNITS units of a tile in
+// Parallel over: x = units, y = tiles of BACK_TILE sequences, z = direction (and layer); an invocation owns BACK_UNITS units of a tile in
 // registers, as far apart as there are lanes. A dispatch reads the gradients that the stage after it (or the
 // step after it) left, and writes only its own stage's columns of its own step's rows (of a normalising stage
 // step_normalise_backward does).
@@ -24,8 +24,8 @@ struct Step {
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let s = dims.first + step.index;
-    let running = active_at(s);
+    let s = dims.first + step.index - lag(group.z);
+    let running = running_at(s);
     let tile = group.y * BACK_TILE;
     let lanes = min((UNITS_STAGE + BACK_UNITS - 1u) / BACK_UNITS, WIDTH);
     let first = group.x * lanes * BACK_UNITS + lane;
@@ -65,7 +65,7 @@ fn unit_backward(direction: u32, s: u32, b: u32, unit: u32, through: real) {
         memory[i] = history[history_before(direction, s, b) * HISTORY + i * HIDDEN + unit];
     }
     var d_memory: array<real, STATES>;
-    let place = direction * dims.batch + b;
+    let place = plane(direction) * dims.batch + b;
     for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
         d_memory[i] = d_state[(place * STATE_COUNT + i) * HIDDEN + unit];
     }
@@ -79,7 +79,7 @@ fn unit_backward(direction: u32, s: u32, b: u32, unit: u32, through: real) {
     d_memory = d.state;
     if FIRST_STAGE && is_reset(direction, row_offset(s) + b) {
         // What goes back from here belongs to what the episode began from, not to the step before.
-        let initial = (DIRECTIONS + direction) * dims.batch + b;
+        let initial = dims.planes * dims.batch + place;
         for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
             d_state[(initial * STATE_COUNT + i) * HIDDEN + unit] += d_memory[i];
             d_memory[i] = 0.0;
@@ -90,7 +90,7 @@ fn unit_backward(direction: u32, s: u32, b: u32, unit: u32, through: real) {
         var kept = read_kept_STAGE(row, unit);
         var params = unit_params_STAGE(direction, unit);
         let sums = (place * UNIT_PARAMS + SUMS_AT_STAGE) * HIDDEN + unit;
-        let waiting = (DIRECTIONS * dims.batch * UNIT_PARAMS + place * NORMAL_GATES) * HIDDEN + unit;
+        let waiting = (dims.planes * dims.batch * UNIT_PARAMS + place * NORMAL_GATES) * HIDDEN + unit;
         for (var g = 0u; g < PRE_STAGE; g++) {
             d_unit[sums + g * HIDDEN] += d_gates[g] * kept[g];
             d_unit[sums + (PRE_STAGE + g) * HIDDEN] += d_gates[g];

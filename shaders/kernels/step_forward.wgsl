@@ -1,6 +1,6 @@
-// step_forward: one stage of one time step, both directions: R · operand with the pointwise part as epilogue.
+// step_forward: one stage of one time step, both directions, of a wave every layer: R · operand with the pointwise part as epilogue.
 //
-// Parallel over: x = units, y = tiles of TILE sequences, z = direction. Every invocation owns all gates of one unit for TILE
+// Parallel over: x = units, y = tiles of TILE sequences, z = direction (and layer). Every invocation owns all gates of one unit for TILE
 // sequences in registers; lanes are neighbouring units, so R loads are coalesced and operand loads are uniform. The operand
 // is a read-only buffer of its own (it swaps with the output every step); the dispatch boundary is the grid barrier.
 
@@ -21,8 +21,8 @@ struct Step {
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let s = dims.first + step.index;
-    let running = active_at(s);
+    let s = dims.first + step.index - lag(group.z);
+    let running = running_at(s);
     let direction = group.z;
     use_direction(direction);
     let tile = group.y * TILE;
@@ -37,7 +37,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         operands[b] = (sequence + min(tile + b, running - 1u)) * OPERAND_STRIDE_STAGE;
     }
     var acc: array<array<real, RECURRENT_STAGE>, TILE>;
-    let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + own;
+    let at = weights_plane(direction) * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + own;
     for (var k = 0u; k < DEPTH_STAGE; k++) {
         var r: array<vec4<real>, RECURRENT_STAGE>;
         for (var g = 0u; g < RECURRENT_STAGE; g++) {
@@ -86,7 +86,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 out[place * OUT_STRIDE_STAGE + unit] = seen;
                 keep_stage_STAGE(direction, s, tile + b, unit, memory, seen);
                 if LAST_STAGE && WRITE_Y {
-                    y[(outer_row(direction, first_row + tile + b) * DIRECTIONS + direction) * UNITS_STAGE + unit] = act(after.out);
+                    y[output_row(direction, first_row + tile + b) * UNITS_STAGE + unit] = act(after.out);
                 }
             } else {
                 out[place * OUT_STRIDE_STAGE + unit] = 0.0;

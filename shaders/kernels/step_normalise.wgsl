@@ -18,14 +18,14 @@ struct Step {
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let s = dims.first + step.index;
+    let s = dims.first + step.index - lag(group.z);
     let direction = group.z;
     use_direction(direction);
     let b = group.y;
-    if b >= active_at(s) {
+    if b >= running_at(s) {
         return;
     }
-    let src = (direction * dims.batch + b) * (RECURRENT_STAGE * UNITS_STAGE);
+    let src = (plane(direction) * dims.batch + b) * (RECURRENT_STAGE * UNITS_STAGE);
     let count = real(RECURRENT_STAGE * UNITS_STAGE);
     var sum: real = 0.0;
     for (var i = lane; i < RECURRENT_STAGE * UNITS_STAGE; i += WIDTH) {
@@ -78,7 +78,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         out[place * OUT_STRIDE_STAGE + unit] = seen;
         keep_stage_STAGE(direction, s, b, unit, memory, seen);
         if LAST_STAGE && WRITE_Y {
-            y[(outer_row(direction, first_row + b) * DIRECTIONS + direction) * UNITS_STAGE + unit] = act(after.out);
+            y[output_row(direction, first_row + b) * UNITS_STAGE + unit] = act(after.out);
         }
     }
 }

@@ -19,14 +19,14 @@ struct Step {
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let s = dims.first + step.index;
+    let s = dims.first + step.index - lag(group.z);
     let b = group.y;
-    if b >= active_at(s) {
+    if b >= running_at(s) {
         return;
     }
-    let place = group.z * dims.batch + b;
+    let place = plane(group.z) * dims.batch + b;
     let row = pre_row(group.z, row_offset(s) + b) * ROW_WIDTH;
-    let waiting = (DIRECTIONS * dims.batch * UNIT_PARAMS + place * NORMAL_GATES) * HIDDEN;
+    let waiting = (dims.planes * dims.batch * UNIT_PARAMS + place * NORMAL_GATES) * HIDDEN;
     var sum = vec4<real>();
     for (var unit = lane; unit < UNITS_STAGE; unit += WIDTH) {
         for (var g = 0u; g < INPUT_STAGE; g++) {

@@ -15,7 +15,7 @@ struct Step {
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let running = active_at(dims.first + step.index);
+    let running = running_at(dims.first + step.index - lag(group.z));
     let direction = group.z;
     let tile = group.y * TILE;
     let unit = group.x * WIDTH + lane;
@@ -29,7 +29,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if IDENTITY_STAGE {
             acc[0] = operand[src + unit / 4u][unit % 4u];
         } else {
-            let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + unit;
+            let at = weights_plane(direction) * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + unit;
             for (var k = 0u; k < DEPTH_STAGE; k++) {
                 let h = head_operand_STAGE(src, unit, k);
                 for (var g = 0u; g < RECURRENT_STAGE; g++) {
@@ -44,7 +44,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
         for (var g = 0u; g < RECURRENT_STAGE; g++) {
-            product[((direction * dims.batch + b) * RECURRENT_STAGE + g) * UNITS_STAGE + unit] = acc[g];
+            product[((plane(direction) * dims.batch + b) * RECURRENT_STAGE + g) * UNITS_STAGE + unit] = acc[g];
         }
     }
 }

@@ -1,5 +1,5 @@
 // store_gradient: what flows out of the first step: gradients of h0 (of h, and of the units' own copy of it) and of c0, in
-// the caller's order. One invocation per (unit, sequence); z = direction.
+// the caller's order. One invocation per (unit, sequence); z = direction (and layer).
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> d_hidden: array<real>;
@@ -14,14 +14,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let b = group.y;
     let z = dims.layer * DIRECTIONS + group.z;
     let dst = z * dims.batch + order_of(b);
-    let src = group.z * dims.batch + b;
+    let src = plane(group.z) * dims.batch + b;
     var own: real = 0.0;
     if unit < HIDDEN {
         var initial = STATE_INITIAL;
         for (var s = 0u; s < STATE_COUNT; s++) {
             var v = d_state[(src * STATE_COUNT + s) * HIDDEN + unit];
             if RESET_INITIAL {
-                v += d_state[((DIRECTIONS * dims.batch + src) * STATE_COUNT + s) * HIDDEN + unit];
+                v += d_state[((dims.planes * dims.batch + src) * STATE_COUNT + s) * HIDDEN + unit];
             }
             if initial[s] == FROM_CELL {
                 dc0[dst * HIDDEN + unit] = v;
@@ -33,7 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if unit < OUTPUT {
         var d = d_hidden[src * OUTPUT + unit];
         if RESET_INITIAL {
-            d += d_hidden[(DIRECTIONS * dims.batch + src) * OUTPUT + unit];
+            d += d_hidden[(dims.planes * dims.batch + src) * OUTPUT + unit];
         }
         dh0[dst * OUTPUT + unit] = d + own;
     }

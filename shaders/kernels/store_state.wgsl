@@ -16,9 +16,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let b = group.y;
     let src = group.z * dims.batch + b;
     let dst = group.z * dims.batch + order_of(b);
+    // Where its last step was even or odd: in a wave plan by the wave's count.
+    let steps = length_of(b) + lag(group.z);
     if unit < OUTPUT {
         let at = src * OPERAND_ROW + OWN_AT + unit;
-        if dims.alternating * (length_of(b) & 1u) == 1u {
+        if dims.alternating * (steps & 1u) == 1u {
             hn[dst * OUTPUT + unit] = operand_odd[at];
         } else {
             hn[dst * OUTPUT + unit] = operand_even[at];

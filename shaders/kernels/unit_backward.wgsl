@@ -14,7 +14,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     var sum: real = 0.0;
     for (var b = 0u; b < dims.batch; b++) {
-        sum += d_unit[((group.z * dims.batch + b) * UNIT_PARAMS + group.y) * HIDDEN + unit];
+        sum += d_unit[((plane(group.z) * dims.batch + b) * UNIT_PARAMS + group.y) * HIDDEN + unit];
     }
     let at = (group.z * UNIT_PARAMS + group.y) * HIDDEN + unit;
     if dims.accumulate == 1u {

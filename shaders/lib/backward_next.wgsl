@@ -29,10 +29,10 @@ fn out_gradient_STAGE(direction: u32, s: u32, b: u32, unit: u32, through: real, 
     }
     var upstream: real = 0.0;
     if WRITE_Y {
-        upstream = dy[(outer_row(direction, row_offset(s) + b) * DIRECTIONS + direction) * OUTPUT + unit];
+        upstream = dy[output_row(direction, row_offset(s) + b) * OUTPUT + unit];
     }
     if s + 1u == min(length_of(b), dims.segment_end) {
-        return upstream + d_hidden[(direction * dims.batch + b) * OUTPUT + unit];
+        return upstream + d_hidden[(plane(direction) * dims.batch + b) * OUTPUT + unit];
     }
     if is_reset(direction, row_offset(s + 1u) + b) {
         return upstream;

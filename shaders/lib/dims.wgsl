@@ -23,4 +23,35 @@ struct Dims {
     alternating: u32,
     // 1 where the gradients of parameters are added to those that are there.
     accumulate: u32,
+    // In a wave, how many steps a layer is behind the one below it; else 0.
+    chunk: u32,
+    // In slots that layers share one behind the other (a wave plan): the dispatch's first (layer, direction), and how many there
+    // are. Elsewhere 0 and the directions.
+    plane: u32,
+    planes: u32,
+    // The same in packed recurrent weights.
+    weights_plane: u32,
+    // The first row of the layer's input in its slot.
+    input_rows: u32,
+}
+
+// z of a dispatch counts (layer, direction) from dims.layer on. Only a wave has more than one layer; what kernels call a direction
+// is that index.
+
+fn direction_of(z: u32) -> u32 {
+    return z % DIRECTIONS;
+}
+
+// How many steps the layer is behind the wave's own count.
+fn lag(z: u32) -> u32 {
+    return (dims.layer + z / DIRECTIONS) * dims.chunk;
+}
+
+// Where (layer, direction) lies in a slot that layers share, and in packed recurrent weights.
+fn plane(z: u32) -> u32 {
+    return dims.plane + z;
+}
+
+fn weights_plane(z: u32) -> u32 {
+    return dims.weights_plane + z;
 }

@@ -3,7 +3,7 @@
 
 // First row of a direction.
 fn history_rows(direction: u32) -> u32 {
-    return direction * (HISTORY_HEADS * dims.batch + dims.pre_rows);
+    return plane(direction) * (HISTORY_HEADS * dims.batch + dims.pre_rows);
 }
 
 // Row that holds what sequence b had before the segment's first step, if it goes on there.

@@ -8,7 +8,7 @@ fn operand_width() -> u32 {
 
 // Where the operand of a row starts.
 fn operand_at(direction: u32, s: u32, b: u32) -> u32 {
-    return outer_row(direction, row_offset(s) + b) * dims.input_size;
+    return input_row(direction, row_offset(s) + b) * dims.input_size;
 }
 
 // Every row of the gradient sees the same columns.

@@ -8,7 +8,7 @@
 // Unit parameters of one unit.
 fn unit_params_STAGE(direction: u32, unit: u32) -> array<real, PARAMS_STAGE> {
     var p: array<real, PARAMS_STAGE>;
-    let at = direction * LAYER_WEIGHTS + PARAMS_AT_STAGE;
+    let at = weights_plane(direction) * LAYER_WEIGHTS + PARAMS_AT_STAGE;
     for (var i = 0u; i < PARAM_COUNT_STAGE; i++) {
         p[i] = exact(at, (i / 4u) * UNITS_STAGE + unit, i % 4u);
     }

@@ -40,7 +40,7 @@ fn operand_gradient_STAGE(direction: u32, row: u32, k: u32) -> real {
         return pre[recurrent_gate_at_STAGE(row, 0u) + k];
     }
     var sum: real = 0.0;
-    let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + k;
+    let at = weights_plane(direction) * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + k;
     for (var g = 0u; g < RECURRENT_STAGE; g++) {
         let d = recurrent_gate_at_STAGE(row, g) + head_unit_STAGE(k);
         for (var n = 0u; n < HEAD_UNITS4_STAGE; n++) {
@@ -65,7 +65,7 @@ fn operand_gradients_STAGE(direction: u32, rows: array<u32, BACK_TILE>, features
         }
         return sum;
     }
-    let at = direction * LAYER_WEIGHTS + WEIGHTS_AT_STAGE;
+    let at = weights_plane(direction) * LAYER_WEIGHTS + WEIGHTS_AT_STAGE;
     for (var g = 0u; g < RECURRENT_STAGE; g++) {
         for (var n = 0u; n < HEAD_UNITS4_STAGE; n++) {
             var r: array<vec4<real>, BACK_UNITS>;

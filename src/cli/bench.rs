@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 use wgpu_rnn::verify::{Check, Comparison, Numbers, Report, check};
-use wgpu_rnn::{ActivationFormat, Device, Plan, Session, Shape, WeightFormat, Weights};
+use wgpu_rnn::{ActivationFormat, Device, KernelTime, Plan, Session, Shape, Startup, WeightFormat, Weights};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -16,6 +16,9 @@ pub struct Args {
     /// Timed runs.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// Every timed run also reads y back (training: the gradients of x and of the initial states).
+    #[arg(long)]
+    read_y: bool,
     /// Then runs once more kernel by kernel and tells what each took.
     #[arg(long, conflicts_with = "json")]
     profile: bool,
@@ -25,7 +28,7 @@ pub struct Args {
 }
 
 /// Seeds of the weights and of the numbers they run on, so that two runs measure the same.
-const SEEDS: (u64, u64) = (1, 2);
+pub const SEEDS: (u64, u64) = (1, 2);
 
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let (device, plan) = args.model.plan()?;
@@ -38,14 +41,14 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(upstream) = numbers.upstream() {
         session.write_upstream(&upstream)?;
     }
-    run_once(&mut session)?;
+    run_once(&mut session, args.read_y)?;
     let mut times = Vec::new();
     for _ in 0..args.runs {
         let start = Instant::now();
-        run_once(&mut session)?;
+        run_once(&mut session, args.read_y)?;
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
-    let result = Measured { device, plan, check, times: Times::new(times) };
+    let result = Measured { device, plan, check, times: Times::new(times), startup: session.startup() };
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", result.json())?;
@@ -58,13 +61,23 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     Ok(if result.check.passed() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// One run of what was uploaded, until the last state (training: the gradients of the parameters) is read back.
-fn run_once(session: &mut Session<f32>) -> wgpu_rnn::Result<()> {
-    if session.plan().train {
-        session.run()?;
-        session.run_backward().map(drop)
-    } else {
-        session.run_for_state().map(drop)
+/// One run of what was uploaded, until the last state (training: the gradients of the parameters), or everything, is read back.
+pub fn run_once(session: &mut Session<f32>, everything: bool) -> wgpu_rnn::Result<()> {
+    match (session.plan().train, everything) {
+        (false, false) => session.run_for_state().map(drop),
+        (false, true) => {
+            session.run()?;
+            session.output().map(drop)
+        }
+        (true, false) => {
+            session.run()?;
+            session.run_backward().map(drop)
+        }
+        (true, true) => {
+            session.run()?;
+            session.run_back()?;
+            session.gradients().map(drop)
+        }
     }
 }
 
@@ -73,6 +86,11 @@ fn write_profile(session: &mut Session<f32>, out: &mut impl Write) -> Result<(),
     let mut passes = vec![("forward", session.profile()?)];
     if session.plan().train {
         passes.push(("backward", session.profile_backward()?));
+    }
+    let longest = passes.iter().flat_map(|(_, times)| times).max_by_key(|t| t.longest);
+    if let Some(KernelTime { kernel, longest, .. }) = longest {
+        let budget = session.plan().options.submit_budget;
+        writeln!(out, "longest dispatch: {kernel}, {longest:.2?} measured, of a budget of {budget:.2?}")?;
     }
     for (pass, times) in passes {
         let total: f64 = times.iter().map(|t| t.time.as_secs_f64()).sum();
@@ -96,11 +114,16 @@ struct Times {
 }
 
 impl Times {
-    fn new(mut times: Vec<f64>) -> Self {
-        times.sort_by(f64::total_cmp);
-        let n = times.len();
-        Self { count: n, median: (times[(n - 1) / 2] + times[n / 2]) / 2.0, min: times[0] }
+    fn new(times: Vec<f64>) -> Self {
+        Self { count: times.len(), min: times.iter().copied().fold(f64::INFINITY, f64::min), median: median(times) }
     }
+}
+
+/// Of at least one number.
+pub fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    let n = times.len();
+    (times[(n - 1) / 2] + times[n / 2]) / 2.0
 }
 
 struct Measured {
@@ -108,6 +131,7 @@ struct Measured {
     plan: Plan,
     check: Check,
     times: Times,
+    startup: Startup,
 }
 
 impl Measured {
@@ -131,6 +155,7 @@ impl Measured {
             "device": self.device.kind(),
             "adapter": adapter,
             "strategy": plan.strategy.to_string(),
+            "wavefront": plan.chunk,
             "cell": config.cell.name,
             "time": plan.shape.time,
             "batch": plan.shape.batch,
@@ -149,6 +174,11 @@ impl Measured {
             "min_ms": self.times.min,
             "gflops": self.gflops(),
             "dispatches": plan.dispatches(),
+            "choices": plan.choices.to_string(),
+            "kernels": self.startup.pipelines,
+            "compiled": self.startup.compiled,
+            "compile_ms": self.startup.compile.as_secs_f64() * 1e3,
+            "buffers_ms": self.startup.buffers.as_secs_f64() * 1e3,
             "verified": self.check.passed(),
             "checks": [report(&self.check.whole, plan.shape), report(&self.check.naive, self.check.part)],
         })
@@ -158,6 +188,11 @@ impl Measured {
         let (plan, times) = (&self.plan, &self.times);
         writeln!(out, "device: {}", self.device)?;
         writeln!(out, "strategy: {} ({}), {} dispatches", plan.strategy, plan.reason, plan.dispatches())?;
+        if let Some(chunk) = plan.chunk {
+            writeln!(out, "wavefront: layers {chunk} steps apart ({})", plan.wavefront_reason)?;
+        }
+        writeln!(out, "choices: {}", plan.choices)?;
+        writeln!(out, "start-up: {}", self.startup)?;
         if plan.options.weights != WeightFormat::F32 {
             let (bytes, full) = plan.weight_bytes();
             writeln!(out, "weights: {}, {bytes} B on the device ({full} B in f32)", plan.options.weights)?;

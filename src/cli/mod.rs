@@ -3,10 +3,12 @@
 mod bench;
 mod devices;
 mod export;
+mod floor;
 mod layer;
 mod model;
 mod plan;
 mod run;
+mod tune;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -26,10 +28,13 @@ enum Command {
     Devices(devices::Args),
     /// Run golden files and test cases and compare every output and gradient with its recorded truth.
     Verify(verify::Args),
-    /// Print how a configuration would run: strategy and reason, slots with bytes, dispatches.
+    /// Print how a configuration would run: strategy and reason, slots with bytes, dispatches, work and the floor
+    /// of its time.
     Plan(plan::Args),
     /// Check a configuration against the f64 oracle, then time whole runs.
     Bench(bench::Args),
+    /// Measure tiles and blocks of steps for a configuration and shape on this device, and store the fastest.
+    Tune(tune::Args),
     /// Run a trained layer stack from a safetensors file, or a node of an ONNX model, over an .npy input.
     Run(run::Args),
     /// Write a trained layer as an ONNX model of one node.
@@ -43,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Export(args) => export::run(&args),
     };

@@ -2,9 +2,11 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::sync::Arc;
 use wgpu_rnn::{
     ActivationFormat, Bias, Cell, Device, Direction, InputMode, Memory, Options, Plan, Recurrence, Result, RnnConfig,
-    Shape, Strategy, WeightFormat, cells,
+    Shape, Strategy, Tuning, Wavefront, WeightFormat, cells,
 };
 
 /// A stack of recurrent layers over T steps of B sequences.
@@ -51,7 +53,10 @@ pub struct ModelArgs {
     pub train: bool,
     /// What training keeps: save, recompute, checkpoint=STEPS, or auto=BYTES (the fastest of them that fits).
     #[arg(long, value_name = "POLICY", default_value = "save", value_parser = memory, requires = "train")]
-    memory: Memory,
+    pub memory: Memory,
+    /// Whether layers of a stack run side by side: auto, off, or so many steps apart.
+    #[arg(long, value_name = "STEPS", default_value = "auto", value_parser = wavefront)]
+    wavefront: Wavefront,
     #[command(flatten)]
     pub place: PlaceArgs,
 }
@@ -79,6 +84,12 @@ pub struct PlaceArgs {
     /// How x, the x parts of the gates and y lie in device memory: f32, or f16 (inference only).
     #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = activation_format_parser())]
     activations: ActivationFormat,
+    /// What `tune` measured on this device; else its default file, where there is one.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_tuning")]
+    tuning: Option<PathBuf>,
+    /// Looks for no such file.
+    #[arg(long)]
+    no_tuning: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -123,6 +134,18 @@ fn weight_format_parser() -> impl TypedValueParser<Value = WeightFormat> {
 fn activation_format_parser() -> impl TypedValueParser<Value = ActivationFormat> {
     let names = ActivationFormat::ALL.map(ActivationFormat::name);
     PossibleValuesParser::new(names).try_map(|name| name.parse::<ActivationFormat>())
+}
+
+/// `auto`, `off`, or a number of steps.
+fn wavefront(text: &str) -> std::result::Result<Wavefront, String> {
+    match text {
+        "auto" => Ok(Wavefront::Auto),
+        "off" => Ok(Wavefront::Off),
+        steps => match steps.parse() {
+            Ok(steps) if steps > 0 => Ok(Wavefront::Chunk(steps)),
+            _ => Err("expected auto, off or a number of steps".into()),
+        },
+    }
 }
 
 /// `save`, `recompute`, `checkpoint=STEPS`, `auto=BYTES`.
@@ -183,13 +206,14 @@ impl ModelArgs {
     pub fn plan(&self) -> Result<(Device, Plan)> {
         let config = self.config()?;
         let device = self.place.device()?;
-        let plan = Plan::new(&config, self.shape(), &device.caps(), &self.options(self.memory))?;
+        let options = self.options(self.memory, self.place.tuning(&device)?);
+        let plan = Plan::new(&config, self.shape(), &device.caps(), &options)?;
         Ok((device, plan))
     }
 
     /// The options, with a memory policy.
-    pub fn options(&self, memory: Memory) -> Options {
-        Options { train: self.train, memory, ..self.place.options() }
+    pub fn options(&self, memory: Memory, tuning: Option<Arc<Tuning>>) -> Options {
+        Options { train: self.train, memory, tuning, wavefront: self.wavefront, ..self.place.options() }
     }
 }
 
@@ -205,7 +229,32 @@ impl PlaceArgs {
 
     /// The plan of `config` on `device`.
     pub fn plan(&self, config: &RnnConfig, shape: Shape, device: &Device) -> Result<Plan> {
-        Plan::new(config, shape, &device.caps(), &self.options())
+        let tuning = self.tuning(device)?;
+        Plan::new(config, shape, &device.caps(), &Options { tuning, ..self.options() })
+    }
+
+    /// What was measured on the device, by the file that is named or the default one; says on stderr which it is. A file that is
+    /// named must be right; the default one is left aside where it is not.
+    fn tuning(&self, device: &Device) -> Result<Option<Arc<Tuning>>> {
+        let path = match &self.tuning {
+            _ if self.no_tuning => return Ok(None),
+            Some(path) => path.clone(),
+            None => match Tuning::default_path().filter(|path| path.exists()) {
+                Some(path) => path,
+                None => return Ok(None),
+            },
+        };
+        let tuning = match Tuning::load(&path, device) {
+            Ok(tuning) => tuning,
+            Err(e) if self.tuning.is_some() => return Err(e),
+            Err(e) => {
+                eprintln!("tuning: {e}; left aside");
+                return Ok(None);
+            }
+        };
+        let (own, others) = tuning.counts();
+        eprintln!("tuning: {}: {own} record(s) for this device and version, {others} for others", path.display());
+        Ok(Some(Arc::new(tuning)))
     }
 
     fn options(&self) -> Options {

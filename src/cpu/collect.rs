@@ -7,14 +7,14 @@ use crate::kernels::{GRADIENT_BLOCK, Kernel};
 use crate::plan::Dispatch;
 use crate::real::Real;
 
-/// Adds d_pre · W of one direction over a segment's rows to dx.
+/// Adds d_pre · W of one direction over a stretch of steps' rows to dx.
 pub(super) fn input_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
     let [_, pre, dx, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
     let (inputs, layer) = (dims.input_size as usize, dims.layer as usize);
     let (width, columns, direction) = (c.rows.width, c.rows.inputs, dims.direction as usize);
     let row = |s: u32| c.schedule.row_offset((s as usize).min(c.schedule.steps()));
-    let (first, end) = (row(dims.segment), row(dims.segment_end));
+    let (first, end) = (row(dims.first), row(dims.end));
     // At least two rows and columns: a row's bits must not depend on how many there are (see project.rs).
     let (rows, wide) = ((end - first).max(2), inputs.max(2));
     let mut gathered = vec![T::default(); rows * columns];
@@ -30,7 +30,7 @@ pub(super) fn input_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
     let mut out = vec![T::default(); rows * wide];
     product(&gathered, weights, &mut out, (rows, columns, wide), (wide, false));
     for (row, &outer) in out.chunks_exact(wide).zip(&c.schedule.rows(direction)[first..end]) {
-        let dx = &mut dx[outer as usize * inputs..][..inputs];
+        let dx = &mut dx[(dims.input_rows + outer) as usize * inputs..][..inputs];
         dx.iter_mut().zip(row).for_each(|(d, &v)| *d = *d + v);
     }
 }
@@ -80,7 +80,7 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
                 let packed = c.schedule.row_offset(s) + b;
                 let row = &pre[c.pre_row(dims, direction, packed) * width..][..width];
                 let seen = if input {
-                    &operand[c.schedule.rows(direction)[packed] as usize * depth..]
+                    &operand[(dims.input_rows + c.schedule.rows(direction)[packed]) as usize * depth..]
                 } else if d.stage > 0 {
                     &operand[c.history_after(dims, direction, s, b) * c.past.width + c.past.links[d.stage - 1]..]
                 } else {
@@ -174,12 +174,13 @@ fn head_products<T: Real>((left, right): (&[T], &[T]), out: &mut [T], shape: &St
 pub(super) fn unit_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
     let [d_unit, gradient] = slots else { unreachable!("kernel table") };
     let n = c.plan.config.cell.unit_sums() * c.plan.config.hidden_size;
+    let dims = &c.plan.dims[d.dims];
     for (direction, out) in gradient.chunks_exact_mut(n).enumerate() {
         let mut sum = vec![T::default(); n];
-        for row in d_unit[direction * c.plan.shape.batch * n..][..c.plan.shape.batch * n].chunks_exact(n) {
+        for row in d_unit[c.place(dims, direction, 0) * n..][..c.plan.shape.batch * n].chunks_exact(n) {
             sum.iter_mut().zip(row).for_each(|(o, &v)| *o = *o + v);
         }
-        if c.plan.dims[d.dims].accumulate == 0 {
+        if dims.accumulate == 0 {
             out.copy_from_slice(&sum);
         } else {
             out.iter_mut().zip(sum).for_each(|(o, v)| *o = v + *o);

@@ -215,6 +215,17 @@ pub(crate) struct Executor<T: Real> {
 /// Sees a dispatch after it ran, its step if it runs once per step, and all slots.
 pub(crate) type Watch<'a, T> = dyn FnMut(&Dispatch, Option<usize>, &[Vec<T>]) + 'a;
 
+/// One (layer, direction) of a dispatch that runs once per step.
+struct Pair {
+    /// Its index along z.
+    z: usize,
+    direction: usize,
+    /// layer · D + direction
+    entry: usize,
+    /// Its step.
+    s: usize,
+}
+
 /// What every twin needs besides its slots.
 struct Context<'a, T: Real> {
     plan: &'a Plan,
@@ -237,9 +248,43 @@ impl<T: Real> Context<'_, T> {
         self.plan.options.activations.round(values);
     }
 
-    /// Row of `pre` of packed row `r`.
+    /// Row of `pre` of packed row `r`; `direction` is the index along z of a dispatch, which in a wave counts layers too.
     fn pre_row(&self, dims: &Dims, direction: usize, r: usize) -> usize {
-        direction * dims.pre_rows as usize + r - self.schedule.row_offset(dims.segment as usize)
+        // The first step that `pre` holds: in inference each layer of a wave has its own.
+        let behind = if self.plan.train { 0 } else { self.lag(dims, direction) };
+        let first = self.schedule.row_offset(dims.segment as usize - behind);
+        (dims.plane as usize + direction) * dims.pre_rows as usize + r - first
+    }
+
+    /// How many steps the layer of index `z` along z is behind the wave's own count.
+    fn lag(&self, dims: &Dims, z: usize) -> usize {
+        (dims.layer as usize + z / self.directions) * dims.chunk as usize
+    }
+
+    /// Where sequence `b` lies in a slot that layers may share one behind the other.
+    fn place(&self, dims: &Dims, z: usize, b: usize) -> usize {
+        (dims.plane as usize + z) * self.plan.shape.batch + b
+    }
+
+    /// The (layer, direction) pairs of a dispatch that runs once per step, those that have steps left.
+    fn pairs(&self, d: &Dispatch, step: usize) -> Vec<Pair> {
+        let dims = &self.plan.dims[d.dims];
+        let pair = |z: usize| Pair {
+            z,
+            direction: z % self.directions,
+            entry: dims.layer as usize * self.directions + z,
+            s: step - self.lag(dims, z),
+        };
+        (0..d.groups.2).map(pair).filter(|pair| pair.s < self.schedule.steps()).collect()
+    }
+
+    /// Where the direction's part of the rows of the layer's y, or its gradient, begins, for packed rows from `r` on.
+    fn output_rows(&self, dims: &Dims, z: usize, r: usize) -> impl Iterator<Item = usize> {
+        let layer = (dims.plane as usize + z) / self.directions;
+        let before = layer * self.plan.shape.time * self.plan.shape.batch;
+        let (directions, direction) = (self.directions, z % self.directions);
+        let rows = self.schedule.rows(direction)[r..].iter();
+        rows.map(move |&row| (before + row as usize) * directions + direction)
     }
 
     /// Rows per sequence that come first in the history: what it had before the segment and, with resets, what its episodes
@@ -250,7 +295,8 @@ impl<T: Real> Context<'_, T> {
 
     /// Row of the history that holds what sequence `b` had before the segment's first step, if it goes on there.
     fn history_start(&self, dims: &Dims, direction: usize, b: usize) -> usize {
-        direction * (self.history_heads() * dims.batch as usize + dims.pre_rows as usize) + b
+        let plane = dims.plane as usize + direction;
+        plane * (self.history_heads() * dims.batch as usize + dims.pre_rows as usize) + b
     }
 
     /// Row of the history that holds what an episode of sequence `b` begins from.
@@ -260,6 +306,7 @@ impl<T: Real> Context<'_, T> {
 
     /// Whether an episode of sequence `b` begins at step `s`.
     fn is_reset(&self, direction: usize, s: usize, b: usize) -> bool {
+        let direction = direction % self.directions;
         self.plan.options.resets.is_some() && self.schedule.is_reset(direction, self.schedule.row_offset(s) + b)
     }
 
@@ -350,7 +397,7 @@ impl<T: Real> Executor<T> {
                     }
                 }
                 Step::EachStep(range, body) => {
-                    for s in range.start..range.end.min(schedule.steps()) {
+                    for s in plan.steps_of(range, body, schedule) {
                         for d in body {
                             self.dispatch(plan, schedule, d, Some(s), weights);
                             watch(d, Some(s), &self.slots);
@@ -358,7 +405,7 @@ impl<T: Real> Executor<T> {
                     }
                 }
                 Step::EachStepBack(range, body) => {
-                    for s in (range.start..range.end.min(schedule.steps())).rev() {
+                    for s in plan.steps_of(range, body, schedule).rev() {
                         for d in body {
                             self.dispatch(plan, schedule, d, Some(s), weights);
                             watch(d, Some(s), &self.slots);
@@ -417,6 +464,8 @@ impl<T: Real> Executor<T> {
             Kernel::LoadHistory => rebuild::load_history(&context, d, &mut taken),
             Kernel::Rebuild => rebuild::rebuild(&context, d, &mut taken),
             Kernel::Clear => state::clear(&mut taken),
+            Kernel::StoreY => state::store_y(&context, d, &mut taken),
+            Kernel::LoadDy => state::load_dy(&context, d, &mut taken),
             Kernel::CarryGradient => sequence_backward::carry_gradient(&context, d, &mut taken),
             Kernel::LoadGradient => sequence_backward::load_gradient(&context, d, &mut taken),
             Kernel::SequenceBackward => sequence_backward::sequence_backward(&context, d, &mut taken),

@@ -1,7 +1,7 @@
 //! Twins of `normalise_input` and `step_normalise_backward`: row statistics of normalising stages and their adjoints. Sums are made
 //! in f64, whatever the precision.
 
-use super::Context;
+use super::{Context, Pair};
 use crate::kernels::NORMALISE_EPSILON;
 use crate::plan::Dispatch;
 use crate::real::Real;
@@ -68,16 +68,16 @@ fn adjoint<T: Real>(row: &mut [T], (at, scale): (usize, usize), d: &[T]) {
 }
 
 /// One stage of one step, from what `step_backward` left behind the sums of `d_unit`.
-pub(super) fn step_normalise_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, slots: &mut [Vec<T>]) {
+pub(super) fn step_normalise_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usize, slots: &mut [Vec<T>]) {
     let [pre, d_unit, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
     let (batch, hidden, cell) = (c.plan.shape.batch, c.plan.config.hidden_size, c.plan.config.cell);
     let (width, normal) = (c.rows.width, cell.normal_gates() * hidden);
-    let waiting = &d_unit[c.directions * batch * cell.unit_sums() * hidden..];
-    for direction in 0..c.directions {
-        let first = c.pre_row(dims, direction, c.schedule.row_offset(s)) * width;
+    let waiting = &d_unit[dims.planes as usize * batch * cell.unit_sums() * hidden..];
+    for Pair { z, s, .. } in c.pairs(d, step) {
+        let first = c.pre_row(dims, z, c.schedule.row_offset(s)) * width;
         let rows = pre[first..].chunks_exact_mut(width).take(c.schedule.active(s));
-        for (row, gradients) in rows.zip(waiting[direction * batch * normal..].chunks_exact(normal)) {
+        for (row, gradients) in rows.zip(waiting[c.place(dims, z, 0) * normal..].chunks_exact(normal)) {
             normalise_backward(c, d.stage, row, gradients);
         }
     }

@@ -24,7 +24,7 @@ const ROWS: usize = 12;
 pub(super) fn project<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
     let [x, _, pre, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
-    let (inputs, layer) = (dims.input_size as usize, dims.layer as usize);
+    let (inputs, layer, before) = (dims.input_size as usize, dims.layer as usize, dims.input_rows as usize);
     let first = c.schedule.row_offset(dims.first as usize);
     let rows = c.schedule.row_offset((dims.end as usize).min(c.schedule.steps())) - first;
     let (width, stride) = (c.layers[0].bias.len(), c.rows.width);
@@ -37,9 +37,9 @@ pub(super) fn project<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
         // Rows that lie one after the other are read in place.
         let gathered: Vec<T>;
         let values = if order.windows(2).all(|w| w[0] + 1 == w[1]) {
-            &x[order[0] as usize * inputs..][..rows * inputs]
+            &x[(before + order[0] as usize) * inputs..][..rows * inputs]
         } else {
-            gathered = order.iter().flat_map(|&r| &x[r as usize * inputs..][..inputs]).copied().collect();
+            gathered = order.iter().flat_map(|&r| &x[(before + r as usize) * inputs..][..inputs]).copied().collect();
             &gathered
         };
         let out = &mut pre[c.pre_row(dims, direction, first) * stride..][..rows * stride];

@@ -1,13 +1,13 @@
 //! Twins of `sequence_backward` and `step_backward`: the adjoint of the recurrence, last step first, and of its ends
 //! (`load_gradient`, `store_gradient`).
 
-use super::Context;
 use super::aligned::Aligned;
 use super::normalise::normalise_backward;
 use super::retrace::{Retrace, advance, backward};
 use super::sequence_forward::{Task, for_each_task};
 use super::shared::Shared;
 use super::tile::{Rows, multiply};
+use super::{Context, Pair};
 use crate::cell::{Initial, Product};
 use crate::plan::{Dims, Dispatch, Reset, Strategy};
 use crate::real::Real;
@@ -18,7 +18,7 @@ pub(super) fn load_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
     let [dhn, dcn, d_hidden, d_state, d_unit, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let (batch, h, states) = (c.plan.shape.batch, config.hidden_size, config.states());
-    let (layer, p) = (c.plan.dims[d.dims].layer as usize, config.state_size());
+    let (dims, p) = (&c.plan.dims[d.dims], config.state_size());
     if c.plan.options.resets.is_some() {
         // Behind them, those of what episodes began from.
         d_hidden.fill(T::default());
@@ -26,16 +26,16 @@ pub(super) fn load_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
             d_state.fill(T::default());
         }
     }
-    let sums = config.directions() * batch * config.cell.unit_sums() * h;
+    let sums = dims.planes as usize * batch * config.cell.unit_sums() * h;
     if sums > 0 {
         d_unit[..sums].fill(T::default());
     }
-    for direction in 0..config.directions() {
+    for z in 0..d.groups.2 {
         for b in 0..batch {
-            let from = (layer * config.directions() + direction) * batch + c.schedule.order(b);
-            d_hidden[(direction * batch + b) * p..][..p].copy_from_slice(&dhn[from * p..][..p]);
+            let from = (dims.layer as usize * config.directions() + z) * batch + c.schedule.order(b);
+            d_hidden[c.place(dims, z, b) * p..][..p].copy_from_slice(&dhn[from * p..][..p]);
             for (s, state) in states.iter().enumerate() {
-                let row = &mut d_state[((direction * batch + b) * states.len() + s) * h..][..h];
+                let row = &mut d_state[(c.place(dims, z, b) * states.len() + s) * h..][..h];
                 match state.initial {
                     Initial::Cell => row.copy_from_slice(&dcn[from * h..][..h]),
                     _ => row.fill(T::default()),
@@ -49,18 +49,18 @@ pub(super) fn load_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
 pub(super) fn carry_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
     let [_, pre, d_hidden, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
-    let (batch, p, first) = (c.plan.shape.batch, c.plan.config.state_size(), dims.segment as usize);
+    let (p, first) = (c.plan.config.state_size(), dims.segment as usize);
     if first >= c.schedule.steps() {
         return;
     }
-    for direction in 0..c.plan.config.directions() {
+    for direction in 0..d.groups.2 {
         let z = dims.layer as usize * c.plan.config.directions() + direction;
         episode_gradient(c, dims, (direction, z), pre, d_hidden);
         if dims.first > dims.segment {
             continue;
         }
         let row = c.pre_row(dims, direction, c.schedule.row_offset(first));
-        let out = &mut d_hidden[direction * batch * p..][..c.schedule.active(first) * p];
+        let out = &mut d_hidden[c.place(dims, direction, 0) * p..][..c.schedule.active(first) * p];
         c.operand_gradient(z, 0, &pre[row * c.rows.width..], out);
         out.iter_mut().zip(c.recurrent_factors(z, 0..c.schedule.active(first))).for_each(|(d, f)| *d = *d * f);
         for b in (0..c.schedule.active(first)).filter(|&b| c.is_reset(direction, first, b)) {
@@ -77,7 +77,7 @@ fn episode_gradient<T: Real>(
     pre: &[T],
     d_hidden: &mut [T],
 ) {
-    let (batch, p) = (c.plan.shape.batch, c.plan.config.state_size());
+    let (behind, p) = (dims.planes as usize * c.plan.shape.batch, c.plan.config.state_size());
     if c.plan.options.resets.is_none() {
         return;
     }
@@ -88,7 +88,7 @@ fn episode_gradient<T: Real>(
             let row = c.pre_row(dims, direction, c.schedule.row_offset(s) + b);
             c.operand_gradient(z, 0, &pre[row * c.rows.width..], &mut d);
             d.iter_mut().zip(c.recurrent_factors(z, b..b + 1)).for_each(|(d, f)| *d = *d * f);
-            let initial = &mut d_hidden[((c.plan.config.directions() + direction) * batch + b) * p..][..p];
+            let initial = &mut d_hidden[(behind + c.place(dims, direction, b)) * p..][..p];
             initial.iter_mut().zip(&d).for_each(|(i, &d)| *i = *i + d);
         }
     }
@@ -99,13 +99,13 @@ pub(super) fn store_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
     let [d_hidden, d_state, dh0, dc0, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let (batch, h, p, states) = (c.plan.shape.batch, config.hidden_size, config.state_size(), config.states());
-    let layer = c.plan.dims[d.dims].layer as usize;
-    for direction in 0..config.directions() {
-        let z = layer * config.directions() + direction;
+    let dims = &c.plan.dims[d.dims];
+    for direction in 0..d.groups.2 {
+        let z = dims.layer as usize * config.directions() + direction;
         for b in 0..batch {
             let to = z * batch + c.schedule.order(b);
             let out = &mut dh0[to * p..][..p];
-            let place = direction * batch + b;
+            let place = c.place(dims, direction, b);
             let sum = |all: &[T], at: usize, n: usize| {
                 let mut row = all[at * n..][..n].to_vec();
                 if c.plan.options.resets == Some(Reset::Initial) {
@@ -156,16 +156,15 @@ pub(super) fn sequence_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots
     });
 }
 
-pub(super) fn step_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, slots: &mut [Vec<T>]) {
+pub(super) fn step_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usize, slots: &mut [Vec<T>]) {
     let [pre, _, history, d_state, dy, d_hidden, d_unit, _] = slots else { unreachable!("kernel table") };
     let (pre, d_state, d_unit) = (Shared::new(pre), Shared::new(d_state), Shared::new(d_unit));
     let dims = &c.plan.dims[d.dims];
     let m = Memory { pre, dims, history, d_state, dy, d_hidden, has_dy: d.write_y, d_unit };
-    let (layer, directions) = (c.plan.dims[d.dims].layer as usize, c.plan.config.directions());
-    for direction in 0..directions {
-        let (z, sequences) = (layer * directions + direction, 0..c.plan.shape.batch);
+    for Pair { z: index, direction, entry: z, s } in c.pairs(d, step) {
+        let sequences = 0..c.plan.shape.batch;
         let factors = c.recurrent_factors(z, sequences.clone());
-        Task { direction, z, sequences, steps: s..s + 1 }.backward(
+        Task { direction, index, z, sequences, steps: s..s + 1 }.backward(
             c,
             &m,
             (&factors, &mut Aligned::default()),
@@ -190,19 +189,19 @@ impl Task {
             return;
         }
         let shape = c.stages[n];
-        let (batch, first) = (c.plan.shape.batch, self.sequences.start);
+        let (behind, first) = (m.dims.planes as usize * c.plan.shape.batch, self.sequences.start);
         let first_row = c.schedule.row_offset(s) + first;
         let width = c.rows.width;
         let d_out = self.out_gradient(c, m, factors, s, n);
         // SAFETY: rows of this task's sequences and direction only; see `Memory`.
-        let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.direction, first_row) * width, active * width) };
+        let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.index, first_row) * width, active * width) };
         let states = shape.states * shape.state_stride;
         let mut state = Vec::with_capacity(active * states);
         for b in first..first + active {
-            let before = c.history_before(m.dims, self.direction, s, b) * c.past.width;
+            let before = c.history_before(m.dims, self.index, s, b) * c.past.width;
             state.extend_from_slice(&m.history[before..][..states]);
         }
-        let place = self.direction * batch + first;
+        let place = c.place(m.dims, self.index, first);
         let d_state: &mut [T] =
             // SAFETY: rows of this task's sequences and direction only; see `Memory`.
             if states == 0 { &mut [] } else { unsafe { m.d_state.part(place * states, active * states) } };
@@ -215,7 +214,7 @@ impl Task {
         let normal = if shape.stage.normalise { c.plan.config.cell.normal_gates() * shape.units } else { 0 };
         let step = c.plan.strategy == Strategy::Step;
         let mut own = vec![T::default(); if step { 0 } else { active * normal }];
-        let behind = c.plan.config.directions() * batch * summed + place * normal;
+        let behind = behind * summed + place * normal;
         let d_normal: &mut [T] =
             // SAFETY: rows of this task's sequences and direction only; see `Memory`.
             if step && normal > 0 { unsafe { m.d_unit.part(behind, active * normal) } } else { &mut own };
@@ -261,11 +260,11 @@ impl Task {
     /// Where an episode begins at step `s`, the gradient of the states before it belongs to what it began from (behind those of
     /// all sequences), not to the step before.
     fn leave_episodes<T: Real>(&self, c: &Context<'_, T>, m: &Memory<'_, T>, s: usize, d_state: &mut [T]) {
-        let (batch, first) = (c.plan.shape.batch, self.sequences.start);
+        let (behind, first) = (m.dims.planes as usize * c.plan.shape.batch, self.sequences.start);
         let states = d_state.len() / self.active(c, s);
         for (b, d_state) in d_state.chunks_exact_mut(states).enumerate() {
             if c.is_reset(self.direction, s, first + b) {
-                let place = (c.plan.config.directions() + self.direction) * batch + first + b;
+                let place = behind + c.place(m.dims, self.index, first + b);
                 // SAFETY: the row of one of this task's sequences and of its direction; see `Memory`.
                 let initial = unsafe { m.d_state.part(place * states, states) };
                 initial.iter_mut().zip(&*d_state).for_each(|(i, &d)| *i = *i + d);
@@ -286,7 +285,7 @@ impl Task {
         n: usize,
     ) -> Vec<T> {
         let units = c.stages[n].units;
-        let (batch, directions, first) = (c.plan.shape.batch, c.plan.config.directions(), self.sequences.start);
+        let first = self.sequences.start;
         let active = self.active(c, s);
         let width = c.rows.width;
         let last = n + 1 == c.stages.len();
@@ -297,7 +296,7 @@ impl Task {
         };
         let mut d_out = vec![T::default(); active * units];
         if rows > 0 {
-            let row = c.pre_row(m.dims, self.direction, c.schedule.row_offset(step) + first);
+            let row = c.pre_row(m.dims, self.index, c.schedule.row_offset(step) + first);
             // SAFETY: rows of this task; the part lives only in this block.
             let pre = unsafe { m.pre.part(row * width, rows * width) };
             c.operand_gradient(self.z, next, pre, &mut d_out[..rows * units]);
@@ -308,13 +307,12 @@ impl Task {
                 d_out[b * units..][..units].fill(T::default());
             }
             for b in rows..active {
-                let from = (self.direction * batch + first + b) * units;
+                let from = c.place(m.dims, self.index, first + b) * units;
                 d_out[b * units..][..units].copy_from_slice(&m.d_hidden[from..][..units]);
             }
-            let outer = &c.schedule.rows(self.direction)[c.schedule.row_offset(s) + first..];
-            let outer = if m.has_dy { outer } else { &[] };
-            for (out, &outer) in d_out.chunks_exact_mut(units).zip(outer) {
-                let dy = &m.dy[(outer as usize * directions + self.direction) * units..][..units];
+            let outer = c.output_rows(m.dims, self.index, c.schedule.row_offset(s) + first);
+            for (out, outer) in d_out.chunks_exact_mut(units).zip(outer).take(if m.has_dy { active } else { 0 }) {
+                let dy = &m.dy[outer * units..][..units];
                 out.iter_mut().zip(dy).for_each(|(o, &v)| *o = *o + v);
             }
         }

@@ -1,10 +1,10 @@
 //! Twin of `sequence_forward`: a block of steps with the time loop inside. A task owns some sequences of one direction and
 //! all their units, so tasks never wait for each other; results do not depend on how sequences are split among tasks.
 
-use super::Context;
 use super::recur::{Recur, Scratch, recur};
 use super::shared::Shared;
 use super::threads::for_each;
+use super::{Context, Pair};
 use crate::plan::{Dims, Dispatch};
 use crate::real::Real;
 use std::ops::Range;
@@ -41,6 +41,8 @@ struct Memory<'a, T> {
 /// Some sequences of one direction over a block of steps.
 pub(super) struct Task {
     pub direction: usize,
+    /// Its index along z of the dispatch.
+    pub index: usize,
     /// layer · D + direction
     pub z: usize,
     /// Sorted sequences.
@@ -51,19 +53,26 @@ pub(super) struct Task {
 /// Splits a block's sequences and directions into tasks of about equal work and runs them, on threads where that pays.
 pub(super) fn for_each_task<T: Real>(c: &Context<'_, T>, d: &Dispatch, run: impl Fn(&Task) + Send + Sync) {
     let dims = &c.plan.dims[d.dims];
-    let directions = c.plan.config.directions();
-    let steps = dims.first as usize..(dims.end as usize).min(c.schedule.steps());
-    let rows = c.schedule.row_offset(steps.end) - c.schedule.row_offset(steps.start);
-    let work: usize = c.stages.iter().map(|s| s.matrix_rows() * s.depth()).sum::<usize>() * rows * directions;
+    let pairs = c.pairs(d, dims.first as usize);
+    let steps = |pair: &Pair| pair.s..(pair.s + (dims.end - dims.first) as usize).min(c.schedule.steps());
+    let rows = |steps: Range<usize>| c.schedule.row_offset(steps.end) - c.schedule.row_offset(steps.start);
+    let rows: usize = pairs.iter().map(|pair| rows(steps(pair))).sum();
+    let work: usize = c.stages.iter().map(|s| s.matrix_rows() * s.depth()).sum::<usize>() * rows;
     let threads = if work < PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
-    let layer = dims.layer as usize;
-    let parts = split(c, &steps, threads.div_ceil(directions));
-    let task = |direction: usize, sequences: &Range<usize>| {
-        let (sequences, steps) = (sequences.clone(), steps.clone());
-        Task { direction, z: layer * directions + direction, sequences, steps }
-    };
-    let tasks: Vec<Task> =
-        (0..directions).flat_map(|d| parts.iter().map(move |p| (d, p))).map(|(d, p)| task(d, p)).collect();
+    let tasks: Vec<Task> = pairs
+        .iter()
+        .flat_map(|pair| {
+            let (steps, index, direction) = (steps(pair), pair.z, pair.direction);
+            let parts = split(c, &steps, threads.div_ceil(pairs.len()));
+            parts.into_iter().map(move |sequences| Task {
+                direction,
+                index,
+                z: pair.entry,
+                sequences,
+                steps: steps.clone(),
+            })
+        })
+        .collect();
     for_each(tasks.len(), threads, |n| run(&tasks[n]));
 }
 
@@ -122,7 +131,7 @@ impl Task {
             let first_row = c.schedule.row_offset(s) + first;
             let width = c.rows.width;
             // SAFETY: rows of this task's sequences and direction only; see `Memory`.
-            let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.direction, first_row) * width, active * width) };
+            let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.index, first_row) * width, active * width) };
             for b in (0..active).filter(|&b| c.is_reset(self.direction, s, first + b)) {
                 let place = (config.num_layers * directions + self.z) * batch + first + b;
                 // SAFETY: what the sequence's own episodes begin from; no task writes it.
@@ -164,7 +173,7 @@ impl Task {
                     }
                 }
                 if let Some(history) = &m.history {
-                    let row = c.history_after(m.dims, self.direction, s, first) * c.past.width;
+                    let row = c.history_after(m.dims, self.index, s, first) * c.past.width;
                     // SAFETY: rows of this task's sequences and direction only; see `Memory`.
                     let past = unsafe { history.part(row, active * c.past.width) };
                     let kept = shape.states * shape.state_stride;
@@ -176,14 +185,13 @@ impl Task {
                 std::mem::swap(&mut from, &mut to);
                 stride = out_stride;
             }
-            let outer = &c.schedule.rows(self.direction)[first_row..][..active];
-            for (b, &outer) in outer.iter().enumerate() {
+            let outer = c.output_rows(m.dims, self.index, first_row).take(active);
+            for (b, outer) in outer.enumerate() {
                 let seen = &from[b * padded..][..padded];
                 let h = if factors.is_empty() { seen } else { &unmasked[b * padded..][..padded] };
-                let at = (outer as usize * directions + self.direction) * output;
                 if m.write_y {
                     // SAFETY: rows of this task's sequences and direction only; see `Memory`.
-                    let y = unsafe { m.y.part(at, output) };
+                    let y = unsafe { m.y.part(outer * output, output) };
                     y.copy_from_slice(&h[..output]);
                     c.store(y);
                 }

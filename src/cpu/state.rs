@@ -1,6 +1,7 @@
-//! Twins of `load_state`, `reset_state`, `store_state`, `begin_segment`, `save_checkpoint`, `load_checkpoint` and `clear`.
+//! Twins of `load_state`, `reset_state`, `store_state`, `begin_segment`, `save_checkpoint`, `load_checkpoint`, `clear`,
+//! `store_y` and `load_dy`.
 
-use super::Context;
+use super::{Context, Pair};
 use crate::cell::Initial;
 use crate::plan::{Dispatch, Reset, SlotId};
 use crate::real::Real;
@@ -45,13 +46,13 @@ pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
 }
 
 /// What an episode begins from, where one begins at step `s`; it lies behind the operands and states of all sequences.
-pub(super) fn reset_state<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, slots: &mut [Vec<T>]) {
+pub(super) fn reset_state<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usize, slots: &mut [Vec<T>]) {
     let [operand, state, _] = slots else { unreachable!("kernel table") };
     let (config, batch, directions) = (&c.plan.config, c.plan.shape.batch, c.plan.config.directions());
     let (stride, own) = (config.operand_row(c.plan.train), config.states().len() * config.hidden_size);
-    for direction in 0..directions {
+    for Pair { direction, entry, s, .. } in c.pairs(d, step) {
         for b in (0..c.schedule.active(s)).filter(|&b| c.is_reset(direction, s, b)) {
-            let place = (c.plan.dims[d.dims].layer as usize * directions + direction) * batch + b;
+            let place = entry * batch + b;
             let initial = config.num_layers * directions * batch + place;
             operand.copy_within(initial * stride..(initial + 1) * stride, place * stride);
             state.copy_within(initial * own..(initial + 1) * own, place * own);
@@ -75,7 +76,8 @@ pub(super) fn store_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>], ids
     for z in 0..config.num_layers * config.directions() {
         for b in 0..batch {
             let (from, to) = (z * batch + b, z * batch + c.schedule.order(b));
-            let operand = if alternating && c.schedule.length(b) % 2 == 1 { &odd } else { &even };
+            let steps = c.schedule.length(b) + z / config.directions() * c.plan.chunk.unwrap_or(0);
+            let operand = if alternating && steps % 2 == 1 { &odd } else { &even };
             hn[to * p..][..p].copy_from_slice(&operand[from * stride + own..][..p]);
             for (s, what) in states.iter().enumerate() {
                 if what.initial == Initial::Cell {
@@ -92,7 +94,7 @@ pub(super) fn begin_segment<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
     let (config, dims) = (&c.plan.config, &c.plan.dims[d.dims]);
     let (batch, p, directions) = (c.plan.shape.batch, config.state_size(), config.directions());
     let (stride, own) = (config.operand_row(c.plan.train), config.states().len() * config.hidden_size);
-    for direction in 0..directions {
+    for direction in 0..d.groups.2 {
         for b in 0..batch {
             let place = (dims.layer as usize * directions + direction) * batch + b;
             let mut copy = |place: usize, row: usize| {
@@ -144,4 +146,17 @@ fn for_each_checkpoint<T: Real>(c: &Context<'_, T>, d: &Dispatch, mut copy: impl
 /// Zeros.
 pub(super) fn clear<T: Real>(slots: &mut [Vec<T>]) {
     slots[0].fill(T::default());
+}
+
+/// The last layer's outputs, among those of all layers → y.
+pub(super) fn store_y<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+    let [outputs, y] = slots else { unreachable!("kernel table") };
+    let count = y.len();
+    y.copy_from_slice(&outputs[c.plan.dims[d.dims].layer as usize * count..][..count]);
+}
+
+/// The gradient of y → behind those of the other layers' outputs.
+pub(super) fn load_dy<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+    let [dy, d_outputs] = slots else { unreachable!("kernel table") };
+    d_outputs[c.plan.dims[d.dims].layer as usize * dy.len()..][..dy.len()].copy_from_slice(dy);
 }

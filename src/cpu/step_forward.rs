@@ -1,33 +1,31 @@
 //! Twins of `step_forward`, `step_product` and `step_normalise`: one stage of one time step. The CPU executor's own choice is
 //! `sequence_forward`; this is what a forced `Step` runs.
 
-use super::Context;
 use super::recur::{Recur, Scratch, recur};
 use super::state::mask_operand;
+use super::{Context, Pair};
 use crate::cell::Product;
 use crate::kernels::Kernel;
 use crate::plan::Dispatch;
 use crate::real::Real;
 
 /// `step_forward`, and `step_normalise` (which finds its products in `product` instead of an operand).
-pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, slots: &mut [Vec<T>]) {
+pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usize, slots: &mut [Vec<T>]) {
     let normalise = matches!(d.kernel, Kernel::StepNormalise | Kernel::StepNormaliseTrain);
     let [pre, _, from, to, state, y, _, keep @ ..] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let dims = &c.plan.dims[d.dims];
-    let (batch, directions, active) = (c.plan.shape.batch, config.directions(), c.schedule.active(s));
+    let batch = c.plan.shape.batch;
     let shape = c.stages[d.stage];
     let last_stage = d.stage + 1 == c.stages.len();
-    let layer = dims.layer as usize;
     // Rows of h are longer than those of the operands between stages where h is masked.
     let (row, own) = (config.operand_row(c.plan.train), config.operand_own(c.plan.train));
     let stride = if d.stage == 0 { row } else { shape.operand.next_multiple_of(4) };
     let padded = if last_stage { row } else { shape.padded_units() };
-    let first_row = c.schedule.row_offset(s);
     let width = shape.states * shape.state_stride;
     let mut scratch = Scratch::default();
-    for direction in 0..directions {
-        let z = layer * directions + direction;
+    for Pair { z: index, direction, entry: z, s } in c.pairs(d, step) {
+        let (active, first_row) = (c.schedule.active(s), c.schedule.row_offset(s));
         let products = shape.stage.recurrent_gates() * shape.units;
         let states = if width == 0 { &mut [][..] } else { &mut state[z * batch * width..][..active * width] };
         let zone = c.zone(d.stage, z, (0..active).map(|b| (s, b)));
@@ -39,7 +37,7 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
             rows: active,
             operand: if normalise { &[] } else { &from[z * batch * stride..] },
             operand_stride: stride,
-            pre: &mut pre[c.pre_row(dims, direction, first_row) * c.rows.width..],
+            pre: &mut pre[c.pre_row(dims, index, first_row) * c.rows.width..],
             pre_stride: c.rows.width,
             pre_at: c.rows.stages[d.stage],
             scale_at: c.rows.scales[d.stage].1,
@@ -47,7 +45,7 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
             state: states,
             out: &mut to[z * batch * padded..][..active * padded],
             out_stride: padded,
-            product: normalise.then(|| &from[direction * batch * products..]),
+            product: normalise.then(|| &from[c.place(dims, index, 0) * products..]),
             scratch: &mut scratch,
         });
         let factors = if last_stage { c.recurrent_factors(z, 0..active) } else { Vec::new() };
@@ -59,7 +57,7 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
             }
         }
         if let Some(history) = keep.first_mut() {
-            let row = c.history_after(dims, direction, s, 0) * c.past.width;
+            let row = c.history_after(dims, index, s, 0) * c.past.width;
             for (b, past) in history[row..].chunks_mut(c.past.width).take(active).enumerate() {
                 let place = z * batch + b;
                 past[..width].copy_from_slice(&state[place * width..][..width]);
@@ -67,10 +65,9 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
             }
         }
         if last_stage && d.write_y {
-            let rows = &c.schedule.rows(direction)[first_row..][..active];
-            for (b, &row) in rows.iter().enumerate() {
+            for (b, row) in c.output_rows(dims, index, first_row).take(active).enumerate() {
                 let value = &to[(z * batch + b) * padded + own..][..shape.units];
-                let y = &mut y[(row as usize * directions + direction) * shape.units..][..shape.units];
+                let y = &mut y[row * shape.units..][..shape.units];
                 y.copy_from_slice(value);
                 c.store(y);
             }
@@ -79,20 +76,18 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, 
 }
 
 /// `step_product`: the recurrent part alone, `[D, B, gates, N]`.
-pub(super) fn step_product<T: Real>(c: &Context<'_, T>, d: &Dispatch, s: usize, slots: &mut [Vec<T>]) {
+pub(super) fn step_product<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usize, slots: &mut [Vec<T>]) {
     let [_, operand, product, _] = slots else { unreachable!("kernel table") };
-    let (batch, directions) = (c.plan.shape.batch, c.plan.config.directions());
+    let (batch, dims) = (c.plan.shape.batch, &c.plan.dims[d.dims]);
     let shape = c.stages[d.stage];
     let (gates, n) = (shape.stage.recurrent_gates(), shape.units);
     let first = c.plan.config.operand_row(c.plan.train);
     let stride = if d.stage == 0 { first } else { shape.operand.next_multiple_of(4) };
-    let layer = c.plan.dims[d.dims].layer as usize;
-    for direction in 0..directions {
-        let z = layer * directions + direction;
+    for Pair { z: index, entry: z, s, .. } in c.pairs(d, step) {
         let packed = &c.layers[z].stages[d.stage];
         for b in 0..c.schedule.active(s) {
             let operand = &operand[(z * batch + b) * stride..][..shape.operand];
-            let out = &mut product[(direction * batch + b) * gates * n..][..gates * n];
+            let out = &mut product[c.place(dims, index, b) * gates * n..][..gates * n];
             for (i, out) in out.iter_mut().enumerate() {
                 *out = match shape.stage.product {
                     Product::Dense => packed.dot(i / n, i % n, operand),

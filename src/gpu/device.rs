@@ -1,6 +1,6 @@
 //! Adapter, device, limits, and turning wgpu's errors into ours.
 
-use super::pipeline::Pipeline;
+use super::pipeline::Kept;
 use crate::error::{Error, Result};
 use crate::kernels::Kernel;
 use crate::plan::{Caps, DeviceClass};
@@ -18,7 +18,7 @@ pub struct Gpu {
     /// Whether its shaders check indices and bound loops.
     pub(crate) checked: bool,
     /// What was compiled, by its text: sessions of one configuration share it, in whatever shape.
-    pub(super) pipelines: Mutex<HashMap<(Kernel, String), Arc<Pipeline>>>,
+    pub(super) pipelines: Mutex<HashMap<(Kernel, String), Kept>>,
 }
 
 /// What an adapter is and offers.

@@ -7,10 +7,12 @@ use crate::error::{Error, Result};
 use crate::kernels::{Access, Encoder, Pack, Variant};
 use crate::plan::{Dims, Dispatch, Half, Plan, Role, Slot, SlotId, Step, Strategy};
 use crate::schedule::Schedule;
-use std::collections::HashMap;
+use crate::session::Startup;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// What sessions of one configuration share: weights and pipelines.
 struct Shared {
@@ -31,6 +33,7 @@ pub(crate) struct Executor {
     /// Readback buffers of the outputs.
     readback: Vec<(SlotId, wgpu::Buffer)>,
     created: AtomicUsize,
+    startup: Startup,
 }
 
 /// The uniform blocks: all `Dims`, and the step indices of a block.
@@ -83,6 +86,7 @@ pub struct IoBinding {
 impl Executor {
     /// `parameters`: all of them, in canonical order.
     pub(crate) fn new(gpu: &Arc<Gpu>, plan: &Plan, parameters: &[f32]) -> Result<Self> {
+        let start = Instant::now();
         let weights = gpu.scoped("uploading weights", || {
             let encoder = Encoder::new(&plan.config, plan.options.weights, parameters);
             let upload = |(slot, pack): (SlotId, Pack)| {
@@ -99,7 +103,7 @@ impl Executor {
             plan.ids.packs().into_iter().map(upload).collect()
         })?;
         let shared = Shared { gpu: Arc::clone(gpu), weights, pipelines: Mutex::default() };
-        let executor = Self::with_shared(Arc::new(shared), plan)?;
+        let mut executor = Self::with_shared(Arc::new(shared), plan)?;
         if let Some(update) = &plan.ids.update {
             executor.write(update.parameters, bytemuck::cast_slice(parameters))?;
             for &(table, _, of) in &update.tables {
@@ -107,6 +111,7 @@ impl Executor {
                 executor.write(table, bytemuck::cast_slice(&values))?;
             }
         }
+        executor.startup.buffers = start.elapsed() - executor.startup.compile;
         Ok(executor)
     }
 
@@ -116,6 +121,7 @@ impl Executor {
     }
 
     fn with_shared(shared: Arc<Shared>, plan: &Plan) -> Result<Self> {
+        let start = Instant::now();
         let gpu = Arc::clone(&shared.gpu);
         let (slots, uniforms, readback) = gpu.scoped("creating buffers", || {
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
@@ -165,11 +171,13 @@ impl Executor {
                 .collect();
             (slots, uniforms, readback)
         })?;
-        let mut executor =
-            Self { shared, slots, uniforms, dispatches: Default::default(), readback, created: AtomicUsize::new(0) };
+        let (dispatches, created, startup) = (Default::default(), AtomicUsize::new(0), Startup::default());
+        let mut executor = Self { shared, slots, uniforms, dispatches, readback, created, startup };
+        executor.compile(plan)?;
         let none = HashMap::new();
         let bind = |half: Half| executor.bind_all(plan, plan.half(half).0, &none);
         executor.dispatches = [bind(Half::Forward)?, bind(Half::Backward)?, bind(Half::Update)?];
+        executor.startup.buffers = start.elapsed() - executor.startup.compile;
         Ok(executor)
     }
 
@@ -178,21 +186,42 @@ impl Executor {
         self.created.load(Relaxed)
     }
 
-    fn pipeline(&self, plan: &Plan, d: &Dispatch) -> Result<Arc<Pipeline>> {
-        let stage = if d.kernel.is_per_stage() { d.stage } else { 0 };
-        let write_y = d.write_y || !d.kernel.has_y();
-        let (train, resets, weights) = (plan.train, plan.options.resets, plan.options.weights);
-        let activations = if d.kernel.has_activations() { plan.options.activations } else { ActivationFormat::F32 };
-        let (kernel, tiles, head) = (d.kernel, plan.tiles, d.head);
-        let key = Variant { kernel, stage, tiles, train, write_y, head, resets, weights, activations };
-        let mut pipelines = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(p) = pipelines.get(&key) {
-            return Ok(Arc::clone(p));
+    /// Makes the pipelines of a plan that are not there yet: distinct ones, several at a time.
+    fn compile(&mut self, plan: &Plan) -> Result<()> {
+        let start = Instant::now();
+        let steps = plan.steps.iter().chain(&plan.backward).chain(&plan.update);
+        let mut wanted: Vec<Variant> = Vec::new();
+        let mut seen = HashSet::new();
+        wanted.extend(steps.flat_map(|s| s.body().0).map(|d| variant(plan, d)).filter(|v| seen.insert(*v)));
+        self.startup.pipelines = wanted.len();
+        {
+            let known = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+            wanted.retain(|variant| !known.contains_key(variant));
         }
-        let (p, made) = pipeline::get(&self.shared.gpu, &plan.config, &key)?;
+        let made = pipeline::get_all(&self.shared.gpu, &plan.config, &wanted)?;
+        self.startup.compiled = made.iter().filter(|(_, now)| *now).count();
+        self.created.fetch_add(self.startup.compiled, Relaxed);
+        let mut pipelines = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        pipelines.extend(wanted.into_iter().zip(made).map(|(variant, (pipeline, _))| (variant, pipeline)));
+        self.startup.compile = start.elapsed();
+        Ok(())
+    }
+
+    /// What making it took.
+    pub(crate) fn startup(&self) -> Startup {
+        self.startup
+    }
+
+    fn pipeline(&self, plan: &Plan, d: &Dispatch) -> Result<Arc<Pipeline>> {
+        let key = variant(plan, d);
+        let known = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(pipeline) = known {
+            return Ok(pipeline);
+        }
+        let (pipeline, made) = pipeline::get(&self.shared.gpu, &plan.config, &key)?;
         self.created.fetch_add(usize::from(made), Relaxed);
-        pipelines.insert(key, Arc::clone(&p));
-        Ok(p)
+        let mut pipelines = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(pipelines.entry(key).or_insert(pipeline)))
     }
 
     fn bind_all(
@@ -331,14 +360,14 @@ impl Executor {
                 Step::ClearPadding(_) => {}
                 Step::Once(d) => pass.dispatch(self, plan, schedule, d, &bound[0], None),
                 Step::EachStep(range, body) => {
-                    for s in range.start..range.end.min(schedule.steps()) {
+                    for s in plan.steps_of(range, body, schedule) {
                         for (d, bound) in body.iter().zip(bound) {
                             pass.dispatch(self, plan, schedule, d, bound, Some((s, range.start)));
                         }
                     }
                 }
                 Step::EachStepBack(range, body) => {
-                    for s in (range.start..range.end.min(schedule.steps())).rev() {
+                    for s in plan.steps_of(range, body, schedule).rev() {
                         for (d, bound) in body.iter().zip(bound) {
                             pass.dispatch(self, plan, schedule, d, bound, Some((s, range.start)));
                         }
@@ -456,10 +485,12 @@ impl Executor {
                     continue;
                 }
                 Step::Once(d) => vec![(d, &bound[0], None)],
-                Step::EachStep(range, body) => (range.start..range.end.min(schedule.steps()))
+                Step::EachStep(range, body) => plan
+                    .steps_of(range, body, schedule)
                     .flat_map(|s| body.iter().zip(bound).map(move |(d, b)| (d, b, Some((s, range.start)))))
                     .collect(),
-                Step::EachStepBack(range, body) => (range.start..range.end.min(schedule.steps()))
+                Step::EachStepBack(range, body) => plan
+                    .steps_of(range, body, schedule)
                     .rev()
                     .flat_map(|s| body.iter().zip(bound).map(move |(d, b)| (d, b, Some((s, range.start)))))
                     .collect(),
@@ -497,6 +528,16 @@ impl Executor {
             map(gpu, &[(&plan.slots[slot], &buffer)]).map(|mut v| v.remove(0))
         })?
     }
+}
+
+/// What a dispatch's pipeline depends on.
+fn variant(plan: &Plan, d: &Dispatch) -> Variant {
+    let (train, resets, weights) = (plan.train, plan.options.resets, plan.options.weights);
+    let activations = if d.kernel.has_activations() { plan.options.activations } else { ActivationFormat::F32 };
+    let stage = if d.kernel.is_per_stage() { d.stage } else { 0 };
+    let write_y = d.write_y || !d.kernel.has_y();
+    let (kernel, tiles, head) = (d.kernel, plan.tiles, d.head);
+    Variant { kernel, stage, tiles, train, write_y, head, resets, weights, activations }
 }
 
 /// The read-write slots of a dispatch at a step.

@@ -6,7 +6,8 @@ use crate::config::RnnConfig;
 use crate::error::Result;
 use crate::kernels::{Access, Variant, source};
 use crate::plan::Dims;
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A compiled kernel.
 pub(super) struct Pipeline {
@@ -17,20 +18,58 @@ pub(super) struct Pipeline {
 /// Pipelines that a device keeps: far more than any network has kernels.
 const KEPT: usize = 1024;
 
-/// The kernel's pipeline, and whether it was made now: a device compiles a text once.
+/// A text's pipeline, once it is compiled; whoever compiles it holds the lock.
+pub(super) type Kept = Arc<Mutex<Option<Arc<Pipeline>>>>;
+
+/// The kernel's pipeline, and whether it was made now: a device compiles a text once, whichever threads ask for it. One that
+/// fails is tried again by the next that asks.
 pub(super) fn get(gpu: &Gpu, config: &RnnConfig, variant: &Variant) -> Result<(Arc<Pipeline>, bool)> {
-    let key = (variant.kernel, source(config, variant));
-    let kept = || gpu.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pipeline) = kept().get(&key) {
+    let text = source(config, variant);
+    let place = {
+        let mut kept = gpu.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (variant.kernel, text.clone());
+        if kept.len() >= KEPT && !kept.contains_key(&key) {
+            kept.clear();
+        }
+        Arc::clone(kept.entry(key).or_default())
+    };
+    let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pipeline) = &*place {
         return Ok((Arc::clone(pipeline), false));
     }
-    let pipeline = Arc::new(create(gpu, config, variant, &key.1)?);
-    let mut kept = kept();
-    if kept.len() >= KEPT {
-        kept.clear();
-    }
-    kept.insert(key, Arc::clone(&pipeline));
+    let pipeline = Arc::new(create(gpu, config, variant, &text)?);
+    *place = Some(Arc::clone(&pipeline));
     Ok((pipeline, true))
+}
+
+/// The pipelines of many variants, in their order, each with whether it was made now: compiled by as many threads as there are
+/// cores. wgpu's error scopes belong to a thread; each opens its own.
+pub(super) fn get_all(gpu: &Gpu, config: &RnnConfig, variants: &[Variant]) -> Result<Vec<(Arc<Pipeline>, bool)>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(variants.len());
+    if threads <= 1 {
+        return variants.iter().map(|variant| get(gpu, config, variant)).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut made = Vec::new();
+        while let Some((n, variant)) = variants.iter().enumerate().nth(next.fetch_add(1, Relaxed)) {
+            made.push((n, get(gpu, config, variant)));
+        }
+        made
+    };
+    let mut all = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut all = work();
+        for other in others {
+            match other.join() {
+                Ok(made) => all.extend(made),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
+    });
+    all.sort_by_key(|(n, _)| *n);
+    all.into_iter().map(|(_, made)| made).collect()
 }
 
 fn create(gpu: &Gpu, config: &RnnConfig, variant: &Variant, text: &str) -> Result<Pipeline> {

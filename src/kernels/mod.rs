@@ -134,6 +134,10 @@ pub enum Kernel {
     UpdateAdam,
     /// parameters → a packed weight buffer
     Pack,
+    /// the last layer's outputs among those of all layers → y
+    StoreY,
+    /// gradient of y → behind those of the other layers' outputs
+    LoadDy,
 }
 
 /// `(name, access)` in binding order.
@@ -141,7 +145,7 @@ type Bindings = &'static [(&'static str, Access)];
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 49] = [
         Self::LoadState,
         Self::ProjectVec4,
         Self::ProjectScalar,
@@ -189,6 +193,8 @@ impl Kernel {
         Self::UpdateMomentum,
         Self::UpdateAdam,
         Self::Pack,
+        Self::StoreY,
+        Self::LoadDy,
     ];
 
     /// The name of its file and of its CPU twin.
@@ -235,6 +241,8 @@ impl Kernel {
             Self::UpdateMomentum => "update_momentum",
             Self::UpdateAdam => "update_adam",
             Self::Pack => "pack",
+            Self::StoreY => "store_y",
+            Self::LoadDy => "load_dy",
         }
     }
 
@@ -423,6 +431,8 @@ impl Kernel {
                 ("m", ReadWrite),
                 ("v", ReadWrite),
             ],
+            Self::StoreY => &[("dims", Uniform), ("outputs", Read), ("y", ReadWrite)],
+            Self::LoadDy => &[("dims", Uniform), ("dy", Read), ("d_outputs", ReadWrite)],
             Self::Pack => &[("dims", Uniform), ("table", Read), ("parameters", Read), ("values", ReadWrite)],
             Self::SequenceForward => &[
                 ("dims", Uniform),
@@ -461,6 +471,11 @@ impl Kernel {
                 | Self::RebuildNormalise
                 | Self::WeightBackwardRecurrent
         )
+    }
+
+    /// Whether it runs once per time step, at a step that a uniform tells.
+    pub fn is_per_step(self) -> bool {
+        self.bindings().contains(&("step", Access::Uniform))
     }
 
     /// Whether its lanes lie over a matrix by [`Spread`].
@@ -514,6 +529,7 @@ impl Kernel {
                 | Self::StepNormalise
                 | Self::SequenceForward
                 | Self::Embed
+                | Self::StoreY
         )
     }
 
@@ -566,6 +582,8 @@ impl Kernel {
             Self::UpdateMomentum => include_str!("../../shaders/kernels/update_momentum.wgsl"),
             Self::UpdateAdam => include_str!("../../shaders/kernels/update_adam.wgsl"),
             Self::Pack => include_str!("../../shaders/kernels/pack.wgsl"),
+            Self::StoreY => include_str!("../../shaders/kernels/store_y.wgsl"),
+            Self::LoadDy => include_str!("../../shaders/kernels/load_dy.wgsl"),
         }
     }
 }

@@ -48,10 +48,14 @@ pub enum Pack {
     Input(usize),
     /// R and unit parameters of a layer: `shaders/lib/stage.wgsl`.
     Recurrent(usize),
+    /// That of all layers, one behind the other.
+    Recurrents,
     /// Wᵀ of a layer: `[D][G·H / 4][I]` entries, four rows of W for one feature.
     InputTransposed(usize),
     /// Rᵀ and unit parameters of a layer: `shaders/lib/stage_backward.wgsl`.
     RecurrentTransposed(usize),
+    /// That of all layers, one behind the other.
+    RecurrentsTransposed,
     /// The embedding table as it is.
     Embedding,
     /// The head's W and bias, like a layer's.
@@ -98,6 +102,10 @@ impl Pack {
             Self::InputTransposed(layer) => directions * rows.div_ceil(4) * config.weight_columns(layer),
             Self::Recurrent(_) => directions * weight_offsets(&config.stages(), format).total,
             Self::RecurrentTransposed(_) => directions * transposed_offsets(&config.stages(), format).total,
+            Self::Recurrents => config.num_layers * directions * weight_offsets(&config.stages(), format).total,
+            Self::RecurrentsTransposed => {
+                config.num_layers * directions * transposed_offsets(&config.stages(), format).total
+            }
             Self::Embedding => return config.vocabulary.unwrap_or(0) * config.input_size,
             Self::Head => matrix(outputs, features),
             Self::HeadTransposed => outputs.div_ceil(4) * features,
@@ -135,10 +143,15 @@ impl Pack {
                 }
             }
             Self::Recurrent(layer) => {
-                (0..directions).for_each(|d| recurrent(config, flat, format, (layer, d), false, put));
+                (0..directions).for_each(|d| recurrent(config, flat, format, (layer * directions + d, d), false, put));
             }
             Self::RecurrentTransposed(layer) => {
-                (0..directions).for_each(|d| recurrent(config, flat, format, (layer, d), true, put));
+                (0..directions).for_each(|d| recurrent(config, flat, format, (layer * directions + d, d), true, put));
+            }
+            Self::Recurrents | Self::RecurrentsTransposed => {
+                let transpose = self == Self::RecurrentsTransposed;
+                (0..config.num_layers * directions)
+                    .for_each(|entry| recurrent(config, flat, format, (entry, entry), transpose, put));
             }
             Self::Embedding => {
                 let count = config.vocabulary.unwrap_or(0) * config.input_size;
@@ -285,23 +298,22 @@ fn stages_at(config: &RnnConfig, flat: &Flat, entry: usize, stages: &[StageShape
     stages.iter().enumerate().map(place).collect()
 }
 
-/// R (or Rᵀ) and the unit parameters of all stages of one layer and direction.
+/// R (or Rᵀ) and the unit parameters of all stages of one entry (layer · D + direction), at a place among those of the buffer.
 fn recurrent(
     config: &RnnConfig,
     flat: &Flat,
     format: WeightFormat,
-    (layer, direction): (usize, usize),
+    (entry, place): (usize, usize),
     transpose: bool,
     put: &mut impl FnMut(At, Source),
 ) {
     let stages = config.stages();
     let offsets = if transpose { transposed_offsets(&stages, format) } else { weight_offsets(&stages, format) };
-    let entry = layer * config.directions() + direction;
     let at = stages_at(config, flat, entry, &stages);
     for ((shape, at), &(matrix_at, params_at)) in stages.iter().zip(&at).zip(&offsets.stages) {
         let (n, k, gates) = (shape.units, shape.depth(), shape.stage.recurrent_gates());
         let own = shape.head_units();
-        let [matrix_at, params_at] = [matrix_at, params_at].map(|entry| direction * offsets.total + entry);
+        let [matrix_at, params_at] = [matrix_at, params_at].map(|at| place * offsets.total + at);
         let exact = |p: usize, j: usize| At::exact(format, params_at, p / 4 * n + j, p % 4);
         for row in 0..shape.matrix_rows() {
             let (gate, j) = (row / n, row % n);
@@ -532,6 +544,7 @@ mod tests {
             let parameters: Vec<f32> = (1..=flat.len).map(|n| n as f32 / 8.0).collect();
             let mut seen = vec![false; flat.len];
             let mut packs = vec![Pack::Embedding, Pack::Head, Pack::HeadTransposed];
+            packs.extend([Pack::Recurrents, Pack::RecurrentsTransposed]);
             for layer in 0..config.num_layers {
                 packs.extend([Pack::Input(layer), Pack::Recurrent(layer)]);
                 packs.extend([Pack::InputTransposed(layer), Pack::RecurrentTransposed(layer)]);

@@ -56,6 +56,8 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         | Kernel::SaveHistory
         | Kernel::LoadHistory
         | Kernel::Clear
+        | Kernel::StoreY
+        | Kernel::LoadDy
         | Kernel::SkipInput
         | Kernel::InputBackward
         | Kernel::SkipBackward

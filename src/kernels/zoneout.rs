@@ -71,7 +71,11 @@ fn shares(config: &RnnConfig, train: bool) -> String {
         text.push_str("fn use_zone(direction: u32, s: u32, b: u32, unit: u32) {\n}\n");
         return text;
     }
-    let reverse = if config.direction == Direction::Reverse { "true" } else { "direction == 1u" };
+    let reverse = match config.direction {
+        Direction::Forward => "false",
+        Direction::Reverse => "true",
+        Direction::Bidirectional => "direction == 1u",
+    };
     let _ = write!(
         text,
         "var<private> zone_masks: bool;\n\n\

@@ -1,5 +1,6 @@
 //! Slots and steps of the forward pass. In training every layer keeps its pre-activations, states and outputs.
 
+use super::choices::Stretches;
 use super::ends::project_kernel;
 use super::{Dims, Dispatch, Extent, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy};
 use crate::config::{Layout, RnnConfig, Shape, StageShape};
@@ -23,6 +24,13 @@ pub(super) struct Builder<'a> {
     pub strategy: Strategy,
     pub tiles: Tiles,
     pub block: usize,
+    pub stretches: Stretches,
+    /// Steps per block where layers run one after the other: the longest stretch that one dispatch may go over.
+    pub stretch: usize,
+    /// Steps that a layer is behind the one below it, where they run side by side.
+    pub chunk: Option<usize>,
+    /// Whether one slot holds R of all layers.
+    pub stacks_weights: bool,
     pub train: bool,
     pub keep_y: bool,
     /// Whether parameter gradients are added to those that are there.
@@ -58,7 +66,10 @@ pub(super) struct Memory {
     /// x times its masks, where there is dropout of the input and x is the caller's.
     pub dropped: Option<SlotId>,
     pub pre: Vec<SlotId>,
+    /// Where each layer writes its outputs.
     pub y: Vec<SlotId>,
+    /// y itself, if layers that run side by side write them elsewhere.
+    pub whole_y: SlotId,
 }
 
 /// A slot that a kernel's binding needs but this configuration does not have: a single element, never read. One of its own
@@ -108,6 +119,9 @@ impl Builder<'_> {
         } else {
             (self.block, steps.clone())
         };
+        let planes = self.config.num_layers * self.config.directions();
+        let plane = layer * self.config.directions();
+        let above = if self.chunk.is_some() { layer.saturating_sub(1) } else { 0 };
         self.dims.push(Dims {
             batch: self.shape.batch as u32,
             time: self.shape.time as u32,
@@ -122,6 +136,11 @@ impl Builder<'_> {
             checkpoint: (segment.start / self.segment) as u32,
             alternating: u32::from(self.strategy == Strategy::Step),
             accumulate: u32::from(self.accumulate),
+            chunk: 0,
+            plane: if self.chunk.is_some() { plane as u32 } else { 0 },
+            planes: if self.chunk.is_some() { planes } else { self.config.directions() } as u32,
+            weights_plane: if self.stacks_weights { plane as u32 } else { 0 },
+            input_rows: (above * self.shape.time * self.shape.batch) as u32,
         });
         self.dims.len() - 1
     }
@@ -135,6 +154,13 @@ impl Builder<'_> {
     /// `[L·D, B, width]`
     pub fn stacked(&self, width: Dim) -> [Dim; 3] {
         [("L·D", self.config.num_layers * self.config.directions()), ("B", self.shape.batch), width]
+    }
+
+    /// What slots that layers need of their own begin with: directions, or all (layer, direction) pairs where layers run side by
+    /// side and share them.
+    pub fn planes(&self) -> Dim {
+        let directions = self.config.directions();
+        if self.chunk.is_some() { ("L·D", self.config.num_layers * directions) } else { ("D", directions) }
     }
 
     pub fn hidden(&self) -> Dim {
@@ -167,7 +193,11 @@ impl Builder<'_> {
             let depth = self.depth(config.weight_columns(layer));
             let d = ("D", directions);
             w.push(self.weight_slot(format!("w.l{layer}"), &[d, depth, inputs, ("k", 4)]));
-            r.push(self.weight_slot(format!("r.l{layer}"), &[d, packed, ("k", 4)]));
+            r.push(match (self.stacks_weights, r.first()) {
+                (true, Some(&all)) => all,
+                (true, None) => self.weight_slot("r", &[("L", config.num_layers), packed, ("k", 4)]),
+                (false, _) => self.weight_slot(format!("r.l{layer}"), &[d, packed, ("k", 4)]),
+            });
         }
         let memory = self.memory();
         let hn = self.slot("hn", Role::Output, &self.stacked(self.output()));
@@ -175,7 +205,7 @@ impl Builder<'_> {
             true => self.slot("cn", Role::Output, &self.stacked(self.hidden())),
             false => self.slot("cn", Role::Scratch, &UNUSED),
         };
-        let y = memory.y[config.num_layers - 1];
+        let y = memory.whole_y;
         let head = self.head_slots();
         let activations = self.activations.clone();
         (
@@ -208,7 +238,7 @@ impl Builder<'_> {
             }
             let normalising = self.stages.iter().filter(|s| s.stage.normalise);
             let widest = normalising.map(|s| s.stage.recurrent_gates() * s.units).max();
-            product = widest.map(|n| self.slot("product", Role::Scratch, &[directions, ("B", batch), ("G·N", n)]));
+            product = widest.map(|n| self.slot("product", Role::Scratch, &[self.planes(), ("B", batch), ("G·N", n)]));
         }
         // Where everything is kept every layer has its own; else segments and layers share.
         let held = if self.train { self.segment } else { self.block } * batch;
@@ -217,16 +247,18 @@ impl Builder<'_> {
         let past = ("past", HistoryLayout::new(config, &self.stages).width);
         let (mut pre, mut history) = (Vec::new(), Vec::new());
         for layer in 0..layers {
-            if layer > 0 && !own {
+            if layer > 0 && (!own || self.chunk.is_some()) {
                 pre.push(pre[0]);
                 history.extend(history.first().copied());
                 continue;
             }
-            let name = |what: &str| if own { format!("{what}.l{layer}") } else { what.to_string() };
-            pre.push(self.activation_slot(name("pre"), Role::Scratch, &[directions, ("rows", held), row]));
+            let alone = own && self.chunk.is_none();
+            let name = |what: &str| if alone { format!("{what}.l{layer}") } else { what.to_string() };
+            let planes = self.planes();
+            pre.push(self.activation_slot(name("pre"), Role::Scratch, &[planes, ("rows", held), row]));
             if self.train {
                 let heads = if self.resets { 2 * batch } else { batch };
-                let dims = [directions, ("B+rows", heads + held), past];
+                let dims = [planes, ("B+rows", heads + held), past];
                 history.push(self.slot(name("history"), Role::Scratch, &dims));
             }
         }
@@ -240,6 +272,9 @@ impl Builder<'_> {
         let whole = [outer, inner, features];
         // The outputs of hidden layers: all in training, two at a time else.
         let hidden: Vec<SlotId> = match self.train {
+            _ if self.chunk.is_some() => {
+                vec![self.activation_slot("y.layers", Role::Scratch, &[("L", layers), outer, inner, features])]
+            }
             true => (0..layers - 1).map(|l| self.activation_slot(format!("y.l{l}"), Role::Scratch, &whole)).collect(),
             false => (0..(layers - 1).min(2))
                 .map(|n| self.activation_slot(format!("y.{}", ["even", "odd"][n]), Role::Scratch, &whole))
@@ -250,13 +285,27 @@ impl Builder<'_> {
             (false, Some(_)) => self.activation_slot("y", Role::Scratch, &whole),
             (false, None) => self.activation_slot("y", Role::Scratch, &UNUSED),
         };
-        let y = (0..layers).map(|l| if l + 1 == layers { last } else { hidden[l % hidden.len()] }).collect();
+        let side_by_side = self.chunk.is_some();
+        let y = |l: usize| if l + 1 == layers && !side_by_side { last } else { hidden[l % hidden.len()] };
+        let y = (0..layers).map(y).collect();
         let copied = config.drops_input(0, self.train) && config.vocabulary.is_none();
         let dropped = copied.then(|| {
             let dims = [outer, inner, ("I", config.input_size)];
             self.slot("x.dropped", Role::Scratch, &dims)
         });
-        Memory { state, operands: [even, odd], links, history, checkpoints, kept, product, dropped, pre, y }
+        Memory {
+            state,
+            operands: [even, odd],
+            links,
+            history,
+            checkpoints,
+            kept,
+            product,
+            dropped,
+            pre,
+            y,
+            whole_y: last,
+        }
     }
 
     /// The forward pass.
@@ -278,7 +327,10 @@ impl Builder<'_> {
             let source = m.dropped.map(|_| ids.x);
             steps.push(self.dropout(0, m.dropped.unwrap_or(ids.x), source, ids.schedule));
         }
-        for layer in 0..layers {
+        if let Some(chunk) = self.chunk {
+            self.waves(chunk, ids, m, &mut steps);
+        }
+        for layer in 0..if self.chunk.is_some() { 0 } else { layers } {
             let sequences = (wide, Extent::Batch, directions);
             let keep = self.train && m.checkpoints.is_none();
             for first in (0..time).step_by(self.segment) {
@@ -288,7 +340,7 @@ impl Builder<'_> {
                     let slots = vec![m.operands[0], m.state, checkpoints];
                     steps.push(once(Kernel::SaveCheckpoint, Some(layer), dims, slots, sequences));
                 } else if keep {
-                    steps.push(self.begin_segment(layer, dims, ids, m));
+                    steps.push(self.begin_segment(layer..layer + 1, dims, ids, m));
                 }
                 self.run_segment(layer, range, keep, ids, m, &mut steps);
                 if self.recompute {
@@ -299,6 +351,7 @@ impl Builder<'_> {
                 steps.push(self.dropout(layer + 1, m.y[layer], None, ids.schedule));
             }
         }
+        let whole = self.dims_of_waves(whole);
         let store = vec![m.operands[0], m.operands[1], m.state, ids.hn, ids.cn, ids.schedule];
         steps.push(once(Kernel::StoreState, None, whole, store, all));
         steps.extend(ids.head.as_ref().map_or(Vec::new(), |head| self.head_steps(head, ids.y, ids.schedule)));
@@ -306,11 +359,12 @@ impl Builder<'_> {
     }
 
     /// States and h before a segment become the first rows of its history.
-    pub fn begin_segment(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Step {
+    pub fn begin_segment(&self, layers: Range<usize>, dims: usize, ids: &SlotIds, m: &Memory) -> Step {
         let config = self.config;
         let wide = config.hidden_size.max(config.state_size()).div_ceil(self.tiles.width);
-        let slots = vec![m.operands[0], m.state, m.history[layer], ids.schedule];
-        once(Kernel::BeginSegment, Some(layer), dims, slots, (wide, Extent::Batch, config.directions()))
+        let slots = vec![m.operands[0], m.state, m.history[layers.start], ids.schedule];
+        let planes = layers.len() * config.directions();
+        once(Kernel::BeginSegment, only(&layers), dims, slots, (wide, Extent::Batch, planes))
     }
 
     /// A layer over a stretch of steps, in blocks; `keep`: with everything the backward pass needs.
@@ -329,8 +383,8 @@ impl Builder<'_> {
             out.push(self.project(layer, dims, ids, m));
             out.extend(self.normalise_input(layer, dims, ids, m));
             out.push(match self.strategy {
-                Strategy::Sequence => self.sequence(layer, dims, keep, ids, m),
-                Strategy::Step => Step::EachStep(range, self.step_body(layer, dims, keep, ids, m)),
+                Strategy::Sequence => self.sequence(layer..layer + 1, dims, keep, ids, m),
+                Strategy::Step => Step::EachStep(range, self.step_body(layer..layer + 1, dims, keep, ids, m)),
             });
         }
     }
@@ -361,7 +415,7 @@ impl Builder<'_> {
     /// Those of `input_backward` along features and rows.
     pub fn input_grid(&self, features: usize) -> (usize, Extent, usize) {
         let spread = Spread::new(features, self.tiles.input, self.tiles.width);
-        (spread.groups, Extent::SegmentRows(self.tiles.project.1 * spread.rows), 1)
+        (spread.groups, Extent::Rows(self.tiles.project.1 * spread.rows), 1)
     }
 
     /// Those of `weight_backward` over a matrix `[rows, depth]` and its bias.
@@ -409,30 +463,33 @@ impl Builder<'_> {
 
     /// Whether the layer's y exists.
     pub fn write_y(&self, layer: usize) -> bool {
-        self.keep_y || self.config.head.is_some() || layer + 1 < self.config.num_layers
+        self.keep_y || self.config.head.is_some() || layer + 1 < self.config.num_layers || self.chunk.is_some()
     }
 
-    fn sequence(&self, layer: usize, dims: usize, keep: bool, ids: &SlotIds, m: &Memory) -> Step {
+    /// `sequence_forward` of layers that run side by side, or of one.
+    pub fn sequence(&self, layers: Range<usize>, dims: usize, keep: bool, ids: &SlotIds, m: &Memory) -> Step {
+        let layer = layers.start;
         let mut slots = vec![ids.r[layer], m.pre[layer], m.operands[0], m.state, m.y[layer], ids.schedule];
         let mut kernel = Kernel::SequenceForward;
         if keep {
             kernel = Kernel::SequenceForwardTrain;
             slots.push(m.history[layer]);
         }
-        let groups = (1, Extent::Active(self.tiles.tile), self.config.directions());
+        let groups = (1, Extent::Active(self.tiles.tile), layers.len() * self.config.directions());
         let write_y = self.write_y(layer);
-        let (layer, odd) = (Some(layer), None);
+        let (layer, odd) = (only(&layers), None);
         Step::Once(Dispatch { kernel, stage: 0, layer, dims, write_y, head: false, slots, odd, groups })
     }
 
-    /// The dispatches of one time step: one per stage, two where a stage normalises.
-    fn step_body(&self, layer: usize, dims: usize, keep: bool, ids: &SlotIds, m: &Memory) -> Vec<Dispatch> {
-        let (weights, schedule, directions) = (ids.r[layer], ids.schedule, self.config.directions());
+    /// The dispatches of one time step of layers that run side by side, or of one: one per stage, two where a stage normalises.
+    pub fn step_body(&self, layers: Range<usize>, dims: usize, keep: bool, ids: &SlotIds, m: &Memory) -> Vec<Dispatch> {
+        let (layer, planes) = (layers.start, layers.len() * self.config.directions());
+        let (weights, schedule) = (ids.r[layer], ids.schedule);
         let (pre, state, y) = (m.pre[layer], m.state, m.y[layer]);
         let last = self.stages.len() - 1;
         let mut body = Vec::new();
         if self.resets {
-            body.push(self.reset_state(layer, dims, ids, m));
+            body.push(self.reset_state(&layers, dims, ids, m));
         }
         for (n, stage) in self.stages.iter().enumerate() {
             // What this stage reads and writes at an even or odd step.
@@ -444,7 +501,7 @@ impl Builder<'_> {
                 body.push(Dispatch {
                     kernel,
                     stage: n,
-                    layer: Some(layer),
+                    layer: only(&layers),
                     dims,
                     write_y,
                     head: false,
@@ -456,18 +513,14 @@ impl Builder<'_> {
             let tiles = Extent::Active(self.tiles.tile);
             let wide = stage.padded_units().div_ceil(self.tiles.width);
             if let (true, Some(product)) = (stage.stage.normalise, m.product) {
-                push(
-                    Kernel::StepProduct,
-                    &|odd| vec![weights, from(odd), product, schedule],
-                    (wide, tiles, directions),
-                );
+                push(Kernel::StepProduct, &|odd| vec![weights, from(odd), product, schedule], (wide, tiles, planes));
                 let kernel = if keep { Kernel::StepNormaliseTrain } else { Kernel::StepNormalise };
                 let slots = |odd| {
                     let mut list = vec![pre, weights, product, to(odd), state, y, schedule];
                     list.extend(keep.then(|| m.history[layer]));
                     list
                 };
-                push(kernel, &slots, (1, Extent::Active(1), directions));
+                push(kernel, &slots, (1, Extent::Active(1), planes));
             } else {
                 let kernel = if keep { Kernel::StepForwardTrain } else { Kernel::StepForward };
                 let slots = |odd| {
@@ -475,7 +528,7 @@ impl Builder<'_> {
                     list.extend(keep.then(|| m.history[layer]));
                     list
                 };
-                push(kernel, &slots, (wide, tiles, directions));
+                push(kernel, &slots, (wide, tiles, planes));
             }
         }
         body
@@ -496,6 +549,11 @@ pub(super) fn depth(format: WeightFormat, columns: usize) -> Dim {
         _ => "I/4+4",
     };
     (name, columns.div_ceil(4) + exact)
+}
+
+/// The layer, if it is one.
+pub(super) fn only(layers: &Range<usize>) -> Option<usize> {
+    (layers.len() == 1).then_some(layers.start)
 }
 
 /// Workgroups of the elementwise kernels, which stride over their slot.

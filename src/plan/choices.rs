@@ -1,32 +1,66 @@
-//! The planner's choices: strategy, tiles, blocks of steps, submits; each constant with its reason.
+//! The planner's choices: strategy, tiles, blocks of steps, stretches, submits; each constant with its reason.
 
+use super::ends::head_products;
 use super::limits::MEMORY;
-use super::{Caps, DeviceClass, Dims, Options, Step, Strategy};
+use super::{Caps, DeviceClass, Dispatch, Options, Origin, Plan, Step, Strategy};
 use crate::config::{RnnConfig, Shape, StageShape};
 use crate::error::{Error, Result};
 use crate::kernels::{GRADIENT_BLOCK, Kernel, Tiles, sequence_workgroup_bytes};
 use std::ops::Range;
+use std::time::Duration;
 
-/// Largest hidden size (padded) for which the time loop runs inside the kernel on a GPU. Not measured on a GPU: one
-/// workgroup re-reads R (4·H²·gates bytes) from cache every step, so beyond this `Step`, which spreads the units over the whole
-/// device, is expected to win.
-const SEQUENCE_UNITS_GPU: usize = 128;
-/// The same for a software rasteriser, where a workgroup's invocations share one thread. Measured on lavapipe (2 cores,
-/// `wgpu-rnn bench --device gpu --strategy ..`, T = 100, I = H, 3 rounds in turn, median of `Sequence` time / `Step` time):
-///
-/// | H | LSTM B=1 | LSTM B=16 | GRU B=1 | GRU B=16 |
-/// |---|---|---|---|---|
-/// | 64 | 0.57 | 0.79 | 0.65 | 1.14 |
-/// | 128 | 1.05 | 1.12 | 0.96 | 1.16 |
-/// | 192 | 1.77 | 1.24 | 1.77 | 1.29 |
-/// | 256 | 1.86 | 1.29 | 1.77 | 1.40 |
-const SEQUENCE_UNITS_SOFTWARE: usize = 64;
-pub(super) fn choose_strategy(config: &RnnConfig, caps: &Caps, options: &Options) -> Result<(Strategy, String)> {
+/// What the planner knows of a class of devices.
+struct Row {
+    class: DeviceClass,
+    /// Largest hidden size (padded) for which the time loop runs inside the kernel.
+    sequence_units: usize,
+    /// Floating-point operations per second in matrix products, for watchdogs only: a cautious rate. Infinite where there is no
+    /// watchdog.
+    flops: f64,
+    /// Seconds of a dispatch beside its work; of a step inside a kernel too.
+    dispatch: f64,
+}
+
+/// The table of choices by device class. Tiles, which depend on the configuration too, are in [`choose_tiles`]; what was measured
+/// on the very device ([`crate::Tuning`]) and what the caller forces goes before both.
+const TABLE: [Row; 3] = [
+    // Threads own sequences and wait for no one: the loop runs inside whatever the size. No watchdog.
+    Row { class: DeviceClass::Cpu, sequence_units: usize::MAX, flops: f64::INFINITY, dispatch: 0.0 },
+    // Not measured on a GPU: one workgroup re-reads R (4·H²·gates bytes) from cache every step, so beyond this `Step`, which
+    // spreads the units over the whole device, is expected to win. Rates: a small integrated GPU's.
+    Row { class: DeviceClass::Gpu, sequence_units: 128, flops: 2e11, dispatch: 1e-5 },
+    // A workgroup's invocations share one thread. Measured on lavapipe (2 cores, `wgpu-rnn bench --device gpu --strategy ..`,
+    // T = 100, I = H, 3 rounds in turn, median of `Sequence` time / `Step` time):
+    //
+    // | H | LSTM B=1 | LSTM B=16 | GRU B=1 | GRU B=16 |
+    // |---|---|---|---|---|
+    // | 64 | 0.57 | 0.79 | 0.65 | 1.14 |
+    // | 128 | 1.05 | 1.12 | 0.96 | 1.16 |
+    // | 192 | 1.77 | 1.24 | 1.77 | 1.29 |
+    // | 256 | 1.86 | 1.29 | 1.77 | 1.40 |
+    //
+    // Rates: its slower kernels (2.6 to 11 GFLOP/s, see `choose_tiles`); a dispatch takes 30 to 60 microseconds there.
+    Row { class: DeviceClass::SoftwareGpu, sequence_units: 64, flops: 4e9, dispatch: 6e-5 },
+];
+
+fn row(class: DeviceClass) -> &'static Row {
+    TABLE.iter().find(|row| row.class == class).unwrap_or(&TABLE[0])
+}
+
+/// The strategy, why, and where that comes from; what was measured but does not fit is told to `refused`.
+pub(super) fn choose_strategy(
+    config: &RnnConfig,
+    caps: &Caps,
+    options: &Options,
+    refused: &mut Vec<String>,
+) -> Result<(Strategy, String, Origin)> {
+    let measured = options.tuning.as_ref().and_then(|t| t.strategy(config));
+    let from_cache = |s: Strategy| (s, "measured on this device for this configuration".into(), Origin::Cache);
+    let forced = |s: Strategy| (s, "forced".into(), Origin::Forced);
     if caps.class == DeviceClass::Cpu {
-        return Ok(match options.strategy {
-            Some(forced) => (forced, "forced".into()),
-            None => (Strategy::Sequence, "CPU executor: threads own sequences, no synchronisation per step".into()),
-        });
+        let table = "CPU executor: threads own sequences, no synchronisation per step";
+        let table = || (Strategy::Sequence, table.into(), Origin::Table);
+        return Ok(options.strategy.map(forced).or_else(|| measured.map(from_cache)).unwrap_or_else(table));
     }
     let units = config.stages().iter().map(StageShape::padded_units).max().unwrap_or(4);
     let width = units.next_multiple_of(8);
@@ -38,21 +72,24 @@ pub(super) fn choose_strategy(config: &RnnConfig, caps: &Caps, options: &Options
     } else {
         Ok(())
     };
-    let limit = match caps.class {
-        DeviceClass::SoftwareGpu => SEQUENCE_UNITS_SOFTWARE,
-        _ => SEQUENCE_UNITS_GPU,
-    };
-    match (options.strategy, fits) {
-        (Some(Strategy::Step), _) => Ok((Strategy::Step, "forced".into())),
-        (Some(Strategy::Sequence), Ok(())) => Ok((Strategy::Sequence, "forced".into())),
-        (Some(Strategy::Sequence), Err(why)) => {
+    let limit = row(caps.class).sequence_units;
+    let table = |strategy, reason| Ok((strategy, reason, Origin::Table));
+    match (options.strategy, measured, fits) {
+        (Some(Strategy::Step), ..) => Ok(forced(Strategy::Step)),
+        (Some(Strategy::Sequence), _, Ok(())) => Ok(forced(Strategy::Sequence)),
+        (Some(Strategy::Sequence), _, Err(why)) => {
             Err(Error::Unsupported { what: "strategy sequence".into(), reason: format!("it needs {why}; use step") })
         }
-        (None, Err(why)) => Ok((Strategy::Step, format!("sequence would need {why}"))),
-        (None, Ok(())) if units > limit => {
-            Ok((Strategy::Step, format!("{units} units are more than {limit}, up to which one workgroup keeps up")))
+        (None, Some(Strategy::Step), _) => Ok(from_cache(Strategy::Step)),
+        (None, Some(Strategy::Sequence), Ok(())) => Ok(from_cache(Strategy::Sequence)),
+        (None, measured, Err(why)) => {
+            refused.extend(measured.map(|s| format!("strategy {s}: it needs {why}")));
+            table(Strategy::Step, format!("sequence would need {why}"))
         }
-        (None, Ok(())) => Ok((Strategy::Sequence, format!("{units} units fit one workgroup (limit {limit})"))),
+        (None, None, Ok(())) if units > limit => {
+            table(Strategy::Step, format!("{units} units are more than {limit}, up to which one workgroup keeps up"))
+        }
+        (None, None, Ok(())) => table(Strategy::Sequence, format!("{units} units fit one workgroup (limit {limit})")),
     }
 }
 
@@ -106,20 +143,116 @@ fn is_small(config: &RnnConfig) -> bool {
     config.cell.input_gates() * config.hidden_size < 128
 }
 
-/// Rough time of one time step of a layer, for watchdogs only: products at a cautious rate, plus the dispatches.
-fn step_seconds(config: &RnnConfig, shape: Shape, caps: &Caps) -> f64 {
-    let (flops_per_second, dispatch) = match caps.class {
-        DeviceClass::Cpu => return 0.0,
-        DeviceClass::Gpu => (2e11, 1e-5),
-        DeviceClass::SoftwareGpu => (4e9, 6e-5),
-    };
-    let stages = config.stages();
-    let products: usize = stages.iter().map(|s| s.matrix_rows() * s.depth()).sum();
-    let input = config.cell.input_gates() * config.hidden_size * config.input_size.max(config.output_size());
-    2.0 * (products + input) as f64 * (shape.batch * config.directions()) as f64 / flops_per_second
-        + dispatch * stages.iter().map(|s| if s.stage.normalise { 2.0 } else { 1.0 }).sum::<f64>()
+/// Rough time of one time step of a layer, for watchdogs only: products at a cautious rate, plus the dispatches. Not less than the
+/// sum of what [`Plan::estimate`] says of the step's share of the dispatches over its block.
+pub(super) fn step_seconds(config: &RnnConfig, shape: Shape, caps: &Caps) -> f64 {
+    let products: usize = config.stages().iter().map(|s| s.matrix_rows() * s.depth()).sum();
+    let rows = (shape.batch * config.directions()) as f64;
+    2.0 * (products + widest_input(config)) as f64 * rows / row(caps.class).flops
+        + row(caps.class).dispatch * waits(config) as f64
 }
 
+/// Multiply-adds per row of the product with x of the layer that has most of them.
+fn widest_input(config: &RnnConfig) -> usize {
+    config.cell.input_gates() * config.hidden_size * config.input_size.max(config.output_size())
+}
+
+/// Dispatches of one step; inside a kernel, barriers.
+fn waits(config: &RnnConfig) -> usize {
+    config.stages().iter().map(|s| if s.stage.normalise { 2 } else { 1 }).sum()
+}
+
+impl Plan {
+    /// Seconds that one run of a dispatch is estimated to take, for watchdogs: its products at the cautious rate of the device's
+    /// class, and a fixed time for the dispatch or, where the time loop is inside, for each of its steps. Zero on the CPU
+    /// executor, which has no watchdog. [`Options::submit_budget`] bounds it, as far as work can be cut: not below one step of
+    /// all sequences, nor below 64 steps of a weight's gradient, whose order of additions must not depend on the budget.
+    pub fn estimate(&self, d: &Dispatch) -> Duration {
+        let (row, dims) = (row(self.caps.class), &self.dims[d.dims]);
+        let steps = f64::from(dims.end - dims.first).max(1.0);
+        let products = self.dispatch_flops(d) as f64 / row.flops;
+        let starts = row.dispatch * waits(&self.config) as f64;
+        let seconds = match d.kernel {
+            Kernel::SequenceForward | Kernel::SequenceForwardTrain | Kernel::SequenceBackward => {
+                products + steps * starts
+            }
+            kernel if kernel.is_per_step() => products / steps + row.dispatch,
+            _ => products + row.dispatch,
+        };
+        Duration::from_secs_f64(seconds)
+    }
+
+    /// The dispatch that is estimated to take longest, of all passes.
+    pub fn longest_estimate(&self) -> Option<(Kernel, Duration)> {
+        let all = self.steps.iter().chain(&self.backward).chain(&self.update);
+        let dispatches = all.flat_map(|step| step.body().0);
+        dispatches.map(|d| (d.kernel, self.estimate(d))).max_by_key(|(_, time)| *time)
+    }
+
+    /// Puts steps into submits so that none is estimated beyond the budget.
+    pub(super) fn split_submits(&self, steps: &[Step]) -> Vec<Range<usize>> {
+        let (mut submits, mut start, mut spent) = (Vec::new(), 0, 0.0);
+        for (n, step) in steps.iter().enumerate() {
+            let (body, runs) = step.body();
+            let seconds = body.iter().map(|d| self.estimate(d).as_secs_f64()).sum::<f64>() * runs as f64;
+            if n > start && spent + seconds > self.options.submit_budget.as_secs_f64() * 1.01 {
+                submits.push(start..n);
+                (start, spent) = (n, 0.0);
+            }
+            spent += seconds;
+        }
+        if start < steps.len() {
+            submits.push(start..steps.len());
+        }
+        submits
+    }
+}
+
+/// Steps that one dispatch of a product over many steps covers, where it could cover all.
+pub(super) struct Stretches {
+    /// Sums of weight gradients: a multiple of `GRADIENT_BLOCK`, so that their order is the same however long.
+    pub weights: usize,
+    /// Gradients of x, one direction at a time.
+    pub input: usize,
+    /// The head's outputs, and what it passes back.
+    pub head: usize,
+    /// Sums of the head's weight gradients.
+    pub head_weights: usize,
+}
+
+/// As long as the budget and the device's workgroups allow; sums of weights also not longer than a block of the recurrence.
+pub(super) fn choose_stretches(
+    config: &RnnConfig,
+    shape: Shape,
+    caps: &Caps,
+    options: &Options,
+    tiles: &Tiles,
+    block: usize,
+) -> Stretches {
+    let row = row(caps.class);
+    let left = (options.submit_budget.as_secs_f64() - row.dispatch).max(0.0);
+    // Steps whose product, of so many multiply-adds a row, stays within the budget.
+    let steps = |products: usize, directions: usize| {
+        let step = 2.0 * products as f64 * (shape.batch * directions) as f64 / row.flops;
+        if step > 0.0 { (left / step) as usize } else { usize::MAX }
+    };
+    let sums = |products, directions| {
+        let most = steps(products, directions) / GRADIENT_BLOCK * GRADIENT_BLOCK;
+        block.next_multiple_of(GRADIENT_BLOCK).min(most.max(GRADIENT_BLOCK))
+    };
+    let grid = caps.max_workgroups.saturating_mul(tiles.project.1) / shape.batch;
+    let rows = |products| steps(products, 1).min(grid).max(1);
+    let recurrent = config.stages().iter().map(|s| s.matrix_rows() * s.depth()).max().unwrap_or(0);
+    let head = head_products(config);
+    Stretches {
+        weights: sums(widest_input(config).max(recurrent), config.directions()),
+        input: rows(widest_input(config)),
+        head: rows(head),
+        head_weights: sums(head, 1),
+    }
+}
+
+/// Steps per block; `measured`: what is fastest on this very device, within what it can do.
 pub(super) fn choose_block(
     config: &RnnConfig,
     shape: Shape,
@@ -127,6 +260,7 @@ pub(super) fn choose_block(
     options: &Options,
     strategy: Strategy,
     tiles: &Tiles,
+    measured: Option<usize>,
 ) -> Result<usize> {
     let pre_step = (shape.batch * config.directions() * config.cell.input_gates() * config.hidden_size) as u64
         * options.activation_bytes(caps) as u64;
@@ -158,11 +292,11 @@ pub(super) fn choose_block(
     if seconds > 0.0 {
         block = block.min(((options.submit_budget.as_secs_f64() / seconds) as usize).max(1));
     }
-    if caps.class == DeviceClass::Cpu {
+    if caps.class == DeviceClass::Cpu && measured.is_none() {
         // `pre` of a block stays in the second-level cache between the product and the recurrence.
         block = block.min(((CPU_PRE_BYTES / pre_step) as usize).max(CPU_MIN_BLOCK));
     }
-    let block = block.min(options.max_block.unwrap_or(usize::MAX)).max(1);
+    let block = block.min(measured.unwrap_or(usize::MAX)).min(options.max_block.unwrap_or(usize::MAX)).max(1);
     check_blocks(config, shape, caps, block)?;
     Ok(block)
 }
@@ -236,41 +370,3 @@ const MAX_BLOCKS: u64 = 1 << 20;
 const CPU_PRE_BYTES: u64 = 1 << 20;
 /// Fewer steps than this per block are not worth a matrix product's set-up.
 const CPU_MIN_BLOCK: usize = 16;
-
-/// Puts steps into submits so that none is estimated beyond the budget.
-pub(super) fn split_submits(
-    config: &RnnConfig,
-    shape: Shape,
-    caps: &Caps,
-    options: &Options,
-    steps: &[Step],
-    dims: &[Dims],
-) -> Vec<Range<usize>> {
-    let (mut submits, mut start, mut spent) = (Vec::new(), 0, 0.0);
-    for (n, step) in steps.iter().enumerate() {
-        let seconds = match step {
-            Step::EachStep(range, _) | Step::EachStepBack(range, _) => {
-                range.len() as f64 * step_seconds(config, shape, caps)
-            }
-            Step::Once(d)
-                if matches!(
-                    d.kernel,
-                    Kernel::SequenceForward | Kernel::SequenceForwardTrain | Kernel::SequenceBackward | Kernel::Rebuild
-                ) =>
-            {
-                let block = dims[d.dims];
-                f64::from(block.end - block.first) * step_seconds(config, shape, caps)
-            }
-            _ => 0.0,
-        };
-        if n > start && spent + seconds > options.submit_budget.as_secs_f64() * 1.01 {
-            submits.push(start..n);
-            (start, spent) = (n, 0.0);
-        }
-        spent += seconds;
-    }
-    if start < steps.len() {
-        submits.push(start..steps.len());
-    }
-    submits
-}

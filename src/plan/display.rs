@@ -2,6 +2,7 @@
 
 use super::{Dispatch, Memory, Plan, Slot, Step, Strategy};
 use crate::activation_format::ActivationFormat;
+use crate::kernels::Kernel;
 use crate::recurrence::Recurrence;
 use crate::weights::WeightFormat;
 use std::fmt;
@@ -51,8 +52,22 @@ impl fmt::Display for Plan {
             self.precision,
         )?;
         writeln!(f, "strategy: {} ({})", self.strategy, self.reason)?;
+        if c.num_layers > 1 {
+            let chunk = self.chunk.map_or("off".into(), |chunk| format!("layers {chunk} steps apart"));
+            writeln!(f, "wavefront: {chunk} ({})", self.wavefront_reason)?;
+        }
         writeln!(f, "block: {} steps; tile: {} sequences per invocation", self.block, self.tiles.tile)?;
+        writeln!(f, "choices: {}", self.choices)?;
         writeln!(f, "dispatches: {} in {} submit(s)", self.dispatches(), self.submits.len())?;
+        if let Some((kernel, time)) = self.longest_estimate().filter(|(_, time)| !time.is_zero()) {
+            let budget = self.options.submit_budget;
+            let beyond = if time > budget { ", which the least that a dispatch can do is beyond" } else { "" };
+            writeln!(
+                f,
+                "longest dispatch: {}, {time:.2?} estimated of a budget of {budget:.2?}{beyond}",
+                kernel.name()
+            )?;
+        }
         if self.train {
             let (forward, backward) = (self.forward_dispatches(), self.backward_dispatches());
             let submits = self.backward_submits.len();
@@ -118,7 +133,10 @@ impl Plan {
         let names: Vec<_> = d.slots.iter().map(|&s| self.slots[s].name.as_str()).collect();
         let dims = &self.dims[d.dims];
         let stage = if d.kernel.is_per_stage() { format!(" stage {}", d.stage) } else { String::new() };
-        let layer = d.layer.map_or(String::new(), |l| format!(" layer {l} steps {}..{}", dims.first, dims.end));
+        let layer = match d.layer {
+            _ if dims.chunk > 0 && d.kernel != Kernel::StoreState => self.wave_text(d),
+            layer => layer.map_or(String::new(), |l| format!(" layer {l} steps {}..{}", dims.first, dims.end)),
+        };
         format!("{}{stage}{layer} ({})", d.kernel.name(), names.join(", "))
     }
 }

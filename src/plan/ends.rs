@@ -15,7 +15,7 @@
 use super::build::{Builder, ELEMENTWISE_GROUPS, UNUSED, once};
 use super::{Dims, Dispatch, Extent, Role, SlotId, Step};
 use crate::config::{Head, Loss, RnnConfig};
-use crate::kernels::{GRADIENT_BLOCK, Kernel};
+use crate::kernels::Kernel;
 use std::ops::Range;
 
 /// Slots of the embedding.
@@ -141,6 +141,11 @@ impl Builder<'_> {
             checkpoint: 0,
             alternating: 0,
             accumulate: u32::from(self.accumulate),
+            chunk: 0,
+            plane: 0,
+            planes: 1,
+            weights_plane: 0,
+            input_rows: 0,
         });
         self.dims.len() - 1
     }
@@ -148,11 +153,15 @@ impl Builder<'_> {
     /// y → outputs, losses and their sum.
     pub fn head_steps(&mut self, head: &HeadIds, y: SlotId, schedule: SlotId) -> Vec<Step> {
         let Some(Head { size, loss }) = self.config.head else { return Vec::new() };
-        let dims = self.head_dims(0..self.shape.time);
         let kernel = project_kernel(self.config.output_size());
         let (wide, rows) = self.project_grid(size);
         let groups = (wide, rows, 1);
-        let project = of_head(kernel, dims, vec![y, head.w, head.outputs, schedule], groups);
+        let mut steps = Vec::new();
+        for part in self.head_parts() {
+            let dims = self.head_dims(part);
+            steps.push(of_head(kernel, dims, vec![y, head.w, head.outputs, schedule], groups));
+        }
+        let dims = self.head_dims(0..self.shape.time);
         let kernel = match loss {
             Loss::MeanSquared => Kernel::LossMeanSquared,
             Loss::CrossEntropy => Kernel::LossCrossEntropy,
@@ -160,9 +169,16 @@ impl Builder<'_> {
         let slots = vec![head.outputs, head.targets, head.target_weights, head.losses, head.d_outputs, schedule];
         let all = self.shape.time * self.shape.batch;
         let groups = (all.div_ceil(self.tiles.width).min(ELEMENTWISE_GROUPS), Extent::Fixed(1), 1);
-        let losses = of_head(kernel, dims, slots, groups);
+        steps.push(of_head(kernel, dims, slots, groups));
         let slots = vec![head.losses, head.loss, schedule];
-        vec![project, losses, of_head(Kernel::LossSum, dims, slots, (1, Extent::Fixed(1), 1))]
+        steps.push(of_head(Kernel::LossSum, dims, slots, (1, Extent::Fixed(1), 1)));
+        steps
+    }
+
+    /// The stretches of steps that one dispatch of the head's products covers each.
+    fn head_parts(&self) -> Vec<Range<usize>> {
+        let (time, stretch) = (self.shape.time, self.stretches.head);
+        (0..time).step_by(stretch).map(|first| first..first.saturating_add(stretch).min(time)).collect()
     }
 
     /// d_outputs → the gradients of W_o, b_o and y.
@@ -172,15 +188,18 @@ impl Builder<'_> {
         let groups = (self.slots[dy].len().div_ceil(width).min(ELEMENTWISE_GROUPS), Extent::Fixed(1), 1);
         let dims = self.head_dims(0..self.shape.time);
         let mut steps = vec![once(Kernel::Clear, None, dims, vec![dy], groups)];
-        let stretch = self.block.next_multiple_of(GRADIENT_BLOCK);
+        let stretch = self.stretches.head_weights;
         for first in (0..self.shape.time).step_by(stretch).collect::<Vec<_>>().into_iter().rev() {
-            let dims = self.head_dims(first..(first + stretch).min(self.shape.time));
+            let dims = self.head_dims(first..first.saturating_add(stretch).min(self.shape.time));
             let groups = self.weight_grid(inputs, size, 1);
             let slots = vec![head.d_outputs, y, grad.dw, schedule];
             steps.push(of_head(Kernel::WeightBackwardInput, dims, slots, groups));
         }
         let groups = self.input_grid(inputs);
-        steps.push(of_head(Kernel::InputBackward, dims, vec![grad.wt, head.d_outputs, dy, schedule], groups));
+        for part in self.head_parts() {
+            let dims = self.head_dims(part);
+            steps.push(of_head(Kernel::InputBackward, dims, vec![grad.wt, head.d_outputs, dy, schedule], groups));
+        }
         steps
     }
 }

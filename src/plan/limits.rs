@@ -46,13 +46,14 @@ impl Plan {
         self.check_grids()
     }
 
-    /// Grids that cover all rows of a segment at once, as only the head and the backward pass have them.
+    /// Grids over rows, where all sequences have T steps.
     fn check_grids(&self) -> Result<()> {
         for step in self.steps.iter().chain(&self.backward) {
-            let Step::Once(Dispatch { kernel, groups: (_, extent, _), head, .. }) = step else { continue };
+            let Step::Once(Dispatch { kernel, groups: (_, extent, _), dims, .. }) = step else { continue };
+            let dims = &self.dims[*dims];
             let groups = match extent {
                 Extent::Fixed(n) => *n,
-                Extent::Rows(per) if *head => (self.shape.time * self.shape.batch).div_ceil(*per),
+                Extent::Rows(per) => ((dims.end - dims.first) as usize * self.shape.batch).div_ceil(*per),
                 Extent::SegmentRows(per) => (self.segment * self.shape.batch).div_ceil(*per),
                 _ => continue,
             };

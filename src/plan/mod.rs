@@ -27,10 +27,14 @@ mod build;
 mod choices;
 mod display;
 mod ends;
+mod floor;
 mod limits;
+mod origin;
 mod recompute;
 mod resets;
+mod traffic;
 mod update;
+mod wavefront;
 mod work;
 
 use crate::activation_format::ActivationFormat;
@@ -39,15 +43,23 @@ use crate::error::{Error, Result};
 use crate::kernels::{GRADIENT_BLOCK, Kernel, Pack, Table, Tiles};
 use crate::optimiser::Optimiser;
 use crate::schedule::Schedule;
+use crate::tuning::Tuning;
 use crate::weights::WeightFormat;
 use build::Builder;
-use choices::{choose_block, choose_strategy, choose_tiles, split_submits};
+use choices::choose_stretches;
 use ends::head_products;
 pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds};
+pub use floor::{Floor, Rates};
 use limits::check_sizes;
+use origin::Chosen;
+pub use origin::{Choices, Origin};
 use recompute::recompute_segment;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
+pub use wavefront::Wavefront;
+use wavefront::{choose_wavefront, stacks_weights};
+pub use work::{Amount, DispatchWork, KernelWork, PassWork, Work};
 
 /// What the planner must know of a device.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,6 +151,8 @@ pub enum Reset {
 pub struct Options {
     /// Forces the strategy.
     pub strategy: Option<Strategy>,
+    /// Whether layers of a stack run side by side, each some steps behind the one below it. The bits are the same either way.
+    pub wavefront: Wavefront,
     /// Element type.
     pub precision: Precision,
     /// How the matrices of the parameters are stored. All arithmetic stays in `precision`; with an optimiser so do the parameters
@@ -168,14 +182,19 @@ pub struct Options {
     pub resets: Option<Reset>,
     /// Steps per block at most: the longest stretch of time one `sequence_forward` dispatch covers and `pre` is held for.
     pub max_block: Option<usize>,
-    /// Estimated time that one submit may take before the plan splits into several (watchdogs kill long ones).
+    /// Estimated time that one submit, and one dispatch, may take before the plan splits it into several (watchdogs kill long
+    /// ones); [`Plan::estimate`] says what cannot be split.
     pub submit_budget: Duration,
+    /// What was measured on the device that the plan is for ([`crate::Tuning::load`], `wgpu-rnn tune`): goes before the table by
+    /// device class, behind what is forced. `None`: nothing is looked up anywhere.
+    pub tuning: Option<Arc<Tuning>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             strategy: None,
+            wavefront: Wavefront::Auto,
             precision: Precision::F32,
             weights: WeightFormat::F32,
             activations: ActivationFormat::F32,
@@ -188,6 +207,7 @@ impl Default for Options {
             resets: None,
             max_block: None,
             submit_budget: Duration::from_millis(500),
+            tuning: None,
         }
     }
 }
@@ -337,6 +357,16 @@ pub struct Dims {
     pub alternating: u32,
     /// 1 where the gradients of parameters are added to those that are there.
     pub accumulate: u32,
+    /// In a wave, how many steps a layer is behind the one below it; else 0.
+    pub chunk: u32,
+    /// The dispatch's first (layer, direction) in slots that layers share one behind the other (a wave plan); else 0.
+    pub plane: u32,
+    /// How many those slots hold; else the directions.
+    pub planes: u32,
+    /// The dispatch's first (layer, direction) in packed recurrent weights.
+    pub weights_plane: u32,
+    /// The first row of the layer's input, and its gradient, in its slot.
+    pub input_rows: u32,
 }
 
 /// The slots by what they are; see [`Plan::slots`].
@@ -436,6 +466,12 @@ pub struct Plan {
     pub strategy: Strategy,
     /// Why that strategy.
     pub reason: String,
+    /// In a wave plan, how many steps a layer is behind the one below it ([`Options::wavefront`]).
+    pub chunk: Option<usize>,
+    /// Why, or why there is none.
+    pub wavefront_reason: String,
+    /// Where strategy, tiles and block come from.
+    pub choices: Choices,
     /// Workgroup and register tile sizes.
     pub tiles: Tiles,
     /// Steps per block: `pre` holds this many, and one `sequence_forward` covers them.
@@ -485,9 +521,9 @@ impl Plan {
             return Self::within(budget, config, shape, caps, options);
         }
         check_sizes(config, shape, caps, options)?;
-        let (strategy, reason) = choose_strategy(config, caps, options)?;
-        let tiles = choose_tiles(config, shape, caps, strategy);
-        let block = choose_block(config, shape, caps, options, strategy, &tiles)?;
+        let Chosen { strategy, reason, tiles, block: stretch, choices } = Chosen::new(config, shape, caps, options)?;
+        let (chunk, wavefront_reason) = choose_wavefront(config, shape, caps, options, (strategy, &tiles, stretch))?;
+        let block = chunk.unwrap_or(stretch);
         let mut builder = Builder {
             config,
             shape,
@@ -497,6 +533,10 @@ impl Plan {
             strategy,
             tiles,
             block,
+            stretches: choose_stretches(config, shape, caps, options, &tiles, stretch),
+            stretch,
+            chunk,
+            stacks_weights: stacks_weights(config, caps, options),
             train: options.train,
             keep_y: options.keep_y,
             accumulate: options.accumulate,
@@ -527,10 +567,7 @@ impl Plan {
             update = builder.update_steps(&slots);
             ids.update = Some(slots);
         }
-        let submits = split_submits(config, shape, caps, options, &steps, &builder.dims);
-        let backward_submits = split_submits(config, shape, caps, options, &backward, &builder.dims);
-        let update_submits = split_submits(config, shape, caps, options, &update, &builder.dims);
-        let plan = Self {
+        let mut plan = Self {
             config: config.clone(),
             options: options.clone(),
             shape,
@@ -538,6 +575,9 @@ impl Plan {
             precision: options.precision,
             strategy,
             reason,
+            chunk,
+            wavefront_reason,
+            choices,
             tiles,
             block,
             train: options.train,
@@ -548,12 +588,15 @@ impl Plan {
             slots: builder.slots,
             dims: builder.dims,
             steps,
-            submits,
+            submits: Vec::new(),
             backward,
-            backward_submits,
+            backward_submits: Vec::new(),
             update,
-            update_submits,
+            update_submits: Vec::new(),
         };
+        plan.submits = plan.split_submits(&plan.steps);
+        plan.backward_submits = plan.split_submits(&plan.backward);
+        plan.update_submits = plan.split_submits(&plan.update);
         plan.check_limits()?;
         Ok(plan)
     }
@@ -569,6 +612,15 @@ impl Plan {
             let last = k <= GRADIENT_BLOCK && memory != Memory::Save;
             match Self::new(config, shape, caps, &Options { memory, ..options.clone() }) {
                 Ok(plan) if plan.bytes() <= budget => return Ok(Self { options: options.clone(), ..plan }),
+                // Layers side by side take more memory.
+                Ok(plan) if plan.chunk.is_some() && options.wavefront == Wavefront::Auto => {
+                    let plain = Options { memory, wavefront: Wavefront::Off, ..options.clone() };
+                    let plan = Self::new(config, shape, caps, &plain)?;
+                    if plan.bytes() <= budget {
+                        return Ok(Self { options: options.clone(), ..plan });
+                    }
+                    smallest = smallest.min(plan.bytes());
+                }
                 Ok(plan) => smallest = smallest.min(plan.bytes()),
                 // A slot beyond a binding: shorter segments may do.
                 Err(e) if last => return Err(e),
@@ -687,8 +739,11 @@ impl Plan {
                 let first = first.min(end);
                 (schedule.row_offset(end) - schedule.row_offset(first)).div_ceil(per)
             }
-            Extent::Active(_) if first >= schedule.steps() => 0,
-            Extent::Active(per) => schedule.active(first).div_ceil(per),
+            // Of a wave's layers the uppermost is at the earliest step, where most sequences run.
+            Extent::Active(per) => match first - self.lag(dispatch) {
+                step if step >= schedule.steps() => 0,
+                step => schedule.active(step).div_ceil(per),
+            },
             Extent::Batch => self.shape.batch,
             Extent::Fixed(n) => n,
             Extent::SegmentRows(per) => {
@@ -700,10 +755,16 @@ impl Plan {
 }
 
 fn count(steps: &[Step]) -> usize {
-    let of = |step: &Step| match step {
-        Step::ClearPadding(_) => 0,
-        Step::Once(_) => 1,
-        Step::EachStep(range, body) | Step::EachStepBack(range, body) => range.len() * body.len(),
-    };
-    steps.iter().map(of).sum()
+    steps.iter().map(|step| step.body()).map(|(body, runs)| body.len() * runs).sum()
+}
+
+impl Step {
+    /// Its dispatches, and how often each runs where all sequences have T steps.
+    pub(crate) fn body(&self) -> (&[Dispatch], usize) {
+        match self {
+            Self::ClearPadding(_) => (&[], 0),
+            Self::Once(d) => (std::slice::from_ref(d), 1),
+            Self::EachStep(range, body) | Self::EachStepBack(range, body) => (body, range.len()),
+        }
+    }
 }

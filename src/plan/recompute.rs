@@ -71,7 +71,7 @@ impl Builder<'_> {
         let dims = self.dims(layer, segment.clone());
         if self.resets {
             // The rows that episodes begin from; the others are written next.
-            out.push(self.begin_segment(layer, dims, ids, m));
+            out.push(self.begin_segment(layer..layer + 1, dims, ids, m));
         }
         out.push(self.copy_history(Kernel::LoadHistory, layer, dims, ids, m));
         for first in segment.clone().step_by(self.block) {

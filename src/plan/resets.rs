@@ -7,9 +7,10 @@
 //! gathered from a flagged step; what flows out of it adds up in the second halves of `d_hidden` and `d_state`, which
 //! store_gradient adds to the gradients of h0 and c0 for `Reset::Initial`.
 
-use super::build::{Builder, Dim, Memory, once};
+use super::build::{Builder, Dim, Memory, once, only};
 use super::{Dispatch, Extent, Role, SlotId, SlotIds, Step, Strategy};
 use crate::kernels::Kernel;
+use std::ops::Range;
 
 impl Builder<'_> {
     /// A slot per sequence, and the same again behind it where episodes begin inside a run.
@@ -28,8 +29,9 @@ impl Builder<'_> {
         m: &Memory,
         steps: &mut Vec<Step>,
     ) {
-        // Episodes begin at odd steps too.
-        let odd = (self.resets && self.strategy == Strategy::Step).then_some(m.operands[1]);
+        // Episodes begin at odd steps too, and so do layers that are an odd number of steps behind.
+        let odd = self.resets || self.chunk.is_some_and(|chunk| chunk % 2 == 1);
+        let odd = (odd && self.strategy == Strategy::Step).then_some(m.operands[1]);
         for operand in [m.operands[0]].into_iter().chain(odd) {
             let slots = vec![ids.h0, ids.c0.unwrap_or(ids.h0), operand, m.state, ids.schedule];
             steps.push(once(Kernel::LoadState, None, dims, slots, groups));
@@ -37,19 +39,19 @@ impl Builder<'_> {
     }
 
     /// Where an episode begins at a step, what it begins from.
-    pub fn reset_state(&self, layer: usize, dims: usize, ids: &SlotIds, m: &Memory) -> Dispatch {
+    pub fn reset_state(&self, layers: &Range<usize>, dims: usize, ids: &SlotIds, m: &Memory) -> Dispatch {
         let config = self.config;
         let wide = config.hidden_size.max(config.state_size().next_multiple_of(4)).div_ceil(self.tiles.width);
         Dispatch {
             kernel: Kernel::ResetState,
             stage: 0,
-            layer: Some(layer),
+            layer: only(layers),
             dims,
             write_y: true,
             head: false,
             slots: vec![m.operands[0], m.state, ids.schedule],
             odd: Some(vec![m.operands[1], m.state, ids.schedule]),
-            groups: (wide, Extent::Active(1), config.directions()),
+            groups: (wide, Extent::Active(1), layers.len() * config.directions()),
         }
     }
 }

@@ -56,10 +56,18 @@ impl SlotIds {
         let mut add = |slots: &[SlotId], pack: fn(usize) -> Pack| {
             list.extend(slots.iter().enumerate().map(|(layer, &slot)| (slot, pack(layer))));
         };
+        // R of all layers may lie in one slot.
+        let stacked = |slots: &[SlotId]| slots.len() > 1 && slots[0] == slots[1];
         add(&self.w, Pack::Input);
-        add(&self.r, Pack::Recurrent);
+        match stacked(&self.r) {
+            true => add(&self.r[..1], |_| Pack::Recurrents),
+            false => add(&self.r, Pack::Recurrent),
+        }
         if let Some(gradients) = &self.grad {
-            add(&gradients.rt, Pack::RecurrentTransposed);
+            match stacked(&gradients.rt) {
+                true => add(&gradients.rt[..1], |_| Pack::RecurrentsTransposed),
+                false => add(&gradients.rt, Pack::RecurrentTransposed),
+            }
             add(&gradients.wt, Pack::InputTransposed);
         }
         list.extend(self.embedding.as_ref().map(|e| (e.table, Pack::Embedding)));

@@ -1,9 +1,131 @@
-//! The work of a plan: multiply-adds of its matrix products.
+//! The work of a plan: multiply-adds of its matrix products, bytes that they move (`traffic.rs` says which), dispatches.
 
-use super::{Dispatch, Plan};
+use super::{Dispatch, Plan, Step};
 use crate::kernels::Kernel;
 
+/// How much work: of one run of a dispatch, or a sum of many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Multiply-adds of matrix products, times two. Pointwise parts are not counted.
+    pub flops: u64,
+    /// Bytes that must come from device memory.
+    pub read: u64,
+    /// Bytes that must go there.
+    pub written: u64,
+}
+
+/// A dispatch of a plan and how often it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DispatchWork {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Runs: the steps of its block for a dispatch that runs once per step, else 1.
+    pub runs: u64,
+    /// Of every one of them.
+    pub each: Amount,
+}
+
+/// What one kernel does in a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelWork {
+    /// The kernel's name.
+    pub kernel: &'static str,
+    /// Its dispatches.
+    pub dispatches: u64,
+    /// Of all of them.
+    pub amount: Amount,
+}
+
+/// The work of one pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PassWork {
+    /// Its dispatches, in order.
+    pub dispatches: Vec<DispatchWork>,
+    /// Bytes of every slot that the pass touches, once each: what would be moved if a cache held all of it.
+    pub slot_bytes: u64,
+}
+
+/// The work of a run in which no sequence is shorter than T, from [`Plan::work`].
+///
+/// The model of bytes: within a dispatch caches are perfect, so a value that a kernel reads counts as read once and one that it
+/// writes as written once, however many lanes do; of a value that it adds to, both. Between dispatches nothing is kept: a dispatch
+/// per step reads R at every step. A device whose cache holds R from step to step may therefore move fewer;
+/// [`PassWork::slot_bytes`] is the count for one whose cache holds everything. Weights count as packed, other slots without padding,
+/// each value in the size its slot has. Not counted: the schedule's table, uniforms, and the rows that episodes begin from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// The forward pass.
+    pub forward: PassWork,
+    /// The backward pass; nothing unless the plan trains.
+    pub backward: PassWork,
+    /// The update; nothing without an optimiser.
+    pub update: PassWork,
+}
+
+impl Amount {
+    fn add(&mut self, each: Self, runs: u64) {
+        self.flops += runs * each.flops;
+        self.read += runs * each.read;
+        self.written += runs * each.written;
+    }
+}
+
+impl PassWork {
+    /// Runs of all dispatches, and their sum.
+    pub fn total(&self) -> (u64, Amount) {
+        self.dispatches.iter().fold((0, Amount::default()), |(count, mut sum), d| {
+            sum.add(d.each, d.runs);
+            (count + d.runs, sum)
+        })
+    }
+
+    /// The same kernel by kernel, in the order of their first dispatch.
+    pub fn kernels(&self) -> Vec<KernelWork> {
+        let mut list: Vec<KernelWork> = Vec::new();
+        for d in &self.dispatches {
+            let known = list.iter().position(|k| k.kernel == d.kernel.name()).unwrap_or_else(|| {
+                list.push(KernelWork { kernel: d.kernel.name(), dispatches: 0, amount: Amount::default() });
+                list.len() - 1
+            });
+            list[known].dispatches += d.runs;
+            list[known].amount.add(d.each, d.runs);
+        }
+        list
+    }
+}
+
 impl Plan {
+    /// What a run does at least, dispatch by dispatch.
+    pub fn work(&self) -> Work {
+        Work {
+            forward: self.pass_work(&self.steps),
+            backward: self.pass_work(&self.backward),
+            update: self.pass_work(&self.update),
+        }
+    }
+
+    fn pass_work(&self, steps: &[Step]) -> PassWork {
+        let mut touched = vec![false; self.slots.len()];
+        let mut dispatches = Vec::new();
+        for step in steps {
+            let (body, runs) = step.body();
+            for d in body {
+                d.slots.iter().chain(d.odd.iter().flatten()).for_each(|&slot| touched[slot] = true);
+                let dims = &self.dims[d.dims];
+                let once = matches!(step, Step::Once(_));
+                let (read, written) = self.dispatch_traffic(d, if once { (dims.end - dims.first) as usize } else { 1 });
+                let flops = self.dispatch_flops(d) / runs as u64;
+                dispatches.push(DispatchWork {
+                    kernel: d.kernel,
+                    runs: runs as u64,
+                    each: Amount { flops, read, written },
+                });
+            }
+        }
+        let bound = touched.iter().zip(&self.slots).filter(|(touched, _)| **touched);
+        PassWork { dispatches, slot_bytes: bound.map(|(_, slot)| slot.bytes()).sum() }
+    }
+
     /// Multiply-adds of the matrix products of a dispatch, times two, as if no sequence were shorter than T; of one that runs
     /// once per step, for all steps of its block.
     pub fn dispatch_flops(&self, d: &Dispatch) -> u64 {
@@ -14,11 +136,12 @@ impl Plan {
         let input = config.row_layout(false).inputs * dims.input_size as usize;
         let of = |n: usize| stages[n].matrix_rows() * stages[n].depth();
         let all: usize = (0..stages.len()).map(of).sum();
-        let (directions, block) = (config.directions(), (dims.end - dims.first) as usize);
+        let directions = config.directions();
+        let block: usize = self.layer_steps(d).into_iter().sum();
         let (steps, directions, products) = match d.kernel {
             Kernel::ProjectVec4 | Kernel::ProjectScalar | Kernel::WeightBackwardInput => (block, directions, input),
             // One direction at a time.
-            Kernel::InputBackward => ((dims.segment_end - dims.segment) as usize, 1, input),
+            Kernel::InputBackward => (block, 1, input),
             Kernel::StepForward
             | Kernel::StepForwardTrain
             | Kernel::StepProduct
@@ -31,5 +154,14 @@ impl Plan {
             _ => return 0,
         };
         2 * (steps * self.shape.batch * directions) as u64 * products as u64
+    }
+
+    /// Steps of a dispatch's block, of every layer that it has work of.
+    pub(super) fn layer_steps(&self, d: &Dispatch) -> Vec<usize> {
+        let dims = &self.dims[d.dims];
+        let layers = if dims.chunk > 0 { d.groups.2 / self.config.directions() } else { 1 } as u32;
+        let end = |layer: u32| (dims.end - layer * dims.chunk).min(dims.time);
+        let steps = |layer: u32| end(layer).saturating_sub(dims.first - layer * dims.chunk) as usize;
+        (dims.layer..dims.layer + layers).map(steps).collect()
     }
 }

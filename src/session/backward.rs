@@ -44,14 +44,35 @@ impl<T: Real> Session<T> {
     /// [`Error::Mismatch`] if the plan does not train, nothing has run since the last backward pass, or a shape is wrong;
     /// [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
     pub fn backward(&mut self, upstream: &Upstream<'_, T>) -> Result<Gradients<T>> {
-        let ids = self.tape_ids()?;
+        self.tape_ids()?;
         self.write_upstream(upstream)?;
-        let mut slots = vec![ids.dx, ids.dh0, ids.dc0];
-        if ids.dcn.is_none() {
-            slots.pop();
-        }
-        slots.extend(self.parameter_gradients());
+        let slots = self.gradient_slots()?;
         let values = self.run_back_and_read(&slots)?;
+        self.as_gradients(values)
+    }
+
+    /// The gradients of the last backward pass, read back now: after [`Session::run_back`].
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the plan does not train or there are none since the last update; [`Error::DeviceLost`] and
+    /// [`Error::Gpu`] from the device.
+    pub fn gradients(&mut self) -> Result<Gradients<T>> {
+        let slots = self.gradient_slots()?;
+        if !self.gradients {
+            return Err(Error::mismatch("gradients", "a backward pass before it", "none since the last update"));
+        }
+        let values = self.fetch(&slots)?;
+        self.as_gradients(slots.into_iter().zip(values).collect())
+    }
+
+    fn gradient_slots(&self) -> Result<Vec<SlotId>> {
+        let ids = self.gradient_ids()?;
+        let states = [ids.dx, ids.dh0].into_iter().chain(ids.dcn.map(|_| ids.dc0));
+        Ok(states.chain(self.parameter_gradients()).collect())
+    }
+
+    fn as_gradients(&self, values: HashMap<SlotId, Vec<T>>) -> Result<Gradients<T>> {
+        let ids = self.gradient_ids()?;
         let tensor = |slot: SlotId| {
             let dims = self.plan.slots[slot].dims.iter();
             let shape = dims.filter(|d| !(self.unbatched && d.0 == "B")).map(|d| d.1).collect();

@@ -5,11 +5,13 @@ mod dropout;
 mod ends;
 mod optimise;
 mod profile;
+mod startup;
 mod trace;
 
 pub use backward::{Gradients, Upstream};
 pub use ends::{TargetValues, Targets};
 pub use profile::KernelTime;
+pub use startup::Startup;
 pub use trace::Snapshot;
 
 use crate::config::{Layout, Shape};
@@ -23,6 +25,7 @@ use crate::schedule::Schedule;
 use crate::tensor::{Tensor, View};
 use crate::weights::Weights;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The state before the first step.
 #[derive(Clone, Copy, Debug, Default)]
@@ -114,6 +117,8 @@ pub struct Session<T: Real = f32> {
     resets: Option<Vec<bool>>,
     schedule: Schedule,
     executor: Executor<T>,
+    /// Whether anything has run.
+    has_run: bool,
     /// Whether hn and cn hold a state to carry.
     has_state: bool,
     /// A forward run whose kept values no backward pass has consumed yet.
@@ -130,6 +135,8 @@ pub struct Session<T: Real = f32> {
     has_loss: bool,
     /// Where the masks of the next run come from.
     draws: dropout::Draws,
+    /// What making the CPU executor took.
+    bound_in: Duration,
 }
 
 impl<T: Real> Session<T> {
@@ -157,11 +164,12 @@ impl<T: Real> Session<T> {
             return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
         }
         plan.options.check_activations(&device.caps())?;
+        let start = Instant::now();
         let executor = match &device.0 {
             Kind::Cpu => Executor::Cpu(Box::new(cpu::Executor::new(&plan, weights))),
             Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, &weights.flat(&plan.config))?)),
         };
-        Self::with_executor(device, plan, executor)
+        Self::with_executor(device, plan, executor, start.elapsed())
     }
 
     /// A session for another shape, with the options of this one, that shares its weights and pipelines: a
@@ -178,6 +186,7 @@ impl<T: Real> Session<T> {
         };
         let mut sibling = self.sibling(shape, &options)?;
         sibling.plan.reason = self.plan.reason.clone();
+        sibling.plan.choices.strategy = self.plan.choices.strategy;
         Ok(sibling)
     }
 
@@ -204,16 +213,17 @@ impl<T: Real> Session<T> {
         }
         let plan = Plan::new(&self.plan.config, shape, &self.plan.caps, options)?;
         check_precision::<T>(&plan)?;
+        let start = Instant::now();
         let executor = match &self.executor {
             Executor::Cpu(e) => Executor::Cpu(Box::new(e.sibling(&plan))),
             Executor::Gpu(e) => Executor::Gpu(Box::new(e.sibling(&plan)?)),
         };
-        let mut sibling = Self::with_executor(&self.device, plan, executor)?;
+        let mut sibling = Self::with_executor(&self.device, plan, executor, start.elapsed())?;
         sibling.draws = self.draws.restarted();
         Ok(sibling)
     }
 
-    fn with_executor(device: &Device, plan: Plan, executor: Executor<T>) -> Result<Self> {
+    fn with_executor(device: &Device, plan: Plan, executor: Executor<T>, bound_in: Duration) -> Result<Self> {
         let schedule = schedule(&plan, None, None);
         let session = Self {
             device: device.clone(),
@@ -222,6 +232,7 @@ impl<T: Real> Session<T> {
             resets: None,
             schedule,
             executor,
+            has_run: false,
             has_state: false,
             tape: false,
             gradients: false,
@@ -230,6 +241,7 @@ impl<T: Real> Session<T> {
             targets: false,
             has_loss: false,
             draws: dropout::Draws::default(),
+            bound_in,
         };
         session.upload_schedule(&session.schedule)?;
         Ok(session)
@@ -252,23 +264,41 @@ impl<T: Real> Session<T> {
     /// the device.
     pub fn forward(&mut self, input: &Input<'_, T>) -> Result<Output<T>> {
         self.write(input)?;
-        let unbatched = self.unbatched;
-        let ids = self.plan.ids.clone();
+        let values = self.run_and_read(&self.output_slots())?;
+        Ok(self.as_output(values))
+    }
+
+    /// What the last run gave, read back now: after [`Session::write`] and [`Session::run`].
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if nothing has run; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    pub fn output(&mut self) -> Result<Output<T>> {
+        if !self.has_run {
+            return Err(Error::mismatch("output", "a run before it", "none"));
+        }
+        let values = self.fetch(&self.output_slots())?;
+        Ok(self.as_output(values))
+    }
+
+    /// y where it is kept, hn, and cn where there is one.
+    fn output_slots(&self) -> Vec<SlotId> {
+        let ids = &self.plan.ids;
         let cell = self.plan.config.cell.has_cell_state();
-        let keep_y = self.plan.keep_y;
-        let read: Vec<SlotId> =
-            keep_y.then_some(ids.y).into_iter().chain([ids.hn]).chain(cell.then_some(ids.cn)).collect();
-        let mut values = self.run_and_read(&read)?.into_iter();
+        self.plan.keep_y.then_some(ids.y).into_iter().chain([ids.hn]).chain(cell.then_some(ids.cn)).collect()
+    }
+
+    fn as_output(&self, values: Vec<Vec<T>>) -> Output<T> {
+        let (ids, mut values) = (&self.plan.ids, values.into_iter());
         let mut tensor = |slot: SlotId| {
             let shape: Vec<usize> = self.plan.slots[slot].dims.iter().map(|d| d.1).collect();
             let data = values.next().unwrap_or_default();
             // An unbatched caller gets no batch dimension: [T, 1, F] -> [T, F], [L·D, 1, H] -> [L·D, H].
             let batch_at = if slot == ids.y && self.plan.config.layout == Layout::BatchFirst { 0 } else { 1 };
-            let keep = |(n, d): (usize, usize)| (!(unbatched && n == batch_at)).then_some(d);
+            let keep = |(n, d): (usize, usize)| (!(self.unbatched && n == batch_at)).then_some(d);
             Tensor { data, shape: shape.into_iter().enumerate().filter_map(keep).collect() }
         };
-        let y = if keep_y { tensor(ids.y) } else { Tensor { data: Vec::new(), shape: vec![0] } };
-        Ok(Output { y, hn: tensor(ids.hn), cn: cell.then(|| tensor(ids.cn)) })
+        let y = if self.plan.keep_y { tensor(ids.y) } else { Tensor { data: Vec::new(), shape: vec![0] } };
+        Output { y, hn: tensor(ids.hn), cn: self.plan.config.cell.has_cell_state().then(|| tensor(ids.cn)) }
     }
 
     /// Checks and uploads an input; [`Session::run`] then runs it as often as wanted.
@@ -491,8 +521,14 @@ impl<T: Real> Session<T> {
     fn start(&mut self, read: &[SlotId]) -> Result<()> {
         self.draw()?;
         self.run_pass(Half::Forward, read)?;
-        (self.has_state, self.tape, self.has_loss) = (true, self.plan.train, self.targets);
+        self.has_ended();
         Ok(())
+    }
+
+    /// What is true after a run.
+    fn has_ended(&mut self) {
+        (self.has_run, self.has_state) = (true, true);
+        (self.tape, self.has_loss) = (self.plan.train, self.targets);
     }
 
     fn run_pass(&mut self, half: Half, read: &[SlotId]) -> Result<()> {

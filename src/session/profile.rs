@@ -2,7 +2,7 @@
 
 use super::{Executor, Session};
 use crate::error::Result;
-use crate::plan::{Dispatch, Half, Plan, Step};
+use crate::plan::{Half, Plan, Step};
 use crate::real::Real;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,9 @@ pub struct KernelTime {
     pub dispatches: usize,
     /// Time, waiting for the device included.
     pub time: Duration,
+    /// The longest of its dispatches; of those that run once per step, which are waited for together, the mean of a block of
+    /// steps at most.
+    pub longest: Duration,
     /// Multiply-adds of its matrix products, times two, as if no sequence were shorter than T; 0 for one that has none.
     pub flops: u64,
 }
@@ -28,7 +31,7 @@ impl<T: Real> Session<T> {
     pub fn profile(&mut self) -> Result<Vec<KernelTime>> {
         self.draw()?;
         let times = self.profile_pass(Half::Forward)?;
-        (self.has_state, self.tape, self.has_loss) = (true, self.plan.train, self.targets);
+        self.has_ended();
         Ok(times)
     }
 
@@ -54,13 +57,15 @@ impl<T: Real> Session<T> {
             }
             let time = start.elapsed();
             let Some((kernel, dispatches, flops)) = entry(&self.plan, &self.plan.half(half).0[n]) else { continue };
+            let longest = time / u32::try_from(dispatches).unwrap_or(u32::MAX).max(1);
             match times.iter_mut().find(|t| t.kernel == kernel) {
                 Some(t) => {
                     t.dispatches += dispatches;
                     t.time += time;
+                    t.longest = t.longest.max(longest);
                     t.flops += flops;
                 }
-                None => times.push(KernelTime { kernel, dispatches, time, flops }),
+                None => times.push(KernelTime { kernel, dispatches, time, longest, flops }),
             }
         }
         times.sort_by_key(|time| std::cmp::Reverse(time.time));
@@ -70,11 +75,10 @@ impl<T: Real> Session<T> {
 
 /// Kernels, dispatches and work of an entry.
 fn entry(plan: &Plan, step: &Step) -> Option<(String, usize, u64)> {
-    let (body, count): (&[Dispatch], usize) = match step {
-        Step::ClearPadding(_) => return None,
-        Step::Once(d) => (std::slice::from_ref(d), 1),
-        Step::EachStep(range, body) | Step::EachStepBack(range, body) => (body, range.len()),
-    };
+    let (body, count) = step.body();
+    if body.is_empty() {
+        return None;
+    }
     let mut names: Vec<&str> = body.iter().map(|d| d.kernel.name()).collect();
     names.dedup();
     Some((names.join("+"), count * body.len(), body.iter().map(|d| plan.dispatch_flops(d)).sum()))

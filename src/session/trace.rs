@@ -43,7 +43,7 @@ impl<T: Real> Session<T> {
         self.write(input)?;
         self.draw()?;
         let snapshots = self.trace_pass(Half::Forward)?;
-        (self.has_state, self.tape, self.has_loss) = (true, self.plan.train, self.targets);
+        self.has_ended();
         Ok(snapshots)
     }
 

@@ -58,7 +58,8 @@ impl Numbers<f32> {
         Self { x: cut(&self.x, part.time, part.batch), up }
     }
 
-    fn widen(&self) -> Numbers<f64> {
+    /// The same numbers in f64.
+    pub fn widen(&self) -> Numbers<f64> {
         let widen =
             |t: &Tensor<f32>| Tensor { data: t.data.iter().map(|&v| v.into()).collect(), shape: t.shape.clone() };
         let up = self.up.as_ref();

@@ -32,6 +32,26 @@ fn training_plans_give_the_outputs_of_inference_plans() {
     });
 }
 
+/// Running first and reading later gives what `forward` and `backward` give; before a run there is nothing to read.
+#[test]
+fn what_ran_can_be_read_later() {
+    for (device, strategy) in executors() {
+        let case = Case::new(config(&cells::LSTM, 6, Direction::Bidirectional), 5, 4, 43).with_lengths(&[2, 5, 1, 3]);
+        let what = format!("{} with {strategy}", device.kind());
+        let (output, gradients) = case.train(&device, strategy);
+        let mut session = case.training::<f32>(&device, forced(strategy));
+        assert!(matches!(session.output(), Err(Error::Mismatch { .. })), "{what}");
+        case.with_input(|input| session.write(input).unwrap());
+        session.run().unwrap();
+        assert_same(&what, &output, &session.output().unwrap());
+        assert!(matches!(session.gradients(), Err(Error::Mismatch { .. })), "{what}");
+        case.with_upstream_as(|upstream| session.write_upstream(upstream).unwrap());
+        session.run_back().unwrap();
+        assert_eq!(session.gradients().unwrap(), gradients, "{what}");
+        assert_same(&what, &output, &session.output().unwrap());
+    }
+}
+
 /// Two runs, and a run in a session that ran something else before, give the same bits; so do blocks, submits, threads and a
 /// session for another shape.
 #[test]
