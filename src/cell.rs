@@ -201,7 +201,8 @@ impl Cell {
     }
 }
 
-/// The arithmetic of one stage for one unit, on the CPU; the twin of `forward_<stage>` in the cell's WGSL file.
+/// The arithmetic of one stage for one unit, on the CPU; the twin of `forward_<stage>` in the cell's WGSL file. Best without
+/// closures over registers (`map`, `from_fn`): they are compiled for the plainest instruction set, and called.
 pub trait Pointwise {
     /// `act`: the cell's activations, by index; `pre`: the stage's gates; `state`: the cell's states, updated in place; `unit`: the
     /// cell's per-unit parameters. Returns `out`.

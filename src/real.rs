@@ -35,6 +35,9 @@ pub trait Real:
     type Lanes<S: pulp::Simd>: Lanes<Elem = Self, Isa = S>;
     #[doc(hidden)]
     fn compiled(stage: &StageFn) -> Compiled<Self>;
+    /// Runs `op` with the registers that kernels of this type are compiled for.
+    #[doc(hidden)]
+    fn dispatch<Op: pulp::WithSimd>(op: Op) -> Op::Output;
 }
 
 impl Real for f32 {
@@ -50,6 +53,10 @@ impl Real for f32 {
     fn compiled(stage: &StageFn) -> Compiled<Self> {
         stage.f32
     }
+    #[inline(always)]
+    fn dispatch<Op: pulp::WithSimd>(op: Op) -> Op::Output {
+        pulp::Arch::new().dispatch(op)
+    }
 }
 
 impl Real for f64 {
@@ -64,5 +71,19 @@ impl Real for f64 {
     }
     fn compiled(stage: &StageFn) -> Compiled<Self> {
         stage.f64
+    }
+    // An oracle has no need of the widest registers, and a third instruction set takes the compiler as long as the second.
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    #[inline(always)]
+    fn dispatch<Op: pulp::WithSimd>(op: Op) -> Op::Output {
+        match pulp::x86::V3::try_new() {
+            Some(isa) => pulp::Simd::vectorize(isa, op),
+            None => pulp::Simd::vectorize(pulp::Scalar, op),
+        }
+    }
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+    #[inline(always)]
+    fn dispatch<Op: pulp::WithSimd>(op: Op) -> Op::Output {
+        pulp::Arch::new().dispatch(op)
     }
 }

@@ -30,7 +30,7 @@ impl Pointwise for Lstm {
 
     #[inline(always)]
     fn backward<V: Lanes>(act: &Functions, pre: &[V], state: &[V], _unit: &[V], d: &mut Adjoint<V>) {
-        let [i, o] = [0, 3].map(|n| act[0].apply(pre[n]));
+        let (i, o) = (act[0].apply(pre[0]), act[0].apply(pre[3]));
         let f = if act.input_forget { i.like(1.0) - i } else { act[0].apply(pre[1]) };
         let g = act[1].apply(pre[2]);
         let unclipped = f.mul_add(state[0], i * g);

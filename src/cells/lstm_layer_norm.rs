@@ -28,7 +28,7 @@ struct Gates;
 /// i + f + g + o as the sums of their two parts.
 #[inline(always)]
 fn sums<V: Lanes>(pre: &[V]) -> [V; 4] {
-    std::array::from_fn(|n| pre[n] + pre[n + 4])
+    [pre[0] + pre[4], pre[1] + pre[5], pre[2] + pre[6], pre[3] + pre[7]]
 }
 
 impl Pointwise for Gates {

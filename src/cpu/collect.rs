@@ -1,7 +1,7 @@
 //! Twins of `input_backward`, `weight_backward` and `unit_backward`: what the gradients of the pre-activations add up to.
 
 use super::Context;
-use super::project::product;
+use super::project::{DEPTH, product};
 use crate::config::StageShape;
 use crate::kernels::{GRADIENT_BLOCK, Kernel};
 use crate::plan::Dispatch;
@@ -51,6 +51,10 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
         (c.head_columns(d.stage), shape.heads, shape.depth())
     };
     let own = columns.len() / heads;
+    let side_by_side = columns.windows(2).all(|c| c[0] + 1 == c[1]);
+    // The ones that biases are multiplied by are no column of the product where it has two without them.
+    let apart = heads == 1 && depth > 1;
+    let wide = if apart { depth } else { depth + 1 };
     let steps = dims.first as usize..dims.end as usize;
     for direction in 0..directions {
         let out = &mut gradient[direction * columns.len() * (depth + 1)..][..columns.len() * (depth + 1)];
@@ -67,7 +71,7 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
             let single = heads > 1 && depth < MIN_DEPTH;
             let sizes = match single {
                 true => [0, 0, columns.len() * (depth + 1)],
-                false => [rows * columns.len(), rows * heads * (depth + 1), 0],
+                false => [rows * columns.len(), rows * heads * wide, 0],
             };
             let [mut left, mut part] = [sizes[0], sizes[2]].map(|n| vec![T::default(); n]);
             let mut right = vec![T::from_f64(1.0); sizes[1]];
@@ -88,18 +92,37 @@ pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
                 }
                 for head in 0..heads {
                     let to = &mut left[(head * rows + n) * own..][..own];
-                    to.iter_mut().zip(&columns[head * own..]).for_each(|(to, &column)| *to = row[column]);
-                    right[(head * rows + n) * (depth + 1)..][..depth].copy_from_slice(&seen[head * depth..][..depth]);
+                    if side_by_side {
+                        to.copy_from_slice(&row[columns[head * own]..][..own]);
+                    } else {
+                        to.iter_mut().zip(&columns[head * own..]).for_each(|(to, &column)| *to = row[column]);
+                    }
+                    right[(head * rows + n) * wide..][..depth].copy_from_slice(&seen[head * depth..][..depth]);
                 }
             }
             if single {
                 add_heads(&part, out, &shape);
+            } else if apart {
+                product(&left, &right, out, (own, rows, depth), (depth + 1, true));
+                add_sums(&left, out, depth);
             } else if heads == 1 {
                 product(&left, &right, out, (own, rows, depth + 1), (depth + 1, true));
             } else {
                 head_products((&left, &right), out, &shape, rows);
             }
         }
+    }
+}
+
+/// The sums of the columns of `left` onto the last column of `out`, in the order of the product's additions.
+fn add_sums<T: Real>(left: &[T], out: &mut [T], depth: usize) {
+    let own = out.len() / (depth + 1);
+    for block in left.chunks(DEPTH * own) {
+        let mut sums = vec![T::default(); own];
+        for row in block.chunks_exact(own) {
+            sums.iter_mut().zip(row).for_each(|(sum, &d)| *sum = *sum + d);
+        }
+        out.iter_mut().skip(depth).step_by(depth + 1).zip(sums).for_each(|(bias, sum)| *bias = *bias + sum);
     }
 }
 

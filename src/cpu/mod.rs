@@ -1,6 +1,7 @@
 //! The CPU executor: one twin per kernel, same names as `shaders/kernels/*`, over the same slots. In f64 it is the oracle of
 //! the tests, in f32 what a user gets where there is no GPU.
 
+mod aligned;
 mod collect;
 mod dropout;
 mod ends;
@@ -8,6 +9,8 @@ mod heads;
 mod lanes;
 mod normalise;
 mod optimise;
+mod packed;
+mod pointwise;
 mod project;
 pub mod random;
 mod rebuild;
@@ -19,11 +22,12 @@ mod shared;
 mod skip;
 mod state;
 mod step_forward;
+mod threads;
+mod tile;
 mod zoneout;
 
 pub use lanes::{F32s, F64s, Lanes};
-pub use recur::{Compiled, Recur};
-pub use retrace::Retrace;
+pub use pointwise::Compiled;
 
 use crate::cell::Functions;
 use crate::config::{RowLayout, StageShape};
@@ -32,8 +36,9 @@ use crate::plan::{Caps, DeviceClass, Dims, Dispatch, Plan, Role, Slot, SlotId, S
 use crate::real::Real;
 use crate::schedule::Schedule;
 use crate::weights::{LayerWeights, WeightFormat, Weights};
+use packed::Packed;
 use random::Masks;
-use recur::Packed;
+
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// What the CPU executor offers: memory is the only limit.
@@ -67,8 +72,8 @@ pub(crate) fn memory() -> u64 {
 /// The packed parameters of one layer and direction.
 #[derive(Default)]
 struct PackedLayer<T> {
-    /// Wᵀ `[I, Gx·H]`.
-    w: Vec<T>,
+    /// W `[Gx·H, I]`, as a matrix of one gate.
+    w: Packed<T>,
     /// `[Gx·H]`: b_w, plus b_r for gates that see both.
     bias: Vec<T>,
     /// R and unit parameters per stage.
@@ -158,17 +163,12 @@ pub(crate) fn stage_weights<T: Real>(stages: &[StageShape], layer: &LayerWeights
 /// One layer and direction, packed.
 fn pack_layer<T: Real>(stages: &[StageShape], inputs: usize, train: bool, layer: &LayerWeights<T>) -> PackedLayer<T> {
     let bias = input_bias(stages, layer);
-    let mut w = vec![T::default(); inputs * bias.len()];
-    for (row, values) in layer.w.chunks_exact(inputs.max(1)).enumerate() {
-        for (column, &v) in values.iter().enumerate() {
-            w[column * bias.len() + row] = v;
-        }
-    }
+    let w = packed::pack_rows(&layer.w, bias.len(), inputs);
     let parts = stage_weights(stages, layer);
-    let packed = stages.iter().zip(&parts).map(|(shape, (r, unit))| recur::pack(shape, r, unit)).collect();
+    let packed = stages.iter().zip(&parts).map(|(shape, (r, unit))| packed::pack(shape, r, unit)).collect();
     let mut all = PackedLayer { w, bias, stages: packed, ..Default::default() };
     if train {
-        let transposed = stages.iter().zip(&parts).map(|(shape, (r, _))| recur::pack_transposed(shape, r));
+        let transposed = stages.iter().zip(&parts).map(|(shape, (r, _))| packed::pack_transposed(shape, r));
         all.transposed = transposed.collect();
         all.w_rows = layer.w.clone();
     }

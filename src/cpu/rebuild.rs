@@ -1,9 +1,10 @@
 //! Twins of `save_history`, `load_history`, `rebuild` and `rebuild_normalise`: what `Memory::Recompute` keeps, and the gates made from it again.
 
 use super::Context;
+use super::aligned::Aligned;
 use super::normalise::normalise;
 use super::project::product;
-use super::retrace::Retrace;
+use super::retrace::{Retrace, advance};
 use crate::cell::Product;
 use crate::config::StageShape;
 use crate::kernels::KeptLayout;
@@ -204,11 +205,12 @@ fn links<T: Real>(
         state.extend_from_slice(&history[before..][..width]);
     }
     let mut out = vec![T::default(); count * shape.units];
+    let mut scratch = Aligned::default();
     // The states before the stage are those before the step, taken through the stages before it.
     for stage in 0..=d.stage {
         let shape = c.stages[stage];
         let zone = c.zone(stage, z, rows(c, steps.clone()));
-        (shape.stage.compiled::<T>().advance)(&mut Retrace {
+        advance(&mut Retrace {
             shape,
             zone: zone.as_ref(),
             act: &c.act[direction],
@@ -225,6 +227,7 @@ fn links<T: Real>(
             sums: 0,
             d_normal: &mut [],
             d_normal_stride: 0,
+            scratch: &mut scratch,
         });
     }
     for ((s, b), out) in rows(c, steps.clone()).zip(out.chunks_exact(shape.units)) {

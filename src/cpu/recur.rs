@@ -1,23 +1,22 @@
 //! One stage of one time step for a block of rows (sequences): R · operand, the row statistic if there is one, and the
 //! pointwise part as epilogue. Used by the twins of both recurrent kernels.
-//!
-//! Every output is one sum over k in ascending order, whatever the row count, the thread count and the position in the
-//! block: results do not depend on the batch.
 
-use super::heads::{Heads, gathered};
+use super::aligned::Aligned;
 use super::lanes::Lanes;
-use super::retrace::{Retrace, advance, backward};
+use super::packed::Packed;
+use super::pointwise::{Block, OUT, PRE, STATE, UNIT};
+use super::tile::{MAX_REGISTERS, MAX_ROWS, Rows, prefetch, product, tile_rows};
 use super::zoneout::Zone;
-use crate::cell::{Functions, MAX_VALUES, Pointwise, Product};
+use crate::cell::{Functions, MAX_VALUES, Product};
 use crate::config::StageShape;
 use crate::real::Real;
 use pulp::{Simd, WithSimd};
 
 /// What a stage kernel reads and writes; `rows` sequences of one direction.
-pub struct Recur<'a, T: Real> {
+pub(crate) struct Recur<'a, T: Real> {
     pub(crate) shape: StageShape,
     pub(crate) act: &'a Functions,
-    /// R and the unit parameters, from [`pack`].
+    /// R and the unit parameters.
     pub(crate) packed: &'a Packed<T>,
     pub(crate) rows: usize,
     /// `[rows, operand_stride]`
@@ -40,392 +39,178 @@ pub struct Recur<'a, T: Real> {
     pub(crate) out_stride: usize,
     /// `[rows, gates, N]`: the products of a normalising stage, where another kernel made them.
     pub(crate) product: Option<&'a [T]>,
-    /// `[gates · padded N]`, only for normalising stages.
-    pub(crate) scratch: &'a mut Vec<T>,
+    pub(crate) scratch: &'a mut Scratch<T>,
 }
 
-/// A stage's compiled kernels.
-#[derive(Clone, Copy)]
-pub struct Compiled<T: Real> {
-    /// Product and pointwise part.
-    pub(crate) recur: fn(&mut Recur<'_, T>),
-    /// The pointwise part's effect on the states, from kept pre-activations.
-    pub(crate) advance: fn(&mut Retrace<'_, T>),
-    /// The adjoint of the pointwise part.
-    pub(crate) backward: fn(&mut Retrace<'_, T>),
-}
-
-impl<T: Real> Compiled<T> {
-    /// Compiles `P`.
-    pub(crate) const fn of<P: Pointwise>() -> Self {
-        Self { recur: recur::<P, T>, advance: advance::<P, T>, backward: backward::<P, T> }
-    }
-}
-
-/// R as panels of one register's width of units, `[panel][k][gate][lane]`, and the unit parameters `[param][padded N]`.
+/// Memory of a stage kernel, kept from step to step.
 #[derive(Default)]
-pub(crate) struct Packed<T> {
-    matrix: Vec<T>,
-    pub(super) unit: Vec<T>,
-    pub(super) padded: usize,
-    heads: Heads,
+pub(crate) struct Scratch<T> {
+    /// `[gates · padded N]`, only for normalising stages.
+    products: Vec<T>,
+    pub(super) block: Aligned<T>,
 }
 
-/// Values per register on this machine.
-pub(crate) fn register_width<T: Real>() -> usize {
-    struct Width<T>(std::marker::PhantomData<T>);
-    impl<T: Real> WithSimd for Width<T> {
-        type Output = usize;
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _isa: S) -> usize {
-            <T::Lanes<S> as Lanes>::WIDTH
-        }
-    }
-    pulp::Arch::new().dispatch(Width::<T>(std::marker::PhantomData))
+/// What is counted once per call: a stage's gates that see x, both, the operand only, and its own unit parameters, which come
+/// before the cell's.
+#[derive(Clone, Copy)]
+pub(super) struct Counts {
+    pub input: usize,
+    pub both: usize,
+    pub only: usize,
+    pub own: usize,
 }
 
-/// Packs the stage's rows of R (`[gates · N, K/n]`, row-major) and its unit parameters (`[unit_params, N]`).
-pub(crate) fn pack<T: Real>(shape: &StageShape, r: &[T], unit: &[T]) -> Packed<T> {
-    let gates = if shape.matrix_rows() > 0 { shape.stage.recurrent_gates() } else { 0 };
-    let heads = Heads { count: shape.heads, units: shape.head_units(), depth: shape.depth() };
-    pack_matrix(heads, gates, r, shape.unit_params(), unit)
-}
-
-/// Packs the transpose of the stage's R as a matrix of one gate: `[K, gates · N/n]`, per feature the units of its head. Its
-/// operand has the units of a head side by side: `[n][gates][N/n]`.
-pub(crate) fn pack_transposed<T: Real>(shape: &StageShape, r: &[T]) -> Packed<T> {
-    let (n, k, own) = (shape.units, shape.depth(), shape.head_units());
-    let gates = shape.matrix_rows() / n;
-    let row = |feature: usize| {
-        let units = (0..gates).flat_map(move |gate| (0..own).map(move |j| gate * n + feature / k * own + j));
-        units.map(move |row| r[row * k + feature % k])
-    };
-    let transposed: Vec<T> = (0..shape.operand).flat_map(row).collect();
-    pack_matrix(Heads { count: shape.heads, units: k, depth: gates * own }, 1, &transposed, 0, &[])
-}
-
-fn pack_matrix<T: Real>(heads: Heads, gates: usize, r: &[T], params: usize, unit: &[T]) -> Packed<T> {
-    let width = register_width::<T>();
-    let (n, k) = (heads.count * heads.units, heads.depth);
-    let padded = n.next_multiple_of(width);
-    let mut matrix = vec![T::default(); padded * k * gates];
-    for unit in 0..n {
-        let (panel, lane) = (unit / width, unit % width);
-        for gate in 0..gates {
-            let row = &r[(gate * n + unit) * k..][..k];
-            for (column, &v) in row.iter().enumerate() {
-                matrix[((panel * k + column) * gates + gate) * width + lane] = v;
-            }
-        }
-    }
-    let mut padded_unit = vec![T::default(); params * padded];
-    for p in 0..params {
-        padded_unit[p * padded..][..n].copy_from_slice(&unit[p * n..][..n]);
-    }
-    Packed { matrix, unit: padded_unit, padded, heads }
-}
-
-impl<T: Real> Packed<T> {
-    /// Rᵀ of every head `[n][K/n, gates · N/n]`, row-major.
-    pub(crate) fn transposed(&self, shape: &StageShape) -> Vec<T> {
-        let (width, gates, n) = (register_width::<T>(), shape.stage.recurrent_gates(), shape.units);
-        let Heads { count: heads, units: own, depth } = self.heads;
-        let mut plain = vec![T::default(); depth * gates * n];
-        for (index, lanes) in self.matrix.chunks_exact(width).enumerate() {
-            let (gate, column, first) = (index % gates, index / gates % depth, index / gates / depth * width);
-            let count = width.min(n - first);
-            if heads == 1 {
-                plain[(column * gates + gate) * n + first..][..count].copy_from_slice(&lanes[..count]);
-                continue;
-            }
-            for (unit, &value) in (first..n).zip(lanes) {
-                plain[((unit / own * depth + column) * gates + gate) * own + unit % own] = value;
-            }
-        }
-        plain
-    }
-
-    /// Row `gate · N + unit` of R times `operand`, k ascending.
-    pub(crate) fn dot(&self, shape: &StageShape, gate: usize, unit: usize, operand: &[T]) -> T {
-        let (width, gates) = (register_width::<T>(), shape.stage.recurrent_gates());
-        let (depth, operand) = (self.heads.depth, &operand[self.heads.start(unit)..]);
-        let at = |column: usize| ((unit / width * depth + column) * gates + gate) * width + unit % width;
-        (0..depth).fold(T::default(), |sum, column| sum + self.matrix[at(column)] * operand[column])
+impl Counts {
+    pub fn of(shape: &StageShape) -> Self {
+        let (stage, own) = (&shape.stage, shape.unit_params() - shape.params);
+        Self { input: stage.input_gates(), both: stage.both_gates(), only: stage.recurrent_only_gates(), own }
     }
 }
 
-/// `out[row, 0..N] = R · operand[row]` (rows of `depth` values) for a packed matrix of one gate: the transposed products of the backward pass.
-pub(crate) fn multiply<T: Real>(packed: &Packed<T>, depth: usize, operand: &[T], out: &mut [T], units: usize) {
-    struct Run<'a, T: Real>(&'a Packed<T>, usize, &'a [T], &'a mut [T], usize);
-    impl<T: Real> WithSimd for Run<'_, T> {
+/// The stage kernel: product and pointwise part.
+pub(crate) fn recur<T: Real>(args: &mut Recur<'_, T>) {
+    struct Run<'a, 'b, T: Real>(&'a mut Recur<'b, T>);
+    impl<T: Real> WithSimd for Run<'_, '_, T> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, isa: S) {
-            let Self(packed, depth, operand, out, units) = self;
-            let rows = out.len() / units;
-            let mut row = 0;
-            while row < rows {
-                let m = if rows - row >= 4 { 4 } else { 1 };
-                for panel in 0..packed.padded / <T::Lanes<S> as Lanes>::WIDTH {
-                    if m == 4 {
-                        multiply_rows::<T::Lanes<S>, 4>(isa, packed, depth, operand, out, units, (row, panel));
-                    } else {
-                        multiply_rows::<T::Lanes<S>, 1>(isa, packed, depth, operand, out, units, (row, panel));
-                    }
-                }
-                row += m;
-            }
-        }
-    }
-    pulp::Arch::new().dispatch(Run(packed, depth, operand, out, units));
-}
-
-#[inline(always)]
-fn multiply_rows<V: Lanes, const M: usize>(
-    isa: V::Isa,
-    packed: &Packed<V::Elem>,
-    depth: usize,
-    operand: &[V::Elem],
-    out: &mut [V::Elem],
-    units: usize,
-    (row, panel): (usize, usize),
-) {
-    let mut acc = [V::splat(isa, V::Elem::default()); M];
-    let own = packed.heads.depth;
-    let columns = packed.matrix[panel * own * V::WIDTH..][..own * V::WIDTH].chunks_exact(V::WIDTH);
-    let operands: [&[V::Elem]; M] = std::array::from_fn(|m| &operand[(row + m) * depth..][..depth]);
-    if let Some(start) = packed.heads.shared_start(panel * V::WIDTH, V::WIDTH) {
-        let operands = operands.map(|operand| &operand[start..][..own]);
-        for (column, r) in columns.enumerate() {
-            let r = V::load(isa, r);
-            for m in 0..M {
-                acc[m] = r.mul_add(V::splat(isa, operands[m][column]), acc[m]);
-            }
-        }
-    } else {
-        let starts = packed.heads.starts(panel * V::WIDTH);
-        for (column, r) in columns.enumerate() {
-            let r = V::load(isa, r);
-            for m in 0..M {
-                acc[m] = r.mul_add(gathered::<V>(isa, operands[m], &starts, column), acc[m]);
-            }
-        }
-    }
-    for (m, acc) in acc.iter().enumerate() {
-        acc.store(&mut out[(row + m) * units..][..units][panel * V::WIDTH..]);
-    }
-}
-
-/// The stage kernel of pointwise part `P` in precision `T`.
-pub(crate) fn recur<P: Pointwise, T: Real>(args: &mut Recur<'_, T>) {
-    struct Run<'a, 'b, P, T: Real>(&'a mut Recur<'b, T>, std::marker::PhantomData<P>);
-    impl<P: Pointwise, T: Real> WithSimd for Run<'_, '_, P, T> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, isa: S) {
-            if self.0.shape.stage.normalise {
-                normalised::<P, T::Lanes<S>>(isa, self.0);
+            let a = self.0;
+            let mut block = Block::forward(&mut a.scratch.block, <T::Lanes<S> as Lanes>::WIDTH);
+            let counts = Counts::of(&a.shape);
+            if a.shape.stage.normalise {
+                normalised::<T::Lanes<S>>(isa, a, &mut block, counts);
             } else {
-                fused::<P, T::Lanes<S>>(isa, self.0);
+                fused::<T::Lanes<S>>(isa, a, &mut block, counts);
+            }
+            flush::<T::Lanes<S>>(isa, a, &mut block);
+            block.end(&mut a.scratch.block);
+            for row in a.out.chunks_exact_mut(a.out_stride).take(a.rows) {
+                row[a.shape.units..].fill(T::default());
             }
         }
     }
-    pulp::Arch::new().dispatch(Run::<P, T>(args, std::marker::PhantomData));
+    T::dispatch(Run(args));
 }
 
-/// Gates of a stage at most (the size of the register arrays below; asserted by a test over the registry).
-const MAX_GATES: usize = 4;
-
-/// Rows of a register tile at most.
-const MAX_ROWS: usize = 8;
-
+/// All rows of a panel before the next panel: R passes through the caches once per step.
 #[inline(always)]
-fn fused<P: Pointwise, V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>) {
-    let mut acc = [[V::splat(isa, V::Elem::default()); MAX_GATES]; MAX_ROWS];
-    let mut row = 0;
-    while row < a.rows {
-        let rows = match a.rows - row {
-            left if left >= tall_rows::<V>() => tall_rows::<V>(),
-            4.. => 4,
-            2.. => 2,
-            _ => 1,
-        };
-        for panel in 0..a.packed.padded / V::WIDTH {
-            product(isa, a, (row, rows), panel, &mut acc);
+fn fused<V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>, block: &mut Block<V::Elem>, counts: Counts) {
+    let mut acc = [[V::splat(isa, V::Elem::default()); MAX_REGISTERS]; MAX_ROWS];
+    let operand = Rows { values: a.operand, stride: a.operand_stride };
+    let identity = a.shape.stage.product == Product::Identity;
+    let mut panel = 0;
+    while panel * V::WIDTH < a.packed.padded {
+        let together = if identity { 1 } else { a.packed.together(panel, V::WIDTH) };
+        let mut row = 0;
+        while row < a.rows {
+            let rows = tile_rows::<V>(a.rows - row);
+            (row..row + rows).for_each(|row| ask_ahead(a, counts, row, panel * V::WIDTH));
+            if identity {
+                for (m, acc) in acc.iter_mut().enumerate().take(rows) {
+                    acc[0] = V::load(
+                        isa,
+                        &operand.values[(row + m) * operand.stride..][..a.shape.units][panel * V::WIDTH..],
+                    );
+                }
+            } else {
+                product(isa, a.packed, operand, (row, rows), panel, &mut acc);
+            }
             for (m, acc) in acc.iter().enumerate().take(rows) {
-                pointwise::<P, V>(isa, a, row + m, panel * V::WIDTH, acc);
+                gather(isa, a, (block, counts), (row + m, panel * V::WIDTH), acc);
+                if together == 2 {
+                    gather(isa, a, (block, counts), (row + m, (panel + 1) * V::WIDTH), &[acc[1]; MAX_REGISTERS]);
+                }
             }
+            row += rows;
         }
-        pad(a, row, rows);
-        row += rows;
+        panel += together;
     }
 }
 
-/// Rows of the tallest register tile: 8 where there are 32 registers.
+/// Asks for what the pointwise part of a row's register reads after the product.
 #[inline(always)]
-fn tall_rows<V: Lanes>() -> usize {
-    if <V::Isa as Simd>::REGISTER_COUNT >= 32 { MAX_ROWS } else { 4 }
+fn ask_ahead<T: Real>(a: &Recur<'_, T>, counts: Counts, row: usize, first: usize) {
+    for g in 0..counts.input {
+        prefetch(a.pre.as_ptr().wrapping_add(row * a.pre_stride + a.pre_at.0 + g * a.shape.units + first));
+    }
+    for s in 0..a.shape.states {
+        prefetch(a.state.as_ptr().wrapping_add((row * a.shape.states + s) * a.shape.state_stride + first));
+    }
 }
 
-/// R · operand for 8, 4, 2 rows or one, and one panel of units. A function of its own, which all cells share: inlined into every
-/// cell's kernel it took the compiler minutes.
-#[inline(never)]
-fn product<V: Lanes>(
+/// Takes one row and one register of units, `place`, into the block.
+#[inline(always)]
+fn gather<V: Lanes>(
     isa: V::Isa,
-    a: &Recur<'_, V::Elem>,
-    (row, rows): (usize, usize),
-    panel: usize,
-    acc: &mut [[V; MAX_GATES]; MAX_ROWS],
+    a: &mut Recur<'_, V::Elem>,
+    (block, counts): (&mut Block<V::Elem>, Counts),
+    (row, first): (usize, usize),
+    recurrent: &[V; MAX_REGISTERS],
 ) {
-    struct Run<'a, 'b, V: Lanes> {
-        isa: V::Isa,
-        a: &'a Recur<'b, V::Elem>,
-        at: (usize, usize),
-        rows: usize,
-        acc: &'a mut [[V; MAX_GATES]; MAX_ROWS],
+    let (slot, full) = block.push((row, first));
+    let (normalise, n) = (a.shape.stage.normalise, a.shape.units);
+    let Counts { input: gx, both, only, own } = counts;
+    for g in 0..gx + only {
+        let at = row * a.pre_stride + if g < gx { a.pre_at.0 + g * n } else { a.pre_at.1 + (g - gx) * n };
+        let mut pre = match g < gx {
+            true if g < both => V::load(isa, &a.pre[at..][..n][first..]) + recurrent[g],
+            true => V::load(isa, &a.pre[at..][..n][first..]),
+            false if normalise => recurrent[both + g - gx],
+            false => recurrent[both + g - gx] + unit_param(isa, a.packed, g - gx, first),
+        };
+        if a.train {
+            pre.store(&mut a.pre[at..][..n][first..]);
+        }
+        if normalise {
+            pre = scaled(isa, &a.shape, a.packed, g, first, pre);
+        }
+        block.set(slot, PRE + g, pre);
     }
+    for p in 0..a.shape.params {
+        block.set(slot, UNIT + p, unit_param::<V>(isa, a.packed, own + p, first));
+    }
+    for s in 0..a.shape.states {
+        let state = &a.state[(row * a.shape.states + s) * a.shape.state_stride..][..n][first..];
+        block.set(slot, STATE + s, V::load(isa, state));
+    }
+    if full {
+        flush::<V>(isa, a, block);
+    }
+}
+
+/// The pointwise part of what is in the block.
+#[inline(never)]
+fn flush<V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>, block: &mut Block<V::Elem>) {
+    struct Run<'a, 'b, V: Lanes>(V::Isa, &'a mut Recur<'b, V::Elem>, &'a mut Block<V::Elem>);
     impl<V: Lanes> WithSimd for Run<'_, '_, V> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, _isa: S) {
-            match self.rows {
-                8 => tile::<V, 8>(self.isa, self.a, self.at, self.acc),
-                4 => tile::<V, 4>(self.isa, self.a, self.at, self.acc),
-                2 => tile::<V, 2>(self.isa, self.a, self.at, self.acc),
-                _ => tile::<V, 1>(self.isa, self.a, self.at, self.acc),
-            }
-        }
-    }
-    isa.vectorize(Run { isa, a, at: (row, panel), rows, acc });
-}
-
-/// The same for `M` rows: gates in groups that fit the registers.
-#[inline(always)]
-fn tile<V: Lanes, const M: usize>(
-    isa: V::Isa,
-    a: &Recur<'_, V::Elem>,
-    (row, panel): (usize, usize),
-    acc: &mut [[V; MAX_GATES]; MAX_ROWS],
-) {
-    if a.shape.stage.product == Product::Identity {
-        for (m, acc) in acc.iter_mut().enumerate().take(M) {
-            acc[0] = V::load(isa, &a.operand[(row + m) * a.operand_stride..][..a.shape.units][panel * V::WIDTH..]);
-        }
-        return;
-    }
-    match a.shape.stage.recurrent_gates() {
-        1 => group::<V, M, 1, 1>(isa, a, row, panel, 0, acc),
-        2 => group::<V, M, 2, 2>(isa, a, row, panel, 0, acc),
-        3 => group::<V, M, 3, 3>(isa, a, row, panel, 0, acc),
-        _ if M <= 2 => group::<V, M, 4, 4>(isa, a, row, panel, 0, acc),
-        _ => {
-            group::<V, M, 4, 2>(isa, a, row, panel, 0, acc);
-            group::<V, M, 4, 2>(isa, a, row, panel, 2, acc);
-        }
-    }
-}
-
-/// `G` of the stage's `ALL` gates, from gate `first`.
-#[inline(always)]
-fn group<V: Lanes, const M: usize, const ALL: usize, const G: usize>(
-    isa: V::Isa,
-    a: &Recur<'_, V::Elem>,
-    row: usize,
-    panel: usize,
-    first: usize,
-    out: &mut [[V; MAX_GATES]; MAX_ROWS],
-) {
-    let k = a.shape.depth();
-    let heads = a.packed.heads;
-    let mut acc = [[V::splat(isa, V::Elem::default()); G]; M];
-    let columns = a.packed.matrix[panel * k * ALL * V::WIDTH..][..k * ALL * V::WIDTH].chunks_exact(ALL * V::WIDTH);
-    let operands: [&[V::Elem]; M] =
-        std::array::from_fn(|m| &a.operand[(row + m) * a.operand_stride..][..a.shape.operand]);
-    if let Some(start) = heads.shared_start(panel * V::WIDTH, V::WIDTH) {
-        let operands = operands.map(|operand| &operand[start..][..k]);
-        for (column, r) in columns.enumerate() {
-            let r: [V; G] = std::array::from_fn(|g| V::load(isa, &r[(first + g) * V::WIDTH..][..V::WIDTH]));
-            for m in 0..M {
-                let h = V::splat(isa, operands[m][column]);
-                for g in 0..G {
-                    acc[m][g] = r[g].mul_add(h, acc[m][g]);
+            let Self(isa, a, block) = self;
+            block.run_forward(&a.shape.stage.compiled(), a.act);
+            let (states, h, n) = (a.shape.states, a.shape.state_stride, a.shape.units);
+            for (slot, (row, first)) in block.places() {
+                let memory = &mut a.state[row * states * h..][..states * h];
+                let mut out: V = block.get(isa, slot, OUT);
+                if let Some(zone) = a.zone {
+                    let mut state = [out; MAX_VALUES];
+                    let mut before = state;
+                    for s in 0..states {
+                        state[s] = block.get(isa, slot, STATE + s);
+                        before[s] = V::load(isa, &memory[s * h..][..n][first..]);
+                    }
+                    out = zone.forward(isa, (row, first), &before, &mut state, out);
+                    state.iter().take(states).enumerate().for_each(|(s, &v)| block.set(slot, STATE + s, v));
                 }
-            }
-        }
-    } else {
-        let starts = heads.starts(panel * V::WIDTH);
-        for (column, r) in columns.enumerate() {
-            let r: [V; G] = std::array::from_fn(|g| V::load(isa, &r[(first + g) * V::WIDTH..][..V::WIDTH]));
-            for m in 0..M {
-                let h = gathered::<V>(isa, operands[m], &starts, column);
-                for g in 0..G {
-                    acc[m][g] = r[g].mul_add(h, acc[m][g]);
+                for s in 0..states {
+                    block.get::<V>(isa, slot, STATE + s).store(&mut memory[s * h..][..n][first..]);
                 }
+                out.store(&mut a.out[row * a.out_stride..][..n][first..]);
             }
+            block.clear();
         }
     }
-    for m in 0..M {
-        for g in 0..G {
-            out[m][first + g] = acc[m][g];
-        }
-    }
-}
-
-/// The pointwise part of one row and one register of units, from unit `first`.
-#[inline(always)]
-fn pointwise<P: Pointwise, V: Lanes>(
-    isa: V::Isa,
-    a: &mut Recur<'_, V::Elem>,
-    row: usize,
-    first: usize,
-    recurrent: &[V; MAX_GATES],
-) {
-    let zero = V::splat(isa, V::Elem::default());
-    let (stage, n) = (&a.shape.stage, a.shape.units);
-    let (gx, both) = (stage.input_gates(), stage.both_gates());
-    let (only, own) = (stage.recurrent_only_gates(), a.shape.unit_params() - a.shape.params);
-    let unit = |p: usize| V::load(isa, &a.packed.unit[p * a.packed.padded + first..][..V::WIDTH]);
-
-    let mut pre = [zero; MAX_VALUES];
-    let place = |g: usize| row * a.pre_stride + if g < gx { a.pre_at.0 + g * n } else { a.pre_at.1 + (g - gx) * n };
-    for (g, pre) in pre.iter_mut().enumerate().take(gx) {
-        *pre = V::load(isa, &a.pre[place(g)..][..n][first..]);
-    }
-    for (g, pre) in pre.iter_mut().enumerate().take(both) {
-        *pre = *pre + recurrent[g];
-    }
-    for g in 0..only {
-        pre[gx + g] = if stage.normalise { recurrent[both + g] } else { recurrent[both + g] + unit(g) };
-    }
-    if a.train {
-        for (g, pre) in pre.iter().enumerate().take(gx + only) {
-            pre.store(&mut a.pre[place(g)..][..n][first..]);
-        }
-    }
-    if stage.normalise {
-        for (g, pre) in pre.iter_mut().enumerate().take(gx + only) {
-            *pre = scaled(isa, &a.shape, a.packed, g, first, *pre);
-        }
-    }
-    let mut params = [zero; MAX_VALUES];
-    for p in 0..a.shape.params {
-        params[p] = unit(own + p);
-    }
-    let mut state = [zero; MAX_VALUES];
-    let (states, h) = (a.shape.states, a.shape.state_stride);
-    let memory = &mut a.state[row * states * h..][..states * h];
-    for s in 0..states {
-        state[s] = V::load(isa, &memory[s * h..][..n][first..]);
-    }
-    let before = state;
-    let mut out = P::forward(a.act, &pre, &mut state, &params);
-    if let Some(zone) = a.zone {
-        out = zone.forward(isa, (row, first), &before, &mut state, out);
-    }
-    for s in 0..states {
-        state[s].store(&mut memory[s * h..][..n][first..]);
-    }
-    out.store(&mut a.out[row * a.out_stride..][..n][first..]);
+    isa.vectorize(Run::<V>(isa, a, block));
 }
 
 /// A register of gate `g` of a normalising stage, from unit `first`: what is kept of it times its gain, plus its bias.
@@ -451,38 +236,19 @@ pub(super) fn gain<V: Lanes>(isa: V::Isa, shape: &StageShape, packed: &Packed<V:
 
 /// A register of a unit parameter.
 #[inline(always)]
-fn unit_param<V: Lanes>(isa: V::Isa, packed: &Packed<V::Elem>, p: usize, first: usize) -> V {
+pub(super) fn unit_param<V: Lanes>(isa: V::Isa, packed: &Packed<V::Elem>, p: usize, first: usize) -> V {
     V::load(isa, &packed.unit[p * packed.padded + first..][..V::WIDTH])
-}
-
-/// Zeroes the padding lanes of `rows` rows of `out`.
-#[inline(always)]
-fn pad<T: Real>(a: &mut Recur<'_, T>, row: usize, rows: usize) {
-    for r in row..row + rows {
-        a.out[r * a.out_stride..][a.shape.units..a.out_stride].fill(T::default());
-    }
 }
 
 /// A normalising stage: products of all units first, then mean and variance of the row, then the pointwise part.
 #[inline(always)]
-fn normalised<P: Pointwise, V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>) {
+fn normalised<V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>, block: &mut Block<V::Elem>, counts: Counts) {
     let (gates, n, padded) = (a.shape.stage.recurrent_gates(), a.shape.units, a.packed.padded);
-    let mut scratch = std::mem::take(a.scratch);
-    scratch.resize(gates * padded, V::Elem::default());
+    let mut products = std::mem::take(&mut a.scratch.products);
+    products.resize(gates * padded, V::Elem::default());
     for row in 0..a.rows {
-        if let Some(products) = a.product {
-            for g in 0..gates {
-                scratch[g * padded..][..n].copy_from_slice(&products[(row * gates + g) * n..][..n]);
-            }
-        }
-        for panel in 0..if a.product.is_some() { 0 } else { padded / V::WIDTH } {
-            let mut acc = [[V::splat(isa, V::Elem::default()); MAX_GATES]; MAX_ROWS];
-            product(isa, a, (row, 1), panel, &mut acc);
-            for g in 0..gates {
-                acc[0][g].store(&mut scratch[g * padded + panel * V::WIDTH..][..V::WIDTH]);
-            }
-        }
-        let values = || (0..gates).flat_map(|g| scratch[g * padded..][..n].iter().map(|v| v.to_f64()));
+        row_products::<V>(isa, a, row, &mut products);
+        let values = || (0..gates).flat_map(|g| products[g * padded..][..n].iter().map(|v| v.to_f64()));
         let count = (gates * n) as f64;
         let mean = values().sum::<f64>() / count;
         let variance = values().map(|v| (v - mean) * (v - mean)).sum::<f64>() / count;
@@ -493,13 +259,40 @@ fn normalised<P: Pointwise, V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>) {
         }
         let scale = V::splat(isa, scale);
         for panel in 0..padded / V::WIDTH {
-            let mut acc = [mean; MAX_GATES];
+            let mut acc = [mean; MAX_REGISTERS];
             for (g, acc) in acc.iter_mut().enumerate().take(gates) {
-                *acc = (V::load(isa, &scratch[g * padded + panel * V::WIDTH..][..V::WIDTH]) - mean) * scale;
+                *acc = (V::load(isa, &products[g * padded + panel * V::WIDTH..][..V::WIDTH]) - mean) * scale;
             }
-            pointwise::<P, V>(isa, a, row, panel * V::WIDTH, &acc);
+            gather(isa, a, (block, counts), (row, panel * V::WIDTH), &acc);
         }
     }
-    *a.scratch = scratch;
-    pad(a, 0, a.rows);
+    a.scratch.products = products;
+}
+
+/// The products of one row, `[gates, padded N]`.
+#[inline(always)]
+fn row_products<V: Lanes>(isa: V::Isa, a: &Recur<'_, V::Elem>, row: usize, products: &mut [V::Elem]) {
+    let (gates, n, padded) = (a.shape.stage.recurrent_gates(), a.shape.units, a.packed.padded);
+    if let Some(made) = a.product {
+        for g in 0..gates {
+            products[g * padded..][..n].copy_from_slice(&made[(row * gates + g) * n..][..n]);
+        }
+        return;
+    }
+    let operand = &a.operand[row * a.operand_stride..];
+    if a.shape.stage.product == Product::Identity {
+        products[..n].copy_from_slice(&operand[..n]);
+        return;
+    }
+    let mut acc = [[V::splat(isa, V::Elem::default()); MAX_REGISTERS]; MAX_ROWS];
+    let mut panel = 0;
+    while panel * V::WIDTH < padded {
+        let together = a.packed.together(panel, V::WIDTH);
+        product(isa, a.packed, Rows { values: operand, stride: a.operand_stride }, (0, 1), panel, &mut acc);
+        for (r, acc) in acc[0].iter().enumerate().take(gates * together) {
+            let at = if together == 2 { (panel + r) * V::WIDTH } else { r * padded + panel * V::WIDTH };
+            acc.store(&mut products[at..][..V::WIDTH]);
+        }
+        panel += together;
+    }
 }

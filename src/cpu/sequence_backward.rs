@@ -1,11 +1,12 @@
 //! Twins of `sequence_backward` and `step_backward`: the adjoint of the recurrence, last step first, and of its ends
 //! (`load_gradient`, `store_gradient`).
 
+use super::aligned::Aligned;
 use super::normalise::normalise_backward;
-use super::recur::multiply;
-use super::retrace::Retrace;
+use super::retrace::{Retrace, advance, backward};
 use super::sequence_forward::{Task, for_each_task};
 use super::shared::Shared;
+use super::tile::{Rows, multiply};
 use super::{Context, Pair};
 use crate::cell::{Initial, Product};
 use crate::plan::{Dims, Dispatch, Reset, Strategy};
@@ -146,9 +147,10 @@ pub(super) fn sequence_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots
     let m = Memory { pre, dims, history, d_state, dy, d_hidden, has_dy: d.write_y, d_unit };
     for_each_task(c, d, |task| {
         let factors = c.recurrent_factors(task.z, task.sequences.clone());
+        let mut scratch = Aligned::default();
         for s in task.steps.clone().rev() {
             for n in (0..c.stages.len()).rev() {
-                task.backward(c, &m, &factors, s, n);
+                task.backward(c, &m, (&factors, &mut scratch), s, n);
             }
         }
     });
@@ -162,13 +164,26 @@ pub(super) fn step_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usi
     for Pair { z: index, direction, entry: z, s } in c.pairs(d, step) {
         let sequences = 0..c.plan.shape.batch;
         let factors = c.recurrent_factors(z, sequences.clone());
-        Task { direction, index, z, sequences, steps: s..s + 1 }.backward(c, &m, &factors, s, d.stage);
+        Task { direction, index, z, sequences, steps: s..s + 1 }.backward(
+            c,
+            &m,
+            (&factors, &mut Aligned::default()),
+            s,
+            d.stage,
+        );
     }
 }
 
 impl Task {
     /// One stage of one step: the gradient of its `out`, then the adjoint of the pointwise part.
-    fn backward<T: Real>(&self, c: &Context<'_, T>, m: &Memory<'_, T>, factors: &[T], s: usize, n: usize) {
+    fn backward<T: Real>(
+        &self,
+        c: &Context<'_, T>,
+        m: &Memory<'_, T>,
+        (factors, scratch): (&[T], &mut Aligned<T>),
+        s: usize,
+        n: usize,
+    ) {
         let active = self.active(c, s);
         if active == 0 {
             return;
@@ -205,7 +220,6 @@ impl Task {
             if step && normal > 0 { unsafe { m.d_unit.part(behind, active * normal) } } else { &mut own };
         let mut retrace = |stage: usize, d_out: &[T], [d_state, d_unit, d_normal]: [&mut [T]; 3], back: bool| {
             let shape = c.stages[stage];
-            let compiled = shape.stage.compiled::<T>();
             let zone = c.zone(stage, self.z, (first..first + active).map(|b| (s, b)));
             let mut args = Retrace {
                 shape,
@@ -224,8 +238,9 @@ impl Task {
                 sums,
                 d_normal,
                 d_normal_stride: normal,
+                scratch: &mut *scratch,
             };
-            if back { (compiled.backward)(&mut args) } else { (compiled.advance)(&mut args) }
+            if back { backward(&mut args) } else { advance(&mut args) }
         };
         // The states before this stage: those before the step, taken through the stages before it.
         for earlier in 0..if states > 0 { n } else { 0 } {
@@ -326,14 +341,22 @@ impl<T: Real> Context<'_, T> {
             }
             return;
         }
+        let matrix = &self.layers[z].transposed[n];
+        let gates = shape.stage.recurrent_gates();
+        let first = self.rows.recurrent(n, &shape, 0);
+        let side_by_side = (0..gates).all(|g| self.rows.recurrent(n, &shape, g) == first + g * shape.units);
+        if shape.heads == 1 && side_by_side {
+            multiply(matrix, Rows { values: &pre[first..], stride: width }, (out, shape.operand), shape.operand, None);
+            return;
+        }
         let mut gathered = Vec::with_capacity(rows * depth);
         let by_head = if shape.heads == 1 { Vec::new() } else { self.head_columns(n) };
         for row in pre.chunks_exact(width).take(rows) {
-            for gate in 0..if shape.heads == 1 { shape.stage.recurrent_gates() } else { 0 } {
+            for gate in 0..if shape.heads == 1 { gates } else { 0 } {
                 gathered.extend_from_slice(&row[self.rows.recurrent(n, &shape, gate)..][..shape.units]);
             }
             gathered.extend(by_head.iter().map(|&column| row[column]));
         }
-        multiply(&self.layers[z].transposed[n], depth, &gathered, out, shape.operand);
+        multiply(matrix, Rows { values: &gathered, stride: depth }, (out, shape.operand), shape.operand, None);
     }
 }

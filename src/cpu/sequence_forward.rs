@@ -1,12 +1,12 @@
 //! Twin of `sequence_forward`: a block of steps with the time loop inside. A task owns some sequences of one direction and
 //! all their units, so tasks never wait for each other; results do not depend on how sequences are split among tasks.
 
-use super::recur::Recur;
+use super::recur::{Recur, Scratch, recur};
 use super::shared::Shared;
+use super::threads::for_each;
 use super::{Context, Pair};
 use crate::plan::{Dims, Dispatch};
 use crate::real::Real;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Multiply-adds of a block from which a second thread pays.
@@ -73,11 +73,7 @@ pub(super) fn for_each_task<T: Real>(c: &Context<'_, T>, d: &Dispatch, run: impl
             })
         })
         .collect();
-    if tasks.len() == 1 || threads == 1 {
-        tasks.iter().for_each(run);
-    } else {
-        tasks.par_iter().for_each(run);
-    }
+    for_each(tasks.len(), threads, |n| run(&tasks[n]));
 }
 
 /// `parts` stretches of sorted sequences with about the same number of rows each.
@@ -125,7 +121,7 @@ impl Task {
             // SAFETY: rows of this task's sequences and direction only; see `Memory`.
             _ => unsafe { m.state.part((self.z * batch + first) * states, rows * states) },
         };
-        let mut scratch = Vec::new();
+        let mut scratch = Scratch::default();
 
         for s in self.steps.clone() {
             let active = self.active(c, s);
@@ -151,7 +147,7 @@ impl Task {
             for (n, shape) in c.stages.iter().enumerate() {
                 let out_stride = shape.padded_units();
                 let zone = c.zone(n, self.z, (first..first + active).map(|b| (s, b)));
-                (shape.stage.compiled::<T>().recur)(&mut Recur {
+                recur(&mut Recur {
                     shape: *shape,
                     zone: zone.as_ref(),
                     act: &c.act[self.direction],

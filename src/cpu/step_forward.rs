@@ -1,7 +1,7 @@
 //! Twins of `step_forward`, `step_product` and `step_normalise`: one stage of one time step. The CPU executor's own choice is
 //! `sequence_forward`; this is what a forced `Step` runs.
 
-use super::recur::Recur;
+use super::recur::{Recur, Scratch, recur};
 use super::state::mask_operand;
 use super::{Context, Pair};
 use crate::cell::Product;
@@ -23,13 +23,13 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usiz
     let stride = if d.stage == 0 { row } else { shape.operand.next_multiple_of(4) };
     let padded = if last_stage { row } else { shape.padded_units() };
     let width = shape.states * shape.state_stride;
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     for Pair { z: index, direction, entry: z, s } in c.pairs(d, step) {
         let (active, first_row) = (c.schedule.active(s), c.schedule.row_offset(s));
         let products = shape.stage.recurrent_gates() * shape.units;
         let states = if width == 0 { &mut [][..] } else { &mut state[z * batch * width..][..active * width] };
         let zone = c.zone(d.stage, z, (0..active).map(|b| (s, b)));
-        (shape.stage.compiled::<T>().recur)(&mut Recur {
+        recur(&mut Recur {
             shape,
             zone: zone.as_ref(),
             act: &c.act[direction],
@@ -90,7 +90,7 @@ pub(super) fn step_product<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usiz
             let out = &mut product[c.place(dims, index, b) * gates * n..][..gates * n];
             for (i, out) in out.iter_mut().enumerate() {
                 *out = match shape.stage.product {
-                    Product::Dense => packed.dot(&shape, i / n, i % n, operand),
+                    Product::Dense => packed.dot(i / n, i % n, operand),
                     Product::Identity => operand[i],
                 };
             }

@@ -23,6 +23,7 @@ pub(crate) struct Zone<T> {
 }
 
 /// Gradients on their way around the cell's adjoint.
+#[derive(Clone, Copy)]
 pub(crate) struct Kept<V> {
     state: [V; MAX_VALUES],
 }
