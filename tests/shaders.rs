@@ -372,7 +372,7 @@ fn the_kernel_table_is_what_the_shaders_declare() {
 
 #[test]
 fn the_uniform_blocks_are_laid_out_as_in_rust() {
-    assert_eq!(size_of::<Dims>(), 52);
+    assert_eq!(size_of::<Dims>(), 72);
     let rust = [
         ("batch", offset_of!(Dims, batch)),
         ("time", offset_of!(Dims, time)),
@@ -387,6 +387,11 @@ fn the_uniform_blocks_are_laid_out_as_in_rust() {
         ("checkpoint", offset_of!(Dims, checkpoint)),
         ("alternating", offset_of!(Dims, alternating)),
         ("accumulate", offset_of!(Dims, accumulate)),
+        ("chunk", offset_of!(Dims, chunk)),
+        ("plane", offset_of!(Dims, plane)),
+        ("planes", offset_of!(Dims, planes)),
+        ("weights_plane", offset_of!(Dims, weights_plane)),
+        ("input_rows", offset_of!(Dims, input_rows)),
     ];
     for_every_source(&[5], |_, label, module, _| {
         for (_, variable) in module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::Uniform) {
@@ -399,7 +404,7 @@ fn the_uniform_blocks_are_laid_out_as_in_rust() {
                 assert_eq!(module.types[member.ty].inner, u32_type, "{label}: {:?}", member.name);
             }
             match variable.name.as_deref() {
-                Some("dims") => assert_eq!((shader.as_slice(), *span), (&rust[..], 52), "{label}"),
+                Some("dims") => assert_eq!((shader.as_slice(), *span), (&rust[..], 72), "{label}"),
                 // The executor writes one u32 per step.
                 Some("step") => assert_eq!((shader.as_slice(), *span), (&[("index", 0)][..], 4), "{label}"),
                 other => panic!("{label}: unknown uniform {other:?}"),
