@@ -243,6 +243,24 @@ fn a_backward_pass_is_as_many_recurrent_dispatches_again_and_a_few_sums_per_laye
     assert_eq!(plan(&lstm(64), 100, 4, &caps(DeviceClass::Gpu), &blocks).dispatches(), (7 * 2 + 3) + (7 + 9));
 }
 
+/// A second direction takes no dispatch of its own, there and back.
+#[test]
+fn both_directions_take_the_dispatches_of_one() {
+    for cell in cells::ALL {
+        for class in [DeviceClass::Gpu, DeviceClass::SoftwareGpu, DeviceClass::Cpu] {
+            for strategy in [Strategy::Step, Strategy::Sequence] {
+                let dispatches = |direction| {
+                    let config = RnnConfig { num_layers: 2, direction, ..config(cell, 16, 16) };
+                    let p = plan(&config, 100, 4, &caps(class), &training(strategy));
+                    (p.forward_dispatches(), p.backward_dispatches())
+                };
+                let one = dispatches(Direction::Forward);
+                assert_eq!(dispatches(Direction::Bidirectional), one, "{} {class:?} {strategy}", cell.name);
+            }
+        }
+    }
+}
+
 /// Block by block, every step exactly once, last first; and the submits cover the pass in order.
 #[test]
 fn the_backward_pass_walks_every_step_of_every_layer_backwards() {

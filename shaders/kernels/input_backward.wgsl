@@ -1,5 +1,5 @@
-// input_backward: adds d_pre W of one direction over a stretch of steps' packed rows to dx (cleared before; a row of x belongs to one
-// packed row of a direction, so the sum of two directions has one order).
+// input_backward: adds d_pre W over a stretch of steps' packed rows to dx (cleared before), of one direction or of both, one after the
+// other (lib/input_directions.wgsl).
 //
 // Parallel over: x and y = features and packed rows by lib/spread.wgsl; an invocation owns INPUT_COLUMNS features of
 // PROJECT_ROWS rows in registers. W is packed transposed, [D][G·H / 4][I] in vec4s (four columns of `pre` for one feature), 0
@@ -19,17 +19,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if place.row >= (rows + PROJECT_ROWS - 1u) / PROJECT_ROWS {
         return;
     }
-    let first = place.row * PROJECT_ROWS;
+    for (var direction = first_direction(); direction < end_direction(); direction++) {
+        add_direction(direction, start + place.row * PROJECT_ROWS, start + rows, place);
+    }
+}
+
+// One direction's part of the rows from `first` on.
+fn add_direction(direction: u32, first: u32, end: u32, place: Spread) {
     let depth = (PRE_WIDTH + 3u) / 4u;
     // Rows and features past the edge compute a copy of the last one, which is not stored.
     var feature: array<u32, INPUT_COLUMNS>;
     for (var c = 0u; c < INPUT_COLUMNS; c++) {
-        feature[c] = dims.direction * depth * dims.input_size + min(place.column + c * place.step, dims.input_size - 1u);
+        feature[c] = direction * depth * dims.input_size + min(place.column + c * place.step, dims.input_size - 1u);
     }
     var acc: array<array<real, INPUT_COLUMNS>, PROJECT_ROWS>;
+    var own: array<u32, PROJECT_ROWS>;
     var at: array<u32, PROJECT_ROWS>;
     for (var r = 0u; r < PROJECT_ROWS; r++) {
-        at[r] = pre_row(dims.direction, start + min(first + r, rows - 1u)) * ROW_WIDTH;
+        own[r] = row_in(direction, min(first + r, end - 1u));
+        at[r] = pre_row(direction, own[r]) * ROW_WIDTH;
     }
     for (var k = 0u; k < depth; k++) {
         var w: array<vec4<real>, INPUT_COLUMNS>;
@@ -45,12 +53,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     for (var r = 0u; r < PROJECT_ROWS; r++) {
-        if first + r < rows {
-            let to = input_row(dims.direction, start + first + r) * dims.input_size;
+        if first + r < end {
+            let to = input_row(direction, own[r]) * dims.input_size;
             for (var c = 0u; c < INPUT_COLUMNS; c++) {
-                let own = place.column + c * place.step;
-                if own < dims.input_size {
-                    dx[to + own] += acc[r][c];
+                let column = place.column + c * place.step;
+                if column < dims.input_size {
+                    dx[to + column] += acc[r][c];
                 }
             }
         }

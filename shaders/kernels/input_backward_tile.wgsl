@@ -35,20 +35,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let rows = row_offset(dims.end) - start;
     let first_row = group.y * TILE_ROWS;
     let first_column = group.x * TILE_COLUMNS;
+    for (var direction = first_direction(); direction < end_direction(); direction++) {
+        add_direction(direction, lane, first_column, start + first_row, start + rows);
+    }
+}
+
+// One direction's part of the tile's rows, from `first` on.
+fn add_direction(direction: u32, lane: u32, first_column: u32, first: u32, end: u32) {
     let depth = (PRE_WIDTH + 3u) / 4u;
     // Rows and features past the edge compute a copy of the last one, which is not stored.
     for (var n = 0u; n < LEFT_LOADS; n++) {
-        gradients[n] = pre_row(dims.direction, start + min(first_row + left_row(lane, n), rows - 1u)) * ROW_WIDTH;
+        let row = row_in(direction, min(first + left_row(lane, n), end - 1u));
+        gradients[n] = pre_row(direction, row) * ROW_WIDTH;
     }
     for (var n = 0u; n < RIGHT_LOADS; n++) {
         let feature = min(first_column + right_column(lane, n), dims.input_size - 1u);
-        features[n] = dims.direction * depth * dims.input_size + feature;
+        features[n] = direction * depth * dims.input_size + feature;
     }
+    product = array<array<real, LANE_COLUMNS>, LANE_ROWS>();
     tile_product(lane, depth, false);
     for (var r = 0u; r < LANE_ROWS; r++) {
-        let row = first_row + lane_row(lane, r);
-        if row < rows {
-            let to = input_row(dims.direction, start + row) * dims.input_size;
+        let row = first + lane_row(lane, r);
+        if row < end {
+            let to = input_row(direction, row_in(direction, row)) * dims.input_size;
             for (var c = 0u; c < LANE_COLUMNS; c++) {
                 let column = first_column + lane_column(lane, c);
                 if column < dims.input_size {

@@ -1,6 +1,5 @@
-// skip_backward: the adjoint of skip_input for x: adds the sum of d_pre over the x gates, in their order, of one direction over a
-// stretch of steps' packed rows to dx (cleared before; a row of x belongs to one packed row of a direction, so the sum of two directions
-// has one order).
+// skip_backward: the adjoint of skip_input for x: adds the sum of d_pre over the x gates, in their order, over a stretch of steps'
+// packed rows to dx (cleared before), of one direction or of both, one after the other (lib/input_directions.wgsl).
 //
 // Parallel over: x = units, y = packed rows (PROJECT_ROWS each).
 
@@ -19,11 +18,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     for (var r = first; r < min(first + PROJECT_ROWS, rows); r++) {
-        let at = pre_row(dims.direction, start + r) * ROW_WIDTH + unit;
-        var sum: real = 0.0;
-        for (var column = 0u; column < PRE_WIDTH; column += HIDDEN) {
-            sum += pre[at + column];
+        for (var direction = first_direction(); direction < end_direction(); direction++) {
+            let own = row_in(direction, start + r);
+            let at = pre_row(direction, own) * ROW_WIDTH + unit;
+            var sum: real = 0.0;
+            for (var column = 0u; column < PRE_WIDTH; column += HIDDEN) {
+                sum += pre[at + column];
+            }
+            dx[input_row(direction, own) * HIDDEN + unit] += sum;
         }
-        dx[input_row(dims.direction, start + r) * HIDDEN + unit] += sum;
     }
 }

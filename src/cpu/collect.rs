@@ -9,10 +9,16 @@ use crate::real::Real;
 
 /// Adds d_pre · W of one direction over a stretch of steps' rows to dx.
 pub(super) fn input_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+    for direction in c.input_directions(&c.plan.dims[d.dims]) {
+        input_backward_of(c, d, direction, slots);
+    }
+}
+
+fn input_backward_of<T: Real>(c: &Context<'_, T>, d: &Dispatch, direction: usize, slots: &mut [Vec<T>]) {
     let [_, pre, dx, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
     let (inputs, layer) = (dims.input_size as usize, dims.layer as usize);
-    let (width, columns, direction) = (c.rows.width, c.rows.inputs, dims.direction as usize);
+    let (width, columns) = (c.rows.width, c.rows.inputs);
     let row = |s: u32| c.schedule.row_offset((s as usize).min(c.schedule.steps()));
     let (first, end) = (row(dims.first), row(dims.end));
     // At least two rows and columns: a row's bits must not depend on how many there are (see project.rs).

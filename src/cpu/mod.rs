@@ -256,6 +256,14 @@ impl<T: Real> Context<'_, T> {
         (dims.plane as usize + direction) * dims.pre_rows as usize + r - first
     }
 
+    /// The directions that a kernel which adds to the gradient of x goes through: `Dims::direction`.
+    fn input_directions(&self, dims: &Dims) -> std::ops::Range<usize> {
+        match dims.direction as usize {
+            all if all == self.directions => 0..all,
+            one => one..one + 1,
+        }
+    }
+
     /// How many steps the layer of index `z` along z is behind the wave's own count.
     fn lag(&self, dims: &Dims, z: usize) -> usize {
         (dims.layer as usize + z / self.directions) * dims.chunk as usize

@@ -28,15 +28,17 @@ pub(super) fn skip_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
     let [pre, dx, _] = slots else { unreachable!("kernel table") };
     let (dims, hidden) = (&c.plan.dims[d.dims], c.plan.config.hidden_size);
     let row = |s: u32| c.schedule.row_offset((s as usize).min(c.schedule.steps()));
-    let (first, end, direction) = (row(dims.first), row(dims.end), dims.direction as usize);
+    let (first, end) = (row(dims.first), row(dims.end));
     let mut sum = vec![T::default(); hidden];
-    for (packed, &outer) in (first..end).zip(&c.schedule.rows(direction)[first..end]) {
-        sum.fill(T::default());
-        let row = &pre[c.pre_row(dims, direction, packed) * c.rows.width..][..c.rows.inputs];
-        for gate in row.chunks_exact(hidden) {
-            sum.iter_mut().zip(gate).for_each(|(s, &d)| *s = *s + d);
+    for direction in c.input_directions(dims) {
+        for (packed, &outer) in (first..end).zip(&c.schedule.rows(direction)[first..end]) {
+            sum.fill(T::default());
+            let row = &pre[c.pre_row(dims, direction, packed) * c.rows.width..][..c.rows.inputs];
+            for gate in row.chunks_exact(hidden) {
+                sum.iter_mut().zip(gate).for_each(|(s, &d)| *s = *s + d);
+            }
+            let dx = &mut dx[(dims.input_rows + outer) as usize * hidden..][..hidden];
+            dx.iter_mut().zip(&sum).for_each(|(d, &s)| *d = *d + s);
         }
-        let dx = &mut dx[(dims.input_rows + outer) as usize * hidden..][..hidden];
-        dx.iter_mut().zip(&sum).for_each(|(d, &s)| *d = *d + s);
     }
 }

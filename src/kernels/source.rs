@@ -62,8 +62,6 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         | Kernel::StoreY
         | Kernel::LoadDy
         | Kernel::SkipInput
-        | Kernel::InputBackward
-        | Kernel::SkipBackward
         | Kernel::UnitBackward
         | Kernel::GatherGradient
         | Kernel::SquareSum
@@ -90,6 +88,10 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         }
         Kernel::NormaliseInput | Kernel::StepNormaliseBackward => {
             parts.extend([WORKGROUP_SUM.into(), instantiate(text, one)]);
+        }
+        Kernel::InputBackward | Kernel::SkipBackward => {
+            let directions = include_str!("../../shaders/lib/input_directions.wgsl");
+            parts.extend([include_str!("../../shaders/lib/step_of.wgsl").into(), directions.into(), text.into()]);
         }
         Kernel::WeightBackwardInput => {
             parts.extend([include_str!("../../shaders/lib/operand_input.wgsl").into(), text.into()]);

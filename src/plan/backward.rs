@@ -231,7 +231,9 @@ impl Builder<'_> {
         steps: &mut Vec<Step>,
     ) {
         let (config, most) = (self.config, self.stretches.input);
-        for direction in 0..config.directions() {
+        // Both directions at once where both have every row of x in the stretch.
+        let both = config.directions() == 2 && stretch.len() == self.shape.time && stretch.len() <= most / 2;
+        for direction in if both { 2..3 } else { 0..config.directions() } {
             for first in stretch.clone().step_by(most) {
                 let dims = self.dims_of(layer, first..first.saturating_add(most).min(stretch.end), direction);
                 let (kernel, slots, groups) = match config.skips_input(layer) {

@@ -357,7 +357,7 @@ pub struct Dims {
     pub segment: u32,
     /// One past the last step of the segment.
     pub segment_end: u32,
-    /// The direction, for kernels that run one at a time.
+    /// The direction, for kernels that run one at a time; as many as there are: all of them, one after the other.
     pub direction: u32,
     /// Which checkpoint.
     pub checkpoint: u32,

@@ -293,7 +293,7 @@ impl Sizes<'_> {
         (operands + sums, gradient)
     }
 
-    /// One direction over a stretch of steps, added to what is there.
+    /// One direction over a stretch of steps, or both over all of time, added to what is there.
     fn input_backward(&self) -> Traffic {
         let dims = &self.plan.dims[self.d.dims];
         let rows = (dims.end - dims.first) as usize * self.plan.shape.batch;
@@ -302,7 +302,8 @@ impl Sizes<'_> {
             Kernel::InputBackward => self.slot(self.binding("weights")) / self.config.directions() as u64,
             _ => 0,
         };
-        (weights + self.named("pre", rows * self.inputs()) + dx, dx)
+        let directions = if dims.direction as usize == self.config.directions() { dims.direction } else { 1 };
+        (u64::from(directions) * (weights + self.named("pre", rows * self.inputs())) + dx, dx)
     }
 
     /// Kernels that copy and add element by element: what they bind, or the part of it that belongs to the layer and segment.

@@ -143,8 +143,8 @@ impl Plan {
         let (directions, block) = (config.directions(), self.layer_steps(d));
         let (steps, directions, products) = match d.kernel {
             Kernel::ProjectVec4 | Kernel::ProjectScalar | Kernel::WeightBackwardInput => (block, directions, input),
-            // One direction at a time.
-            Kernel::InputBackward => (block, 1, input),
+            // One direction at a time, or all.
+            Kernel::InputBackward => (block, if dims.direction as usize == directions { directions } else { 1 }, input),
             Kernel::StepForward
             | Kernel::StepForwardTrain
             | Kernel::StepProduct
