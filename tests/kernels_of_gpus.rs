@@ -101,6 +101,48 @@ fn the_same_bits_over_several_blocks_of_steps() {
     assert_same_training("sums that add up", &case, 1, &options);
 }
 
+/// Lanes that share a unit of a large layer add in an order of their own: within the calibrated bound of the truth, and the same bits
+/// whatever the batch, however few sequences a workgroup has, and with layers side by side.
+#[test]
+fn shared_units_are_exact_enough_and_independent_of_the_batch() {
+    for (cell, weights) in [(&cells::LSTM, WeightFormat::F32), (&cells::GRU, WeightFormat::Int8)] {
+        let config = RnnConfig { cell, input_size: 3, hidden_size: 262, num_layers: 2, ..Default::default() };
+        let case = Case::new(config, 3, 9, 17).with_lengths(&[2, 3, 1, 3, 3, 3, 1, 3, 2]);
+        let options = Options { weights, ..forced(Strategy::Step) };
+        let run = |case: &Case, busy, options: &Options| {
+            let mut session = session(case, DeviceClass::Gpu, busy, options);
+            session.poison().unwrap();
+            (case.run_in(&mut session), session.plan().tiles)
+        };
+        let (out, tiles) = run(&case, 1, &options);
+        assert_eq!((tiles.split, tiles.tile), (4, 8), "{}", cell.name);
+        let (small, tiles) = run(&case, 1000, &options);
+        assert_eq!((tiles.split, tiles.tile), (4, 1), "{}", cell.name);
+        assert_same(cell.name, &out, &small);
+        let waves = Options { wavefront: Wavefront::Chunk(2), ..options.clone() };
+        assert_same(cell.name, &out, &run(&case, 1, &waves).0);
+        for b in [0, 3, 6] {
+            let alone = run(&case.alone(b), 1, &options).0;
+            assert_eq!(bits(&alone.y.data), bits(&sequence(&out.y.data, 9, 262, b)), "{} alone", cell.name);
+        }
+        let mut whole = session(&case, DeviceClass::SoftwareGpu, 1, &options);
+        let other = case.run_in(&mut whole);
+        assert_ne!(bits(&other.y.data), bits(&out.y.data), "{}: another order of additions", cell.name);
+        if weights == WeightFormat::F32 {
+            let plan = Plan::new(
+                &case.config,
+                case.shape,
+                &gpu().caps(),
+                &Options { kernels: Some(DeviceClass::Gpu), ..options },
+            )
+            .unwrap();
+            let mut session = Session::from_plan(&gpu(), plan.clone(), &case.weights).unwrap();
+            let check = verify::check(&mut session, &case.weights, &verify::Numbers::random(&plan, 5)).unwrap();
+            assert!(check.passed(), "{check:?}");
+        }
+    }
+}
+
 /// Weights in fewer bits, x and y in 16 bits, and episodes that begin inside a run.
 #[test]
 fn the_same_bits_in_every_format() {

@@ -2,7 +2,8 @@
 //
 // Parallel over: x = units, y = tiles of TILE sequences, z = direction (and layer). Every invocation owns all gates of one unit for TILE
 // sequences in registers; lanes are neighbouring units, so R loads are coalesced and operand loads are uniform. The operand
-// is a read-only buffer of its own (it swaps with the output every step); the dispatch boundary is the grid barrier.
+// is a read-only buffer of its own (it swaps with the output every step); the dispatch boundary is the grid barrier. Of large layers
+// on a GPU several lanes own a unit together (lib/split_sums.wgsl).
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -26,8 +27,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let direction = group.z;
     use_direction(direction);
     let tile = group.y * TILE;
-    let unit = group.x * WIDTH + lane;
-    if tile >= running || unit >= PADDED_STAGE {
+    let part = part_of(lane);
+    let unit = group.x * SPLIT_UNITS + lane % SPLIT_UNITS;
+    if tile >= running || (SPLIT == 1u && unit >= PADDED_STAGE) {
         return;
     }
     let own = min(unit, UNITS_STAGE - 1u);
@@ -38,7 +40,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     var acc: array<array<real, RECURRENT_STAGE>, TILE>;
     let at = weights_plane(direction) * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + own;
-    for (var k = 0u; k < DEPTH_STAGE; k++) {
+    for (var k = part; k < DEPTH_STAGE; k += SPLIT) {
         var r: array<vec4<real>, RECURRENT_STAGE>;
         for (var g = 0u; g < RECURRENT_STAGE; g++) {
             r[g] = weight4(at + (k * RECURRENT_STAGE + g) * UNITS_STAGE);
@@ -50,25 +52,45 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
     }
+    if SPLIT > 1u {
+        for (var b = 0u; b < TILE; b++) {
+            for (var g = 0u; g < RECURRENT_STAGE; g++) {
+                share_sum(lane, b, g, RECURRENT_STAGE, acc[b][g]);
+            }
+        }
+        workgroupBarrier();
+        if unit >= PADDED_STAGE {
+            return;
+        }
+    }
+    var scale: array<real, RECURRENT_STAGE>;
     if SCALED {
         for (var g = 0u; g < RECURRENT_STAGE; g++) {
-            let scale = row_scale_STAGE(direction, own, g);
-            for (var b = 0u; b < TILE; b++) {
-                acc[b][g] *= scale;
-            }
+            scale[g] = row_scale_STAGE(direction, own, g);
         }
     }
     let params = unit_params_STAGE(direction, own);
     let first_row = row_offset(s);
     let row = pre_row(direction, first_row);
-    for (var b = 0u; b < TILE; b++) {
+    for (var b = part; b < TILE; b += SPLIT) {
         if tile + b < running {
             let place = sequence + tile + b;
             var memory: array<real, STATES>;
             for (var i = 0u; i < STATE_COUNT_STAGE; i++) {
                 memory[i] = state[(place * STATE_COUNT + i) * HIDDEN + own];
             }
-            let gates = gates_STAGE(acc[b], row + tile + b, own, params);
+            var sums: array<real, RECURRENT_STAGE>;
+            for (var g = 0u; g < RECURRENT_STAGE; g++) {
+                if SPLIT > 1u {
+                    sums[g] = whole_sum(lane, b, g, RECURRENT_STAGE);
+                } else {
+                    sums[g] = acc[b][g];
+                }
+                if SCALED {
+                    sums[g] *= scale[g];
+                }
+            }
+            let gates = gates_STAGE(sums, row + tile + b, own, params);
             if ZONEOUT {
                 use_zone(direction, s, tile + b, own);
             }

@@ -595,6 +595,9 @@ pub struct Tiles {
     pub width: usize,
     /// Sequences per invocation in the recurrent kernels.
     pub tile: usize,
+    /// Invocations that own a unit together in `step_forward`, each a part of its sums (`shaders/lib/split_sums.wgsl`): it decides
+    /// their order of additions.
+    pub split: usize,
     /// Units per invocation in `step_backward`.
     pub back_units: usize,
     /// Whether the way back unrolls its loops over pointwise parts: private arrays then need no indices.

@@ -106,6 +106,7 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
             parts.extend(backward_parts(config, &stages, KEEP_NOTHING));
         }
         Kernel::StepForward | Kernel::StepForwardTrain => {
+            parts.push(include_str!("../../shaders/lib/split_sums.wgsl").into());
             parts.extend(forward_parts(config, &stages, kernel));
             parts.push(heads_part(one, true));
             parts.push(instantiate(include_str!("../../shaders/lib/stage.wgsl"), one));
@@ -384,6 +385,9 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
         },
     );
     put("TILE", tiles.tile);
+    let gates = stages.iter().map(|s| s.stage.recurrent_gates()).max().unwrap_or(0);
+    put("SPLIT", tiles.split);
+    put("PARTIAL_SUMS", if tiles.split > 1 { tiles.tile * gates * tiles.width } else { 1 });
     put("BACK_TILE", tiles.tile);
     put("BACK_UNITS", if *kernel == Kernel::StepBackward { tiles.back_units } else { 1 });
     put("PROJECT_COLUMNS", tiles.project.0);

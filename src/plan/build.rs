@@ -541,6 +541,7 @@ impl Builder<'_> {
                     list.extend(keep.then(|| m.history[layer]));
                     list
                 };
+                let wide = stage.padded_units().div_ceil(self.tiles.width / self.tiles.split);
                 push(kernel, &slots, (wide, tiles, planes));
             }
         }

@@ -40,6 +40,7 @@ pub(super) fn choose_tiles(
     let base = Tiles {
         width: 64,
         tile,
+        split: 1,
         back_units: 1,
         unroll: true,
         sequence_width,
@@ -82,12 +83,24 @@ fn gpu_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, strategy: Strategy, 
     let side = |groups: usize| if groups * config.directions() >= caps.parallel_groups { 8 } else { 4 };
     let (project, weight) = (side(groups(rows, gates)), side(groups(gates, width)));
     let tiles = Tiles { shared: true, project: (project, project), weight: (weight, weight), input: project, ..base };
+    let tiles = Tiles { split: split(config, strategy), ..tiles };
     match strategy {
         Strategy::Sequence => row_tiles(config, caps, tiles),
         // Two units to a lane read what is shared once for both; of few sequences the lanes are needed side by side.
         Strategy::Step if tiles.tile >= 4 && config.hidden_size >= 2 * tiles.width => Tiles { back_units: 2, ..tiles },
         Strategy::Step => tiles,
     }
+}
+
+/// Units from which on lanes of `step_forward` share a unit, and how many do. A guess, not measured on a GPU: a step of one sequence
+/// of 512 units is 8 workgroups without and 32 with, each lane with a quarter of R's loads one after the other. It decides an
+/// order of additions, so neither the batch nor the time have a say.
+const SPLIT_FROM: usize = 256;
+const SPLIT: usize = 4;
+
+fn split(config: &RnnConfig, strategy: Strategy) -> usize {
+    let deep = config.stages().iter().any(|s| s.depth() >= SPLIT_FROM);
+    if strategy == Strategy::Step && deep { SPLIT } else { 1 }
 }
 
 /// Four k each of a row of R that a lane keeps in registers: 64 of them, beside which 8 waves still fit a SIMD unit (benches/isa).
