@@ -618,6 +618,13 @@ pub struct Tiles {
     pub rows: bool,
 }
 
+impl Tiles {
+    /// Sequences per invocation on the way back: fewer where the way forward has more workgroups by sharing units.
+    pub fn back_tile(&self) -> usize {
+        if self.split > 1 { self.tile.div_ceil(2) } else { self.tile }
+    }
+}
+
 /// Lanes of a workgroup along rows and along columns where matrices pass through workgroup memory; the twin of LANES in
 /// `shaders/lib/tile.wgsl`.
 pub(crate) const TILE_LANES: usize = 8;

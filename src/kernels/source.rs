@@ -388,7 +388,7 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     let gates = stages.iter().map(|s| s.stage.recurrent_gates()).max().unwrap_or(0);
     put("SPLIT", tiles.split);
     put("PARTIAL_SUMS", if tiles.split > 1 { tiles.tile * gates * tiles.width } else { 1 });
-    put("BACK_TILE", tiles.tile);
+    put("BACK_TILE", tiles.back_tile());
     put("BACK_UNITS", if *kernel == Kernel::StepBackward { tiles.back_units } else { 1 });
     put("PROJECT_COLUMNS", tiles.project.0);
     put("PROJECT_ROWS", tiles.project.1);

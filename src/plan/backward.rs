@@ -300,14 +300,14 @@ impl Builder<'_> {
         };
         if self.strategy == Strategy::Sequence {
             let slots = vec![rt, pre, past, b.d_state, dy, b.d_hidden, b.d_unit, ids.schedule];
-            let groups = (1, Extent::Active(self.tiles.tile), planes);
+            let groups = (1, Extent::Active(self.tiles.back_tile()), planes);
             return Step::Once(dispatch(Kernel::SequenceBackward, 0, slots, groups));
         }
         let slots = vec![pre, rt, past, b.d_state, dy, b.d_hidden, b.d_unit, ids.schedule];
         let mut body = Vec::new();
         for (n, shape) in self.stages.iter().enumerate().rev() {
             let wide = shape.units.div_ceil(self.tiles.back_units).div_ceil(self.tiles.width);
-            let groups = (wide, Extent::Active(self.tiles.tile), planes);
+            let groups = (wide, Extent::Active(self.tiles.back_tile()), planes);
             body.push(dispatch(Kernel::StepBackward, n, slots.clone(), groups));
             if shape.stage.normalise {
                 let slots = vec![pre, b.d_unit, ids.schedule];

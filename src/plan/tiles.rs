@@ -25,22 +25,29 @@ pub(super) fn choose_tiles(
     let class = options.kernels.unwrap_or(caps.class);
     let units = config.stages().iter().map(StageShape::padded_units).max().unwrap_or(4);
     let sequence_width = units.next_multiple_of(8);
+    let split = if class == DeviceClass::Gpu { split(config, strategy) } else { 1 };
     // As many sequences per invocation as still leave every core a workgroup: R is loaded once per tile.
     let mut tile = if class == DeviceClass::SoftwareGpu && is_small(config) { 4 } else { 8 };
     let fills = |tile: usize| match strategy {
         Strategy::Sequence => shape.batch.div_ceil(tile) * config.directions() >= caps.parallel_groups,
-        Strategy::Step => shape.batch.div_ceil(tile) * units.div_ceil(64) * config.directions() >= caps.parallel_groups,
+        Strategy::Step => {
+            shape.batch.div_ceil(tile) * units.div_ceil(64 / split) * config.directions() >= caps.parallel_groups
+        }
     };
     while tile > 1 && (tile >= 2 * shape.batch || !fills(tile)) {
         tile /= 2;
     }
-    while tile > 1 && sequence_workgroup_bytes(config, tile, sequence_width) > caps.max_workgroup_memory {
+    let fits = |tile: usize| {
+        strategy == Strategy::Step
+            || sequence_workgroup_bytes(config, tile, sequence_width) <= caps.max_workgroup_memory
+    };
+    while tile > 1 && !fits(tile) {
         tile /= 2;
     }
     let base = Tiles {
         width: 64,
         tile,
-        split: 1,
+        split,
         back_units: 1,
         unroll: true,
         sequence_width,
@@ -83,11 +90,12 @@ fn gpu_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, strategy: Strategy, 
     let side = |groups: usize| if groups * config.directions() >= caps.parallel_groups { 8 } else { 4 };
     let (project, weight) = (side(groups(rows, gates)), side(groups(gates, width)));
     let tiles = Tiles { shared: true, project: (project, project), weight: (weight, weight), input: project, ..base };
-    let tiles = Tiles { split: split(config, strategy), ..tiles };
     match strategy {
         Strategy::Sequence => row_tiles(config, caps, tiles),
         // Two units to a lane read what is shared once for both; of few sequences the lanes are needed side by side.
-        Strategy::Step if tiles.tile >= 4 && config.hidden_size >= 2 * tiles.width => Tiles { back_units: 2, ..tiles },
+        Strategy::Step if tiles.back_tile() >= 4 && config.hidden_size >= 2 * tiles.width => {
+            Tiles { back_units: 2, ..tiles }
+        }
         Strategy::Step => tiles,
     }
 }

@@ -151,7 +151,7 @@ fn automatic(
         return (None, "a software rasteriser's threads are busy with one layer".into());
     }
     let units = stages.iter().map(|s| s.padded_units()).max().unwrap_or(4);
-    let groups = units.div_ceil(tiles.width) * shape.batch.div_ceil(tiles.tile);
+    let groups = units.div_ceil(tiles.width / tiles.split) * shape.batch.div_ceil(tiles.tile);
     if groups >= LAYER_SHARE * caps.parallel_groups {
         return (None, format!("{groups} workgroups of one layer's step keep the device busy"));
     }
