@@ -1,0 +1,262 @@
+//! Building a network operation by operation.
+
+use super::{Network, Node, Norm, Op, Operand, Param, ParamId, Part, ScanShape, Source, Value};
+use crate::error::{Error, Result};
+use crate::expr::Expr;
+use crate::rule::Rule;
+
+/// Puts a network together; every method checks what it is given.
+///
+/// ```
+/// use wgpu_rnn::expr::{Expr, silu};
+/// use wgpu_rnn::network::Builder;
+/// # fn main() -> wgpu_rnn::Result<()> {
+/// let mut b = Builder::new();
+/// let x = b.input("x", 6)?;
+/// let (w, bias) = (b.param("proj.weight", &[4, 6])?, b.param("proj.bias", &[4])?);
+/// let h = b.linear("proj", x, w, Some(bias))?;
+/// let y = b.map("act", silu(Expr::input(0)), &[h.into()])?;
+/// b.output("y", y)?;
+/// let network = b.finish()?;
+/// assert_eq!(network.parameter_count(), 28);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Builder {
+    network: Network,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// A network without operations.
+    pub fn new() -> Self {
+        let network =
+            Network { values: Vec::new(), inputs: Vec::new(), params: Vec::new(), nodes: Vec::new(), outputs: Vec::new() };
+        Self { network }
+    }
+
+    /// A value `[T, B, width]` that the caller gives.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a width of 0 or a name that is taken.
+    pub fn input(&mut self, name: &str, width: usize) -> Result<Part> {
+        let part = self.value(name, width)?;
+        self.network.inputs.push(part.value);
+        Ok(part)
+    }
+
+    /// A parameter.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a dimension of 0 or a name that is taken.
+    pub fn param(&mut self, name: &str, shape: &[usize]) -> Result<ParamId> {
+        if shape.is_empty() || shape.contains(&0) {
+            return Err(Error::mismatch(format!("parameter {name}"), "dimensions of at least 1", format!("{shape:?}")));
+        }
+        if self.network.param(name).is_some() {
+            return Err(Error::mismatch(format!("parameter {name}"), "a name of its own", "one that is taken"));
+        }
+        self.network.params.push(Param { name: name.into(), shape: shape.to_vec() });
+        Ok(self.network.params.len() - 1)
+    }
+
+    /// All elements of a parameter as an operand.
+    pub fn whole(&self, param: ParamId) -> Operand {
+        let width = self.network.params[param].len();
+        Operand { source: Source::Param { param, first: 0, width }, inner: width, repeat: 1 }
+    }
+
+    /// x·Wᵀ + b; W `[out, x.width]`, b `[out]`.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for parameters of other shapes.
+    pub fn linear(&mut self, name: &str, x: Part, weight: ParamId, bias: Option<ParamId>) -> Result<Part> {
+        let shape = &self.network.params[weight].shape;
+        if shape.len() != 2 || shape[1] != x.width {
+            let expected = format!("[out, in] = [_, {}]", x.width);
+            return Err(Error::mismatch(&self.network.params[weight].name, expected, format!("{shape:?}")));
+        }
+        let out = shape[0];
+        self.per_column(bias, out)?;
+        self.node(name, out, Op::Linear { x, weight, bias })
+    }
+
+    /// See [`Op::Norm`].
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for groups that do not divide the columns, an ε below 0, or parameters of other sizes.
+    pub fn norm(
+        &mut self,
+        name: &str,
+        x: Part,
+        (kind, groups, epsilon): (Norm, usize, f64),
+        gain: Option<ParamId>,
+        bias: Option<ParamId>,
+    ) -> Result<Part> {
+        if groups == 0 || x.width % groups != 0 {
+            return Err(Error::mismatch(format!("groups of {name}"), format!("a divisor of {}", x.width), groups));
+        }
+        if !(epsilon >= 0.0 && epsilon.is_finite()) {
+            return Err(Error::mismatch(format!("epsilon of {name}"), "at least 0", epsilon));
+        }
+        self.per_column(gain, x.width)?;
+        self.per_column(bias, x.width)?;
+        self.node(name, x.width, Op::Norm { x, kind, groups, epsilon, gain, bias })
+    }
+
+    /// See [`Op::Conv`]; `(low, high)`: taps before and after the step.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for parameters of other sizes.
+    pub fn conv(
+        &mut self,
+        name: &str,
+        x: Part,
+        (weight, bias): (ParamId, Option<ParamId>),
+        (low, high): (usize, usize),
+    ) -> Result<Part> {
+        let (p, taps) = (&self.network.params[weight], low + 1 + high);
+        let inner = p.shape.iter().filter(|&&d| d != 1).product::<usize>();
+        if p.len() != x.width * taps || inner != x.width * taps || p.shape.last() != Some(&taps) {
+            let expected = format!("[width, 1, taps] = [{}, 1, {taps}]", x.width);
+            return Err(Error::mismatch(&p.name, expected, format!("{:?}", p.shape)));
+        }
+        self.per_column(bias, x.width)?;
+        self.node(name, x.width, Op::Conv { x, weight, bias, low, high })
+    }
+
+    /// See [`Op::Shift`].
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a name that is taken.
+    pub fn shift(&mut self, name: &str, x: Part) -> Result<Part> {
+        self.node(name, x.width, Op::Shift { x })
+    }
+
+    /// A pointwise expression over operands of one width.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for operands of different widths, or an expression of more inputs.
+    pub fn map(&mut self, name: &str, expr: Expr, operands: &[Operand]) -> Result<Part> {
+        let width = operands.first().map_or(0, Operand::width);
+        for (n, operand) in operands.iter().enumerate() {
+            if operand.width() != width {
+                return Err(Error::mismatch(format!("operand {n} of {name}"), format!("{width} columns"), operand.width()));
+            }
+            self.operand(name, operand)?;
+        }
+        let beyond = (operands.len()..operands.len() + 64).find(|&n| expr.uses(n));
+        if let Some(n) = beyond {
+            return Err(Error::mismatch(format!("operands of {name}"), format!("at least {}", n + 1), operands.len()));
+        }
+        self.node(name, width, Op::Map { expr, operands: operands.to_vec() })
+    }
+
+    /// A linear recurrence; `sizes`: heads, K, V; `operands`: one per port of the rule (inputs, then parameters), which may have
+    /// fewer columns than the port if they divide it: every head's values then serve as many neighbouring heads.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for operands that do not fit the ports.
+    pub fn scan(
+        &mut self,
+        name: &str,
+        rule: &'static Rule,
+        [heads, key_size, value_size]: [usize; 3],
+        operands: &[Operand],
+        reverse: bool,
+    ) -> Result<Part> {
+        let expected = rule.inputs.len() + rule.params.len();
+        if operands.len() != expected {
+            return Err(Error::mismatch(format!("operands of {name}"), format!("{expected} for {}", rule.name), operands.len()));
+        }
+        if heads == 0 || key_size == 0 || value_size == 0 || rule.elementwise && (key_size, value_size) != (1, 1) {
+            let expected = if rule.elementwise { "heads, 1, 1" } else { "at least 1" };
+            let got = format!("{heads}, {key_size}, {value_size}");
+            return Err(Error::mismatch(format!("heads, K, V of {name}"), expected, got));
+        }
+        let mut shape = ScanShape { rule, heads, key_size, value_size, operands: Vec::new(), reverse };
+        for (port, operand) in rule.inputs.iter().chain(rule.params).zip(operands) {
+            self.operand(name, operand)?;
+            let (wanted, per_head) = (shape.port_width(port.extent), shape.port_width(port.extent) / heads);
+            let given = operand.width();
+            let shared = operand.repeat == 1 && wanted.is_multiple_of(given) && given.is_multiple_of(per_head);
+            if given != wanted && !shared {
+                let expected = format!("{wanted} columns (or a divisor in whole heads of {per_head})");
+                return Err(Error::mismatch(format!("{} of {name}", port.name), expected, given));
+            }
+            let spread = if given == wanted { *operand } else { operand.groups(per_head, wanted / given) };
+            shape.operands.push(spread);
+        }
+        self.node(name, heads * value_size, Op::Scan(shape))
+    }
+
+    /// Names a part of a value as an output.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a name that is taken.
+    pub fn output(&mut self, name: &str, part: Part) -> Result<()> {
+        if self.network.outputs.iter().any(|(n, _)| n == name) {
+            return Err(Error::mismatch(format!("output {name}"), "a name of its own", "one that is taken"));
+        }
+        self.network.outputs.push((name.into(), part));
+        Ok(())
+    }
+
+    /// The network.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] without inputs or outputs.
+    pub fn finish(self) -> Result<Network> {
+        if self.network.inputs.is_empty() || self.network.outputs.is_empty() {
+            let got = format!("{} and {}", self.network.inputs.len(), self.network.outputs.len());
+            return Err(Error::mismatch("inputs and outputs of a network", "at least one of each", got));
+        }
+        Ok(self.network)
+    }
+
+    fn value(&mut self, name: &str, width: usize) -> Result<Part> {
+        if width == 0 {
+            return Err(Error::mismatch(format!("columns of {name}"), "at least 1", 0));
+        }
+        if self.network.values.iter().any(|v| v.name == name) {
+            return Err(Error::mismatch(format!("value {name}"), "a name of its own", "one that is taken"));
+        }
+        self.network.values.push(Value { name: name.into(), width });
+        Ok(Part { value: self.network.values.len() - 1, first: 0, width })
+    }
+
+    fn node(&mut self, name: &str, width: usize, op: Op) -> Result<Part> {
+        let part = self.value(name, width)?;
+        self.network.nodes.push(Node { name: name.into(), op, value: part.value });
+        Ok(part)
+    }
+
+    fn per_column(&self, param: Option<ParamId>, width: usize) -> Result<()> {
+        match param.map(|p| &self.network.params[p]) {
+            Some(p) if p.len() != width => {
+                Err(Error::mismatch(&p.name, format!("[{width}]"), format!("{:?}", p.shape)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn operand(&self, name: &str, operand: &Operand) -> Result<()> {
+        let within = match operand.source {
+            Source::Value(part) => {
+                self.network.values.get(part.value).is_some_and(|v| part.first + part.width <= v.width && part.width > 0)
+            }
+            Source::Param { param, first, width } => {
+                self.network.params.get(param).is_some_and(|p| first + width <= p.len() && width > 0)
+            }
+        };
+        if !within || operand.inner == 0 || operand.repeat == 0 || !operand.source_width().is_multiple_of(operand.inner) {
+            return Err(Error::mismatch(format!("operand of {name}"), "columns of what there is", format!("{operand:?}")));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,336 @@
+//! The plan of a network: every size and every choice, as pure data.
+//!
+//! ```text
+//! values      [T·B, width] each; in training a gradient of the same size beside each
+//! states      what operations over time carry from run to run, before and after this one
+//! scans       in training the state before every chunk of steps (the way back makes those between again, a window at a time);
+//!             m of every step, sums before a division, what a step erased: only rules that have them
+//! ```
+//!
+//! Everything that grows, grows with T: [`NetworkPlan::bytes_per_step`] says by how much; [`NetworkPlan::fixed_bytes`] is the rest.
+
+use super::{Network, Op, ScanShape};
+use crate::config::Shape;
+use crate::error::{Error, Result};
+use crate::plan::{Caps, DeviceClass, Precision};
+use std::fmt;
+use std::sync::Arc;
+
+/// How scans go over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parallel {
+    /// One step after the other; a lane per column of a state.
+    Recurrent,
+    /// Chunks of steps side by side, in three passes: what every chunk does to any state before it, the states before all chunks
+    /// one after the other, then the chunks from those states. More work, less of it in a row: for few columns on wide devices. The
+    /// order of additions is another than [`Parallel::Recurrent`]'s.
+    Chunked,
+}
+
+/// What the user may choose.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkOptions {
+    /// How scans go over time; `None`: by the network and the device, never by T, B or lengths.
+    pub parallel: Option<Parallel>,
+    /// Steps of a chunk; `None`: 64 for elementwise rules, 32 for others.
+    pub chunk: Option<usize>,
+    /// Plans the backward pass too.
+    pub train: bool,
+    /// Element type; f64 on the CPU executor only.
+    pub precision: Precision,
+    /// Bytes that the way back may take for states between those kept, at most (one chunk's at least).
+    pub window_bytes: u64,
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        Self { parallel: None, chunk: None, train: false, precision: Precision::F32, window_bytes: 64 << 20 }
+    }
+}
+
+/// A named piece of memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkSlot {
+    /// Its name.
+    pub name: String,
+    /// Elements.
+    pub len: usize,
+    /// How many of them there are per step (T), where it grows with T.
+    pub per_step: usize,
+}
+
+/// Index into [`NetworkPlan::slots`].
+pub(crate) type SlotId = usize;
+
+/// Slots of an operation's state.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StateSlots {
+    /// Which operation.
+    pub node: usize,
+    /// Values of a sequence.
+    pub size: usize,
+    /// Before the first step `[B, size]`.
+    pub initial: SlotId,
+    /// After every sequence's last step.
+    pub last: SlotId,
+    /// Their gradients, in training.
+    pub d_initial: Option<SlotId>,
+    pub d_last: Option<SlotId>,
+}
+
+/// Slots of a scan beside its state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ScanSlots {
+    /// States before every chunk `[chunks, B, heads, columns, K]`.
+    pub checkpoints: Option<SlotId>,
+    /// m after every step `[T·B, heads]`.
+    pub maxima: Option<SlotId>,
+    /// Sums before the division `[T·B, heads, columns]`.
+    pub sums: Option<SlotId>,
+    /// u of every step `[T·B, heads, columns]`.
+    pub erased: Option<SlotId>,
+}
+
+/// How a network runs on a device for one shape. `Display` prints it for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkPlan {
+    /// What runs.
+    pub network: Arc<Network>,
+    /// T and B.
+    pub shape: Shape,
+    /// The device it was made for.
+    pub caps: Caps,
+    /// What was asked for.
+    pub options: NetworkOptions,
+    /// How scans go over time.
+    pub parallel: Parallel,
+    /// Why.
+    pub reason: String,
+    /// All memory but the parameters and their gradients.
+    pub slots: Vec<NetworkSlot>,
+    /// Per value.
+    pub(crate) values: Vec<SlotId>,
+    /// Per value, in training.
+    pub(crate) gradients: Vec<SlotId>,
+    /// Per operation over time.
+    pub(crate) states: Vec<StateSlots>,
+    /// Per operation; empty where it is no scan.
+    pub(crate) scans: Vec<ScanSlots>,
+}
+
+/// Columns that keep a GPU busy: with fewer, time is cut into chunks. 64 workgroups of 64 lanes, as `Caps::parallel_groups`.
+const LANES: usize = 4096;
+
+impl NetworkPlan {
+    /// Plans `network` for `shape` on a device with `caps`.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] for sizes beyond the device's; [`Error::Mismatch`] for options that do not fit; [`Error::Unsupported`] for
+    /// f64 on a GPU.
+    pub fn new(network: &Arc<Network>, shape: Shape, caps: &Caps, options: &NetworkOptions) -> Result<Self> {
+        shape.validate()?;
+        if options.chunk == Some(0) {
+            return Err(Error::mismatch("chunk", "at least 1 step", 0));
+        }
+        if options.precision == Precision::F64 && caps.class != DeviceClass::Cpu {
+            let reason = "WGSL has no f64; use the CPU executor".into();
+            return Err(Error::Unsupported { what: "f64 on a GPU".into(), reason });
+        }
+        let (parallel, reason) = choose(network, caps, options);
+        let mut plan = Self {
+            network: Arc::clone(network),
+            shape,
+            caps: caps.clone(),
+            options: options.clone(),
+            parallel,
+            reason,
+            slots: Vec::new(),
+            values: Vec::new(),
+            gradients: Vec::new(),
+            states: Vec::new(),
+            scans: Vec::new(),
+        };
+        plan.check_sizes()?;
+        plan.add_slots();
+        plan.check_limits()?;
+        Ok(plan)
+    }
+
+    /// Rows of a value.
+    pub fn rows(&self) -> usize {
+        self.shape.time * self.shape.batch
+    }
+
+    /// Steps of a scan's chunk.
+    pub fn chunk(&self, scan: &ScanShape) -> usize {
+        self.options.chunk.unwrap_or(if scan.rule.elementwise { 64 } else { 32 })
+    }
+
+    /// Chunks of a scan.
+    pub fn chunks(&self, scan: &ScanShape) -> usize {
+        self.shape.time.div_ceil(self.chunk(scan))
+    }
+
+    /// Bytes of everything, parameters (and in training their gradients) included.
+    pub fn bytes(&self) -> u64 {
+        let copies = if self.options.train { 2 } else { 1 };
+        let parameters = copies * self.network.parameter_count() as u64;
+        (self.slots.iter().map(|s| s.len as u64).sum::<u64>() + parameters) * self.options.precision.bytes() as u64
+    }
+
+    /// Bytes that every step (of all B sequences) adds.
+    pub fn bytes_per_step(&self) -> u64 {
+        self.slots.iter().map(|s| s.per_step as u64).sum::<u64>() * self.options.precision.bytes() as u64
+    }
+
+    /// Bytes that do not depend on T.
+    pub fn fixed_bytes(&self) -> u64 {
+        self.bytes().saturating_sub(self.bytes_per_step() * self.shape.time as u64)
+    }
+
+    /// Multiply-adds of the forward pass, times two: products, convolutions, and per head and step of a scan 2·K·V (decay, write,
+    /// read: 3·K·V; with a correction 5·K·V).
+    pub fn flops(&self) -> u64 {
+        let per_row = |op: &Op| match op {
+            Op::Linear { x, weight, .. } => 2 * x.width * self.network.params[*weight].shape[0],
+            Op::Conv { x, low, high, .. } => 2 * x.width * (low + 1 + high),
+            Op::Scan(s) => {
+                let passes = if s.form().erase.is_some() { 5 } else { 3 };
+                2 * passes * s.heads * s.key_size * s.columns()
+            }
+            Op::Norm { .. } | Op::Shift { .. } | Op::Map { .. } => 0,
+        };
+        self.rows() as u64 * self.network.nodes.iter().map(|n| per_row(&n.op) as u64).sum::<u64>()
+    }
+
+    fn slot(&mut self, name: String, len: usize, per_step: usize) -> SlotId {
+        self.slots.push(NetworkSlot { name, len, per_step });
+        self.slots.len() - 1
+    }
+
+    fn add_slots(&mut self) {
+        let (network, batch, rows, train) = (Arc::clone(&self.network), self.shape.batch, self.rows(), self.options.train);
+        for value in &network.values {
+            let (len, step) = (rows * value.width, batch * value.width);
+            let slot = self.slot(value.name.clone(), len, step);
+            self.values.push(slot);
+            if train {
+                let slot = self.slot(format!("d.{}", value.name), len, step);
+                self.gradients.push(slot);
+            }
+        }
+        for (n, node) in network.nodes.iter().enumerate() {
+            if let Some(size) = state_size(&node.op) {
+                let mut slot = |what: &str| self.slot(format!("{}.{what}", node.name), batch * size, 0);
+                let (initial, last) = (slot("state.initial"), slot("state.last"));
+                let mut gradient = |what: &str| train.then(|| slot(what));
+                let (d_initial, d_last) = (gradient("d.state.initial"), gradient("d.state.last"));
+                self.states.push(StateSlots { node: n, size, initial, last, d_initial, d_last });
+            }
+            let scan = match &node.op {
+                Op::Scan(shape) => self.scan_slots(&node.name, shape),
+                _ => ScanSlots::default(),
+            };
+            self.scans.push(scan);
+        }
+    }
+
+    fn scan_slots(&mut self, name: &str, shape: &ScanShape) -> ScanSlots {
+        let (batch, rows, train) = (self.shape.batch, self.rows(), self.options.train);
+        let (form, columns) = (shape.form(), shape.heads * shape.columns());
+        let state = columns * shape.key_size;
+        let mut slots = ScanSlots::default();
+        if train || self.parallel == Parallel::Chunked {
+            let (chunk, chunks) = (self.chunk(shape), self.chunks(shape));
+            let slot = self.slot(format!("{name}.checkpoints"), chunks * batch * state, (batch * state).div_ceil(chunk));
+            slots.checkpoints = Some(slot);
+        }
+        let mut per_row = |what: &str, width: usize| Some(self.slot(format!("{name}.{what}"), rows * width, batch * width));
+        if form.stabiliser.is_some() {
+            slots.maxima = per_row("maxima", shape.heads);
+            slots.sums = per_row("sums", columns);
+        }
+        if train && form.erase.is_some() {
+            slots.erased = per_row("erased", columns);
+        }
+        slots
+    }
+
+    /// Before anything is multiplied: no product of sizes may overflow.
+    fn check_sizes(&self) -> Result<()> {
+        let rows = (self.shape.time as u64).checked_mul(self.shape.batch as u64);
+        let widest = self.network.values.iter().map(|v| v.width as u64);
+        let states = self.network.nodes.iter().filter_map(|n| state_size(&n.op)).map(|s| s as u64);
+        let widest = widest.chain(states).max().unwrap_or(1);
+        let needs = rows.and_then(|r| r.checked_mul(widest)).unwrap_or(u64::MAX);
+        if needs > u64::from(u32::MAX) {
+            let what = format!("network of T={} B={}", self.shape.time, self.shape.batch);
+            let hint = "; shorten or split the sequences".into();
+            let (limit, limit_name) = (u64::from(u32::MAX), "the kernels' index range");
+            return Err(Error::Limit { what, needs, limit, unit: "elements", limit_name, hint });
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self) -> Result<()> {
+        let (needs, limit) = (self.bytes(), self.caps.max_buffer);
+        if needs > limit {
+            let what = format!("network of T={} B={}", self.shape.time, self.shape.batch);
+            let limit_name = if self.caps.class == DeviceClass::Cpu { "this machine's memory" } else { "the device's max_buffer_size" };
+            let hint = "; shorten or split the sequences".into();
+            return Err(Error::Limit { what, needs, limit, unit: "bytes", limit_name, hint });
+        }
+        Ok(())
+    }
+}
+
+/// Values that an operation carries per sequence.
+pub(crate) fn state_size(op: &Op) -> Option<usize> {
+    match op {
+        Op::Scan(shape) => Some(shape.state_size()),
+        Op::Conv { x, low, high: 0, .. } if *low > 0 => Some(low * x.width),
+        Op::Shift { x } => Some(x.width),
+        _ => None,
+    }
+}
+
+fn choose(network: &Network, caps: &Caps, options: &NetworkOptions) -> (Parallel, String) {
+    if let Some(parallel) = options.parallel {
+        return (parallel, "forced".into());
+    }
+    let columns = network.nodes.iter().filter_map(|n| match &n.op {
+        Op::Scan(s) => Some(s.heads * s.columns()),
+        _ => None,
+    });
+    match (caps.class, columns.min()) {
+        (DeviceClass::Gpu, Some(columns)) if columns < LANES => {
+            (Parallel::Chunked, format!("{columns} columns of state are fewer than the {LANES} lanes of a GPU"))
+        }
+        (DeviceClass::Gpu, _) => (Parallel::Recurrent, "columns of state enough for a GPU".into()),
+        (class, _) => (Parallel::Recurrent, format!("{class:?}: as many lanes as columns, or fewer")),
+    }
+}
+
+impl fmt::Display for NetworkPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let network = &self.network;
+        writeln!(f, "network   {} operations, {} parameters", network.nodes.len(), network.parameter_count())?;
+        writeln!(f, "shape     T={} B={}, {}", self.shape.time, self.shape.batch, if self.options.train { "training" } else { "inference" })?;
+        writeln!(f, "scans     {:?}: {}", self.parallel, self.reason)?;
+        for node in &network.nodes {
+            if let Op::Scan(s) = &node.op {
+                let (rule, chunk) = (s.rule.name, self.chunk(s));
+                writeln!(f, "          {}: {rule}, {} heads, state {} x {}, chunks of {chunk}", node.name, s.heads, s.key_size, s.columns())?;
+            }
+        }
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        writeln!(
+            f,
+            "memory    {:.1} MiB: {:.1} MiB + T x {} bytes",
+            mib(self.bytes()),
+            mib(self.fixed_bytes()),
+            self.bytes_per_step()
+        )?;
+        write!(f, "work      {:.3} GFLOP forward", self.flops() as f64 / 1e9)
+    }
+}

@@ -1,0 +1,49 @@
+//! A linear recurrence as an operation of a network: its sizes, and where its ports read.
+
+use super::Operand;
+use crate::rule::{Divisor, Extent, Form, Rule};
+
+/// A rule with its sizes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScanShape {
+    /// The rule.
+    pub rule: &'static Rule,
+    /// Heads.
+    pub heads: usize,
+    /// K: rows of a head's state.
+    pub key_size: usize,
+    /// V: columns of a head's state.
+    pub value_size: usize,
+    /// One operand per port, inputs first, then parameters: `heads` · (1, K or V) columns each.
+    pub operands: Vec<Operand>,
+    /// From the last step of each sequence to its first.
+    pub reverse: bool,
+}
+
+impl ScanShape {
+    /// The rule's coefficients.
+    pub fn form(&self) -> Form {
+        (self.rule.form)()
+    }
+    /// Columns of a port.
+    pub fn port_width(&self, extent: Extent) -> usize {
+        self.heads
+            * match extent {
+                Extent::Head => 1,
+                Extent::Key => self.key_size,
+                Extent::Value => self.value_size,
+            }
+    }
+    /// Columns of a head's state: V, and with a divisor one more (see [`crate::rule`]).
+    pub fn columns(&self) -> usize {
+        self.value_size + usize::from(self.divisor().is_some())
+    }
+    /// What its sums are divided by.
+    pub fn divisor(&self) -> Option<Divisor> {
+        self.form().stabiliser.map(|s| s.divisor)
+    }
+    /// Values of a sequence's state: `[heads, columns, K]`, and behind them m `[heads]` of rules with a stabiliser.
+    pub fn state_size(&self) -> usize {
+        self.heads * self.columns() * self.key_size + if self.divisor().is_some() { self.heads } else { 0 }
+    }
+}

@@ -1,0 +1,440 @@
+//! A network's plan bound to a device: upload, run, read back.
+
+use super::cpu;
+use super::plan::{NetworkPlan, SlotId};
+use super::{Part, Network};
+use crate::config::Shape;
+use crate::device::{Device, Kind};
+use crate::error::{Error, Result};
+use crate::expr::Element;
+use crate::plan::Precision;
+use crate::tensor::{Tensor, View};
+use std::sync::Arc;
+
+/// What one run reads.
+#[derive(Clone, Copy, Debug)]
+pub struct NetworkInput<'a, T> {
+    /// One `[T, B, width]` per input of the network, in their order.
+    pub values: &'a [View<'a, T>],
+    /// Each sequence's own length, each in 1..=T; `None`: all T.
+    pub lengths: Option<&'a [usize]>,
+    /// `[T, B]`: where a new episode begins: states before that step are zeros, and no gradient crosses. In reverse scans the
+    /// episode's last step is its first.
+    pub resets: Option<&'a [bool]>,
+    /// States before the first step.
+    pub initial: NetworkInitial<'a, T>,
+}
+
+/// States before the first step, of every operation over time.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum NetworkInitial<'a, T> {
+    /// Empty: zeros (and m of stabilised rules at [`crate::rule::EMPTY_MAXIMUM`]).
+    #[default]
+    Empty,
+    /// One `[B, size]` per state, in the order of [`NetworkOutput::states`].
+    Given(&'a [View<'a, T>]),
+    /// Those that the last run ended with.
+    Carry,
+}
+
+impl<'a, T> NetworkInput<'a, T> {
+    /// Sequences of T steps from empty states.
+    pub fn new(values: &'a [View<'a, T>]) -> Self {
+        Self { values, lengths: None, resets: None, initial: NetworkInitial::Empty }
+    }
+}
+
+/// What one run gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkOutput<T> {
+    /// One `[T, B, width]` per output; 0 past a sequence's end.
+    pub values: Vec<Tensor<T>>,
+    /// `[B, size]` of every operation over time, at each sequence's own end. A scan's is `[heads, columns, K]` per sequence (columns:
+    /// V, and the divisor's), then m `[heads]` where it has one; a convolution's its last inputs `[low, width]`, the oldest first.
+    pub states: Vec<Tensor<T>>,
+}
+
+/// Gradients of what a run gave.
+#[derive(Clone, Copy, Debug)]
+pub struct NetworkUpstream<'a, T> {
+    /// One `[T, B, width]` per output.
+    pub values: &'a [View<'a, T>],
+    /// One `[B, size]` per state; `None`: zeros.
+    pub states: Option<&'a [View<'a, T>]>,
+}
+
+/// Gradients of what a run read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkGradients<T> {
+    /// One `[T, B, width]` per input; 0 past a sequence's end.
+    pub inputs: Vec<Tensor<T>>,
+    /// One per parameter, in its shape.
+    pub params: Vec<Tensor<T>>,
+    /// One `[B, size]` per state before the first step; 0 for m, which results do not depend on.
+    pub states: Vec<Tensor<T>>,
+}
+
+enum Executor<T: Element> {
+    Cpu(Box<cpu::Executor<T>>),
+}
+
+/// Lengths and resets of a run, as the operations over time see them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Times {
+    pub time: usize,
+    pub batch: usize,
+    pub lengths: Vec<usize>,
+    /// `[T, B]`; empty: none.
+    pub resets: Vec<bool>,
+}
+
+impl Times {
+    /// The row of step `s` of sequence `b`, counted from its end if `reverse`.
+    pub fn row(&self, b: usize, s: usize, reverse: bool) -> usize {
+        (if reverse { self.lengths[b] - 1 - s } else { s }) * self.batch + b
+    }
+
+    /// Whether the state before step `s` is empty because an episode begins (or, in reverse, ends) there.
+    pub fn is_reset(&self, b: usize, s: usize, reverse: bool) -> bool {
+        match (self.resets.is_empty(), reverse) {
+            (true, _) => false,
+            (false, false) => self.resets[self.row(b, s, false)],
+            // Before the step at time t it has seen t + 1 and later.
+            (false, true) => s > 0 && self.resets[self.row(b, s - 1, true)],
+        }
+    }
+}
+
+/// A network bound to a device.
+///
+/// ```
+/// use std::sync::Arc;
+/// use wgpu_rnn::network::{Builder, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession};
+/// use wgpu_rnn::{Device, Shape, View, rules};
+/// # fn main() -> wgpu_rnn::Result<()> {
+/// // minGRU over 3 channels, its gates given.
+/// let mut b = Builder::new();
+/// let (z, h) = (b.input("z", 3)?, b.input("h", 3)?);
+/// let y = b.scan("cell", &rules::MINGRU, [3, 1, 1], &[z.into(), h.into()], false)?;
+/// b.output("y", y)?;
+/// let (device, shape) = (Device::cpu(), Shape { time: 2, batch: 1 });
+/// let plan = NetworkPlan::new(&Arc::new(b.finish()?), shape, &device.caps(), &NetworkOptions::default())?;
+/// let mut session = NetworkSession::new(&device, plan, &[])?;
+/// let (z, h) = ([0.0f32; 6], [1.0; 6]);
+/// let out = session.forward(&NetworkInput::new(&[View::new(&z, &[2, 1, 3]), View::new(&h, &[2, 1, 3])]))?;
+/// assert_eq!(out.values[0].data, [0.5, 0.5, 0.5, 0.75, 0.75, 0.75]);
+/// # Ok(()) }
+/// ```
+pub struct NetworkSession<T: Element = f32> {
+    device: Device,
+    plan: NetworkPlan,
+    times: Times,
+    executor: Executor<T>,
+    has_run: bool,
+    /// A forward run whose values no backward pass has consumed yet.
+    tape: bool,
+}
+
+impl<T: Element> NetworkSession<T> {
+    /// Binds a plan; `params`: all parameters, one after the other in the network's order, row-major.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a wrong number of parameters, a plan of another kind of device or precision; [`Error::Gpu`] or
+    /// [`Error::DeviceLost`] from the device.
+    pub fn new(device: &Device, plan: NetworkPlan, params: &[T]) -> Result<Self> {
+        let expected = plan.network.parameter_count();
+        if params.len() != expected {
+            return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
+        }
+        let precision = if plan.options.precision == Precision::F64 { "f64" } else { "f32" };
+        if precision != T::NAME {
+            return Err(Error::mismatch("precision of the plan", T::NAME, precision));
+        }
+        let class = device.caps().class;
+        if class != plan.caps.class {
+            return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
+        }
+        let executor = match &device.0 {
+            Kind::Cpu => Executor::Cpu(Box::new(cpu::Executor::new(&plan, params))),
+            Kind::Gpu(_) => {
+                let reason = "not yet; use the CPU executor".into();
+                return Err(Error::Unsupported { what: "networks on a GPU".into(), reason });
+            }
+        };
+        let Shape { time, batch } = plan.shape;
+        let times = Times { time, batch, lengths: vec![time; batch], resets: Vec::new() };
+        Ok(Self { device: device.clone(), plan, times, executor, has_run: false, tape: false })
+    }
+
+    /// The plan it runs.
+    pub fn plan(&self) -> &NetworkPlan {
+        &self.plan
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Uploads, runs, and reads everything back.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for wrong shapes, lengths or resets (nothing has run then); errors of the device.
+    pub fn forward(&mut self, input: &NetworkInput<'_, T>) -> Result<NetworkOutput<T>> {
+        self.write(input)?;
+        self.run()?;
+        self.output()
+    }
+
+    /// Checks and uploads an input; [`NetworkSession::run`] then runs it.
+    ///
+    /// # Errors
+    /// As [`NetworkSession::forward`].
+    pub fn write(&mut self, input: &NetworkInput<'_, T>) -> Result<()> {
+        let Shape { time, batch } = self.plan.shape;
+        let network = Arc::clone(&self.plan.network);
+        if input.values.len() != network.inputs.len() {
+            return Err(Error::mismatch("inputs of the network", network.inputs.len(), input.values.len()));
+        }
+        for (&value, view) in network.inputs.iter().zip(input.values) {
+            let v = &network.values[value];
+            view.check(&v.name, &["T", "B", "width"], &[time, batch, v.width])?;
+        }
+        self.times = self.checked_times(input)?;
+        match input.initial {
+            NetworkInitial::Carry if !self.has_run => {
+                return Err(Error::mismatch("initial states", "an earlier run to carry from", "none"));
+            }
+            NetworkInitial::Given(given) => self.check_states("initial states", given)?,
+            _ => {}
+        }
+        self.tape = false;
+        for (&value, view) in network.inputs.iter().zip(input.values) {
+            let masked = self.masked(view.data, network.values[value].width);
+            self.write_slot(self.plan.values[value], masked)?;
+        }
+        let states = self.plan.states.clone();
+        match input.initial {
+            NetworkInitial::Carry => {
+                for s in &states {
+                    self.copy_slot(s.last, s.initial)?;
+                }
+            }
+            NetworkInitial::Given(given) => {
+                for (s, view) in states.iter().zip(given) {
+                    self.write_slot(s.initial, view.data.to_vec())?;
+                }
+            }
+            NetworkInitial::Empty => {
+                for s in &states {
+                    self.write_slot(s.initial, self.empty_state(s.node, s.size))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs what was written last.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub fn run(&mut self) -> Result<()> {
+        match &mut self.executor {
+            Executor::Cpu(e) => e.forward(&self.plan, &self.times),
+        }
+        (self.has_run, self.tape) = (true, self.plan.options.train);
+        Ok(())
+    }
+
+    /// What the last run gave.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if nothing has run; errors of the device.
+    pub fn output(&mut self) -> Result<NetworkOutput<T>> {
+        if !self.has_run {
+            return Err(Error::mismatch("output", "a run before it", "none"));
+        }
+        let outputs = self.plan.network.outputs.clone();
+        let values = outputs.iter().map(|(_, part)| self.read_part(self.plan.values[part.value], *part)).collect::<Result<_>>()?;
+        let states = self.plan.states.clone();
+        let states = states.iter().map(|s| self.read_state(s.last, s.size)).collect::<Result<_>>()?;
+        Ok(NetworkOutput { values, states })
+    }
+
+    /// The gradients of inputs, parameters and initial states, from those of outputs (and last states), for the last forward run.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for wrong shapes, or without a forward run of a plan that trains before it; errors of the device.
+    pub fn backward(&mut self, upstream: &NetworkUpstream<'_, T>) -> Result<NetworkGradients<T>> {
+        self.write_upstream(upstream)?;
+        self.run_back()?;
+        self.gradients()
+    }
+
+    /// Checks and uploads the gradients of outputs and last states.
+    ///
+    /// # Errors
+    /// As [`NetworkSession::backward`].
+    pub fn write_upstream(&mut self, upstream: &NetworkUpstream<'_, T>) -> Result<()> {
+        let Shape { time, batch } = self.plan.shape;
+        let network = Arc::clone(&self.plan.network);
+        if !self.tape {
+            return Err(Error::mismatch("backward", "a forward run of a training plan before it", "none"));
+        }
+        if upstream.values.len() != network.outputs.len() {
+            return Err(Error::mismatch("gradients of outputs", network.outputs.len(), upstream.values.len()));
+        }
+        for ((name, part), view) in network.outputs.iter().zip(upstream.values) {
+            view.check(&format!("gradient of {name}"), &["T", "B", "width"], &[time, batch, part.width])?;
+        }
+        if let Some(given) = upstream.states {
+            self.check_states("gradients of states", given)?;
+        }
+        // Two outputs may show the same columns: their gradients add up.
+        for (value, &slot) in network.values.iter().zip(&self.plan.gradients.clone()) {
+            let mut gradient = vec![T::default(); self.plan.rows() * value.width];
+            for ((_, part), view) in network.outputs.iter().zip(upstream.values) {
+                if network.values[part.value] == *value {
+                    let masked = self.masked(view.data, part.width);
+                    for (to, from) in gradient.chunks_exact_mut(value.width).zip(masked.chunks_exact(part.width)) {
+                        to[part.first..][..part.width].iter_mut().zip(from).for_each(|(t, f)| *t = *t + *f);
+                    }
+                }
+            }
+            self.write_slot(slot, gradient)?;
+        }
+        let states = self.plan.states.clone();
+        for (n, s) in states.iter().enumerate() {
+            let zeros = || vec![T::default(); batch * s.size];
+            let values = upstream.states.map_or_else(zeros, |given| given[n].data.to_vec());
+            if let Some(slot) = s.d_last {
+                self.write_slot(slot, values)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the way back from what was written last.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] without a forward run before it; errors of the device.
+    pub fn run_back(&mut self) -> Result<()> {
+        if !self.tape {
+            return Err(Error::mismatch("backward", "a forward run of a training plan before it", "none"));
+        }
+        self.tape = false;
+        match &mut self.executor {
+            Executor::Cpu(e) => e.backward(&self.plan, &self.times),
+        }
+        Ok(())
+    }
+
+    /// What the last way back gave.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a plan that does not train; errors of the device.
+    pub fn gradients(&mut self) -> Result<NetworkGradients<T>> {
+        if !self.plan.options.train {
+            return Err(Error::mismatch("gradients", "a plan that trains", "one that does not"));
+        }
+        let network = Arc::clone(&self.plan.network);
+        let whole = |value: usize| Part { value, first: 0, width: network.values[value].width };
+        let inputs = network.inputs.iter().map(|&v| self.read_part(self.plan.gradients[v], whole(v)));
+        let inputs = inputs.collect::<Result<_>>()?;
+        let states = self.plan.states.clone();
+        let states = states.iter().filter_map(|s| Some((s.d_initial?, s.size)));
+        let states = states.map(|(slot, size)| self.read_state(slot, size)).collect::<Result<_>>()?;
+        let flat = match &self.executor {
+            Executor::Cpu(e) => e.param_gradients().to_vec(),
+        };
+        Ok(NetworkGradients { inputs, params: by_param(&network, &flat), states })
+    }
+
+    fn checked_times(&self, input: &NetworkInput<'_, T>) -> Result<Times> {
+        let Shape { time, batch } = self.plan.shape;
+        let lengths = input.lengths.map_or_else(|| vec![time; batch], <[usize]>::to_vec);
+        if lengths.len() != batch || lengths.iter().any(|l| !(1..=time).contains(l)) {
+            return Err(Error::mismatch("lengths", format!("{batch} in 1..={time}"), format!("{lengths:?}")));
+        }
+        let resets = input.resets.unwrap_or_default().to_vec();
+        if input.resets.is_some() && resets.len() != time * batch {
+            return Err(Error::mismatch("resets", format!("[T, B] = [{time}, {batch}]"), format!("{} flags", resets.len())));
+        }
+        Ok(Times { time, batch, lengths, resets })
+    }
+
+    fn check_states(&self, what: &str, given: &[View<'_, T>]) -> Result<()> {
+        if given.len() != self.plan.states.len() {
+            return Err(Error::mismatch(what, self.plan.states.len(), given.len()));
+        }
+        for (s, view) in self.plan.states.iter().zip(given) {
+            let name = format!("{what}: {}", self.plan.network.nodes[s.node].name);
+            view.check(&name, &["B", "size"], &[self.plan.shape.batch, s.size])?;
+        }
+        Ok(())
+    }
+
+    /// A sequence's padding may hold anything; nothing of it is read.
+    fn masked(&self, values: &[T], width: usize) -> Vec<T> {
+        let mut values = values.to_vec();
+        for (row, v) in values.chunks_exact_mut(width).enumerate() {
+            if row / self.times.batch >= self.times.lengths[row % self.times.batch] {
+                v.fill(T::default());
+            }
+        }
+        values
+    }
+
+    fn empty_state(&self, node: usize, size: usize) -> Vec<T> {
+        let mut one = vec![T::default(); size];
+        if let super::Op::Scan(shape) = &self.plan.network.nodes[node].op {
+            if shape.divisor().is_some() {
+                one[size - shape.heads..].fill(T::from_f64(crate::rule::EMPTY_MAXIMUM));
+            }
+        }
+        one.repeat(self.plan.shape.batch)
+    }
+
+    fn read_part(&mut self, slot: SlotId, part: Part) -> Result<Tensor<T>> {
+        let Shape { time, batch } = self.plan.shape;
+        let width = self.plan.network.values[part.value].width;
+        let all = self.read_slot(slot)?;
+        let rows = all.chunks_exact(width).map(|row| &row[part.first..][..part.width]);
+        let data = self.masked(&rows.flatten().copied().collect::<Vec<_>>(), part.width);
+        Ok(Tensor { data, shape: vec![time, batch, part.width] })
+    }
+
+    fn read_state(&mut self, slot: SlotId, size: usize) -> Result<Tensor<T>> {
+        Ok(Tensor { data: self.read_slot(slot)?, shape: vec![self.plan.shape.batch, size] })
+    }
+
+    fn read_slot(&mut self, slot: SlotId) -> Result<Vec<T>> {
+        match &self.executor {
+            Executor::Cpu(e) => Ok(e.slot(slot).to_vec()),
+        }
+    }
+
+    fn write_slot(&mut self, slot: SlotId, values: Vec<T>) -> Result<()> {
+        match &mut self.executor {
+            Executor::Cpu(e) => *e.slot_mut(slot) = values,
+        }
+        Ok(())
+    }
+
+    fn copy_slot(&mut self, from: SlotId, to: SlotId) -> Result<()> {
+        match &mut self.executor {
+            Executor::Cpu(e) => *e.slot_mut(to) = e.slot(from).to_vec(),
+        }
+        Ok(())
+    }
+}
+
+fn by_param<T: Element>(network: &Network, flat: &[T]) -> Vec<Tensor<T>> {
+    let mut at = 0;
+    let tensor = |p: &super::Param| {
+        let data = flat[at..][..p.len()].to_vec();
+        at += p.len();
+        Tensor { data, shape: p.shape.clone() }
+    };
+    network.params.iter().map(tensor).collect()
+}

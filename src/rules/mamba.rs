@@ -1,0 +1,45 @@
+//! Mamba's selective scans.
+//!
+//! ```text
+//! mamba    per channel h ∈ R^N:    Δ = softplus(dt + dt_bias)      h' = e^(Δ A) ∘ h + Δ u B       y = C·h' + D u
+//! mamba2   per head S ∈ R^{N×P}:   Δ = softplus(dt + dt_bias)      S' = e^(Δ A) S + Δ B xᵀ        y = S'ᵀ C + D x
+//! ```
+//!
+//! Gu and Dao 2023 (arXiv 2312.00752), Dao and Gu 2024 (arXiv 2405.21060). A = −e^`A_log`. B and C belong to all channels, or to
+//! groups of heads.
+
+use crate::expr::{Expr, exp, softplus};
+use crate::rule::{Form, Port, Read, Rule};
+
+fn selective(rule: &Rule, value: &str) -> Form {
+    let input = |name| Expr::input(rule.port(name));
+    let delta = softplus(input("dt") + input("dt_bias"));
+    Form {
+        decay: Some(exp(-(delta.clone() * exp(input("A_log"))))),
+        erase: None,
+        write: delta * input("B"),
+        query: input("C"),
+        through: Some(input("D")),
+        value: input(value),
+        read: Read::After,
+        stabiliser: None,
+    }
+}
+
+/// Mamba: a head per channel, V = 1.
+pub static MAMBA: Rule = Rule {
+    name: "mamba",
+    inputs: &[Port::value("u"), Port::head("dt"), Port::key("B"), Port::key("C")],
+    params: &[Port::key("A_log"), Port::head("D"), Port::head("dt_bias")],
+    elementwise: false,
+    form: || selective(&MAMBA, "u"),
+};
+
+/// Mamba-2: a scalar decay per head.
+pub static MAMBA2: Rule = Rule {
+    name: "mamba2",
+    inputs: &[Port::value("x"), Port::head("dt"), Port::key("B"), Port::key("C")],
+    params: &[Port::head("A_log"), Port::head("D"), Port::head("dt_bias")],
+    elementwise: false,
+    form: || selective(&MAMBA2, "x"),
+};
