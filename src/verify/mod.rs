@@ -10,10 +10,12 @@
 //! Of a stack there are two sessions, one that only infers and, where the golden has gradients, one that trains; the outputs
 //! of both count.
 
+mod blocks;
 mod golden;
 mod layers;
 pub mod naive;
 pub mod naive_backward;
+pub mod naive_blocks;
 mod naive_ends;
 mod naive_normal;
 mod naive_rules;
@@ -28,6 +30,7 @@ mod training;
 #[cfg(feature = "onnx")]
 mod webnn_case;
 
+pub use blocks::Blocks;
 pub use golden::{Case, Golden, Truth};
 pub use layers::Layers;
 #[cfg(feature = "onnx")]
@@ -39,6 +42,7 @@ pub use training::Training;
 use crate::config::RnnConfig;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::expr::Element;
 use crate::plan::{Options, Precision, Strategy};
 use crate::tensor::Tensor;
 use crate::weights::{Parameter, Weights};
@@ -149,11 +153,12 @@ pub fn verify(golden: &Golden, device: &Device, strategy: Option<Strategy>, prec
 
 impl Case {
     /// What the executor makes of it: one or several runs, which together have every truth's name.
-    fn runs<T: Scalar>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
+    fn runs<T: Scalar + Element>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
         match self {
             Self::Layers(layers) => layers.runs::<T>(device, options),
             Self::Seq2Seq(seq2seq) => seq2seq.runs::<T>(device, options),
             Self::Training(training) => training.runs::<T>(device, options),
+            Self::Blocks(blocks) => blocks.runs::<T>(device, options),
         }
     }
 
@@ -163,6 +168,7 @@ impl Case {
             Self::Layers(layers) => layers.naive_run::<T>(),
             Self::Seq2Seq(seq2seq) => seq2seq.naive_run::<T>(),
             Self::Training(training) => training.naive_run::<T>(),
+            Self::Blocks(blocks) => blocks.naive_run::<T>(),
         }
     }
 }
