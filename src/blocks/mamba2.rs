@@ -84,7 +84,8 @@ impl Mamba2 {
     }
 
     fn mixer(&self, mut layer: Layer<'_>, n: Part) -> Result<Part> {
-        let (heads, channels, shared) = (self.num_heads, self.num_heads * self.head_dim, self.n_groups * self.state_size);
+        let (heads, channels, shared) =
+            (self.num_heads, self.num_heads * self.head_dim, self.n_groups * self.state_size);
         let convolved = channels + 2 * shared;
         let projected = layer.linear("in_proj", n, channels + convolved + heads, self.use_bias)?;
         let (z, dt) = (projected.columns(0, channels)?, projected.columns(channels + convolved, heads)?);
@@ -92,9 +93,11 @@ impl Mamba2 {
         let conv = layer.causal_conv("conv1d", conv, self.conv_kernel, self.use_conv_bias)?;
         let xbc = layer.map("act", silu(Expr::input(0)), &[conv.into()])?;
 
-        let (x, b, c) = (xbc.columns(0, channels)?, xbc.columns(channels, shared)?, xbc.columns(channels + shared, shared)?);
+        let (x, b, c) =
+            (xbc.columns(0, channels)?, xbc.columns(channels, shared)?, xbc.columns(channels + shared, shared)?);
         let mut per_head = |name| layer.operand(name, &[heads]);
-        let operands = [x.into(), dt.into(), b.into(), c.into(), per_head("A_log")?, per_head("D")?, per_head("dt_bias")?];
+        let operands =
+            [x.into(), dt.into(), b.into(), c.into(), per_head("A_log")?, per_head("D")?, per_head("dt_bias")?];
         let (name, sizes) = (layer.name("scan"), [heads, self.state_size, self.head_dim]);
         let y = layer.builder.scan(&name, &MAMBA2, sizes, &operands, false)?;
 

@@ -147,7 +147,14 @@ impl<'a> Layer<'a> {
     }
 
     /// x·M + b, with M `[x.width, out]` in files, a matrix of its own or a slice of a tensor of several.
-    fn matmul(&mut self, x: Part, out: usize, tensor: &str, slice: Option<(usize, usize)>, bias: Option<ParamId>) -> Result<Part> {
+    fn matmul(
+        &mut self,
+        x: Part,
+        out: usize,
+        tensor: &str,
+        slice: Option<(usize, usize)>,
+        bias: Option<ParamId>,
+    ) -> Result<Part> {
         let tensor = self.name(tensor);
         let name = slice.map_or(tensor.clone(), |(at, _)| format!("{tensor}.{at}"));
         let weight = self.builder.stored_param(&name, [out, x.width], Stored { tensor, slice, transposed: true })?;

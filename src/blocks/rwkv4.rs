@@ -88,7 +88,10 @@ impl Rwkv4 {
         let (k, r) = (mixed(&mut layer, "key", x, before)?, mixed(&mut layer, "receptance", x, before)?);
         let k = layer.linear("key", k, self.intermediate_size, false)?;
         let k = layer.squared_relu("act", k)?;
-        let (v, r) = (layer.linear("value", k, self.hidden_size, false)?, layer.linear("receptance", r, self.hidden_size, false)?);
+        let (v, r) = (
+            layer.linear("value", k, self.hidden_size, false)?,
+            layer.linear("receptance", r, self.hidden_size, false)?,
+        );
         layer.gated("gate", r, v)
     }
 }

@@ -103,7 +103,8 @@ impl Rwkv6 {
         let low = layer.map("maa", tanh(Expr::input(0)), &[low.into()])?;
         let mut all = [x; MIXED.len()];
         for (n, name) in MIXED.iter().enumerate() {
-            let chosen = layer.matmul(low.columns(n * rank, rank)?, width, "time_maa_w2", Some((n, MIXED.len())), None)?;
+            let chosen =
+                layer.matmul(low.columns(n * rank, rank)?, width, "time_maa_w2", Some((n, MIXED.len())), None)?;
             let fixed = layer.operand(&format!("time_maa_{name}"), &[1, 1, width])?;
             let (x_, before_) = (|| Expr::input(0), Expr::input(1));
             let expr = x_() + (before_ - x_()) * (Expr::input(2) + Expr::input(3));
@@ -117,7 +118,10 @@ impl Rwkv6 {
         let (k, r) = (layer.lerp("maa_k", x, before, "time_maa_k")?, layer.lerp("maa_r", x, before, "time_maa_r")?);
         let k = layer.linear("key", k, self.intermediate_size, false)?;
         let k = layer.squared_relu("act", k)?;
-        let (v, r) = (layer.linear("value", k, self.hidden_size, false)?, layer.linear("receptance", r, self.hidden_size, false)?);
+        let (v, r) = (
+            layer.linear("value", k, self.hidden_size, false)?,
+            layer.linear("receptance", r, self.hidden_size, false)?,
+        );
         layer.gated("gate", r, v)
     }
 }

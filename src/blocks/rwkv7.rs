@@ -147,7 +147,14 @@ impl Rwkv7 {
     }
 
     /// `<name>0` + f(x `<name>1`) `<name>2`
-    fn low_rank(&self, layer: &mut Layer<'_>, name: &str, x: Part, (rank, f): (usize, Option<Expr>), bias: bool) -> Result<Part> {
+    fn low_rank(
+        &self,
+        layer: &mut Layer<'_>,
+        name: &str,
+        x: Part,
+        (rank, f): (usize, Option<Expr>),
+        bias: bool,
+    ) -> Result<Part> {
         let mut low = layer.matmul(x, rank, &format!("{name}1"), None, None)?;
         if let Some(f) = f {
             low = layer.map(&format!("{name}1.act"), f, &[low.into()])?;

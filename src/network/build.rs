@@ -35,8 +35,13 @@ impl Default for Builder {
 impl Builder {
     /// A network without operations.
     pub fn new() -> Self {
-        let network =
-            Network { values: Vec::new(), inputs: Vec::new(), params: Vec::new(), nodes: Vec::new(), outputs: Vec::new() };
+        let network = Network {
+            values: Vec::new(),
+            inputs: Vec::new(),
+            params: Vec::new(),
+            nodes: Vec::new(),
+            outputs: Vec::new(),
+        };
         Self { network }
     }
 
@@ -72,10 +77,16 @@ impl Builder {
     /// differently.
     pub fn stored_param(&mut self, name: &str, [out, inputs]: [usize; 2], stored: Stored) -> Result<ParamId> {
         let beyond = stored.slice.is_some_and(|(at, count)| at >= count);
-        let mut others = self.network.params.iter().filter_map(|p| p.stored.as_ref()).filter(|s| s.tensor == stored.tensor);
-        let differs = |o: &Stored| o.transposed != stored.transposed || o.slice.map(|s| s.1) != stored.slice.map(|s| s.1);
+        let mut others =
+            self.network.params.iter().filter_map(|p| p.stored.as_ref()).filter(|s| s.tensor == stored.tensor);
+        let differs =
+            |o: &Stored| o.transposed != stored.transposed || o.slice.map(|s| s.1) != stored.slice.map(|s| s.1);
         if beyond || others.any(differs) {
-            return Err(Error::mismatch(format!("parameter {name}"), "one of the tensor's slices", format!("{stored:?}")));
+            return Err(Error::mismatch(
+                format!("parameter {name}"),
+                "one of the tensor's slices",
+                format!("{stored:?}"),
+            ));
         }
         let param = self.param(name, &[out, inputs])?;
         self.network.params[param].stored = Some(stored);
@@ -170,7 +181,11 @@ impl Builder {
         let width = operands.first().map_or(0, Operand::width);
         for (n, operand) in operands.iter().enumerate() {
             if operand.width() != width {
-                return Err(Error::mismatch(format!("operand {n} of {name}"), format!("{width} columns"), operand.width()));
+                return Err(Error::mismatch(
+                    format!("operand {n} of {name}"),
+                    format!("{width} columns"),
+                    operand.width(),
+                ));
             }
             self.operand(name, operand)?;
         }
@@ -196,7 +211,11 @@ impl Builder {
     ) -> Result<Part> {
         let expected = rule.inputs.len() + rule.params.len();
         if operands.len() != expected {
-            return Err(Error::mismatch(format!("operands of {name}"), format!("{expected} for {}", rule.name), operands.len()));
+            return Err(Error::mismatch(
+                format!("operands of {name}"),
+                format!("{expected} for {}", rule.name),
+                operands.len(),
+            ));
         }
         if heads == 0 || key_size == 0 || value_size == 0 || rule.elementwise && (key_size, value_size) != (1, 1) {
             let expected = if rule.elementwise { "heads, 1, 1" } else { "at least 1" };
@@ -278,15 +297,22 @@ impl Builder {
 
     fn operand(&self, name: &str, operand: &Operand) -> Result<()> {
         let within = match operand.source {
-            Source::Value(part) => {
-                self.network.values.get(part.value).is_some_and(|v| part.first + part.width <= v.width && part.width > 0)
-            }
+            Source::Value(part) => self
+                .network
+                .values
+                .get(part.value)
+                .is_some_and(|v| part.first + part.width <= v.width && part.width > 0),
             Source::Param { param, first, width } => {
                 self.network.params.get(param).is_some_and(|p| first + width <= p.len() && width > 0)
             }
         };
-        if !within || operand.inner == 0 || operand.repeat == 0 || !operand.source_width().is_multiple_of(operand.inner) {
-            return Err(Error::mismatch(format!("operand of {name}"), "columns of what there is", format!("{operand:?}")));
+        if !within || operand.inner == 0 || operand.repeat == 0 || !operand.source_width().is_multiple_of(operand.inner)
+        {
+            return Err(Error::mismatch(
+                format!("operand of {name}"),
+                "columns of what there is",
+                format!("{operand:?}"),
+            ));
         }
         Ok(())
     }

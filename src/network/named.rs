@@ -28,14 +28,20 @@ impl Network {
             }
             other => other,
         };
-        let flat = self.flat(|name| Ok(file.real(&format!("{prefix}{name}"))?.map(|(shape, data)| Tensor { data, shape })));
+        let flat =
+            self.flat(|name| Ok(file.real(&format!("{prefix}{name}"))?.map(|(shape, data)| Tensor { data, shape })));
         let flat = flat.map_err(in_file)?;
         let held = self.held();
         let mut names = file.names();
         names.sort_unstable();
-        let left_over = names.iter().filter_map(|n| n.strip_prefix(prefix)).find(|n| !others(n) && held.iter().all(|h| h.name != *n));
+        let left_over = names
+            .iter()
+            .filter_map(|n| n.strip_prefix(prefix))
+            .find(|n| !others(n) && held.iter().all(|h| h.name != *n));
         match left_over {
-            Some(name) => Err(in_file(Error::mismatch(name, "none, for no parameter of the network has this name", "one"))),
+            Some(name) => {
+                Err(in_file(Error::mismatch(name, "none, for no parameter of the network has this name", "one")))
+            }
             None => Ok(flat),
         }
     }

@@ -13,9 +13,7 @@ use crate::config::Shape;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::expr::Element;
-use crate::network::{
-    Network, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Parallel,
-};
+use crate::network::{Network, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Parallel};
 use crate::plan::Options;
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -91,13 +89,20 @@ impl Blocks {
                 NetworkSession::<T>::new(device, plan, &params)
             };
             let (whole, prefix) = (self.shape.time, self.shape.time / 2);
-            runs.push(vec![self.output(&mut run(false, whole)?, "out.y")?, self.output(&mut run(false, prefix)?, "out.y_prefix")?]);
+            runs.push(vec![
+                self.output(&mut run(false, whole)?, "out.y")?,
+                self.output(&mut run(false, prefix)?, "out.y_prefix")?,
+            ]);
             runs.push(self.trained(&mut run(true, whole)?, &network)?);
         }
         Ok(runs)
     }
 
-    fn output<T: Scalar + Element>(&self, session: &mut NetworkSession<T>, name: &str) -> Result<(String, Tensor<f64>)> {
+    fn output<T: Scalar + Element>(
+        &self,
+        session: &mut NetworkSession<T>,
+        name: &str,
+    ) -> Result<(String, Tensor<f64>)> {
         let x = prefix(&cast::<T>(&self.x), session.plan().shape.time);
         let mut output = session.forward(&NetworkInput::new(&[x.view()]))?;
         Ok((name.into(), batch_first(widen(output.values.remove(0)))))

@@ -30,13 +30,22 @@ pub struct Naive {
 ///
 /// # Errors
 /// [`Error::Mismatch`] for parameters that are missing, or x of another shape.
-pub fn run<T: Scalar>(model: &Model, params: &[(String, Tensor<f64>)], x: &Tensor<f64>, dy: &Tensor<f64>) -> Result<Naive> {
+pub fn run<T: Scalar>(
+    model: &Model,
+    params: &[(String, Tensor<f64>)],
+    x: &Tensor<f64>,
+    dy: &Tensor<f64>,
+) -> Result<Naive> {
     let width = model.hidden_size();
     let &[time, batch, columns] = x.shape.as_slice() else {
         return Err(Error::mismatch("x", "[T, B, hidden_size]", format!("{:?}", x.shape)));
     };
     if columns != width || dy.shape != x.shape {
-        return Err(Error::mismatch("x and dy", format!("[T, B, {width}]"), format!("{:?} and {:?}", x.shape, dy.shape)));
+        return Err(Error::mismatch(
+            "x and dy",
+            format!("[T, B, {width}]"),
+            format!("{:?} and {:?}", x.shape, dy.shape),
+        ));
     }
     let mut y = vec![0.0; x.data.len()];
     let mut dx = vec![0.0; x.data.len()];

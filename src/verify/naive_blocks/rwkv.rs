@@ -22,7 +22,12 @@ pub(super) fn rwkv4<'t, T: Scalar>(m: &Rwkv4, all: &Named<'_, 't, T>, x: &[Row<'
 }
 
 /// hidden · mix + shifted · (1 − mix)
-fn mixed<'t, T: Scalar>(p: &Named<'_, 't, T>, name: &str, now: &[Var<'t, T>], before: &[Var<'t, T>]) -> Result<Row<'t, T>> {
+fn mixed<'t, T: Scalar>(
+    p: &Named<'_, 't, T>,
+    name: &str,
+    now: &[Var<'t, T>],
+    before: &[Var<'t, T>],
+) -> Result<Row<'t, T>> {
     let mix = p.get(&format!("time_mix_{name}"))?.iter();
     Ok(mix.zip(now.iter().zip(before)).map(|(m, (&x, &s))| x * *m + s * m.negative().plus(1.0)).collect())
 }
@@ -31,7 +36,8 @@ fn rwkv4_attention<'t, T: Scalar>(p: &Named<'_, 't, T>, x: &[Row<'t, T>]) -> Res
     let (decay, first) = (p.get("time_decay")?, p.get("time_first")?);
     let start = x[0][0];
     let mut before = zeros(start, x[0].len());
-    let (mut num, mut den, mut max) = (zeros(start, decay.len()), zeros(start, decay.len()), vec![start.constant(-1e38); decay.len()]);
+    let (mut num, mut den, mut max) =
+        (zeros(start, decay.len()), zeros(start, decay.len()), vec![start.constant(-1e38); decay.len()]);
     let mut out = Vec::new();
     for x in x {
         let key = p.linear("key", &mixed(p, "key", x, &before)?)?;
@@ -195,7 +201,8 @@ fn rwkv7_time_mix<'t, T: Scalar>(
         let r = p.linear("receptance", &mix("r")?)?;
         let w = tanh(product(&mix("w")?, p.get("w1")?));
         let w = added(p.get("w0")?, &product(&w, p.get("w2")?));
-        let w: Row<'t, T> = w.iter().map(|w| w.negative().softplus().negative().plus(-0.5).exp().negative().exp()).collect();
+        let w: Row<'t, T> =
+            w.iter().map(|w| w.negative().softplus().negative().plus(-0.5).exp().negative().exp()).collect();
         let k = p.linear("key", &mix("k")?)?;
         let mut v = p.linear("value", &mix("v")?)?;
         if let Some(first) = first {

@@ -123,7 +123,11 @@ impl<'t, T: Scalar> Var<'t, T> {
     }
     /// max(x, 0)
     pub fn relu(self) -> Self {
-        if self.value > T::default() { self.unary(self.value, number(1.0)) } else { self.unary(T::default(), T::default()) }
+        if self.value > T::default() {
+            self.unary(self.value, number(1.0))
+        } else {
+            self.unary(T::default(), T::default())
+        }
     }
     /// √x
     pub fn sqrt(self) -> Self {
