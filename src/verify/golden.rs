@@ -22,8 +22,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 /// The kinds that this build knows.
-const KINDS: &str =
-    "RNN, LSTM, GRU, seq2seq_LSTM, seq2seq_GRU, train_adam, mamba_selective_scan, rwkv4_wkv, rwkv5_wkv, rwkv6_wkv and rwkv7_wkv";
+const KINDS: &str = "RNN, LSTM, GRU, seq2seq_LSTM, seq2seq_GRU, train_adam, mamba_selective_scan, rwkv4_wkv, rwkv5_wkv, rwkv6_wkv and rwkv7_wkv";
 
 /// A recorded run of another implementation. Values are f64 whatever they were stored in.
 #[derive(Clone, Debug)]
