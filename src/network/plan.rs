@@ -198,7 +198,7 @@ impl NetworkPlan {
                 let passes = if s.form().erase.is_some() { 5 } else { 3 };
                 2 * passes * s.heads * s.key_size * s.columns()
             }
-            Op::Norm { .. } | Op::Shift { .. } | Op::Map { .. } => 0,
+            Op::Norm { .. } | Op::Sum { .. } | Op::Shift { .. } | Op::Map { .. } => 0,
         };
         self.rows() as u64 * self.network.nodes.iter().map(|n| per_row(&n.op) as u64).sum::<u64>()
     }
