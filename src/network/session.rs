@@ -176,6 +176,23 @@ impl<T: Element> NetworkSession<T> {
         &self.device
     }
 
+    /// Other parameters, as in [`NetworkSession::new`]; the state stays.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a wrong number of parameters; errors of the device.
+    pub fn set_params(&mut self, params: &[T]) -> Result<()> {
+        let expected = self.plan.network.parameter_count();
+        if params.len() != expected {
+            return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
+        }
+        // What the last run kept belongs to the parameters it ran with.
+        self.tape = false;
+        match &mut self.executor {
+            Executor::Cpu(e) => e.set_params(&self.plan, params),
+        }
+        Ok(())
+    }
+
     /// Uploads, runs, and reads everything back.
     ///
     /// # Errors
