@@ -24,7 +24,11 @@ fn goldens() -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder()).expect("the goldens").map(|e| e.expect("an entry").path()).collect();
     files.sort();
-    assert_eq!(files.len(), 37, "26 goldens of stacks, 2 of encoder and decoder, 1 of training, 8 of linear recurrences");
+    assert_eq!(
+        files.len(),
+        37,
+        "26 goldens of stacks, 2 of encoder and decoder, 1 of training, 8 of linear recurrences"
+    );
     files
 }
 
@@ -356,7 +360,10 @@ fn a_linear_recurrence_that_does_not_fit_is_refused_with_the_reason() {
     type Change = fn(&mut Parts);
     let mamba: [(Change, &str); 9] = [
         (|p| drop(p.tensors.remove("in.delta")), "in.delta: expected a tensor of shape [2, 6, 11], got none"),
-        (|p| drop(p.tensors.remove("out.last_state")), "out.last_state: expected a tensor of shape [2, 6, 4], got none"),
+        (
+            |p| drop(p.tensors.remove("out.last_state")),
+            "out.last_state: expected a tensor of shape [2, 6, 4], got none",
+        ),
         (|p| drop(p.tensors.remove("up.last_state")), "up.last_state: expected a tensor of shape [2, 6, 4], got none"),
         (|p| p.reshape("in.B", &[2, 11, 4]), "in.B: expected [2, 4, 11], got [2, 11, 4]"),
         (|p| p.values("in.A", |v| v[3] = 0.0), "in.A: expected values below 0, got 0"),

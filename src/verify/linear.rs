@@ -19,8 +19,8 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::expr::{Element, Expr, silu};
 use crate::network::{
-    Builder, Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Operand,
-    Parallel,
+    Builder, Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream,
+    Operand, Parallel,
 };
 use crate::plan::Options;
 use crate::rule::Rule;
@@ -177,7 +177,8 @@ impl Linear {
     /// What the executor makes of it: by inference, and by training with either way over time.
     pub(super) fn runs<T: Scalar + Element>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
         let base = NetworkOptions { precision: options.precision, ..Default::default() };
-        let training = |parallel| NetworkOptions { train: true, parallel: Some(parallel), chunk: Some(4), ..base.clone() };
+        let training =
+            |parallel| NetworkOptions { train: true, parallel: Some(parallel), chunk: Some(4), ..base.clone() };
         let all = [base.clone(), training(Parallel::Recurrent), training(Parallel::Chunked)];
         all.iter().map(|options| Ok(self.named(self.session_run::<T>(device, options)?))).collect()
     }
@@ -198,7 +199,8 @@ impl Linear {
         };
         let values: Vec<_> = problem.ports[..inputs].iter().chain(&self.gate).map(tensor).collect();
         let views: Vec<View<'_, T>> = values.iter().map(Tensor::view).collect();
-        let state = |values: &[f64]| Tensor { data: typed(values), shape: vec![problem.shape.batch, problem.state_size()] };
+        let state =
+            |values: &[f64]| Tensor { data: typed(values), shape: vec![problem.shape.batch, problem.state_size()] };
         let first = state(&problem.initial);
         let initial = [first.view()];
         let input = NetworkInput { initial: NetworkInitial::Given(&initial), ..NetworkInput::new(&views) };
@@ -423,7 +425,11 @@ fn initial(reader: &mut Reader<'_>, state: &State, problem: &Problem<f64>) -> Re
 /// `[B, heads, columns, K]`, or without the dimension of a single column.
 fn state_shape(problem: &Problem<f64>) -> Vec<usize> {
     let ([heads, keys, values], batch) = (problem.sizes, problem.shape.batch);
-    if values == 1 && problem.rule == &rules::MAMBA { vec![batch, heads, keys] } else { vec![batch, heads, values, keys] }
+    if values == 1 && problem.rule == &rules::MAMBA {
+        vec![batch, heads, keys]
+    } else {
+        vec![batch, heads, values, keys]
+    }
 }
 
 /// Where the golden's value of step t, sequence b, column c is.

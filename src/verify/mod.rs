@@ -10,11 +10,13 @@
 //! Of a stack there are two sessions, one that only infers and, where the golden has gradients, one that trains; the outputs
 //! of both count. Linear recurrences run both ways over time, whatever the strategy.
 
+mod blocks;
 mod golden;
 mod layers;
 mod linear;
 pub mod naive;
 pub mod naive_backward;
+pub mod naive_blocks;
 mod naive_ends;
 pub mod naive_linear;
 mod naive_normal;
@@ -31,6 +33,7 @@ mod training;
 #[cfg(feature = "onnx")]
 mod webnn_case;
 
+pub use blocks::Blocks;
 pub use golden::{Case, Golden, Truth};
 pub use layers::Layers;
 pub use linear::Linear;
@@ -161,6 +164,7 @@ impl Case {
             Self::Seq2Seq(seq2seq) => seq2seq.runs::<T>(device, options),
             Self::Training(training) => training.runs::<T>(device, options),
             Self::Linear(linear) => linear.runs::<T>(device, options),
+            Self::Blocks(blocks) => blocks.runs::<T>(device, options),
         }
     }
 
@@ -171,6 +175,7 @@ impl Case {
             Self::Seq2Seq(seq2seq) => seq2seq.naive_run::<T>(),
             Self::Training(training) => training.naive_run::<T>(),
             Self::Linear(linear) => linear.naive_run::<T>(),
+            Self::Blocks(blocks) => blocks.naive_run::<T>(),
         }
     }
 }

@@ -14,9 +14,7 @@ use std::cell::RefCell;
 use std::ops::{Add, Div, Mul, Sub};
 
 /// What a naive loop calculates with: `f32`, `f64`, or a [`Var`] of either.
-pub trait Number:
-    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
-{
+pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
     /// A number that nothing is differentiated by.
     fn constant(v: f64) -> Self;
     /// Its value.
