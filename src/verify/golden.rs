@@ -7,6 +7,8 @@
 //! of it is used.
 
 use super::layers::Layers;
+#[cfg(feature = "onnx")]
+use super::recurrence::RecurrentNode;
 use super::seq2seq::Seq2Seq;
 use super::tolerance::{Measure, Recorded};
 use super::training::Training;
@@ -43,6 +45,9 @@ pub enum Case {
     Seq2Seq(Seq2Seq),
     /// Steps of an optimiser.
     Training(Training),
+    /// A node of ONNX that is a network.
+    #[cfg(feature = "onnx")]
+    Recurrence(RecurrentNode),
 }
 
 /// One recorded result.

@@ -13,6 +13,8 @@
 mod golden;
 mod layers;
 pub mod naive;
+#[cfg(feature = "onnx")]
+mod naive_attention;
 pub mod naive_backward;
 mod naive_ends;
 mod naive_normal;
@@ -21,6 +23,8 @@ mod naive_rules;
 mod onnx_case;
 #[cfg(feature = "onnx")]
 mod paths;
+#[cfg(feature = "onnx")]
+mod recurrence;
 mod seq2seq;
 mod session;
 pub mod tolerance;
@@ -32,6 +36,8 @@ pub use golden::{Case, Golden, Truth};
 pub use layers::Layers;
 #[cfg(feature = "onnx")]
 pub use paths::{Verified, goldens, verify_path};
+#[cfg(feature = "onnx")]
+pub use recurrence::RecurrentNode;
 pub use seq2seq::{Part, Seq2Seq};
 pub use session::{Check, Numbers, check};
 pub use training::Training;
@@ -39,6 +45,7 @@ pub use training::Training;
 use crate::config::RnnConfig;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::expr::Element;
 use crate::plan::{Options, Precision, Strategy};
 use crate::tensor::Tensor;
 use crate::weights::{Parameter, Weights};
@@ -97,7 +104,7 @@ impl Report {
 
 /// Reads the golden at `path`, runs it on `device` and compares every `out.*` and `grad.*` tensor with the recorded truth.
 ///
-/// `strategy`: `None` leaves the choice to the planner.
+/// `strategy`: `None` leaves the choice to the planner; that of networks always is.
 ///
 /// # Errors
 /// [`Error::File`] and [`Error::Mismatch`] for a file that cannot be read or does not hold a golden of a kind this build
@@ -149,8 +156,10 @@ pub fn verify(golden: &Golden, device: &Device, strategy: Option<Strategy>, prec
 
 impl Case {
     /// What the executor makes of it: one or several runs, which together have every truth's name.
-    fn runs<T: Scalar>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
+    fn runs<T: Scalar + Element>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
         match self {
+            #[cfg(feature = "onnx")]
+            Self::Recurrence(node) => node.runs::<T>(device, options),
             Self::Layers(layers) => layers.runs::<T>(device, options),
             Self::Seq2Seq(seq2seq) => seq2seq.runs::<T>(device, options),
             Self::Training(training) => training.runs::<T>(device, options),
@@ -160,6 +169,8 @@ impl Case {
     /// What the naive loops make of it.
     fn naive<T: Scalar>(&self) -> Result<Named> {
         match self {
+            #[cfg(feature = "onnx")]
+            Self::Recurrence(node) => node.naive_run::<T>(),
             Self::Layers(layers) => layers.naive_run::<T>(),
             Self::Seq2Seq(seq2seq) => seq2seq.naive_run::<T>(),
             Self::Training(training) => training.naive_run::<T>(),
