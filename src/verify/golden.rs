@@ -10,6 +10,8 @@
 use super::blocks::Blocks;
 use super::layers::Layers;
 use super::linear::Linear;
+#[cfg(feature = "onnx")]
+use super::recurrence::RecurrentNode;
 use super::seq2seq::Seq2Seq;
 use super::tolerance::{Measure, Recorded};
 use super::training::Training;
@@ -51,6 +53,9 @@ pub enum Case {
     Linear(Linear),
     /// A model of blocks.
     Blocks(Blocks),
+    /// A node of ONNX that is a network.
+    #[cfg(feature = "onnx")]
+    Recurrence(RecurrentNode),
 }
 
 /// One recorded result.
