@@ -39,6 +39,24 @@ pub enum Function {
     Hold,
 }
 
+impl Function {
+    /// In place, for every value.
+    pub fn apply<T: Element>(self, values: &mut [T]) {
+        let f: fn(T) -> T = match self {
+            Self::Exp => T::exp,
+            Self::ExpM1 => T::exp_m1,
+            Self::Sigmoid => T::sigmoid,
+            Self::Tanh => T::tanh,
+            Self::Softplus => T::softplus,
+            Self::Relu => T::relu,
+            Self::Step => T::step,
+            Self::Sqrt => T::sqrt,
+            Self::Hold => return,
+        };
+        values.iter_mut().for_each(|v| *v = f(*v));
+    }
+}
+
 /// A function of two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {
@@ -52,6 +70,20 @@ pub enum Operator {
     Div,
     /// The larger one; of equals the derivative is that of b.
     Max,
+}
+
+impl Operator {
+    /// a becomes the result, value by value.
+    pub fn apply<T: Element>(self, a: &mut [T], b: &[T]) {
+        let pairs = a.iter_mut().zip(b);
+        match self {
+            Self::Add => pairs.for_each(|(a, b)| *a = *a + *b),
+            Self::Sub => pairs.for_each(|(a, b)| *a = a.minus(*b)),
+            Self::Mul => pairs.for_each(|(a, b)| *a = *a * *b),
+            Self::Div => pairs.for_each(|(a, b)| *a = a.over(*b)),
+            Self::Max => pairs.for_each(|(a, b)| *a = if *a > *b { *a } else { *b }),
+        }
+    }
 }
 
 /// An expression over numbered inputs.
@@ -227,31 +259,13 @@ impl Expr {
             Self::Constant(v) => out.fill(T::from_f64(*v)),
             Self::Apply(function, x) => {
                 x.evaluate(inputs, out);
-                let f: fn(T) -> T = match function {
-                    Function::Exp => T::exp,
-                    Function::ExpM1 => T::exp_m1,
-                    Function::Sigmoid => T::sigmoid,
-                    Function::Tanh => T::tanh,
-                    Function::Softplus => T::softplus,
-                    Function::Relu => T::relu,
-                    Function::Step => T::step,
-                    Function::Sqrt => T::sqrt,
-                    Function::Hold => return,
-                };
-                out.iter_mut().for_each(|v| *v = f(*v));
+                function.apply(out);
             }
             Self::Combine(operator, a, b) => {
                 a.evaluate(inputs, out);
                 let mut other = vec![T::default(); out.len()];
                 b.evaluate(inputs, &mut other);
-                let pairs = out.iter_mut().zip(&other);
-                match operator {
-                    Operator::Add => pairs.for_each(|(a, b)| *a = *a + *b),
-                    Operator::Sub => pairs.for_each(|(a, b)| *a = a.minus(*b)),
-                    Operator::Mul => pairs.for_each(|(a, b)| *a = *a * *b),
-                    Operator::Div => pairs.for_each(|(a, b)| *a = a.over(*b)),
-                    Operator::Max => pairs.for_each(|(a, b)| *a = if *a > *b { *a } else { *b }),
-                }
+                operator.apply(out, &other);
             }
         }
     }

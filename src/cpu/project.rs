@@ -63,7 +63,7 @@ pub(super) fn project<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
 
 /// `out[m, n] += lhs[m, k] · rhs[k, n]`, all row-major, rows of `out` `stride` apart (`lhs` given as `[k, m]` if
 /// `transposed`), depth in blocks of [`DEPTH`].
-pub(super) fn product<T: Real>(
+pub(crate) fn product<T: Real>(
     lhs: &[T],
     rhs: &[T],
     out: &mut [T],

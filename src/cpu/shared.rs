@@ -1,7 +1,7 @@
 //! Memory that several tasks write at once, each its own rows.
 
 /// A slice whose parts are handed out to tasks. Safe as long as no part that one task writes is touched by another.
-pub(super) struct Shared<'a, T> {
+pub(crate) struct Shared<'a, T> {
     data: *mut T,
     len: usize,
     lifetime: std::marker::PhantomData<&'a mut [T]>,

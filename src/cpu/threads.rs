@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Runs `run` once for each of `0..count`, on this thread and on others of rayon's pool, `threads` in all. Which thread takes what
 /// is left to chance: results must not depend on it.
-pub(super) fn for_each(count: usize, threads: usize, run: impl Fn(usize) + Sync) {
+pub(crate) fn for_each(count: usize, threads: usize, run: impl Fn(usize) + Sync) {
     let threads = threads.min(count);
     if threads <= 1 {
         (0..count).for_each(run);

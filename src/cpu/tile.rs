@@ -20,7 +20,7 @@ pub(super) type Tile<V> = [[V; MAX_REGISTERS]; MAX_ROWS];
 
 /// Rows of values, `stride` apart.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a, T> {
+pub(crate) struct Rows<'a, T> {
     pub values: &'a [T],
     pub stride: usize,
 }
@@ -223,7 +223,7 @@ fn scattered<V: Lanes>(
 }
 
 /// `out[row, 0..units] = R · operand[row] + bias` for a packed matrix of one gate; rows of `out` are `stride` apart.
-pub(super) fn multiply<T: Real>(
+pub(crate) fn multiply<T: Real>(
     packed: &Packed<T>,
     operand: Rows<'_, T>,
     (out, stride): (&mut [T], usize),

@@ -1,0 +1,127 @@
+//! Networks on the CPU: one file per operation, forward and adjoint. In f64 the oracle of the tests.
+
+mod conv;
+mod linear;
+mod map;
+mod norm;
+mod scan;
+mod scan_backward;
+mod scan_chunked;
+mod scan_ports;
+
+use super::plan::{NetworkPlan, SlotId};
+use super::session::Times;
+use super::{Op, Part};
+use crate::expr::Element;
+use linear::PackedLinear;
+
+/// A plan bound to memory of this process.
+pub(crate) struct Executor<T: Element> {
+    slots: Vec<Vec<T>>,
+    params: Vec<T>,
+    d_params: Vec<T>,
+    /// Per operation, where it is a product.
+    linear: Vec<Option<PackedLinear<T>>>,
+}
+
+/// What every operation's functions need.
+pub(crate) struct Context<'a, T> {
+    pub plan: &'a NetworkPlan,
+    pub times: &'a Times,
+    pub params: &'a [T],
+}
+
+impl<T> Context<'_, T> {
+    /// All elements of a parameter.
+    pub fn param(&self, param: usize) -> &[T] {
+        let at = self.plan.network.param_offset(param);
+        &self.params[at..][..self.plan.network.params[param].len()]
+    }
+    /// Columns of the value that a part is of.
+    pub fn stride(&self, part: Part) -> usize {
+        self.plan.network.values[part.value].width
+    }
+}
+
+impl<T: Element> Executor<T> {
+    pub(crate) fn new(plan: &NetworkPlan, params: &[T]) -> Self {
+        let slots = plan.slots.iter().map(|s| vec![T::default(); s.len]).collect();
+        let d_params = vec![T::default(); if plan.options.train { params.len() } else { 0 }];
+        let mut executor = Self { slots, params: Vec::new(), d_params, linear: Vec::new() };
+        executor.set_params(plan, params);
+        executor
+    }
+
+    /// Other parameters.
+    pub(crate) fn set_params(&mut self, plan: &NetworkPlan, params: &[T]) {
+        self.params = params.to_vec();
+        let network = &plan.network;
+        let packed = network.nodes.iter().map(|node| match &node.op {
+            Op::Linear { x, weight, bias } => {
+                let of = |p: usize| &params[network.param_offset(p)..][..network.params[p].len()];
+                Some(PackedLinear::new(of(*weight), x.width, bias.map(of), plan.options.train))
+            }
+            _ => None,
+        });
+        self.linear = packed.collect();
+    }
+
+    pub(crate) fn slot(&self, id: SlotId) -> &[T] {
+        &self.slots[id]
+    }
+
+    pub(crate) fn slot_mut(&mut self, id: SlotId) -> &mut Vec<T> {
+        &mut self.slots[id]
+    }
+
+    pub(crate) fn param_gradients(&self) -> &[T] {
+        &self.d_params
+    }
+
+    pub(crate) fn forward(&mut self, plan: &NetworkPlan, times: &Times) {
+        let Self { slots, params, linear, .. } = self;
+        let c = Context { plan, times, params };
+        for (n, node) in plan.network.nodes.iter().enumerate() {
+            let id = plan.values[node.value];
+            let mut y = std::mem::take(&mut slots[id]);
+            match &node.op {
+                Op::Linear { x, .. } => {
+                    if let Some(packed) = &linear[n] {
+                        packed.forward(&slots[plan.values[x.value]], (*x, c.stride(*x)), &mut y);
+                    }
+                }
+                Op::Norm { .. } => norm::forward(&c, &node.op, slots, &mut y),
+                Op::Conv { .. } | Op::Shift { .. } => conv::forward(&c, n, slots, &mut y),
+                Op::Map { expr, operands } => map::forward(&c, (expr, operands), slots, &mut y),
+                Op::Scan(shape) => scan::forward(&c, (n, shape), slots, &mut y),
+            }
+            slots[id] = y;
+        }
+    }
+
+    pub(crate) fn backward(&mut self, plan: &NetworkPlan, times: &Times) {
+        let Self { slots, params, d_params, linear } = self;
+        d_params.fill(T::default());
+        let c = Context { plan, times, params };
+        for (n, node) in plan.network.nodes.iter().enumerate().rev() {
+            let id = plan.gradients[node.value];
+            let dy = std::mem::take(&mut slots[id]);
+            match &node.op {
+                Op::Linear { x, weight, bias } => {
+                    if let Some(packed) = &linear[n] {
+                        let at = |p: usize| plan.network.param_offset(p);
+                        let places = (at(*weight), bias.map(at));
+                        let mut dx = std::mem::take(&mut slots[plan.gradients[x.value]]);
+                        packed.backward(&slots[plan.values[x.value]], (*x, c.stride(*x)), &dy, &mut dx, (d_params, places));
+                        slots[plan.gradients[x.value]] = dx;
+                    }
+                }
+                Op::Norm { .. } => norm::backward(&c, &node.op, slots, &dy, d_params),
+                Op::Conv { .. } | Op::Shift { .. } => conv::backward(&c, n, slots, &dy, d_params),
+                Op::Map { expr, operands } => map::backward(&c, (expr, operands), slots, &dy, d_params),
+                Op::Scan(shape) => scan_backward::backward(&c, (n, shape), slots, &dy, d_params),
+            }
+            slots[id] = dy;
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Linear recurrences forward: step after step, or in chunks side by side.
+
+use super::Context;
+use super::scan_ports::{Coefficients, Heads, Stretch, tasks};
+use crate::cpu::shared::Shared;
+use crate::cpu::threads::for_each;
+use crate::expr::Element;
+use crate::network::ScanShape;
+use crate::network::plan::Parallel;
+use crate::rule::{Divisor, EMPTY_MAXIMUM, Form, Port, Read};
+
+/// The states of some heads while a scan goes on: `[K][column][head]`, and m `[head]`.
+#[derive(Clone)]
+pub(super) struct State<T> {
+    pub values: Vec<T>,
+    pub maxima: Vec<T>,
+    pub keys: usize,
+    pub columns: usize,
+    pub heads: usize,
+}
+
+impl<T: Element> State<T> {
+    /// Zeros.
+    pub fn empty(keys: usize, columns: usize, heads: usize) -> Self {
+        let maxima = vec![T::from_f64(EMPTY_MAXIMUM); heads];
+        Self { values: vec![T::default(); keys * columns * heads], maxima, keys, columns, heads }
+    }
+
+    /// From `[heads][column][K]` of all heads (and m behind, where `from` has it).
+    pub fn load(&mut self, first: usize, from: &[T], all_heads: usize) {
+        for (n, v) in self.values.iter_mut().enumerate() {
+            let (key, column, head) = (n / (self.columns * self.heads), n / self.heads % self.columns, n % self.heads);
+            *v = from[((first + head) * self.columns + column) * self.keys + key];
+        }
+        let at = all_heads * self.columns * self.keys + first;
+        if let Some(maxima) = from.get(at..at + self.heads) {
+            self.maxima.copy_from_slice(maxima);
+        }
+    }
+
+    /// The opposite.
+    pub fn each(&self, first: usize, mut to: impl FnMut(usize, T)) {
+        for (n, &v) in self.values.iter().enumerate() {
+            let (key, column, head) = (n / (self.columns * self.heads), n / self.heads % self.columns, n % self.heads);
+            to(((first + head) * self.columns + column) * self.keys + key, v);
+        }
+    }
+}
+
+/// One step: the state after it, and where `y` is given what it reads.
+pub(super) fn step<T: Element>(c: &Coefficients<T>, read: Read, n: usize, s: &mut State<T>, y: &mut [T], u: &mut [T]) {
+    let (keys, width, heads) = (s.keys, s.columns * s.heads, s.heads);
+    let of = |key: usize| (n * keys + key) * heads..(n * keys + key + 1) * heads;
+    let value = &c.value[n * y.len()..][..y.len()];
+    if let Some((a, _)) = &c.erase {
+        u.fill(T::default());
+        for key in 0..keys {
+            times(u, &s.values[key * width..][..width], &a[of(key)]);
+        }
+    }
+    y.fill(T::default());
+    if let Some(r) = &c.through {
+        times(y, value, &r[n * heads..][..heads]);
+    }
+    for key in 0..keys {
+        let row = &mut s.values[key * width..][..width];
+        let query = &c.query[of(key)];
+        if read == Read::Before {
+            times(y, row, query);
+        }
+        if let Some(d) = &c.decay {
+            scale(row, &d[of(key)]);
+        }
+        if let Some((_, b)) = &c.erase {
+            times(row, u, &b[of(key)]);
+        }
+        // `width` may be wider than the values: virtual columns have none.
+        times(&mut row[..value.len()], value, &c.write[of(key)]);
+        if read == Read::After {
+            times(y, &row[..y.len()], query);
+        }
+    }
+}
+
+/// out += of each head its factor times its values; `[column][head]`.
+#[inline]
+pub(super) fn times<T: Element>(out: &mut [T], values: &[T], factors: &[T]) {
+    if let [factor] = factors {
+        out.iter_mut().zip(values).for_each(|(o, v)| *o = *o + *factor * *v);
+        return;
+    }
+    for (out, values) in out.chunks_exact_mut(factors.len()).zip(values.chunks_exact(factors.len())) {
+        out.iter_mut().zip(values).zip(factors).for_each(|((o, v), f)| *o = *o + *f * *v);
+    }
+}
+
+/// Every head's values times its factor.
+#[inline]
+pub(super) fn scale<T: Element>(values: &mut [T], factors: &[T]) {
+    if let [factor] = factors {
+        values.iter_mut().for_each(|v| *v = *factor * *v);
+        return;
+    }
+    for values in values.chunks_exact_mut(factors.len()) {
+        values.iter_mut().zip(factors).for_each(|(v, f)| *v = *f * *v);
+    }
+}
+
+/// A scan's rule and where it runs.
+pub(super) struct Scan<'a, T: Element> {
+    pub c: &'a Context<'a, T>,
+    pub shape: &'a ScanShape,
+    pub form: Form,
+    pub ports: Vec<Port>,
+}
+
+impl<'a, T: Element> Scan<'a, T> {
+    pub fn new(c: &'a Context<'a, T>, shape: &'a ScanShape) -> Self {
+        Self { c, shape, form: shape.form(), ports: shape.rule.ports() }
+    }
+
+    /// Steps `first..end` of some heads, without m.
+    pub fn stretch(&self, heads: Heads, steps: std::ops::Range<usize>, slots: &[Vec<T>]) -> Stretch<'_, T> {
+        let rows = steps.map(|s| self.c.times.row(heads.b, s, self.shape.reverse)).collect();
+        Stretch::new(self.c, (self.shape, &self.form, &self.ports), heads, rows, slots)
+    }
+
+    pub fn is_reset(&self, heads: Heads, s: usize) -> bool {
+        self.c.times.is_reset(heads.b, s, self.shape.reverse)
+    }
+
+    /// The chunks of a sequence.
+    pub fn chunks(&self, b: usize) -> impl DoubleEndedIterator<Item = std::ops::Range<usize>> + ExactSizeIterator {
+        let (length, chunk) = (self.c.times.lengths[b], self.c.plan.chunk(self.shape));
+        (0..length.div_ceil(chunk)).map(move |n| n * chunk..((n + 1) * chunk).min(length))
+    }
+
+    pub fn state(&self, heads: Heads) -> State<T> {
+        State::empty(self.shape.key_size, self.shape.columns(), heads.count)
+    }
+}
+
+/// What a scan writes, beside its state.
+pub(super) struct Outputs<'a, T> {
+    /// Whether states before chunks are kept.
+    keeps: bool,
+    y: Shared<'a, T>,
+    sums: Shared<'a, T>,
+    maxima: Shared<'a, T>,
+    checkpoints: Shared<'a, T>,
+    last: Shared<'a, T>,
+}
+
+/// Multiply-adds from which a second thread pays.
+const PARALLEL_WORK: usize = 1 << 16;
+
+pub(super) fn forward<T: Element>(c: &Context<'_, T>, (node, shape): (usize, &ScanShape), slots: &mut [Vec<T>], y: &mut [T]) {
+    let scan = Scan::new(c, shape);
+    let Some(states) = c.plan.states.iter().find(|s| s.node == node) else { return };
+    let own = &c.plan.scans[node];
+    let mut take = |id: Option<usize>| id.map_or_else(Vec::new, |id| std::mem::take(&mut slots[id]));
+    let (mut sums, mut maxima, mut checkpoints) = (take(own.sums), take(own.maxima), take(own.checkpoints));
+    let mut last = take(Some(states.last));
+    y.fill(T::default());
+    sums.fill(T::default());
+    let slots_read: &[Vec<T>] = slots;
+    let outputs = Outputs {
+        keeps: own.checkpoints.is_some(),
+        y: Shared::new(y),
+        sums: Shared::new(&mut sums),
+        maxima: Shared::new(&mut maxima),
+        checkpoints: Shared::new(&mut checkpoints),
+        last: Shared::new(&mut last),
+    };
+    let tasks = tasks(shape, c.times.batch);
+    let work = c.plan.rows() * shape.heads * shape.key_size * shape.columns();
+    let threads = if work < PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
+    let initial = &slots_read[states.initial];
+    match c.plan.parallel {
+        Parallel::Recurrent => for_each(tasks.len(), threads, |n| {
+            let heads = tasks[n];
+            let mut state = scan.state(heads);
+            state.load(heads.first, &initial[heads.b * states.size..][..states.size], shape.heads);
+            for (chunk, steps) in scan.chunks(heads.b).enumerate() {
+                scan.checkpoint(heads, chunk, &state, &outputs);
+                scan.run(heads, steps, &mut state, slots_read, Some(&outputs));
+            }
+            scan.finish(heads, &state, states.size, &outputs);
+        }),
+        Parallel::Chunked => super::scan_chunked::forward(&scan, &tasks, (initial, states.size), threads, slots_read, &outputs),
+    }
+    let mut put = |id: Option<usize>, values: Vec<T>| {
+        if let Some(id) = id {
+            slots[id] = values;
+        }
+    };
+    put(own.sums, sums);
+    put(own.maxima, maxima);
+    put(own.checkpoints, checkpoints);
+    put(Some(states.last), last);
+}
+
+impl<T: Element> Scan<'_, T> {
+    /// Runs steps of some heads from a state, which becomes that after them; writes what they give where there is a place for it.
+    pub(super) fn run(
+        &self,
+        heads: Heads,
+        steps: std::ops::Range<usize>,
+        state: &mut State<T>,
+        slots: &[Vec<T>],
+        outputs: Option<&Outputs<'_, T>>,
+    ) {
+        let mut stretch = self.stretch(heads, steps.clone(), slots);
+        let first = steps.start;
+        let mut m = std::mem::take(&mut state.maxima);
+        stretch.maxima(&mut m, &|n| self.is_reset(heads, first + n));
+        state.maxima = m;
+        let coefficients = stretch.coefficients();
+        let width = self.shape.columns() * heads.count;
+        let (mut y, mut u) = (vec![T::default(); width], vec![T::default(); state.columns * heads.count]);
+        for (n, s) in steps.enumerate() {
+            if self.is_reset(heads, s) {
+                state.values.fill(T::default());
+            }
+            step(&coefficients, self.form.read, n, state, &mut y, &mut u);
+            if let Some(outputs) = outputs {
+                self.write(&stretch, n, &y, outputs);
+            }
+        }
+    }
+
+    fn write(&self, stretch: &Stretch<'_, T>, n: usize, y: &[T], outputs: &Outputs<'_, T>) {
+        let (heads, shape) = (stretch.heads, self.shape);
+        let (columns, values, row) = (shape.columns(), shape.value_size, stretch.rows[n]);
+        // SAFETY: this task's heads of this row alone.
+        let out = unsafe { outputs.y.part((row * shape.heads + heads.first) * values, heads.count * values) };
+        let Some(s) = &self.form.stabiliser else {
+            for (at, v) in out.iter_mut().enumerate() {
+                *v = y[at % values * heads.count + at / values];
+            }
+            return;
+        };
+        let m = &stretch.values[stretch.ports.len() - 1][n * heads.count..][..heads.count];
+        // SAFETY: the same.
+        let (sums, maxima) = unsafe {
+            let sums = outputs.sums.part((row * shape.heads + heads.first) * columns, heads.count * columns);
+            (sums, outputs.maxima.part(row * shape.heads + heads.first, heads.count))
+        };
+        maxima.copy_from_slice(m);
+        for (at, v) in sums.iter_mut().enumerate() {
+            *v = y[at % columns * heads.count + at / columns];
+        }
+        for (head, (out, sums)) in out.chunks_exact_mut(values).zip(sums.chunks_exact(columns)).enumerate() {
+            let divisor = divisor(s.divisor, sums[values], m[head]).0;
+            out.iter_mut().zip(sums).for_each(|(o, v)| *o = v.over(divisor));
+        }
+    }
+
+    pub(super) fn checkpoint(&self, heads: Heads, chunk: usize, state: &State<T>, outputs: &Outputs<'_, T>) {
+        if !outputs.keeps {
+            return;
+        }
+        let size = self.shape.heads * state.columns * state.keys;
+        let at = (chunk * self.c.times.batch + heads.b) * size;
+        let own = heads.first * state.columns * state.keys;
+        // SAFETY: this task's heads of this sequence's chunk alone.
+        let to = unsafe { outputs.checkpoints.part(at + own, heads.count * state.columns * state.keys) };
+        state.each(heads.first, |n, v| to[n - own] = v);
+    }
+
+    pub(super) fn finish(&self, heads: Heads, state: &State<T>, size: usize, outputs: &Outputs<'_, T>) {
+        let (at, own) = (heads.b * size, heads.first * state.columns * state.keys);
+        // SAFETY: this task's heads of this sequence alone.
+        let to = unsafe { outputs.last.part(at + own, heads.count * state.columns * state.keys) };
+        state.each(heads.first, |n, v| to[n - own] = v);
+        if self.form.stabiliser.is_some() {
+            let behind = at + self.shape.heads * state.columns * state.keys + heads.first;
+            // SAFETY: the same.
+            unsafe { outputs.last.part(behind, heads.count) }.copy_from_slice(&state.maxima);
+        }
+    }
+}
+
+/// What sums are divided by, and its derivative with respect to the divisor's sum.
+pub(super) fn divisor<T: Element>(divisor: Divisor, sum: T, m: T) -> (T, T) {
+    let (zero, one) = (T::default(), T::from_f64(1.0));
+    match divisor {
+        Divisor::Sum => (sum, one),
+        Divisor::AtLeastOne => {
+            let (size, sign) = if sum < zero { (zero.minus(sum), zero.minus(one)) } else { (sum, one) };
+            let least = zero.minus(m).exp();
+            if size > least { (size, sign) } else { (least, zero) }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The networks that the tests run: one per rule, and one of all operations.
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::sync::Arc;
+use wgpu_rnn::expr::{Expr, silu};
+use wgpu_rnn::network::{Builder, Network, NetworkOptions, NetworkPlan, NetworkSession, Norm, Operand};
+use wgpu_rnn::rule::{Extent, Rule};
+use wgpu_rnn::{Device, Precision, Result, Shape, rules};
+
+/// A rule over inputs of its own, with parameters of its own.
+pub fn of_rule(rule: &'static Rule, reverse: bool) -> Result<Arc<Network>> {
+    let [heads, keys, values] = match rule.name {
+        _ if rule.elementwise => [7, 1, 1],
+        "mamba" => [6, 5, 1],
+        _ => [4, 3, 5],
+    };
+    let mut b = Builder::new();
+    let width = |extent: Extent| match extent {
+        Extent::Head => 1,
+        Extent::Key => keys,
+        Extent::Value => values,
+    };
+    let mut operands: Vec<Operand> = Vec::new();
+    for port in rule.inputs {
+        // B and C of Mamba belong to all channels, keys and queries of GLA to two heads each.
+        let shared = match (rule.name, port.name) {
+            ("mamba", "B" | "C") => heads,
+            ("gla", "q" | "k") => 2,
+            _ => 1,
+        };
+        operands.push(b.input(port.name, heads / shared * width(port.extent))?.into());
+    }
+    for port in rule.params {
+        let param = b.param(port.name, &[heads, width(port.extent)])?;
+        operands.push(b.whole(param));
+    }
+    let y = b.scan("scan", rule, [heads, keys, values], &operands, reverse)?;
+    b.output("y", y)?;
+    Ok(Arc::new(b.finish()?))
+}
+
+/// Every operation once.
+pub fn of_everything() -> Result<Arc<Network>> {
+    let mut b = Builder::new();
+    let x = b.input("x", 6)?;
+    let (w, bias) = (b.param("in.weight", &[12, 6])?, b.param("in.bias", &[12])?);
+    let h = b.linear("in", x, w, Some(bias))?;
+    let (gain, shift) = (b.param("norm.weight", &[12])?, b.param("norm.bias", &[12])?);
+    let n = b.norm("norm", h, (Norm::Layer, 2, 1e-5), Some(gain), Some(shift))?;
+    let rms = b.norm("rms", n.columns(0, 6)?, (Norm::Rms, 1, 1e-5), None, None)?;
+    let l2 = b.norm("l2", n.columns(6, 6)?, (Norm::L2, 2, 1e-12), None, None)?;
+    let (taps, taps_bias) = (b.param("conv.weight", &[6, 1, 4])?, b.param("conv.bias", &[6])?);
+    let conv = b.conv("conv", rms, (taps, Some(taps_bias)), (3, 0))?;
+    let wide = b.param("same.weight", &[6, 4])?;
+    let same = b.conv("same", l2, (wide, None), (1, 2))?;
+    let before = b.shift("before", conv)?;
+    let mix = b.param("mix", &[6])?;
+    let of = Expr::input;
+    let mixed = b.map("mixed", of(0) * of(2) + silu(of(1)) * of(3), &[before.into(), same.into(), b.whole(mix), Operand::from(h.columns(2, 2)?).each(3)])?;
+    let gates = b.map("gates", of(0) * 0.5.into(), &[Operand::from(h.columns(0, 3)?).groups(3, 2)])?;
+    let forward = b.scan("forward", &rules::MINGRU, [6, 1, 1], &[gates.into(), mixed.into()], false)?;
+    let back = b.scan("back", &rules::QRNN, [6, 1, 1], &[gates.into(), mixed.into()], true)?;
+    let sum = b.map("sum", of(0) + of(1) + of(2), &[forward.into(), back.into(), x.into()])?;
+    b.output("y", sum)?;
+    b.output("part", h.columns(1, 5)?)?;
+    Ok(Arc::new(b.finish()?))
+}
+
+/// A session on the CPU executor in f64, and its parameters.
+pub fn session(network: &Arc<Network>, shape: Shape, options: &NetworkOptions) -> Result<(NetworkSession<f64>, Vec<f64>)> {
+    let params = random(network.parameter_count(), 5);
+    Ok((bound(network, shape, options, &params)?, params))
+}
+
+/// The same with given parameters.
+pub fn bound(network: &Arc<Network>, shape: Shape, options: &NetworkOptions, params: &[f64]) -> Result<NetworkSession<f64>> {
+    let device = Device::cpu();
+    let options = NetworkOptions { precision: Precision::F64, ..options.clone() };
+    NetworkSession::new(&device, NetworkPlan::new(network, shape, &device.caps(), &options)?, params)
+}
+
+/// Numbers in -1..1.
+pub fn random(count: usize, seed: u64) -> Vec<f64> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+/// Inputs of a network, `[T, B, width]` each.
+pub fn inputs(network: &Network, shape: Shape, seed: u64) -> Vec<Vec<f64>> {
+    let of = |&v: &usize| random(shape.time * shape.batch * network.values[v].width, seed + v as u64);
+    network.inputs.iter().map(of).collect()
+}
