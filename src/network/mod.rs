@@ -17,6 +17,7 @@
 
 mod build;
 mod cpu;
+mod gpu;
 mod plan;
 mod scan;
 mod session;
