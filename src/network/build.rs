@@ -35,8 +35,13 @@ impl Default for Builder {
 impl Builder {
     /// A network without operations.
     pub fn new() -> Self {
-        let network =
-            Network { values: Vec::new(), inputs: Vec::new(), params: Vec::new(), nodes: Vec::new(), outputs: Vec::new() };
+        let network = Network {
+            values: Vec::new(),
+            inputs: Vec::new(),
+            params: Vec::new(),
+            nodes: Vec::new(),
+            outputs: Vec::new(),
+        };
         Self { network }
     }
 
@@ -146,7 +151,11 @@ impl Builder {
         let width = operands.first().map_or(0, Operand::width);
         for (n, operand) in operands.iter().enumerate() {
             if operand.width() != width {
-                return Err(Error::mismatch(format!("operand {n} of {name}"), format!("{width} columns"), operand.width()));
+                return Err(Error::mismatch(
+                    format!("operand {n} of {name}"),
+                    format!("{width} columns"),
+                    operand.width(),
+                ));
             }
             self.operand(name, operand)?;
         }
@@ -172,7 +181,11 @@ impl Builder {
     ) -> Result<Part> {
         let expected = rule.inputs.len() + rule.params.len();
         if operands.len() != expected {
-            return Err(Error::mismatch(format!("operands of {name}"), format!("{expected} for {}", rule.name), operands.len()));
+            return Err(Error::mismatch(
+                format!("operands of {name}"),
+                format!("{expected} for {}", rule.name),
+                operands.len(),
+            ));
         }
         if heads == 0 || key_size == 0 || value_size == 0 || rule.elementwise && (key_size, value_size) != (1, 1) {
             let expected = if rule.elementwise { "heads, 1, 1" } else { "at least 1" };
@@ -247,15 +260,22 @@ impl Builder {
 
     fn operand(&self, name: &str, operand: &Operand) -> Result<()> {
         let within = match operand.source {
-            Source::Value(part) => {
-                self.network.values.get(part.value).is_some_and(|v| part.first + part.width <= v.width && part.width > 0)
-            }
+            Source::Value(part) => self
+                .network
+                .values
+                .get(part.value)
+                .is_some_and(|v| part.first + part.width <= v.width && part.width > 0),
             Source::Param { param, first, width } => {
                 self.network.params.get(param).is_some_and(|p| first + width <= p.len() && width > 0)
             }
         };
-        if !within || operand.inner == 0 || operand.repeat == 0 || !operand.source_width().is_multiple_of(operand.inner) {
-            return Err(Error::mismatch(format!("operand of {name}"), "columns of what there is", format!("{operand:?}")));
+        if !within || operand.inner == 0 || operand.repeat == 0 || !operand.source_width().is_multiple_of(operand.inner)
+        {
+            return Err(Error::mismatch(
+                format!("operand of {name}"),
+                "columns of what there is",
+                format!("{operand:?}"),
+            ));
         }
         Ok(())
     }

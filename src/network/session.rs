@@ -2,7 +2,7 @@
 
 use super::{cpu, gpu};
 use super::plan::{NetworkPlan, SlotId};
-use super::{Part, Network};
+use super::{Network, Part};
 use crate::config::Shape;
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
@@ -257,7 +257,10 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("output", "a run before it", "none"));
         }
         let outputs = self.plan.network.outputs.clone();
-        let values = outputs.iter().map(|(_, part)| self.read_part(self.plan.values[part.value], *part)).collect::<Result<_>>()?;
+        let values = outputs
+            .iter()
+            .map(|(_, part)| self.read_part(self.plan.values[part.value], *part))
+            .collect::<Result<_>>()?;
         let states = self.plan.states.clone();
         let states = states.iter().map(|s| self.read_state(s.last, s.size)).collect::<Result<_>>()?;
         Ok(NetworkOutput { values, states })
@@ -377,7 +380,11 @@ impl<T: Element> NetworkSession<T> {
         }
         let resets = input.resets.unwrap_or_default().to_vec();
         if input.resets.is_some() && resets.len() != time * batch {
-            return Err(Error::mismatch("resets", format!("[T, B] = [{time}, {batch}]"), format!("{} flags", resets.len())));
+            return Err(Error::mismatch(
+                "resets",
+                format!("[T, B] = [{time}, {batch}]"),
+                format!("{} flags", resets.len()),
+            ));
         }
         Ok(Times { time, batch, lengths, resets })
     }

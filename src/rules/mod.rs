@@ -46,8 +46,24 @@ use crate::rule::Rule;
 
 /// Every rule, in the order the documentation lists them.
 pub static ALL: [&Rule; 18] = [
-    &LINEAR, &RETENTION, &GLA, &DELTA, &GATED_DELTA, &MAMBA, &MAMBA2, &RWKV4, &RWKV5, &RWKV6, &RWKV7, &MLSTM, &MINGRU,
-    &MINLSTM, &SRU, &QRNN, &INDRNN, &RG_LRU,
+    &LINEAR,
+    &RETENTION,
+    &GLA,
+    &DELTA,
+    &GATED_DELTA,
+    &MAMBA,
+    &MAMBA2,
+    &RWKV4,
+    &RWKV5,
+    &RWKV6,
+    &RWKV7,
+    &MLSTM,
+    &MINGRU,
+    &MINLSTM,
+    &SRU,
+    &QRNN,
+    &INDRNN,
+    &RG_LRU,
 ];
 
 /// The rule of that name.

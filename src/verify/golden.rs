@@ -2,11 +2,12 @@
 //! `grad.*`, ...).
 //!
 //! The metadata entry `config` is JSON; its `kind` says what was run, and with it which other fields and tensors there are:
-//! RNN, LSTM and GRU are [`Layers`], seq2seq_LSTM and seq2seq_GRU [`Seq2Seq`], train_adam is [`Training`]. Names, gate order
-//! and shapes are PyTorch's; `tests/data/make_torch_golden.py` writes such files. Everything in a file is checked before any
+//! RNN, LSTM and GRU are [`Layers`], seq2seq_LSTM and seq2seq_GRU [`Seq2Seq`], train_adam is [`Training`], mamba_selective_scan and
+//! rwkv4_wkv to rwkv7_wkv are [`Linear`]. Names, gate order and shapes are PyTorch's; `tests/data/make_torch_golden.py` writes such files. Everything in a file is checked before any
 //! of it is used.
 
 use super::layers::Layers;
+use super::linear::Linear;
 use super::seq2seq::Seq2Seq;
 use super::tolerance::{Measure, Recorded};
 use super::training::Training;
@@ -21,7 +22,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 /// The kinds that this build knows.
-const KINDS: &str = "RNN, LSTM, GRU, seq2seq_LSTM, seq2seq_GRU and train_adam";
+const KINDS: &str = "RNN, LSTM, GRU, seq2seq_LSTM, seq2seq_GRU, train_adam, mamba_selective_scan, rwkv4_wkv, rwkv5_wkv, rwkv6_wkv and rwkv7_wkv";
 
 /// A recorded run of another implementation. Values are f64 whatever they were stored in.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub enum Case {
     Seq2Seq(Seq2Seq),
     /// Steps of an optimiser.
     Training(Training),
+    /// A linear recurrence.
+    Linear(Linear),
 }
 
 /// One recorded result.
@@ -85,6 +88,9 @@ impl Golden {
             "seq2seq_LSTM" => Seq2Seq::read(&mut reader, &cells::LSTM)?,
             "seq2seq_GRU" => Seq2Seq::read(&mut reader, &cells::GRU)?,
             "train_adam" => Training::read(&mut reader)?,
+            "mamba_selective_scan" | "rwkv4_wkv" | "rwkv5_wkv" | "rwkv6_wkv" | "rwkv7_wkv" => {
+                Linear::read(&mut reader, &kind)?
+            }
             _ => {
                 let what = reader.what(&format!("kind {}", shown(&kind.into())));
                 return Err(Error::Unsupported { what, reason: format!("this build knows {KINDS}") });

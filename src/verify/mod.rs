@@ -8,13 +8,15 @@
 //!
 //! A golden is of one of several kinds ([`Case`]); each says how it is read, how the executors run it, and how the naive loops.
 //! Of a stack there are two sessions, one that only infers and, where the golden has gradients, one that trains; the outputs
-//! of both count.
+//! of both count. Linear recurrences run both ways over time, whatever the strategy.
 
 mod golden;
 mod layers;
+mod linear;
 pub mod naive;
 pub mod naive_backward;
 mod naive_ends;
+pub mod naive_linear;
 mod naive_normal;
 mod naive_rules;
 #[cfg(feature = "onnx")]
@@ -23,6 +25,7 @@ mod onnx_case;
 mod paths;
 mod seq2seq;
 mod session;
+pub mod tape;
 pub mod tolerance;
 mod training;
 #[cfg(feature = "onnx")]
@@ -30,6 +33,7 @@ mod webnn_case;
 
 pub use golden::{Case, Golden, Truth};
 pub use layers::Layers;
+pub use linear::Linear;
 #[cfg(feature = "onnx")]
 pub use paths::{Verified, goldens, verify_path};
 pub use seq2seq::{Part, Seq2Seq};
@@ -39,11 +43,13 @@ pub use training::Training;
 use crate::config::RnnConfig;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::expr::Element;
 use crate::plan::{Options, Precision, Strategy};
 use crate::tensor::Tensor;
 use crate::weights::{Parameter, Weights};
 use naive::Scalar;
 use std::path::Path;
+use tape::Number;
 
 /// One tensor held against its truth.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,20 +155,22 @@ pub fn verify(golden: &Golden, device: &Device, strategy: Option<Strategy>, prec
 
 impl Case {
     /// What the executor makes of it: one or several runs, which together have every truth's name.
-    fn runs<T: Scalar>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
+    fn runs<T: Scalar + Element>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
         match self {
             Self::Layers(layers) => layers.runs::<T>(device, options),
             Self::Seq2Seq(seq2seq) => seq2seq.runs::<T>(device, options),
             Self::Training(training) => training.runs::<T>(device, options),
+            Self::Linear(linear) => linear.runs::<T>(device, options),
         }
     }
 
     /// What the naive loops make of it.
-    fn naive<T: Scalar>(&self) -> Result<Named> {
+    fn naive<T: Scalar + Number>(&self) -> Result<Named> {
         match self {
             Self::Layers(layers) => layers.naive_run::<T>(),
             Self::Seq2Seq(seq2seq) => seq2seq.naive_run::<T>(),
             Self::Training(training) => training.naive_run::<T>(),
+            Self::Linear(linear) => linear.naive_run::<T>(),
         }
     }
 }

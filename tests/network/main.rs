@@ -2,5 +2,5 @@
 
 mod gpu;
 mod gradients;
-mod pieces;
 mod networks;
+mod pieces;

@@ -112,7 +112,13 @@ impl<T: Element> Executor<T> {
                         let at = |p: usize| plan.network.param_offset(p);
                         let places = (at(*weight), bias.map(at));
                         let mut dx = std::mem::take(&mut slots[plan.gradients[x.value]]);
-                        packed.backward(&slots[plan.values[x.value]], (*x, c.stride(*x)), &dy, &mut dx, (d_params, places));
+                        packed.backward(
+                            &slots[plan.values[x.value]],
+                            (*x, c.stride(*x)),
+                            &dy,
+                            &mut dx,
+                            (d_params, places),
+                        );
                         slots[plan.gradients[x.value]] = dx;
                     }
                 }
