@@ -217,7 +217,8 @@ impl Case {
     pub fn run<T: Element>(&self, device: &Device, options: &NetworkOptions) -> Run {
         let mut session = self.session::<T>(device, options).unwrap();
         let out = self.with_input(|input| session.forward(input)).unwrap();
-        let mut run = Run { y: wide(&out.values[0].data), last: wide(&out.states[0].data), ports: vec![], initial: vec![] };
+        let mut run =
+            Run { y: wide(&out.values[0].data), last: wide(&out.states[0].data), ports: vec![], initial: vec![] };
         if options.train {
             let (up_y, up_last) = (self.rows::<T>(&self.up_y), self.state::<T>(&self.up_last));
             let upstream = NetworkUpstream { values: &[up_y.view()], states: Some(&[up_last.view()]) };
