@@ -42,7 +42,7 @@ pub struct Run {
 pub fn sizes(rule: &Rule) -> [usize; 3] {
     match rule.name {
         _ if rule.elementwise => [7, 1, 1],
-        "mamba" => [5, 4, 1],
+        "mamba" | "selective-scan" => [5, 4, 1],
         "gla" | "mamba2" => [4, 5, 3],
         _ => [3, 5, 4],
     }
@@ -51,7 +51,7 @@ pub fn sizes(rule: &Rule) -> [usize; 3] {
 /// Of how many heads a port is given: B and C of Mamba once for all, those of Mamba-2 and gla's q and k in two groups.
 fn given_heads(rule: &Rule, port: &Port, heads: usize) -> usize {
     match (rule.name, port.name) {
-        ("mamba", "B" | "C") => 1,
+        ("mamba" | "selective-scan", "B" | "C") => 1,
         ("mamba2", "B" | "C") | ("gla", "q" | "k") => 2,
         _ => heads,
     }
@@ -63,6 +63,7 @@ fn range(rule: &Rule, port: &str) -> (f64, f64) {
         (_, "g" | "gamma") => (-1.0, -0.01),
         (_, "beta") => (0.1, 0.9),
         ("delta" | "gated-delta", "k") => (-0.6, 0.6),
+        ("selective-scan", "dt") => (0.05, 1.5),
         ("rwkv7", "a" | "b") => (-0.4, 0.4),
         ("indrnn", "u") => (-0.9, 0.9),
         ("rg-lru", "lambda") => (-3.0, -1.0),
