@@ -2,5 +2,6 @@
 
 mod gpu;
 mod gradients;
+mod naive;
 mod networks;
 mod pieces;
