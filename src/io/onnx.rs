@@ -16,6 +16,8 @@
 //! Nodes inside the branches and bodies of If, Loop and Scan count too. W, R, B and P must be initialisers or outputs of `Constant`
 //! nodes, as exporters write them after constant folding. What [`crate::RnnConfig`] cannot express (`clip`, other activations, ...) is
 //! [`Error::Unsupported`], by the attribute's name. Not read: nodes inside model-local functions, and quantised weights.
+//!
+//! `LinearAttention` and `CausalConvWithState` (opset 27) are no layers but networks: [`OnnxFile::recurrence`].
 
 mod constant;
 mod export;
@@ -23,22 +25,29 @@ mod node;
 mod operator;
 mod order;
 mod proto;
+mod recurrence;
 
 pub use export::{Export, export};
 pub use node::{OnnxNode, Source};
 pub use operator::OnnxOp;
+pub use recurrence::{
+    CausalConv, LinearAttention, OnnxRecurrence, Recurrence, RecurrenceFeed, RecurrenceNetwork, RecurrenceOp,
+    UpdateRule,
+};
 
 pub(crate) use constant::{Constant, Element};
 pub(crate) use node::NodeTensors;
 pub(crate) use operator::{AttributeValue, Operator};
 pub(crate) use order::{Order, Parameters, outputs, states};
+pub(crate) use recurrence::RecurrenceTensors;
 
 use crate::error::{Error, Result};
-use node::NodeReader;
+use node::{NodeReader, Values};
 use operator::shortened;
 use prost::Message;
 use prost::bytes::Bytes;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 /// Graphs inside nodes inside graphs, at most.
@@ -47,6 +56,12 @@ const MAX_DEPTH: usize = 64;
 const FIRST_OPSET: i64 = 7;
 /// Names of nodes in an error message, at most.
 const LISTED: usize = 8;
+/// The operators that are layers, and those that are networks, in an error message.
+const LAYERS: &str = "RNN, LSTM or GRU";
+const NETWORKS: &str = "LinearAttention or CausalConvWithState";
+
+/// A node, values by name, and the names of a graph's outputs.
+type Only<'a, 'g, O> = (&'a Found<O>, HashMap<&'a str, &'g Constant>, &'a [String]);
 
 /// An ONNX model in memory, its graphs indexed.
 pub struct OnnxFile {
@@ -54,6 +69,7 @@ pub struct OnnxFile {
     opset: i64,
     scopes: Vec<Scope>,
     found: Vec<Found>,
+    recurrences: Vec<Found<RecurrenceOp>>,
 }
 
 /// The names of a graph.
@@ -71,20 +87,20 @@ struct Scope {
 }
 
 /// A recurrent node.
-struct Found {
+struct Found<O = OnnxOp> {
     scope: usize,
-    label: OnnxLabel,
+    label: OnnxLabel<O>,
     outputs: Vec<String>,
     bytes: Bytes,
 }
 
 /// How a recurrent node is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OnnxLabel {
+pub struct OnnxLabel<O = OnnxOp> {
     /// Its name; of a node without one the name of its first output.
     pub name: String,
     /// Its operator.
-    pub op: OnnxOp,
+    pub op: O,
 }
 
 impl OnnxFile {
@@ -107,7 +123,7 @@ impl OnnxFile {
         let not_onnx = |reason: String| Error::file(&path, format!("not an ONNX model: {reason}"));
         let model = proto::Model::decode(Bytes::from(bytes)).map_err(|e| not_onnx(e.to_string()))?;
         let graph = model.graph.ok_or_else(|| not_onnx("no graph".into()))?;
-        let (scopes, found) = index(graph).map_err(not_onnx)?;
+        let Index { scopes, found, recurrences } = index(graph).map_err(not_onnx)?;
         let default = |set: &&proto::OperatorSet| set.domain.is_empty() || set.domain == "ai.onnx";
         let opset = model.opset_import.iter().find(default).map(|set| set.version);
         let opset = match opset {
@@ -117,10 +133,10 @@ impl OnnxFile {
                     format!("its recurrent operators are read from {FIRST_OPSET} on; onnx.version_converter helps");
                 return Err(Error::Unsupported { what: format!("{}: opset {opset}", path.display()), reason });
             }
-            None if found.is_empty() => 0,
+            None if found.is_empty() && recurrences.is_empty() => 0,
             None => return Err(not_onnx("no version of the operators it uses".into())),
         };
-        Ok(Self { path, opset, scopes, found })
+        Ok(Self { path, opset, scopes, found, recurrences })
     }
 
     /// Where it came from.
@@ -144,7 +160,7 @@ impl OnnxFile {
     /// [`Error::Mismatch`] if there is none or several, or its tensors are missing or do not fit; [`Error::Unsupported`] for
     /// attributes that this build does not have, and for weights in other files.
     pub fn node(&self, name: &str) -> Result<OnnxNode> {
-        self.read(self.find(Some(name))?, &HashMap::new())
+        self.read(self.find(&self.found, LAYERS, Some(name))?, &HashMap::new())
     }
 
     /// The recurrent node of a file that has one.
@@ -152,54 +168,102 @@ impl OnnxFile {
     /// # Errors
     /// As [`OnnxFile::node`].
     pub fn only_node(&self) -> Result<OnnxNode> {
-        self.read(self.find(None)?, &HashMap::new())
+        self.read(self.find(&self.found, LAYERS, None)?, &HashMap::new())
+    }
+
+    /// Its nodes that are networks: those of the main graph in its order, then those inside other nodes' graphs.
+    pub fn recurrences(&self) -> impl Iterator<Item = &OnnxLabel<RecurrenceOp>> {
+        self.recurrences.iter().map(|found| &found.label)
+    }
+
+    /// The node of [`OnnxFile::recurrences`] of that name, or with an output of that name.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if there is none or several, or its attributes or constant inputs do not fit; [`Error::Unsupported`] for
+    /// attributes that this build does not have, an opset before 27, and for values in other files.
+    pub fn recurrence(&self, name: &str) -> Result<OnnxRecurrence> {
+        self.read_recurrence(self.find(&self.recurrences, NETWORKS, Some(name))?, &HashMap::new())?.into_node()
     }
 
     /// The only node of a model that has no other, whose inputs, in the graph's order, have the values `given`; and, in the
     /// graph's order, the names of its outputs.
     pub(crate) fn single(&self, given: &[Constant]) -> Result<(OnnxNode, Constant, &[String])> {
-        let found = self.find(None)?;
+        let (found, given, outputs) = self.only(&self.found, LAYERS, given)?;
+        let node = self.read(found, &given)?;
+        let x = given.get(node.input.as_str()).copied().cloned();
+        let x = x.ok_or_else(|| self.mismatch("X", "a recorded input", shortened(&node.input)))?;
+        Ok((node, x, outputs))
+    }
+
+    /// The same where that node is of [`OnnxFile::recurrences`].
+    pub(crate) fn single_recurrence(&self, given: &[Constant]) -> Result<(RecurrenceTensors, &[String])> {
+        let (found, given, outputs) = self.only(&self.recurrences, NETWORKS, given)?;
+        Ok((self.read_recurrence(found, &given)?, outputs))
+    }
+
+    /// The only node of a model, what its inputs are given, and the names of the graph's outputs.
+    fn only<'a, 'g, O: Display>(
+        &'a self,
+        list: &'a [Found<O>],
+        kinds: &str,
+        given: &'g [Constant],
+    ) -> Result<Only<'a, 'g, O>> {
+        let found = self.find(list, kinds, None)?;
         let main = &self.scopes[0];
         if found.scope != 0 || main.nodes != 1 {
             let what = format!("{}: a test case of {} nodes", self.path.display(), main.nodes);
-            return Err(Error::Unsupported { what, reason: "it must have one, RNN, LSTM or GRU".into() });
+            return Err(Error::Unsupported { what, reason: format!("it must have one, {kinds}") });
         }
         let inputs: Vec<&String> = main.inputs.iter().filter(|name| !main.constants.contains_key(*name)).collect();
         if inputs.len() != given.len() {
             return Err(self.mismatch("recorded inputs", inputs.len(), given.len()));
         }
-        let given: HashMap<&str, &Constant> = inputs.into_iter().map(String::as_str).zip(given).collect();
-        let node = self.read(found, &given)?;
-        let x = given.get(node.input.as_str()).copied().cloned();
-        let x = x.ok_or_else(|| self.mismatch("X", "a recorded input", shortened(&node.input)))?;
-        Ok((node, x, &main.outputs))
+        let given = inputs.into_iter().map(String::as_str).zip(given).collect();
+        Ok((found, given, &main.outputs))
     }
 
-    fn find(&self, name: Option<&str>) -> Result<&Found> {
-        let matches: Vec<&Found> = match name {
-            None => self.found.iter().collect(),
+    fn find<'a, O: Display>(&self, list: &'a [Found<O>], kinds: &str, name: Option<&str>) -> Result<&'a Found<O>> {
+        let matches: Vec<&Found<O>> = match name {
+            None => list.iter().collect(),
             Some(name) => {
-                let named = self.found.iter().filter(|found| found.label.name == name);
-                let by_output = || self.found.iter().filter(|found| found.outputs.iter().any(|o| o == name));
+                let named = list.iter().filter(|found| found.label.name == name);
+                let by_output = || list.iter().filter(|found| found.outputs.iter().any(|o| o == name));
                 Some(named.collect::<Vec<_>>()).filter(|n| !n.is_empty()).unwrap_or_else(|| by_output().collect())
             }
         };
         if let [only] = matches[..] {
             return Ok(only);
         }
-        let listed = self.nodes().take(LISTED).map(|label| format!("{} {}", label.op, shortened(&label.name)));
+        let labels = list.iter().map(|found| &found.label);
+        let listed = labels.take(LISTED).map(|label| format!("{} {}", label.op, shortened(&label.name)));
         let listed = listed.collect::<Vec<_>>().join(", ");
-        let more =
-            if self.found.len() > LISTED { format!(" and {} more", self.found.len() - LISTED) } else { String::new() };
-        let expected = name.map_or("one RNN, LSTM or GRU".into(), |name| format!("one named {}", shortened(name)));
+        let more = if list.len() > LISTED { format!(" and {} more", list.len() - LISTED) } else { String::new() };
+        let expected = name.map_or(format!("one {kinds}"), |name| format!("one named {}", shortened(name)));
         let all =
             if listed.is_empty() { "no recurrent node".into() } else { format!("{} of {listed}{more}", matches.len()) };
         Err(self.mismatch("node", expected, all))
     }
 
     fn read(&self, found: &Found, given: &HashMap<&str, &Constant>) -> Result<OnnxNode> {
-        let what = format!("{}: {} {}", self.path.display(), found.label.op, shortened(&found.label.name));
-        NodeReader { file: self, found, given }.read().map_err(|e| within(&what, e))
+        let values = Values { file: self, scope: found.scope, given };
+        NodeReader { values, found }.read().map_err(|e| within(&self.what(found), e))
+    }
+
+    fn read_recurrence(
+        &self,
+        found: &Found<RecurrenceOp>,
+        given: &HashMap<&str, &Constant>,
+    ) -> Result<RecurrenceTensors> {
+        if self.opset < recurrence::FIRST_OPSET {
+            let reason = format!("ONNX has the operator since opset {}", recurrence::FIRST_OPSET);
+            return Err(Error::Unsupported { what: format!("{} in opset {}", self.what(found), self.opset), reason });
+        }
+        let values = Values { file: self, scope: found.scope, given };
+        RecurrenceTensors::read(&values, found).map_err(|e| within(&self.what(found), e))
+    }
+
+    fn what<O: Display>(&self, found: &Found<O>) -> String {
+        format!("{}: {} {}", self.path.display(), found.label.op, shortened(&found.label.name))
     }
 
     fn mismatch(&self, what: &str, expected: impl ToString, got: impl ToString) -> Error {
@@ -219,9 +283,16 @@ pub(crate) fn within(what: &str, error: Error) -> Error {
     }
 }
 
+/// What is in a file's graphs.
+struct Index {
+    scopes: Vec<Scope>,
+    found: Vec<Found>,
+    recurrences: Vec<Found<RecurrenceOp>>,
+}
+
 /// The names and recurrent nodes of `graph` and of the graphs inside it.
-fn index(graph: Bytes) -> Result<(Vec<Scope>, Vec<Found>), String> {
-    let (mut scopes, mut found) = (Vec::new(), Vec::new());
+fn index(graph: Bytes) -> Result<Index, String> {
+    let (mut scopes, mut found, mut recurrences) = (Vec::new(), Vec::new(), Vec::new());
     // A list, not recursion: a file's nesting must not cost stack.
     let mut waiting = vec![(graph, None, 0)];
     while let Some((bytes, outer, depth)) = waiting.pop() {
@@ -248,14 +319,18 @@ fn index(graph: Bytes) -> Result<(Vec<Scope>, Vec<Found>), String> {
             }
             let named = node.output.iter().filter(|name| !name.is_empty());
             scope.producers.extend(named.clone().map(|name| (name.clone(), bytes.clone())));
-            let op = OnnxOp::by_name(&node.op_type).filter(|_| node.domain.is_empty() || node.domain == "ai.onnx");
-            if let Some(op) = op {
-                let name =
-                    if node.name.is_empty() { named.clone().next().cloned().unwrap_or_default() } else { node.name };
+            if !(node.domain.is_empty() || node.domain == "ai.onnx") {
+                continue;
+            }
+            let (layer, recurrence) = (OnnxOp::by_name(&node.op_type), RecurrenceOp::by_name(&node.op_type));
+            let name = if node.name.is_empty() { named.clone().next().cloned().unwrap_or_default() } else { node.name };
+            if let Some(op) = layer {
                 found.push(Found { scope: at, label: OnnxLabel { name, op }, outputs: node.output, bytes });
+            } else if let Some(op) = recurrence {
+                recurrences.push(Found { scope: at, label: OnnxLabel { name, op }, outputs: node.output, bytes });
             }
         }
         scopes.push(scope);
     }
-    Ok((scopes, found))
+    Ok(Index { scopes, found, recurrences })
 }

@@ -163,6 +163,19 @@ impl NetworkPlan {
         Ok(plan)
     }
 
+    /// The texts of all kernels that a GPU runs for it, by kernel. For tests.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] as [`NetworkPlan::new`].
+    #[doc(hidden)]
+    pub fn shaders(&self) -> Result<Vec<(&'static str, String)>> {
+        let Program { forward, backward, .. } = Program::new(self)?;
+        let mut texts: Vec<_> = forward.into_iter().chain(backward).map(|job| (job.name, job.text)).collect();
+        texts.sort();
+        texts.dedup();
+        Ok(texts)
+    }
+
     /// Rows of a value.
     pub fn rows(&self) -> usize {
         self.shape.time * self.shape.batch
@@ -182,7 +195,8 @@ impl NetworkPlan {
     pub fn bytes(&self) -> u64 {
         let copies = if self.options.train { 2 } else { 1 };
         let parameters = copies * self.network.parameter_count() as u64;
-        (self.slots.iter().map(|s| s.len as u64).sum::<u64>() + self.scratch as u64 + parameters) * self.options.precision.bytes() as u64
+        (self.slots.iter().map(|s| s.len as u64).sum::<u64>() + self.scratch as u64 + parameters)
+            * self.options.precision.bytes() as u64
     }
 
     /// Bytes that every step (of all B sequences) adds.
@@ -206,7 +220,7 @@ impl NetworkPlan {
                 let passes = if s.form().erase.is_some() { 5 } else { 3 };
                 2 * passes * s.heads * s.key_size * s.columns()
             }
-            Op::Norm { .. } | Op::Shift { .. } | Op::Map { .. } => 0,
+            Op::Norm { .. } | Op::Sum { .. } | Op::Shift { .. } | Op::Map { .. } => 0,
         };
         self.rows() as u64 * self.network.nodes.iter().map(|n| per_row(&n.op) as u64).sum::<u64>()
     }

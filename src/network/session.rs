@@ -1,8 +1,8 @@
 //! A network's plan bound to a device: upload, run, read back.
 
-use super::{cpu, gpu};
 use super::plan::{NetworkPlan, SlotId};
 use super::{Network, Part};
+use super::{cpu, gpu};
 use crate::config::Shape;
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
@@ -172,6 +172,24 @@ impl<T: Element> NetworkSession<T> {
     /// Where it runs.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Other parameters, as in [`NetworkSession::new`]; the state stays.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a wrong number of parameters; errors of the device.
+    pub fn set_params(&mut self, params: &[T]) -> Result<()> {
+        let expected = self.plan.network.parameter_count();
+        if params.len() != expected {
+            return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
+        }
+        // What the last run kept belongs to the parameters it ran with.
+        self.tape = false;
+        match &mut self.executor {
+            Executor::Cpu(e) => e.set_params(&self.plan, params),
+            Executor::Gpu(e) => e.set_params(&narrow(params))?,
+        }
+        Ok(())
     }
 
     /// Uploads, runs, and reads everything back.

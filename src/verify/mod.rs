@@ -10,11 +10,15 @@
 //! Of a stack there are two sessions, one that only infers and, where the golden has gradients, one that trains; the outputs
 //! of both count. Linear recurrences run both ways over time, whatever the strategy.
 
+mod blocks;
 mod golden;
 mod layers;
 mod linear;
 pub mod naive;
+#[cfg(feature = "onnx")]
+mod naive_attention;
 pub mod naive_backward;
+pub mod naive_blocks;
 mod naive_ends;
 pub mod naive_linear;
 mod naive_normal;
@@ -23,6 +27,8 @@ mod naive_rules;
 mod onnx_case;
 #[cfg(feature = "onnx")]
 mod paths;
+#[cfg(feature = "onnx")]
+mod recurrence;
 mod seq2seq;
 mod session;
 pub mod tape;
@@ -31,11 +37,14 @@ mod training;
 #[cfg(feature = "onnx")]
 mod webnn_case;
 
+pub use blocks::Blocks;
 pub use golden::{Case, Golden, Truth};
 pub use layers::Layers;
 pub use linear::Linear;
 #[cfg(feature = "onnx")]
 pub use paths::{Verified, goldens, verify_path};
+#[cfg(feature = "onnx")]
+pub use recurrence::RecurrentNode;
 pub use seq2seq::{Part, Seq2Seq};
 pub use session::{Check, Numbers, check};
 pub use training::Training;
@@ -103,7 +112,7 @@ impl Report {
 
 /// Reads the golden at `path`, runs it on `device` and compares every `out.*` and `grad.*` tensor with the recorded truth.
 ///
-/// `strategy`: `None` leaves the choice to the planner.
+/// `strategy`: `None` leaves the choice to the planner; that of networks always is.
 ///
 /// # Errors
 /// [`Error::File`] and [`Error::Mismatch`] for a file that cannot be read or does not hold a golden of a kind this build
@@ -157,20 +166,26 @@ impl Case {
     /// What the executor makes of it: one or several runs, which together have every truth's name.
     fn runs<T: Scalar + Element>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
         match self {
+            #[cfg(feature = "onnx")]
+            Self::Recurrence(node) => node.runs::<T>(device, options),
             Self::Layers(layers) => layers.runs::<T>(device, options),
             Self::Seq2Seq(seq2seq) => seq2seq.runs::<T>(device, options),
             Self::Training(training) => training.runs::<T>(device, options),
             Self::Linear(linear) => linear.runs::<T>(device, options),
+            Self::Blocks(blocks) => blocks.runs::<T>(device, options),
         }
     }
 
     /// What the naive loops make of it.
     fn naive<T: Scalar + Number>(&self) -> Result<Named> {
         match self {
+            #[cfg(feature = "onnx")]
+            Self::Recurrence(node) => node.naive_run::<T>(),
             Self::Layers(layers) => layers.naive_run::<T>(),
             Self::Seq2Seq(seq2seq) => seq2seq.naive_run::<T>(),
             Self::Training(training) => training.naive_run::<T>(),
             Self::Linear(linear) => linear.naive_run::<T>(),
+            Self::Blocks(blocks) => blocks.naive_run::<T>(),
         }
     }
 }

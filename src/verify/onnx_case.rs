@@ -1,16 +1,17 @@
-//! ONNX's own test cases of RNN, LSTM and GRU as goldens: folders of `model.onnx` and `test_data_set_N/{input,output}_M.pb`
+//! ONNX's own test cases of RNN, LSTM and GRU, and of LinearAttention and CausalConvWithState, as goldens: folders of `model.onnx` and `test_data_set_N/{input,output}_M.pb`
 //! (protobuf tensors, in the order of the model's inputs and outputs), and the same as safetensors: `in.<name>`, `out.<name>`,
 //! and metadata `op`, `opset`, and, as JSON, `attributes`, `inputs` and `outputs` (names in the operator's order, "" for one left
 //! out).
 
 use super::golden::{Case, Golden, Truth};
 use super::layers::Layers;
+use super::recurrence::RecordedNode;
 use super::tolerance::{Measure, Recorded};
 use crate::config::{Layout, Shape};
 use crate::error::{Error, Result};
 use crate::io::onnx::{
     AttributeValue, Constant, Element, NodeTensors, OnnxFile, OnnxLabel, OnnxNode, OnnxOp, Operator, Order, Parameters,
-    Source, outputs, states, within,
+    Recurrence, RecurrenceOp, Source, outputs, states, within,
 };
 use crate::io::safetensors::TensorFile;
 use crate::tensor::Tensor;
@@ -72,7 +73,7 @@ impl Recording {
     }
 }
 
-fn truth(what: &str, name: &str, tensor: Tensor<f64>, element: Element) -> Result<Truth> {
+pub(super) fn truth(what: &str, name: &str, tensor: Tensor<f64>, element: Element) -> Result<Truth> {
     // As for goldens: an infinite truth would make every bound infinite, a NaN would compare with nothing.
     if let Some(at) = tensor.data.iter().position(|v| !v.is_finite()) {
         return Err(Error::mismatch(what, "finite numbers", format!("{} at index {at}", tensor.data[at])));
@@ -108,16 +109,38 @@ pub(super) fn read_folder(folder: &Path) -> Result<Vec<(String, Result<Golden>)>
 }
 
 fn data_set(model: &OnnxFile, set: &Path, name: &str) -> Result<Golden> {
-    let (node, x, names) = model.single(&protobufs(set, "input")?)?;
+    let given = protobufs(set, "input")?;
+    if model.nodes().next().is_none() && model.recurrences().next().is_some() {
+        return network_set(model, set, name, &given);
+    }
+    let (node, x, names) = model.single(&given)?;
+    let outputs = recorded(set, names, &node.outputs)?;
+    let recording = Recording { name: name.into(), node, x, outputs };
+    recording.golden().map_err(|e| within(&set.display().to_string(), e))
+}
+
+fn network_set(model: &OnnxFile, set: &Path, name: &str, given: &[Constant]) -> Result<Golden> {
+    let (node, names) = model.single_recurrence(given)?;
+    let outputs = recorded(set, names, &node.outputs)?;
+    let constants = |(source, (what, _)): (&Source<Constant>, &(&str, &str))| Ok(source.constant(what)?.cloned());
+    let inputs = node.inputs.iter().zip(node.recurrence.op().inputs()).map(constants).collect::<Result<_>>();
+    let node = inputs.map(|inputs| RecordedNode { name: name.into(), recurrence: node.recurrence, inputs, outputs });
+    node.and_then(RecordedNode::golden).map_err(|e| within(&set.display().to_string(), e))
+}
+
+/// The recorded outputs of a node, whose own names for them are `wanted` and the graph's `names`.
+fn recorded<const N: usize>(
+    set: &Path,
+    names: &[String],
+    wanted: &[Option<String>; N],
+) -> Result<[Option<Constant>; N]> {
     let recorded = protobufs(set, "output")?;
     if recorded.len() != names.len() {
         let what = format!("{}: recorded outputs", set.display());
         return Err(Error::mismatch(what, names.len(), recorded.len()));
     }
     let mut by_name: HashMap<&str, Constant> = names.iter().map(String::as_str).zip(recorded).collect();
-    let outputs = node.outputs.each_ref().map(|name| name.as_ref().and_then(|n| by_name.remove(n.as_str())));
-    let recording = Recording { name: name.into(), node, x, outputs };
-    recording.golden().map_err(|e| within(&set.display().to_string(), e))
+    Ok(wanted.each_ref().map(|name| name.as_ref().and_then(|n| by_name.remove(n.as_str()))))
 }
 
 /// `<kind>_0.pb`, `<kind>_1.pb`, ... as long as there are any.
@@ -152,7 +175,7 @@ pub(super) fn is_case(file: &TensorFile) -> bool {
 /// The case of a safetensors file.
 pub(super) fn read_file(file: &TensorFile) -> Result<Golden> {
     let case = TensorCase { file, metadata: file.metadata() };
-    case.recording().and_then(Recording::golden).map_err(|e| within(&file.path().display().to_string(), e))
+    case.golden().map_err(|e| within(&file.path().display().to_string(), e))
 }
 
 /// A safetensors file, not yet believed.
@@ -162,18 +185,48 @@ struct TensorCase<'a> {
 }
 
 impl TensorCase<'_> {
-    fn recording(&self) -> Result<Recording> {
+    fn golden(&self) -> Result<Golden> {
         let op = self.metadata.get(OP).map_or("none", String::as_str);
-        let unknown =
-            || Error::Unsupported { what: format!("op {op:.40}"), reason: "this build has RNN, LSTM and GRU".into() };
-        let op = OnnxOp::by_name(op).ok_or_else(unknown)?;
-        let mut operator = Operator::new(op);
+        if let Some(op) = RecurrenceOp::by_name(op) {
+            return self.network(op)?.golden();
+        }
+        let reason = "this build has RNN, LSTM, GRU, LinearAttention and CausalConvWithState".into();
+        let unknown = || Error::Unsupported { what: format!("op {op:.40}"), reason };
+        self.recording(OnnxOp::by_name(op).ok_or_else(unknown)?)?.golden()
+    }
+
+    fn network(&self, op: RecurrenceOp) -> Result<RecordedNode> {
+        let recurrence = Recurrence::new(op, &self.attributes()?)?;
+        let (inputs, outputs) = (self.names("inputs")?, self.names("outputs")?);
+        self.refuse_unused(&inputs, &outputs)?;
+        for (what, names, known) in [("inputs", &inputs, op.inputs().len()), ("outputs", &outputs, op.outputs().len())]
+        {
+            if names.len() > known {
+                return Err(Error::mismatch(what, format!("at most {known}"), names.len()));
+            }
+        }
+        let read = |prefix: &'static str, names: &[String], n: usize| {
+            names.get(n).filter(|name| !name.is_empty()).map(|name| self.tensor(prefix, name)).transpose()
+        };
+        let given = (0..op.inputs().len()).map(|n| read("in", &inputs, n)).collect::<Result<_>>()?;
+        let outputs = [read("out", &outputs, 0)?, read("out", &outputs, 1)?];
+        Ok(RecordedNode { name: stem(self.file.path()), recurrence, inputs: given, outputs })
+    }
+
+    fn attributes(&self) -> Result<Vec<(String, AttributeValue)>> {
         let attributes = self.json("attributes")?;
         let attributes = attributes.as_object().ok_or_else(|| Error::mismatch("attributes", "an object", "another"))?;
-        for (name, value) in attributes {
-            let value =
-                attribute_value(value).ok_or_else(|| Error::mismatch(name, "an attribute's value", "another"))?;
-            operator.set(name, value)?;
+        let value = |(name, value): (&String, &Value)| {
+            let value = attribute_value(value);
+            Ok((name.clone(), value.ok_or_else(|| Error::mismatch(name, "an attribute's value", "another"))?))
+        };
+        attributes.iter().map(value).collect()
+    }
+
+    fn recording(&self, op: OnnxOp) -> Result<Recording> {
+        let mut operator = Operator::new(op);
+        for (name, value) in self.attributes()? {
+            operator.set(&name, value)?;
         }
         let (inputs, outputs) = (self.names("inputs")?, self.names("outputs")?);
         self.refuse_unused(&inputs, &outputs)?;

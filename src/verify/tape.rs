@@ -237,8 +237,9 @@ impl<N: Number> Number for Var<'_, N> {
         self.unary(self.value.ln_1p(), one / (one + self.value))
     }
     fn tanh(self) -> Self {
-        let (one, y) = (N::constant(1.0), self.value.tanh());
-        self.unary(y, (one - y) * (one + y))
+        // 1 − tanh² would cancel where it saturates.
+        let twice = self.value + self.value;
+        self.unary(self.value.tanh(), N::constant(4.0) * twice.sigmoid() * twice.negative().sigmoid())
     }
     fn sqrt(self) -> Self {
         let root = self.value.sqrt();

@@ -5,3 +5,4 @@ mod gradients;
 mod naive;
 mod networks;
 mod pieces;
+mod shaders;

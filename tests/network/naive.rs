@@ -31,7 +31,9 @@ pub struct Times {
 
 impl Times {
     fn rows(&self) -> impl Iterator<Item = (usize, usize)> {
-        (0..self.shape.time).flat_map(|t| (0..self.shape.batch).map(move |b| (t, b))).filter(|&(t, b)| t < self.lengths[b])
+        (0..self.shape.time)
+            .flat_map(|t| (0..self.shape.batch).map(move |b| (t, b)))
+            .filter(|&(t, b)| t < self.lengths[b])
     }
     /// Whether an episode begins between two steps.
     fn apart(&self, b: usize, p: isize, t: isize) -> bool {
@@ -63,7 +65,7 @@ pub fn forward<N: Number>(network: &Network, times: &Times, reads: &Reads<N>) ->
             Op::Scan(scan) => {
                 let results = run.scan(scan, reads.states[last.len()].clone())?;
                 y = results.y;
-                last.push(results.last.chunks(scan.state_size()).flat_map(|own| relative(scan, own)).collect());
+                last.push(results.last);
             }
             op => {
                 for (t, b) in times.rows() {
@@ -81,13 +83,21 @@ pub fn forward<N: Number>(network: &Network, times: &Times, reads: &Reads<N>) ->
         run.values[node.value] = y;
     }
     let part = |p: Part| -> Vec<N> {
-        run.values[p.value].chunks(network.values[p.value].width).flat_map(|r| r[p.first..][..p.width].to_vec()).collect()
+        run.values[p.value]
+            .chunks(network.values[p.value].width)
+            .flat_map(|r| r[p.first..][..p.width].to_vec())
+            .collect()
     };
     Ok((network.outputs.iter().map(|(_, p)| part(*p)).collect(), last))
 }
 
 /// Values, last states and all gradients, by name.
-pub fn run<N: Number>(network: &Network, times: &Times, reads: &Reads<N>, up: &[Vec<N>]) -> Result<Vec<(String, Vec<f64>)>> {
+pub fn run<N: Number>(
+    network: &Network,
+    times: &Times,
+    reads: &Reads<N>,
+    up: &[Vec<N>],
+) -> Result<Vec<(String, Vec<f64>)>> {
     let tape = Tape::new();
     let on_tape = reads.map(|v| tape.variable(v));
     let (outputs, last) = forward(network, times, &on_tape)?;
@@ -96,7 +106,9 @@ pub fn run<N: Number>(network: &Network, times: &Times, reads: &Reads<N>, up: &[
     let gradients = tape.gradients(&results.into_iter().zip(weights).collect::<Vec<_>>());
     let mut all = Vec::new();
     for (what, lists) in [("out", &outputs), ("state", &last)] {
-        all.extend(lists.iter().enumerate().map(|(n, l)| (format!("{what} {n}"), l.iter().map(|v| v.value()).collect())));
+        all.extend(
+            lists.iter().enumerate().map(|(n, l)| (format!("{what} {n}"), l.iter().map(|v| v.value()).collect())),
+        );
     }
     for (what, lists) in [("d.input", &on_tape.inputs), ("d.param", &on_tape.params), ("d.state", &on_tape.states)] {
         let of = |l: &Vec<_>| l.iter().map(|&v| gradients.of(v).value()).collect();
@@ -171,6 +183,11 @@ impl<N: Number> Run<'_, N> {
                 };
                 (0..x.width).map(one).collect()
             }
+            Op::Sum { x, groups } => {
+                let size = x.width / groups;
+                let column = |c: usize| self.at(*x, t, b, c);
+                (0..*groups).map(|g| (1..size).fold(column(g * size), |sum, c| sum + column(g * size + c))).collect()
+            }
             Op::Shift { x } => {
                 let at = [t as isize - 1, t as isize];
                 (0..x.width).map(|c| self.seen(*x, 1, Some(state), b, c, at)).collect()
@@ -202,16 +219,6 @@ impl<N: Number> Run<'_, N> {
             reverse: scan.reverse,
         })
     }
-}
-
-/// Sums of rules with a stabiliser are multiples of e^m, which is held: their derivatives are those of the multiple.
-fn relative<N: Number>(scan: &ScanShape, own: &[N]) -> Vec<N> {
-    let (sums, each) = (scan.heads * scan.columns() * scan.key_size, scan.columns() * scan.key_size);
-    let of = |(n, &s): (usize, &N)| match own.get(sums + n / each) {
-        Some(&m) if n < sums => s * (m - N::constant(m.value())).exp(),
-        _ => s,
-    };
-    own.iter().enumerate().map(of).collect()
 }
 
 fn normalised<N: Number>(x: &[N], kind: Norm, epsilon: f64) -> Vec<N> {

@@ -65,8 +65,15 @@ pub struct OnnxNode {
 
 /// A node, not yet believed.
 pub(super) struct NodeReader<'a> {
-    pub file: &'a OnnxFile,
+    pub values: Values<'a>,
     pub found: &'a Found,
+}
+
+/// The values of a graph's names.
+pub(super) struct Values<'a> {
+    pub file: &'a OnnxFile,
+    /// Which graph.
+    pub scope: usize,
     /// Values for names that the file leaves to its user.
     pub given: &'a HashMap<&'a str, &'a Constant>,
 }
@@ -94,9 +101,9 @@ impl NodeReader<'_> {
         };
         let tensors = NodeTensors {
             parameters,
-            lengths: self.source("sequence_lens", input(4))?,
-            h0: self.source("initial_h", input(5))?,
-            c0: self.source("initial_c", input(6))?,
+            lengths: self.values.source("sequence_lens", input(4))?,
+            h0: self.values.source("initial_h", input(5))?,
+            c0: self.values.source("initial_c", input(6))?,
         };
         let order = Order::onnx(operator.op);
         let mut layer = OnnxNode::new(self.found.label.clone(), &operator, order, tensors)?;
@@ -107,17 +114,16 @@ impl NodeReader<'_> {
 
     fn operator(&self, node: &proto::Node) -> Result<Operator> {
         let mut operator = Operator::new(self.found.label.op);
-        for bytes in &node.attribute {
-            let attribute = proto::Attribute::decode(bytes.clone());
-            let attribute = attribute.map_err(|e| Error::mismatch("attribute", "an AttributeProto", e))?;
-            operator.set(&attribute.name, attribute_value(&attribute)?)?;
+        for attribute in attributes(node) {
+            let (name, value) = attribute?;
+            operator.set(&name, value)?;
         }
         Ok(operator)
     }
 
     fn parameter(&self, what: &str, name: Option<&String>) -> Result<Constant> {
         let name = name.ok_or_else(|| Error::mismatch(what, "an input", "none"))?;
-        match self.source(what, Some(name))? {
+        match self.values.source(what, Some(name))? {
             Source::Constant(constant) => Ok(constant),
             Source::Absent | Source::Runtime(_) => {
                 let expected = "an initialiser, or the output of a Constant node (fold constants when exporting)";
@@ -129,25 +135,29 @@ impl NodeReader<'_> {
             }
         }
     }
+}
 
+impl Values<'_> {
     /// Where the value of that name comes from. States that the model fills with zeros at run time are none.
-    fn source(&self, what: &str, name: Option<&String>) -> Result<Source<Constant>> {
+    pub fn source(&self, what: &str, name: Option<&String>) -> Result<Source<Constant>> {
+        match self.value(what, name)? {
+            Source::Runtime(name) if self.is_zeros(what, &name)? => Ok(Source::Absent),
+            source => Ok(source),
+        }
+    }
+
+    /// The same of a value whose zeros are not as good as none.
+    pub fn value(&self, what: &str, name: Option<&String>) -> Result<Source<Constant>> {
         let Some(name) = name else { return Ok(Source::Absent) };
         if let Some(given) = self.given.get(name.as_str()) {
             return Ok(Source::Constant((*given).clone()));
         }
-        if let Some(constant) = self.constant(what, name)? {
-            return Ok(Source::Constant(constant));
-        }
-        if self.is_zeros(what, name)? {
-            return Ok(Source::Absent);
-        }
-        Ok(Source::Runtime(name.clone()))
+        Ok(self.constant(what, name)?.map_or_else(|| Source::Runtime(name.clone()), Source::Constant))
     }
 
     /// What `look` finds in the graph of the node or in one around it.
     fn look_up<'a>(&'a self, look: impl Fn(&'a Scope) -> Option<&'a Bytes>) -> Option<Bytes> {
-        let mut at = Some(self.found.scope);
+        let mut at = Some(self.scope);
         while let Some(n) = at {
             let scope = &self.file.scopes[n];
             if let Some(bytes) = look(scope) {
@@ -197,6 +207,16 @@ fn tensor_attribute(node: &proto::Node, what: &str) -> Result<Option<Constant>> 
         }
     }
     Ok(None)
+}
+
+/// The attributes of a node.
+pub(super) fn attributes(node: &proto::Node) -> impl Iterator<Item = Result<(String, AttributeValue)>> {
+    node.attribute.iter().map(|bytes| {
+        let attribute = proto::Attribute::decode(bytes.clone());
+        let attribute = attribute.map_err(|e| Error::mismatch("attribute", "an AttributeProto", e))?;
+        let value = attribute_value(&attribute)?;
+        Ok((attribute.name, value))
+    })
 }
 
 fn attribute_value(attribute: &proto::Attribute) -> Result<AttributeValue> {
@@ -257,7 +277,7 @@ impl OnnxNode {
 }
 
 impl Source<Constant> {
-    fn map<T>(self, read: impl FnOnce(Constant) -> Result<T>) -> Result<Source<T>> {
+    pub(super) fn map<T>(self, read: impl FnOnce(Constant) -> Result<T>) -> Result<Source<T>> {
         Ok(match self {
             Self::Absent => Source::Absent,
             Self::Constant(constant) => Source::Constant(read(constant)?),

@@ -95,7 +95,20 @@ impl Executor {
                 entries: &entries,
             });
             let (gpu, batch, param_count) = (Arc::clone(gpu), plan.shape.batch, params.len());
-            Self { gpu, program, arena, params: parameters, times, readback, carry, bindings, stride, pipelines, batch, param_count }
+            Self {
+                gpu,
+                program,
+                arena,
+                params: parameters,
+                times,
+                readback,
+                carry,
+                bindings,
+                stride,
+                pipelines,
+                batch,
+                param_count,
+            }
         })
     }
 
@@ -109,7 +122,10 @@ impl Executor {
     /// Lengths and resets of the runs to come.
     pub(crate) fn write_times(&self, times: &Times) -> Result<()> {
         let flags = times.resets.iter().map(|&r| u32::from(r));
-        let words = [u32::from(!times.resets.is_empty())].into_iter().chain(times.lengths.iter().map(|&l| l as u32)).chain(flags);
+        let words = [u32::from(!times.resets.is_empty())]
+            .into_iter()
+            .chain(times.lengths.iter().map(|&l| l as u32))
+            .chain(flags);
         let words: Vec<u32> = words.collect();
         debug_assert!(words.len() > self.batch, "a length per sequence");
         self.gpu.scoped("writing lengths", || self.gpu.queue.write_buffer(&self.times, 0, bytemuck::cast_slice(&words)))
@@ -168,7 +184,8 @@ impl Executor {
     /// Fills the arena with one value.
     pub(crate) fn fill(&self, value: f32) -> Result<()> {
         let values = vec![value; self.program.len];
-        self.gpu.scoped("filling the arena", || self.gpu.queue.write_buffer(&self.arena, 0, bytemuck::cast_slice(&values)))
+        self.gpu
+            .scoped("filling the arena", || self.gpu.queue.write_buffer(&self.arena, 0, bytemuck::cast_slice(&values)))
     }
 
     /// Copies a state's slot onto another of the same size.
@@ -200,7 +217,8 @@ impl Executor {
             if let Some(reason) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 return Err(Error::DeviceLost { reason });
             }
-            let failure = |e: wgpu::MapRangeError| Error::Gpu { what: "reading a mapped buffer".into(), reason: e.to_string() };
+            let failure =
+                |e: wgpu::MapRangeError| Error::Gpu { what: "reading a mapped buffer".into(), reason: e.to_string() };
             let view = self.readback.get_mapped_range(..4 * len as u64).map_err(failure)?;
             let values = bytemuck::pod_collect_to_vec(&view);
             drop(view);

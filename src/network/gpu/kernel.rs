@@ -86,7 +86,12 @@ impl Kernel {
             words.len().div_ceil(4)
         );
         for (n, (name, _)) in words.iter().enumerate() {
-            let _ = writeln!(text, "fn at_{name}() -> u32 {{ return words.w[{}].{}; }}", n / 4, ["x", "y", "z", "w"][n % 4]);
+            let _ = writeln!(
+                text,
+                "fn at_{name}() -> u32 {{ return words.w[{}].{}; }}",
+                n / 4,
+                ["x", "y", "z", "w"][n % 4]
+            );
         }
         text += &rest;
         let mut words: Vec<u32> = words.into_iter().map(|(_, value)| value as u32).collect();

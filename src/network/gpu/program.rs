@@ -84,7 +84,14 @@ impl Program {
         let limit = plan.caps.max_workgroups as u64;
         if groups > limit {
             let limit_name = "the device's max_compute_workgroups_per_dimension";
-            return Err(Error::Limit { what: what(), needs: groups, limit, unit: "workgroups", limit_name, hint: hint() });
+            return Err(Error::Limit {
+                what: what(),
+                needs: groups,
+                limit,
+                unit: "workgroups",
+                limit_name,
+                hint: hint(),
+            });
         }
         Ok(())
     }
@@ -97,6 +104,7 @@ impl Build<'_> {
         match &plan.network.nodes[n].op {
             Op::Linear { x, weight, bias } => self.linear(n, *x, *weight, *bias),
             Op::Norm { .. } => self.norm(n),
+            Op::Sum { x, groups } => self.sum(n, *x, *groups),
             Op::Conv { .. } | Op::Shift { .. } => self.conv(n),
             Op::Map { expr, operands } => self.map(n, expr, operands),
             Op::Scan(shape) => self.scan(n, shape),
@@ -109,6 +117,7 @@ impl Build<'_> {
         match &plan.network.nodes[n].op {
             Op::Linear { x, weight, bias } => self.linear_backward(n, *x, *weight, *bias),
             Op::Norm { .. } => self.norm_backward(n),
+            Op::Sum { x, groups } => self.sum_backward(n, *x, *groups),
             Op::Conv { .. } | Op::Shift { .. } => self.conv_backward(n),
             Op::Map { expr, operands } => self.map_backward(n, expr, operands),
             Op::Scan(shape) => self.scan_backward(n, shape),
@@ -217,6 +226,7 @@ pub(super) struct Lanes {
 /// Whether an operand shows some of a part's columns, but not the same ones in the same places.
 fn overlaps(operand: &Operand, part: Part) -> bool {
     let Source::Value(other) = operand.source else { return false };
-    let meet = other.value == part.value && other.first < part.first + part.width && part.first < other.first + other.width;
+    let meet =
+        other.value == part.value && other.first < part.first + part.width && part.first < other.first + other.width;
     meet && (other != part)
 }

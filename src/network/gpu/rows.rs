@@ -19,6 +19,8 @@ const CONV_STATE: &str = include_str!("../../../shaders/network/conv_state.wgsl"
 const CONV_BACKWARD: &str = include_str!("../../../shaders/network/conv_backward.wgsl");
 const CONV_STATE_BACKWARD: &str = include_str!("../../../shaders/network/conv_state_backward.wgsl");
 const CONV_WEIGHT: &str = include_str!("../../../shaders/network/conv_weight.wgsl");
+const SUM_FORWARD: &str = include_str!("../../../shaders/network/sum_forward.wgsl");
+const SUM_BACKWARD: &str = include_str!("../../../shaders/network/sum_backward.wgsl");
 const MAP_FORWARD: &str = include_str!("../../../shaders/network/map_forward.wgsl");
 const MAP_BACKWARD: &str = include_str!("../../../shaders/network/map_backward.wgsl");
 
@@ -64,15 +66,16 @@ impl Build<'_> {
         let weights = out * x.width;
         let (blocks, block) = self.blocks(weights);
         let partial = self.take(blocks * weights);
-        let kernel = Kernel::new("network.linear_weight", &[LINEAR_WEIGHT], blocks * out.div_ceil(4) * x.width.div_ceil(4))
-            .size("IN", x.width)
-            .size("OUT", out)
-            .size("X_STRIDE", self.width(x.value))
-            .word("rows", rows)
-            .word("block", block)
-            .word("x", self.part(x))
-            .word("dy", self.d_made(n))
-            .word("to", partial);
+        let kernel =
+            Kernel::new("network.linear_weight", &[LINEAR_WEIGHT], blocks * out.div_ceil(4) * x.width.div_ceil(4))
+                .size("IN", x.width)
+                .size("OUT", out)
+                .size("X_STRIDE", self.width(x.value))
+                .word("rows", rows)
+                .word("block", block)
+                .word("x", self.part(x))
+                .word("dy", self.d_made(n))
+                .word("to", partial);
         self.push(kernel);
         self.fold_blocks(partial, blocks, weights, self.d_param(weight));
         self.fold_bias(n, bias);
@@ -106,11 +109,14 @@ impl Build<'_> {
             .size("RMS", 0)
             .size("LAYER", 1)
             .size("L2", 2)
-            .size("KIND", match kind {
-                Norm::Rms => 0,
-                Norm::Layer => 1,
-                Norm::L2 => 2,
-            })
+            .size(
+                "KIND",
+                match kind {
+                    Norm::Rms => 0,
+                    Norm::Layer => 1,
+                    Norm::L2 => 2,
+                },
+            )
             .float("EPSILON", *epsilon)
             .size("GROUPS", *groups)
             .size("SIZE", x.width / groups)
@@ -132,10 +138,30 @@ impl Build<'_> {
         let Op::Norm { x, gain, bias, .. } = self.plan.network.nodes[n].op else { return };
         let contributions = if gain.is_some() { self.take(self.rows() * x.width) } else { 0 };
         let kernel = self.norm_kernel(n, "network.norm_backward", NORM_BACKWARD);
-        let kernel = kernel.word("dy", self.d_made(n)).word("dx", self.gradient(x)).word("contributions", contributions);
+        let kernel =
+            kernel.word("dy", self.d_made(n)).word("dx", self.gradient(x)).word("contributions", contributions);
         self.push(kernel);
         self.fold_columns(contributions, x.width, gain);
         self.fold_bias(n, bias);
+    }
+
+    fn sum_kernel(&self, name: &'static str, body: &'static str, (x, groups): (Part, usize), items: usize) -> Kernel {
+        Kernel::new(name, &[body], self.rows() * items)
+            .size("GROUPS", groups)
+            .size("SIZE", x.width / groups)
+            .size("X_STRIDE", self.width(x.value))
+    }
+
+    pub fn sum(&mut self, n: usize, x: Part, groups: usize) {
+        let kernel = self.sum_kernel("network.sum", SUM_FORWARD, (x, groups), groups);
+        let kernel = kernel.word("x", self.part(x)).word("y", self.made(n));
+        self.push(kernel);
+    }
+
+    pub fn sum_backward(&mut self, n: usize, x: Part, groups: usize) {
+        let kernel = self.sum_kernel("network.sum_backward", SUM_BACKWARD, (x, groups), x.width);
+        let kernel = kernel.word("dy", self.d_made(n)).word("dx", self.gradient(x));
+        self.push(kernel);
     }
 
     /// A kernel of a convolution or a shift; `items` per column.

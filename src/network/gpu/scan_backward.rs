@@ -128,7 +128,8 @@ impl Build<'_> {
         }
         let all: Vec<Expr> = gradients.into_iter().map(|(_, e)| e).collect();
         let column = ("h * KEY + n", key);
-        let text = writers(&shares, "h: u32, n: u32, d: Coefficients", &rule.lets(&all), column) + &sums(&shares, "n", column);
+        let text =
+            writers(&shares, "h: u32, n: u32, d: Coefficients", &rule.lets(&all), column) + &sums(&shares, "n", column);
         for first in (0..chunks).step_by(window) {
             let count = window.min(chunks - first);
             let kernel = self.scan_kernel(n, shape, ("network.scan_rows", ROWS), count * batch * key);

@@ -64,7 +64,9 @@ pub(super) fn writers(shares: &[Share], arguments: &str, lets: &str, (column, wi
     let _ = writeln!(text, "fn add_gradients(row: u32, step: u32, {arguments}) {{\n{lets}");
     for Share { port, value, route, .. } in shares {
         let _ = match route {
-            Route::Direct { stride } => writeln!(text, "    arena[at_g{port}() + row * {stride}u + {column}] += {value};"),
+            Route::Direct { stride } => {
+                writeln!(text, "    arena[at_g{port}() + row * {stride}u + {column}] += {value};")
+            }
             Route::Rows => writeln!(text, "    arena[at_g{port}() + step * {width}u + {column}] = {value};"),
             Route::Sums => writeln!(text, "    sum_{port} += {value};"),
         };
@@ -123,7 +125,10 @@ impl<'a> RuleText<'a> {
         }
         for (n, port) in self.ports.iter().enumerate().skip(self.shape.operands.len()) {
             let name = port.name;
-            let _ = writeln!(text, "fn port_{n}(row: u32, c: u32) -> f32 {{ return arena[at_{name}() + row * HEADS + c]; }}");
+            let _ = writeln!(
+                text,
+                "fn port_{n}(row: u32, c: u32) -> f32 {{ return arena[at_{name}() + row * HEADS + c]; }}"
+            );
         }
         text += &self.coefficients();
         let plain = |n: usize| format!("p{n}");
