@@ -12,7 +12,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let j = item % COLUMNS;
     let h = item / COLUMNS % HEADS;
     let b = item / (COLUMNS * HEADS);
-    let chunks = (length_of(b) + CHUNK - 1u) / CHUNK;
+    let chunks = (length_of(b) + at_chunk() - 1u) / at_chunk();
     var s: array<f32, KEY>;
     for (var n = 0u; n < KEY; n++) {
         s[n] = arena[at_first() + state_at(b, h, j) + n];

@@ -33,12 +33,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     for (var back = 0u; back < end - first; back++) {
         let t = end - 1u - back;
-        if PASS == WHOLE && (t % CHUNK == CHUNK - 1u || t == length - 1u) {
+        if PASS == WHOLE && (t % at_chunk() == at_chunk() - 1u || t == length - 1u) {
             for (var n = 0u; n < KEY; n++) {
-                arena[at_boundaries() + kept_at(t / CHUNK, b, h, j) + n] = s[n];
+                arena[at_boundaries() + kept_at(t / at_chunk(), b, h, j) + n] = s[n];
             }
         }
-        let row = row_of(b, t, REVERSE);
+        let row = row_of(b, t, at_reverse() != 0u);
         let head = head_values(row, h);
         var dy = 0.0;
         if j < COLUMNS {
@@ -57,7 +57,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             r += c.r;
         }
         dv = fma(r, dy, dv);
-        let crosses = !is_reset(b, t, REVERSE);
+        let crosses = !is_reset(b, t, at_reverse() != 0u);
         for (var n = 0u; n < KEY; n++) {
             let c = coefficients(row, h, n, head);
             var before = c.d * s[n];

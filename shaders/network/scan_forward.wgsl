@@ -31,13 +31,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     for (var t = first; t < end; t++) {
-        let row = row_of(b, t, REVERSE);
-        if PASS == WHOLE && KEEP && t % CHUNK == 0u {
+        let row = row_of(b, t, at_reverse() != 0u);
+        if PASS == WHOLE && KEEP && t % at_chunk() == 0u {
             for (var n = 0u; n < KEY; n++) {
-                arena[at_checkpoints() + kept_at(t / CHUNK, b, h, j) + n] = s[n];
+                arena[at_checkpoints() + kept_at(t / at_chunk(), b, h, j) + n] = s[n];
             }
         }
-        if is_reset(b, t, REVERSE) {
+        if is_reset(b, t, at_reverse() != 0u) {
             for (var n = 0u; n < KEY; n++) {
                 s[n] = 0.0;
             }

@@ -13,8 +13,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let place = b * STATE + HEADS * COLUMNS * KEY + h;
     var m = arena[at_initial() + place];
     for (var t = 0u; t < length_of(b); t++) {
-        let row = row_of(b, t, REVERSE);
-        if is_reset(b, t, REVERSE) {
+        let row = row_of(b, t, at_reverse() != 0u);
+        if is_reset(b, t, at_reverse() != 0u) {
             m = EMPTY_MAXIMUM;
         }
         arena[at_m_before() + row * HEADS + h] = m;

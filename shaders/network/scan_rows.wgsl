@@ -15,10 +15,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let n = item % KEY;
     let h = item / KEY % HEADS;
     let b = item / (KEY * HEADS) % at_batch();
-    let chunk = at_chunk() + item / (KEY * HEADS * at_batch());
+    let chunk = at_first() + item / (KEY * HEADS * at_batch());
     let length = length_of(b);
-    let first = min(chunk * CHUNK, length);
-    let end = min((chunk + 1u) * CHUNK, length);
+    let first = min(chunk * at_chunk(), length);
+    let end = min((chunk + 1u) * at_chunk(), length);
     if first < end {
         again(item, b, h, n, chunk, first, end);
         back(item, b, h, n, chunk, first, end);
@@ -36,8 +36,8 @@ fn again(item: u32, b: u32, h: u32, n: u32, chunk: u32, first: u32, end: u32) {
         s[j] = arena[at_checkpoints() + kept_at(chunk, b, h, j) + n];
     }
     for (var t = first; t < end; t++) {
-        let row = row_of(b, t, REVERSE);
-        let crosses = !is_reset(b, t, REVERSE);
+        let row = row_of(b, t, at_reverse() != 0u);
+        let crosses = !is_reset(b, t, at_reverse() != 0u);
         let c = coefficients(row, h, n, head_values(row, h));
         for (var j = 0u; j < COLUMNS; j++) {
             let before = select(0.0, s[j], crosses);
@@ -58,8 +58,8 @@ fn back(item: u32, b: u32, h: u32, n: u32, chunk: u32, first: u32, end: u32) {
     }
     for (var step = 0u; step < end - first; step++) {
         let t = end - 1u - step;
-        let row = row_of(b, t, REVERSE);
-        let crosses = !is_reset(b, t, REVERSE);
+        let row = row_of(b, t, at_reverse() != 0u);
+        let crosses = !is_reset(b, t, at_reverse() != 0u);
         let c = coefficients(row, h, n, head_values(row, h));
         var d = Coefficients(0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
         for (var j = 0u; j < COLUMNS; j++) {
@@ -90,6 +90,6 @@ fn back(item: u32, b: u32, h: u32, n: u32, chunk: u32, first: u32, end: u32) {
             }
             s[j] = select(0.0, out, crosses);
         }
-        add_gradients(row, (t - at_chunk() * CHUNK) * at_batch() + b, h, n, d);
+        add_gradients(row, (t - at_first() * at_chunk()) * at_batch() + b, h, n, d);
     }
 }

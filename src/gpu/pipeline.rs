@@ -160,7 +160,9 @@ fn shader_module(gpu: &Gpu, label: &str, text: &str, checked: bool) -> wgpu::Sha
     // in workgroup memory. The kernels are this crate's own. Their indices are made of constants and `Dims` of the plan that
     // sized the bound slots (a caller's own buffers are refused where they are smaller, `Executor::bind_io`), of the schedule,
     // which `Schedule` makes from lengths it has checked, and of ids and classes checked against their tables when they are
-    // written; lanes past an edge are clamped or return. Every loop counts to one of these. The tests run the kernels with checks,
+    // written; lanes past an edge are clamped or return. Every loop counts to one of these. Kernels of networks index one arena, at
+    // offsets and by sizes of the `Program` that sized it, and by lengths in 1..=T that the session has checked; the expressions in
+    // them only calculate. The tests run the kernels with checks,
     // which would turn an index out of range into a wrong number, and compare the bits with those of unchecked ones.
     unsafe { gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }

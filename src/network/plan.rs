@@ -163,6 +163,19 @@ impl NetworkPlan {
         Ok(plan)
     }
 
+    /// The texts of all kernels that a GPU runs for it, by kernel. For tests.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] as [`NetworkPlan::new`].
+    #[doc(hidden)]
+    pub fn shaders(&self) -> Result<Vec<(&'static str, String)>> {
+        let Program { forward, backward, .. } = Program::new(self)?;
+        let mut texts: Vec<_> = forward.into_iter().chain(backward).map(|job| (job.name, job.text)).collect();
+        texts.sort();
+        texts.dedup();
+        Ok(texts)
+    }
+
     /// Rows of a value.
     pub fn rows(&self) -> usize {
         self.shape.time * self.shape.batch

@@ -2,5 +2,7 @@
 
 mod gpu;
 mod gradients;
+mod naive;
 mod networks;
 mod pieces;
+mod shaders;

@@ -1,7 +1,7 @@
 //! What the tests of rules share: a case per rule, its run on an executor, and comparisons.
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use wgpu_rnn::expr::Element;
 use wgpu_rnn::network::*;
 use wgpu_rnn::rule::{Port, Rule};
@@ -9,9 +9,10 @@ use wgpu_rnn::verify::naive_linear::{self, Problem};
 use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::{Device, Precision, Result, Shape, Tensor, View};
 
-/// Every executor of networks.
+/// Every executor of networks; one GPU for all tests, so that they share what is compiled.
 pub fn devices() -> Vec<Device> {
-    vec![Device::cpu()]
+    static GPU: LazyLock<Device> = LazyLock::new(|| Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do"));
+    vec![Device::cpu(), GPU.clone()]
 }
 
 /// Both ways over time, in chunks that fit no length here.
@@ -42,7 +43,7 @@ pub struct Run {
 pub fn sizes(rule: &Rule) -> [usize; 3] {
     match rule.name {
         _ if rule.elementwise => [7, 1, 1],
-        "mamba" => [5, 4, 1],
+        "mamba" | "selective-scan" => [5, 4, 1],
         "gla" | "mamba2" => [4, 5, 3],
         _ => [3, 5, 4],
     }
@@ -51,7 +52,7 @@ pub fn sizes(rule: &Rule) -> [usize; 3] {
 /// Of how many heads a port is given: B and C of Mamba once for all, those of Mamba-2 and gla's q and k in two groups.
 fn given_heads(rule: &Rule, port: &Port, heads: usize) -> usize {
     match (rule.name, port.name) {
-        ("mamba", "B" | "C") => 1,
+        ("mamba" | "selective-scan", "B" | "C") => 1,
         ("mamba2", "B" | "C") | ("gla", "q" | "k") => 2,
         _ => heads,
     }
@@ -63,6 +64,7 @@ fn range(rule: &Rule, port: &str) -> (f64, f64) {
         (_, "g" | "gamma") => (-1.0, -0.01),
         (_, "beta") => (0.1, 0.9),
         ("delta" | "gated-delta", "k") => (-0.6, 0.6),
+        ("selective-scan", "dt") => (0.05, 1.5),
         ("rwkv7", "a" | "b") => (-0.4, 0.4),
         ("indrnn", "u") => (-0.9, 0.9),
         ("rg-lru", "lambda") => (-3.0, -1.0),
@@ -216,6 +218,7 @@ impl Case {
     /// Forward, and back if `options` train.
     pub fn run<T: Element>(&self, device: &Device, options: &NetworkOptions) -> Run {
         let mut session = self.session::<T>(device, options).unwrap();
+        session.poison().unwrap();
         let out = self.with_input(|input| session.forward(input)).unwrap();
         let mut run =
             Run { y: wide(&out.values[0].data), last: wide(&out.states[0].data), ports: vec![], initial: vec![] };

@@ -6,6 +6,7 @@ use super::kernel::Job;
 use super::program::Program;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pipeline, pipeline_of};
+use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -50,8 +51,9 @@ impl Executor {
     pub(crate) fn new(gpu: &Arc<Gpu>, plan: &NetworkPlan, params: &[f32]) -> Result<Self> {
         let program = Program::new(plan)?;
         let jobs: Vec<&Job> = program.forward.iter().chain(&program.backward).collect();
+        // Several at a time; equal texts wait for one another.
         let compile = |job: &&Job| pipeline_of(gpu, job.name, &job.text, &layout(), gpu.checked);
-        let pipelines: Vec<Arc<Pipeline>> = jobs.iter().map(compile).collect::<Result<_>>()?;
+        let pipelines: Vec<Arc<Pipeline>> = jobs.par_iter().map(compile).collect::<Result<_>>()?;
         let alignment = gpu.info().limits.min_uniform_buffer_offset_alignment;
         let block = jobs.iter().map(|j| 4 * j.words.len() as u32).max().unwrap_or(16);
         let stride = block.next_multiple_of(alignment);

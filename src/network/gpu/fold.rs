@@ -33,8 +33,8 @@ impl Build<'_> {
         match operand.source {
             Source::Value(part) => {
                 let (to, stride) = (self.gradient(part), self.width(part.value));
-                let kernel = self.fold_kernel(operand, given, given.rows).flag("PER_ROW", true).flag("ADD", true);
-                self.push(kernel.flag("MASK", false).word("block", 1).word("to", to).word("stride", stride));
+                let kernel = fold_kernel(operand, given, given.rows).word("scatter", 1).word("add", 1).word("block", 1);
+                self.push(kernel.word("to", to).word("stride", stride));
             }
             Source::Param { param, first, .. } => {
                 let to = self.d_param(param) + first;
@@ -44,18 +44,16 @@ impl Build<'_> {
     }
 
     /// Adds contributions of all rows to `to`.
-    pub fn fold_rows(&mut self, operand: &Operand, given: Given, to: usize) {
-        let width = operand.source_width();
-        let kernel = |build: &Self, blocks| build.fold_kernel(operand, given, blocks).flag("PER_ROW", false);
-        let mask = given.padded;
+    fn fold_rows(&mut self, operand: &Operand, given: Given, to: usize) {
+        let (width, mask) = (operand.source_width(), usize::from(given.padded));
         if given.rows <= 2 * BLOCK {
-            let kernel = kernel(self, 1).flag("ADD", true).flag("MASK", mask).word("block", given.rows);
-            return self.push(kernel.word("to", to).word("stride", width));
+            let kernel = fold_kernel(operand, given, 1).word("mask", mask).word("add", 1).word("block", given.rows);
+            return self.push(kernel.word("to", to));
         }
         let blocks = given.rows.div_ceil(BLOCK);
         let partial = self.take(blocks * width);
-        let first = kernel(self, blocks).flag("ADD", false).flag("MASK", mask).word("block", BLOCK);
-        self.push(first.word("to", partial).word("stride", width));
+        let kernel = fold_kernel(operand, given, blocks).word("mask", mask).word("block", BLOCK);
+        self.push(kernel.word("to", partial).word("stride", width));
         self.fold_blocks(partial, blocks, width, to);
     }
 
@@ -63,20 +61,7 @@ impl Build<'_> {
     pub fn fold_blocks(&mut self, at: usize, blocks: usize, width: usize, to: usize) {
         let operand = Operand { source: Source::Param { param: 0, first: 0, width }, inner: width, repeat: 1 };
         let given = Given { at, rows: blocks, first: 0, reverse: false, each: 1, padded: false };
-        let kernel = self.fold_kernel(&operand, given, 1).flag("PER_ROW", false).flag("ADD", true).flag("MASK", false);
-        self.push(kernel.word("block", blocks).word("to", to).word("stride", width));
-    }
-
-    fn fold_kernel(&self, operand: &Operand, given: Given, blocks: usize) -> Kernel {
-        Kernel::new("network.fold", &[FOLD], blocks * operand.source_width())
-            .size("SOURCE", operand.source_width())
-            .size("INNER", operand.inner)
-            .size("REPEAT", operand.repeat)
-            .size("EACH", given.each)
-            .flag("REVERSE", given.reverse)
-            .word("source", given.at)
-            .word("rows", given.rows)
-            .word("first", given.first)
+        self.push(fold_kernel(&operand, given, 1).word("add", 1).word("block", blocks).word("to", to));
     }
 
     /// Folds what [`Build::share`] left to fold: of every row, or sums of blocks.
@@ -88,4 +73,17 @@ impl Build<'_> {
             Route::Sums => self.fold(operand, Given { rows: blocks, first: 0, padded: false, ..given }),
         }
     }
+}
+
+/// One row of results per block; words left out are 0.
+fn fold_kernel(operand: &Operand, given: Given, blocks: usize) -> Kernel {
+    Kernel::new("network.fold", &[FOLD], blocks * operand.source_width())
+        .word("width", operand.source_width())
+        .word("inner", operand.inner)
+        .word("repeat", operand.repeat)
+        .word("each", given.each)
+        .word("reverse", usize::from(given.reverse))
+        .word("source", given.at)
+        .word("rows", given.rows)
+        .word("first", given.first)
 }

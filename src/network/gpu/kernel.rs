@@ -56,7 +56,7 @@ impl Kernel {
         self
     }
 
-    /// `at_<name>()` of the text; one that a kernel names and nothing gives is 0: its variant has no use for it.
+    /// `at_<name>()` of the text, which may not name it; one that it names and nothing gives is 0: its variant has no use for it.
     pub fn word(mut self, name: impl Into<String>, value: usize) -> Self {
         self.words.push((name.into(), value));
         self
@@ -73,9 +73,14 @@ impl Kernel {
         let groups = self.items.div_ceil(LANES).max(1);
         let wide = groups.min(limit.max(1));
         let standard = [("groups", wide), ("items", self.items), ("time", time), ("batch", batch)];
-        let standard = standard.map(|(name, value)| (name.to_string(), value));
-        let words: Vec<(String, usize)> = standard.into_iter().chain(self.words).collect();
+        let given = |name: &str| {
+            let own = self.words.iter().find(|(given, _)| given == name).map(|(_, value)| *value);
+            own.or_else(|| standard.iter().find(|(given, _)| *given == name).map(|(_, value)| *value)).unwrap_or(0)
+        };
         let body = self.bodies.concat();
+        let expressions = if self.functions.contains("expr_") { EXPR } else { "" };
+        let rest = [&self.constants, FRAME, expressions, &self.functions, &body].concat();
+        let words: Vec<(String, usize)> = named(&rest).into_iter().map(|name| (name.clone(), given(&name))).collect();
         let mut text = format!(
             "struct Words {{ w: array<vec4<u32>, {}> }}\n@group(0) @binding(0) var<uniform> words: Words;\n",
             words.len().div_ceil(4)
@@ -88,13 +93,7 @@ impl Kernel {
                 ["x", "y", "z", "w"][n % 4]
             );
         }
-        for name in named(&body).into_iter().filter(|name| !words.iter().any(|(given, _)| given == name)) {
-            let _ = writeln!(text, "fn at_{name}() -> u32 {{ return 0u; }}");
-        }
-        let expressions = if self.functions.contains("expr_") { EXPR } else { "" };
-        for part in [&self.constants, FRAME, expressions, &self.functions, &body] {
-            text += part;
-        }
+        text += &rest;
         let mut words: Vec<u32> = words.into_iter().map(|(_, value)| value as u32).collect();
         words.resize(words.len().next_multiple_of(4), 0);
         Job { name: self.name, text, words, groups: [wide as u32, groups.div_ceil(wide) as u32] }

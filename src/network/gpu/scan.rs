@@ -44,9 +44,7 @@ impl Build<'_> {
         if let Some(divisor) = shape.divisor() {
             let items = self.rows() * shape.heads * shape.value_size;
             let kernel = self.scan_kernel(n, shape, ("network.scan_divide", DIVIDE), items);
-            let kernel = kernel.flag("AT_LEAST_ONE", divisor == Divisor::AtLeastOne);
-            // This one's y is the operation's value, not the sums.
-            self.push(kernel.word("y", self.made(n)));
+            self.push(kernel.flag("AT_LEAST_ONE", divisor == Divisor::AtLeastOne).word("y", self.made(n)));
         }
     }
 
@@ -108,12 +106,12 @@ impl Build<'_> {
             .size("COLUMNS", shape.columns())
             .size("VIRTUAL", virtual_columns(shape))
             .size("STATE", shape.state_size())
-            .size("CHUNK", self.plan.chunk(shape))
             .flag("ERASE", rule.form.erase.is_some())
             .flag("BEFORE", rule.form.read == Read::Before)
             .flag("MAXIMA", slots.maxima.is_some())
-            .flag("REVERSE", shape.reverse)
             .functions(&rule.functions(&self.plan.network))
+            .word("chunk", self.plan.chunk(shape))
+            .word("reverse", usize::from(shape.reverse))
             .word("initial", self.slot(state.map(|s| s.initial)))
             .word("last", self.slot(state.map(|s| s.last)))
             .word("checkpoints", self.slot(slots.checkpoints))

@@ -135,7 +135,7 @@ impl Build<'_> {
             let kernel = self.scan_kernel(n, shape, ("network.scan_rows", ROWS), count * batch * key);
             let kernel = kernel
                 .functions(&text)
-                .word("chunk", first)
+                .word("first", first)
                 .word("window", kept)
                 .word("dy", scratch.dy)
                 .word("g", scratch.g)
