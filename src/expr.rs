@@ -222,7 +222,8 @@ impl Expr {
                     Function::Softplus => sigmoid(x()),
                     Function::Relu => step(x()),
                     Function::Step | Function::Hold => Self::Constant(0.0),
-                    Function::Sqrt => Self::Constant(0.5) / sqrt(x()),
+                    // Infinite at 0, where an inner derivative that underflows with x would make it NaN: that of f32's smallest.
+                    Function::Sqrt => Self::Constant(0.5) / sqrt(max(x(), Self::Constant(2e-38))),
                 };
                 slope * inner
             }

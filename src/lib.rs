@@ -15,6 +15,7 @@
 
 mod activation;
 mod activation_format;
+pub mod blocks;
 pub mod cell;
 pub mod cells;
 mod config;

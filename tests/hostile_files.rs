@@ -73,7 +73,8 @@ fn golden(name: &str) -> Vec<u8> {
 fn goldens() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
     let stacks = ["lstm_l1_t1_b1", "lstm_l2_bi_proj_packed", "rnn_relu_l1"];
     let others = ["seq2seq_lstm_l1", "seq2seq_gru_l2", "train_lstm_adam10"];
-    prop::sample::select([stacks, others].concat()).prop_map(golden)
+    let linear = ["mamba_scan_full", "rwkv4_wkv_state", "rwkv7_wkv"];
+    prop::sample::select([stacks, others, linear].concat()).prop_map(golden)
 }
 
 /// A safetensors file of `header` and `data`.
@@ -195,11 +196,12 @@ proptest! {
     #[test]
     fn absurd_configs(
         bytes in goldens(),
-        changes in prop::collection::vec((0..22usize, prop::option::weighted(0.9, values())), 1..4),
+        changes in prop::collection::vec((0..30usize, prop::option::weighted(0.9, values())), 1..4),
     ) {
         let fields = [
             "kind", "nonlinearity", "T", "B", "unbatched", "proj_size", "packed", "has_state", "input_size", "hidden_size",
             "num_layers", "bidirectional", "bias", "batch_first", "vocab", "emb", "TS", "TD", "steps", "lr", "betas", "eps",
+            "D", "N", "C", "H", "skip", "z", "delta_bias", "state",
         ];
         let bytes = with_config(&bytes, |config| {
             for (field, value) in changes {

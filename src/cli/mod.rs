@@ -5,6 +5,7 @@ mod devices;
 mod export;
 mod floor;
 mod layer;
+mod linear;
 mod model;
 mod plan;
 mod run;
@@ -43,7 +44,12 @@ enum Command {
 
 /// Runs the command line; an error goes to stderr and exits with 2 (1 is a failed comparison).
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    // A linear recurrence has flags of its own.
+    let args: Vec<_> = std::env::args_os().collect();
+    if linear::asked(&args) {
+        return ended(linear::main());
+    }
+    ended(match Cli::parse().command {
         Command::Devices(args) => devices::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Plan(args) => plan::run(&args),
@@ -51,7 +57,10 @@ pub fn main() -> ExitCode {
         Command::Tune(args) => tune::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Export(args) => export::run(&args),
-    };
+    })
+}
+
+fn ended(result: Result<ExitCode, Box<dyn std::error::Error>>) -> ExitCode {
     result.unwrap_or_else(|e| {
         // A reader that has seen enough (`wgpu-rnn plan .. | head`) is not an error.
         if e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {

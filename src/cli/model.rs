@@ -64,7 +64,7 @@ pub struct ModelArgs {
 /// Which cell.
 #[derive(Args)]
 pub struct CellArgs {
-    /// The cell.
+    /// The cell; or a linear recurrence (`linear`, `gla`, `mamba`, `rwkv7`, …), whose flags `--cell gla --help` lists.
     #[arg(long, value_name = "NAME", value_parser = cell_parser())]
     pub cell: &'static Cell,
 }
@@ -107,7 +107,7 @@ enum InputModeArg {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum DeviceArg {
+pub enum DeviceArg {
     Cpu,
     Gpu,
     Auto,
@@ -217,14 +217,21 @@ impl ModelArgs {
     }
 }
 
+impl DeviceArg {
+    /// The device; an error where a GPU is asked for and there is none.
+    pub fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::cpu()),
+            Self::Gpu => Device::gpu(),
+            Self::Auto => Ok(Device::auto()),
+        }
+    }
+}
+
 impl PlaceArgs {
     /// The device; an error where a GPU is asked for and there is none.
     pub fn device(&self) -> Result<Device> {
-        match self.device {
-            DeviceArg::Cpu => Ok(Device::cpu()),
-            DeviceArg::Gpu => Device::gpu(),
-            DeviceArg::Auto => Ok(Device::auto()),
-        }
+        self.device.open()
     }
 
     /// The plan of `config` on `device`.

@@ -1,6 +1,6 @@
 //! Building a network operation by operation.
 
-use super::{Network, Node, Norm, Op, Operand, Param, ParamId, Part, ScanShape, Source, Value};
+use super::{Network, Node, Norm, Op, Operand, Param, ParamId, Part, ScanShape, Source, Stored, Value};
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::rule::Rule;
@@ -35,8 +35,13 @@ impl Default for Builder {
 impl Builder {
     /// A network without operations.
     pub fn new() -> Self {
-        let network =
-            Network { values: Vec::new(), inputs: Vec::new(), params: Vec::new(), nodes: Vec::new(), outputs: Vec::new() };
+        let network = Network {
+            values: Vec::new(),
+            inputs: Vec::new(),
+            params: Vec::new(),
+            nodes: Vec::new(),
+            outputs: Vec::new(),
+        };
         Self { network }
     }
 
@@ -61,8 +66,31 @@ impl Builder {
         if self.network.param(name).is_some() {
             return Err(Error::mismatch(format!("parameter {name}"), "a name of its own", "one that is taken"));
         }
-        self.network.params.push(Param { name: name.into(), shape: shape.to_vec() });
+        self.network.params.push(Param { name: name.into(), shape: shape.to_vec(), stored: None });
         Ok(self.network.params.len() - 1)
+    }
+
+    /// A matrix `[out, in]` that files hold in another way.
+    ///
+    /// # Errors
+    /// As [`Builder::param`]; [`Error::Mismatch`] for a slice beyond the tensor's, or slices that another parameter has counted
+    /// differently.
+    pub fn stored_param(&mut self, name: &str, [out, inputs]: [usize; 2], stored: Stored) -> Result<ParamId> {
+        let beyond = stored.slice.is_some_and(|(at, count)| at >= count);
+        let mut others =
+            self.network.params.iter().filter_map(|p| p.stored.as_ref()).filter(|s| s.tensor == stored.tensor);
+        let differs =
+            |o: &Stored| o.transposed != stored.transposed || o.slice.map(|s| s.1) != stored.slice.map(|s| s.1);
+        if beyond || others.any(differs) {
+            return Err(Error::mismatch(
+                format!("parameter {name}"),
+                "one of the tensor's slices",
+                format!("{stored:?}"),
+            ));
+        }
+        let param = self.param(name, &[out, inputs])?;
+        self.network.params[param].stored = Some(stored);
+        Ok(param)
     }
 
     /// All elements of a parameter as an operand.
@@ -98,15 +126,22 @@ impl Builder {
         gain: Option<ParamId>,
         bias: Option<ParamId>,
     ) -> Result<Part> {
-        if groups == 0 || x.width % groups != 0 {
-            return Err(Error::mismatch(format!("groups of {name}"), format!("a divisor of {}", x.width), groups));
-        }
+        self.check_groups(name, x, groups)?;
         if !(epsilon >= 0.0 && epsilon.is_finite()) {
             return Err(Error::mismatch(format!("epsilon of {name}"), "at least 0", epsilon));
         }
         self.per_column(gain, x.width)?;
         self.per_column(bias, x.width)?;
         self.node(name, x.width, Op::Norm { x, kind, groups, epsilon, gain, bias })
+    }
+
+    /// See [`Op::Sum`].
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for groups that do not divide the columns.
+    pub fn sum(&mut self, name: &str, x: Part, groups: usize) -> Result<Part> {
+        self.check_groups(name, x, groups)?;
+        self.node(name, groups, Op::Sum { x, groups })
     }
 
     /// See [`Op::Conv`]; `(low, high)`: taps before and after the step.
@@ -146,7 +181,11 @@ impl Builder {
         let width = operands.first().map_or(0, Operand::width);
         for (n, operand) in operands.iter().enumerate() {
             if operand.width() != width {
-                return Err(Error::mismatch(format!("operand {n} of {name}"), format!("{width} columns"), operand.width()));
+                return Err(Error::mismatch(
+                    format!("operand {n} of {name}"),
+                    format!("{width} columns"),
+                    operand.width(),
+                ));
             }
             self.operand(name, operand)?;
         }
@@ -172,7 +211,11 @@ impl Builder {
     ) -> Result<Part> {
         let expected = rule.inputs.len() + rule.params.len();
         if operands.len() != expected {
-            return Err(Error::mismatch(format!("operands of {name}"), format!("{expected} for {}", rule.name), operands.len()));
+            return Err(Error::mismatch(
+                format!("operands of {name}"),
+                format!("{expected} for {}", rule.name),
+                operands.len(),
+            ));
         }
         if heads == 0 || key_size == 0 || value_size == 0 || rule.elementwise && (key_size, value_size) != (1, 1) {
             let expected = if rule.elementwise { "heads, 1, 1" } else { "at least 1" };
@@ -236,6 +279,13 @@ impl Builder {
         Ok(part)
     }
 
+    fn check_groups(&self, name: &str, x: Part, groups: usize) -> Result<()> {
+        if x.width.is_multiple_of(groups) {
+            return Ok(());
+        }
+        Err(Error::mismatch(format!("groups of {name}"), format!("a divisor of {}", x.width), groups))
+    }
+
     fn per_column(&self, param: Option<ParamId>, width: usize) -> Result<()> {
         match param.map(|p| &self.network.params[p]) {
             Some(p) if p.len() != width => {
@@ -247,15 +297,22 @@ impl Builder {
 
     fn operand(&self, name: &str, operand: &Operand) -> Result<()> {
         let within = match operand.source {
-            Source::Value(part) => {
-                self.network.values.get(part.value).is_some_and(|v| part.first + part.width <= v.width && part.width > 0)
-            }
+            Source::Value(part) => self
+                .network
+                .values
+                .get(part.value)
+                .is_some_and(|v| part.first + part.width <= v.width && part.width > 0),
             Source::Param { param, first, width } => {
                 self.network.params.get(param).is_some_and(|p| first + width <= p.len() && width > 0)
             }
         };
-        if !within || operand.inner == 0 || operand.repeat == 0 || !operand.source_width().is_multiple_of(operand.inner) {
-            return Err(Error::mismatch(format!("operand of {name}"), "columns of what there is", format!("{operand:?}")));
+        if !within || operand.inner == 0 || operand.repeat == 0 || !operand.source_width().is_multiple_of(operand.inner)
+        {
+            return Err(Error::mismatch(
+                format!("operand of {name}"),
+                "columns of what there is",
+                format!("{operand:?}"),
+            ));
         }
         Ok(())
     }

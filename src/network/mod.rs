@@ -6,6 +6,7 @@
 //! linear   x·Wᵀ + b                      norm   RMS, layer or L2, over groups of columns
 //! conv     depthwise over time           map    a pointwise expression of several operands
 //! shift    the step before               scan   a linear recurrence (crate::rule)
+//! sum      of groups of columns
 //! ```
 //!
 //! An operation makes one new value; it reads parts of values (ranges of columns), so that what one product gives several readers
@@ -17,6 +18,7 @@
 
 mod build;
 mod cpu;
+mod named;
 mod plan;
 mod scan;
 mod session;
@@ -173,6 +175,13 @@ pub enum Op {
         /// Taps after it.
         high: usize,
     },
+    /// Each of `groups` equal groups of columns summed, first to last: one column per group.
+    Sum {
+        /// x
+        x: Part,
+        /// Groups of columns.
+        groups: usize,
+    },
     /// y[t] = x[t − 1]; 0, or what the run before ended with, at the first step.
     Shift {
         /// x
@@ -212,10 +221,23 @@ pub struct Value {
 /// A parameter's name and shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Param {
-    /// Its name in files.
+    /// Its name, of its tensor in files too unless `stored` says otherwise.
     pub name: String,
     /// Its dimensions.
     pub shape: Vec<usize>,
+    /// How files hold it; `None`: as it is.
+    pub stored: Option<Stored>,
+}
+
+/// How a file holds a parameter that it does not hold as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The tensor's name.
+    pub tensor: String,
+    /// Which of how many equal slices of the tensor, along a first dimension of that size; `None`: the whole of it.
+    pub slice: Option<(usize, usize)>,
+    /// A matrix `[in, out]` in the file, `[out, in]` here.
+    pub transposed: bool,
 }
 
 impl Param {

@@ -198,7 +198,7 @@ impl NetworkPlan {
                 let passes = if s.form().erase.is_some() { 5 } else { 3 };
                 2 * passes * s.heads * s.key_size * s.columns()
             }
-            Op::Norm { .. } | Op::Shift { .. } | Op::Map { .. } => 0,
+            Op::Norm { .. } | Op::Sum { .. } | Op::Shift { .. } | Op::Map { .. } => 0,
         };
         self.rows() as u64 * self.network.nodes.iter().map(|n| per_row(&n.op) as u64).sum::<u64>()
     }
@@ -209,7 +209,8 @@ impl NetworkPlan {
     }
 
     fn add_slots(&mut self) {
-        let (network, batch, rows, train) = (Arc::clone(&self.network), self.shape.batch, self.rows(), self.options.train);
+        let (network, batch, rows, train) =
+            (Arc::clone(&self.network), self.shape.batch, self.rows(), self.options.train);
         for value in &network.values {
             let (len, step) = (rows * value.width, batch * value.width);
             let slot = self.slot(value.name.clone(), len, step);
@@ -242,10 +243,12 @@ impl NetworkPlan {
         let mut slots = ScanSlots::default();
         if train || self.parallel == Parallel::Chunked {
             let (chunk, chunks) = (self.chunk(shape), self.chunks(shape));
-            let slot = self.slot(format!("{name}.checkpoints"), chunks * batch * state, (batch * state).div_ceil(chunk));
+            let slot =
+                self.slot(format!("{name}.checkpoints"), chunks * batch * state, (batch * state).div_ceil(chunk));
             slots.checkpoints = Some(slot);
         }
-        let mut per_row = |what: &str, width: usize| Some(self.slot(format!("{name}.{what}"), rows * width, batch * width));
+        let mut per_row =
+            |what: &str, width: usize| Some(self.slot(format!("{name}.{what}"), rows * width, batch * width));
         if form.stabiliser.is_some() {
             slots.maxima = per_row("maxima", shape.heads);
             slots.sums = per_row("sums", columns);
@@ -276,7 +279,11 @@ impl NetworkPlan {
         let (needs, limit) = (self.bytes(), self.caps.max_buffer);
         if needs > limit {
             let what = format!("network of T={} B={}", self.shape.time, self.shape.batch);
-            let limit_name = if self.caps.class == DeviceClass::Cpu { "this machine's memory" } else { "the device's max_buffer_size" };
+            let limit_name = if self.caps.class == DeviceClass::Cpu {
+                "this machine's memory"
+            } else {
+                "the device's max_buffer_size"
+            };
             let hint = "; shorten or split the sequences".into();
             return Err(Error::Limit { what, needs, limit, unit: "bytes", limit_name, hint });
         }
@@ -315,12 +322,25 @@ impl fmt::Display for NetworkPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let network = &self.network;
         writeln!(f, "network   {} operations, {} parameters", network.nodes.len(), network.parameter_count())?;
-        writeln!(f, "shape     T={} B={}, {}", self.shape.time, self.shape.batch, if self.options.train { "training" } else { "inference" })?;
+        writeln!(
+            f,
+            "shape     T={} B={}, {}",
+            self.shape.time,
+            self.shape.batch,
+            if self.options.train { "training" } else { "inference" }
+        )?;
         writeln!(f, "scans     {:?}: {}", self.parallel, self.reason)?;
         for node in &network.nodes {
             if let Op::Scan(s) = &node.op {
                 let (rule, chunk) = (s.rule.name, self.chunk(s));
-                writeln!(f, "          {}: {rule}, {} heads, state {} x {}, chunks of {chunk}", node.name, s.heads, s.key_size, s.columns())?;
+                writeln!(
+                    f,
+                    "          {}: {rule}, {} heads, state {} x {}, chunks of {chunk}",
+                    node.name,
+                    s.heads,
+                    s.key_size,
+                    s.columns()
+                )?;
             }
         }
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);

@@ -2,7 +2,7 @@
 
 use super::cpu;
 use super::plan::{NetworkPlan, SlotId};
-use super::{Part, Network};
+use super::{Network, Part};
 use crate::config::Shape;
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
@@ -176,6 +176,23 @@ impl<T: Element> NetworkSession<T> {
         &self.device
     }
 
+    /// Other parameters, as in [`NetworkSession::new`]; the state stays.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a wrong number of parameters; errors of the device.
+    pub fn set_params(&mut self, params: &[T]) -> Result<()> {
+        let expected = self.plan.network.parameter_count();
+        if params.len() != expected {
+            return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
+        }
+        // What the last run kept belongs to the parameters it ran with.
+        self.tape = false;
+        match &mut self.executor {
+            Executor::Cpu(e) => e.set_params(&self.plan, params),
+        }
+        Ok(())
+    }
+
     /// Uploads, runs, and reads everything back.
     ///
     /// # Errors
@@ -255,7 +272,10 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("output", "a run before it", "none"));
         }
         let outputs = self.plan.network.outputs.clone();
-        let values = outputs.iter().map(|(_, part)| self.read_part(self.plan.values[part.value], *part)).collect::<Result<_>>()?;
+        let values = outputs
+            .iter()
+            .map(|(_, part)| self.read_part(self.plan.values[part.value], *part))
+            .collect::<Result<_>>()?;
         let states = self.plan.states.clone();
         let states = states.iter().map(|s| self.read_state(s.last, s.size)).collect::<Result<_>>()?;
         Ok(NetworkOutput { values, states })
@@ -358,7 +378,11 @@ impl<T: Element> NetworkSession<T> {
         }
         let resets = input.resets.unwrap_or_default().to_vec();
         if input.resets.is_some() && resets.len() != time * batch {
-            return Err(Error::mismatch("resets", format!("[T, B] = [{time}, {batch}]"), format!("{} flags", resets.len())));
+            return Err(Error::mismatch(
+                "resets",
+                format!("[T, B] = [{time}, {batch}]"),
+                format!("{} flags", resets.len()),
+            ));
         }
         Ok(Times { time, batch, lengths, resets })
     }

@@ -1,8 +1,9 @@
 //! Mamba's selective scans.
 //!
 //! ```text
-//! mamba    per channel h ∈ R^N:    Δ = softplus(dt + dt_bias)      h' = e^(Δ A) ∘ h + Δ u B       y = C·h' + D u
-//! mamba2   per head S ∈ R^{N×P}:   Δ = softplus(dt + dt_bias)      S' = e^(Δ A) S + Δ B xᵀ        y = S'ᵀ C + D x
+//! mamba            per channel h ∈ R^N:    Δ = softplus(dt + dt_bias)    h' = e^(Δ A) ∘ h + Δ u B    y = C·h' + D u
+//! selective-scan   the same with Δ = dt: the caller has made it positive
+//! mamba2           per head S ∈ R^{N×P}:   Δ = softplus(dt + dt_bias)    S' = e^(Δ A) S + Δ B xᵀ     y = S'ᵀ C + D x
 //! ```
 //!
 //! Gu and Dao 2023 (arXiv 2312.00752), Dao and Gu 2024 (arXiv 2405.21060). A = −e^`A_log`. B and C belong to all channels, or to
@@ -11,9 +12,8 @@
 use crate::expr::{Expr, exp, softplus};
 use crate::rule::{Form, Port, Read, Rule};
 
-fn selective(rule: &Rule, value: &str) -> Form {
+fn selective(rule: &Rule, value: &str, delta: Expr) -> Form {
     let input = |name| Expr::input(rule.port(name));
-    let delta = softplus(input("dt") + input("dt_bias"));
     Form {
         decay: Some(exp(-(delta.clone() * exp(input("A_log"))))),
         erase: None,
@@ -26,13 +26,27 @@ fn selective(rule: &Rule, value: &str) -> Form {
     }
 }
 
+/// Δ = softplus(dt + dt_bias)
+fn softened(rule: &Rule) -> Expr {
+    softplus(Expr::input(rule.port("dt")) + Expr::input(rule.port("dt_bias")))
+}
+
 /// Mamba: a head per channel, V = 1.
 pub static MAMBA: Rule = Rule {
     name: "mamba",
     inputs: &[Port::value("u"), Port::head("dt"), Port::key("B"), Port::key("C")],
     params: &[Port::key("A_log"), Port::head("D"), Port::head("dt_bias")],
     elementwise: false,
-    form: || selective(&MAMBA, "u"),
+    form: || selective(&MAMBA, "u", softened(&MAMBA)),
+};
+
+/// Mamba with Δ given.
+pub static SELECTIVE_SCAN: Rule = Rule {
+    name: "selective-scan",
+    inputs: &[Port::value("u"), Port::head("dt"), Port::key("B"), Port::key("C")],
+    params: &[Port::key("A_log"), Port::head("D")],
+    elementwise: false,
+    form: || selective(&SELECTIVE_SCAN, "u", Expr::input(SELECTIVE_SCAN.port("dt"))),
 };
 
 /// Mamba-2: a scalar decay per head.
@@ -41,5 +55,5 @@ pub static MAMBA2: Rule = Rule {
     inputs: &[Port::value("x"), Port::head("dt"), Port::key("B"), Port::key("C")],
     params: &[Port::head("A_log"), Port::head("D"), Port::head("dt_bias")],
     elementwise: false,
-    form: || selective(&MAMBA2, "x"),
+    form: || selective(&MAMBA2, "x", softened(&MAMBA2)),
 };

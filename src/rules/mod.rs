@@ -17,6 +17,7 @@
 //! | `delta` | K × V | - | yes | q, k, v, beta | Schlag et al. 2021; ONNX `delta` |
 //! | `gated-delta` | K × V | per key or head | yes | q, k, v, g, beta | Yang et al. 2024; ONNX `gated_delta` |
 //! | `mamba` | N × 1 | per channel and state | - | u, dt, B, C | Gu and Dao 2023 |
+//! | `selective-scan` | N × 1 | per channel and state | - | u, dt, B, C | the same with Δ given |
 //! | `mamba2` | N × P | per head | - | x, dt, B, C | Dao and Gu 2024 |
 //! | `rwkv4` | 1 × 1 | per channel, fixed | - | k, v | Peng et al. 2023 |
 //! | `rwkv5` | K × V | per key, fixed | - | r, k, v | Peng et al. 2024 |
@@ -38,16 +39,33 @@ mod rwkv;
 
 pub use attention::{DELTA, GATED_DELTA, GLA, LINEAR, RETENTION};
 pub use elementwise::{INDRNN, MINGRU, MINLSTM, QRNN, RG_LRU, SRU};
-pub use mamba::{MAMBA, MAMBA2};
+pub use mamba::{MAMBA, MAMBA2, SELECTIVE_SCAN};
 pub use mlstm::MLSTM;
 pub use rwkv::{RWKV4, RWKV5, RWKV6, RWKV7};
 
 use crate::rule::Rule;
 
 /// Every rule, in the order the documentation lists them.
-pub static ALL: [&Rule; 18] = [
-    &LINEAR, &RETENTION, &GLA, &DELTA, &GATED_DELTA, &MAMBA, &MAMBA2, &RWKV4, &RWKV5, &RWKV6, &RWKV7, &MLSTM, &MINGRU,
-    &MINLSTM, &SRU, &QRNN, &INDRNN, &RG_LRU,
+pub static ALL: [&Rule; 19] = [
+    &LINEAR,
+    &RETENTION,
+    &GLA,
+    &DELTA,
+    &GATED_DELTA,
+    &MAMBA,
+    &SELECTIVE_SCAN,
+    &MAMBA2,
+    &RWKV4,
+    &RWKV5,
+    &RWKV6,
+    &RWKV7,
+    &MLSTM,
+    &MINGRU,
+    &MINLSTM,
+    &SRU,
+    &QRNN,
+    &INDRNN,
+    &RG_LRU,
 ];
 
 /// The rule of that name.

@@ -2,11 +2,14 @@
 //! `grad.*`, ...).
 //!
 //! The metadata entry `config` is JSON; its `kind` says what was run, and with it which other fields and tensors there are:
-//! RNN, LSTM and GRU are [`Layers`], seq2seq_LSTM and seq2seq_GRU [`Seq2Seq`], train_adam is [`Training`]. Names, gate order
-//! and shapes are PyTorch's; `tests/data/make_torch_golden.py` writes such files. Everything in a file is checked before any
+//! RNN, LSTM and GRU are [`Layers`], seq2seq_LSTM and seq2seq_GRU [`Seq2Seq`], train_adam is [`Training`], mamba_selective_scan and
+//! rwkv4_wkv to rwkv7_wkv are [`Linear`], mamba_block, mamba2_block and rwkv4_block [`Blocks`]. Names, gate order and shapes are
+//! PyTorch's; `tests/data/make_torch_golden.py` writes such files. Everything in a file is checked before any
 //! of it is used.
 
+use super::blocks::Blocks;
 use super::layers::Layers;
+use super::linear::Linear;
 #[cfg(feature = "onnx")]
 use super::recurrence::RecurrentNode;
 use super::seq2seq::Seq2Seq;
@@ -23,7 +26,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 /// The kinds that this build knows.
-const KINDS: &str = "RNN, LSTM, GRU, seq2seq_LSTM, seq2seq_GRU and train_adam";
+const KINDS: &str = "RNN, LSTM, GRU, seq2seq_LSTM, seq2seq_GRU, train_adam, mamba_selective_scan, rwkv4_wkv to rwkv7_wkv, \
+    mamba_block, mamba2_block and rwkv4_block";
 
 /// A recorded run of another implementation. Values are f64 whatever they were stored in.
 #[derive(Clone, Debug)]
@@ -45,6 +49,10 @@ pub enum Case {
     Seq2Seq(Seq2Seq),
     /// Steps of an optimiser.
     Training(Training),
+    /// A linear recurrence.
+    Linear(Linear),
+    /// A model of blocks.
+    Blocks(Blocks),
     /// A node of ONNX that is a network.
     #[cfg(feature = "onnx")]
     Recurrence(RecurrentNode),
@@ -90,6 +98,10 @@ impl Golden {
             "seq2seq_LSTM" => Seq2Seq::read(&mut reader, &cells::LSTM)?,
             "seq2seq_GRU" => Seq2Seq::read(&mut reader, &cells::GRU)?,
             "train_adam" => Training::read(&mut reader)?,
+            "mamba_selective_scan" | "rwkv4_wkv" | "rwkv5_wkv" | "rwkv6_wkv" | "rwkv7_wkv" => {
+                Linear::read(&mut reader, &kind)?
+            }
+            "mamba_block" | "mamba2_block" | "rwkv4_block" => Blocks::read(&mut reader, &kind)?,
             _ => {
                 let what = reader.what(&format!("kind {}", shown(&kind.into())));
                 return Err(Error::Unsupported { what, reason: format!("this build knows {KINDS}") });

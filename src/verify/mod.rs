@@ -8,15 +8,19 @@
 //!
 //! A golden is of one of several kinds ([`Case`]); each says how it is read, how the executors run it, and how the naive loops.
 //! Of a stack there are two sessions, one that only infers and, where the golden has gradients, one that trains; the outputs
-//! of both count.
+//! of both count. Linear recurrences run both ways over time, whatever the strategy.
 
+mod blocks;
 mod golden;
 mod layers;
+mod linear;
 pub mod naive;
 #[cfg(feature = "onnx")]
 mod naive_attention;
 pub mod naive_backward;
+pub mod naive_blocks;
 mod naive_ends;
+pub mod naive_linear;
 mod naive_normal;
 mod naive_rules;
 #[cfg(feature = "onnx")]
@@ -27,13 +31,16 @@ mod paths;
 mod recurrence;
 mod seq2seq;
 mod session;
+pub mod tape;
 pub mod tolerance;
 mod training;
 #[cfg(feature = "onnx")]
 mod webnn_case;
 
+pub use blocks::Blocks;
 pub use golden::{Case, Golden, Truth};
 pub use layers::Layers;
+pub use linear::Linear;
 #[cfg(feature = "onnx")]
 pub use paths::{Verified, goldens, verify_path};
 #[cfg(feature = "onnx")]
@@ -51,6 +58,7 @@ use crate::tensor::Tensor;
 use crate::weights::{Parameter, Weights};
 use naive::Scalar;
 use std::path::Path;
+use tape::Number;
 
 /// One tensor held against its truth.
 #[derive(Clone, Debug, PartialEq)]
@@ -163,17 +171,21 @@ impl Case {
             Self::Layers(layers) => layers.runs::<T>(device, options),
             Self::Seq2Seq(seq2seq) => seq2seq.runs::<T>(device, options),
             Self::Training(training) => training.runs::<T>(device, options),
+            Self::Linear(linear) => linear.runs::<T>(device, options),
+            Self::Blocks(blocks) => blocks.runs::<T>(device, options),
         }
     }
 
     /// What the naive loops make of it.
-    fn naive<T: Scalar>(&self) -> Result<Named> {
+    fn naive<T: Scalar + Number>(&self) -> Result<Named> {
         match self {
             #[cfg(feature = "onnx")]
             Self::Recurrence(node) => node.naive_run::<T>(),
             Self::Layers(layers) => layers.naive_run::<T>(),
             Self::Seq2Seq(seq2seq) => seq2seq.naive_run::<T>(),
             Self::Training(training) => training.naive_run::<T>(),
+            Self::Linear(linear) => linear.naive_run::<T>(),
+            Self::Blocks(blocks) => blocks.naive_run::<T>(),
         }
     }
 }

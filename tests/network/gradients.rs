@@ -39,16 +39,26 @@ fn check(network: &Arc<Network>, chunk: usize) -> Result<()> {
         let mut session = bound(network, SHAPE, &options, &p.params)?;
         let (values, states) = (views(&p.inputs, &input_shapes), views(&p.states, &state_shapes));
         let initial = NetworkInitial::Given(&states);
-        let out = session.forward(&NetworkInput { values: &values, lengths: Some(&LENGTHS), resets: Some(&resets), initial })?;
+        let out = session.forward(&NetworkInput {
+            values: &values,
+            lengths: Some(&LENGTHS),
+            resets: Some(&resets),
+            initial,
+        })?;
         Ok((out, session))
     };
     let (out, mut session) = run(&point)?;
     let up: Vec<Vec<f64>> = out.values.iter().enumerate().map(|(n, t)| random(t.data.len(), 90 + n as u64)).collect();
     // m has no gradient, and what is relative to it none without it: only outputs of stabilised rules count.
-    let stabilised = network.nodes.iter().any(|n| matches!(&n.op, wgpu_rnn::network::Op::Scan(s) if s.divisor().is_some()));
+    let stabilised =
+        network.nodes.iter().any(|n| matches!(&n.op, wgpu_rnn::network::Op::Scan(s) if s.divisor().is_some()));
     let by = if stabilised { 0.0 } else { 1.0 };
-    let up_states: Vec<Vec<f64>> =
-        out.states.iter().enumerate().map(|(n, t)| random(t.data.len(), 95 + n as u64).iter().map(|v| v * by).collect()).collect();
+    let up_states: Vec<Vec<f64>> = out
+        .states
+        .iter()
+        .enumerate()
+        .map(|(n, t)| random(t.data.len(), 95 + n as u64).iter().map(|v| v * by).collect())
+        .collect();
     let loss = |out: &NetworkOutput<f64>| weighted(&out.values, &up) + weighted(&out.states, &up_states);
     let shapes: Vec<_> = out.values.iter().map(|t| t.shape.clone()).collect();
     let (values, states) = (views(&up, &shapes), views(&up_states, &state_shapes));
@@ -81,14 +91,18 @@ fn check(network: &Arc<Network>, chunk: usize) -> Result<()> {
             }
         }
         let moved = |by: f64| -> Result<f64> {
-            let mut p = Point { inputs: point.inputs.clone(), params: point.params.clone(), states: point.states.clone() };
+            let mut p =
+                Point { inputs: point.inputs.clone(), params: point.params.clone(), states: point.states.clone() };
             of(&mut p).iter_mut().zip(&direction).for_each(|(v, d)| *v += by * d);
             Ok(loss(&run(&p)?.0))
         };
         let difference = (8.0 * (moved(1e-4)? - moved(-1e-4)?) - (moved(2e-4)? - moved(-2e-4)?)) / 12e-4;
         let along: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
         let scale: f64 = gradient.iter().zip(&direction).map(|(g, d)| (g * d).abs()).sum();
-        assert!((along - difference).abs() <= 1e-8 * scale.max(1e-3), "{name}: {along} against {difference} of {scale}");
+        assert!(
+            (along - difference).abs() <= 1e-8 * scale.max(1e-3),
+            "{name}: {along} against {difference} of {scale}"
+        );
     }
     Ok(())
 }

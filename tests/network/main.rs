@@ -1,5 +1,5 @@
 //! Networks: every operation against central differences of itself, whole and in pieces.
 
 mod gradients;
-mod pieces;
 mod networks;
+mod pieces;

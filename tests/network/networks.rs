@@ -56,7 +56,11 @@ pub fn of_everything() -> Result<Arc<Network>> {
     let before = b.shift("before", conv)?;
     let mix = b.param("mix", &[6])?;
     let of = Expr::input;
-    let mixed = b.map("mixed", of(0) * of(2) + silu(of(1)) * of(3), &[before.into(), same.into(), b.whole(mix), Operand::from(h.columns(2, 2)?).each(3)])?;
+    let mixed = b.map(
+        "mixed",
+        of(0) * of(2) + silu(of(1)) * of(3),
+        &[before.into(), same.into(), b.whole(mix), Operand::from(h.columns(2, 2)?).each(3)],
+    )?;
     let gates = b.map("gates", of(0) * 0.5.into(), &[Operand::from(h.columns(0, 3)?).groups(3, 2)])?;
     let forward = b.scan("forward", &rules::MINGRU, [6, 1, 1], &[gates.into(), mixed.into()], false)?;
     let back = b.scan("back", &rules::QRNN, [6, 1, 1], &[gates.into(), mixed.into()], true)?;
@@ -67,13 +71,22 @@ pub fn of_everything() -> Result<Arc<Network>> {
 }
 
 /// A session on the CPU executor in f64, and its parameters.
-pub fn session(network: &Arc<Network>, shape: Shape, options: &NetworkOptions) -> Result<(NetworkSession<f64>, Vec<f64>)> {
+pub fn session(
+    network: &Arc<Network>,
+    shape: Shape,
+    options: &NetworkOptions,
+) -> Result<(NetworkSession<f64>, Vec<f64>)> {
     let params = random(network.parameter_count(), 5);
     Ok((bound(network, shape, options, &params)?, params))
 }
 
 /// The same with given parameters.
-pub fn bound(network: &Arc<Network>, shape: Shape, options: &NetworkOptions, params: &[f64]) -> Result<NetworkSession<f64>> {
+pub fn bound(
+    network: &Arc<Network>,
+    shape: Shape,
+    options: &NetworkOptions,
+    params: &[f64],
+) -> Result<NetworkSession<f64>> {
     let device = Device::cpu();
     let options = NetworkOptions { precision: Precision::F64, ..options.clone() };
     NetworkSession::new(&device, NetworkPlan::new(network, shape, &device.caps(), &options)?, params)

@@ -117,7 +117,13 @@ fn last_tap<T: Element>(c: &Context<'_, T>, s: &Settings<'_, T>, b: usize, at: u
     }
 }
 
-pub(super) fn backward<T: Element>(c: &Context<'_, T>, node: usize, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) {
+pub(super) fn backward<T: Element>(
+    c: &Context<'_, T>,
+    node: usize,
+    slots: &mut [Vec<T>],
+    dy: &[T],
+    d_params: &mut [T],
+) {
     let op = &c.plan.network.nodes[node].op;
     let s = settings(c, op);
     let places = match *op {

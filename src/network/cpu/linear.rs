@@ -26,7 +26,8 @@ impl<T: Element> PackedLinear<T> {
     pub fn new(weight: &[T], inputs: usize, bias: Option<&[T]>, train: bool) -> Self {
         let outputs = weight.len() / inputs;
         let back = train.then(|| {
-            let transposed: Vec<T> = (0..inputs).flat_map(|i| (0..outputs).map(move |o| weight[o * inputs + i])).collect();
+            let transposed: Vec<T> =
+                (0..inputs).flat_map(|i| (0..outputs).map(move |o| weight[o * inputs + i])).collect();
             pack_rows(&transposed, inputs, outputs)
         });
         Self { inputs, outputs, forward: pack_rows(weight, outputs, inputs), back, bias: bias.map(<[T]>::to_vec) }
@@ -68,7 +69,13 @@ impl<T: Element> PackedLinear<T> {
 }
 
 /// `out[row]` = `packed` · `operand[row]` + bias; the bits of a row depend on nothing but that row.
-fn rows_times<T: Element>(packed: &Packed<T>, operand: Rows<'_, T>, out: &mut [T], (k, n): (usize, usize), bias: Option<&[T]>) {
+fn rows_times<T: Element>(
+    packed: &Packed<T>,
+    operand: Rows<'_, T>,
+    out: &mut [T],
+    (k, n): (usize, usize),
+    bias: Option<&[T]>,
+) {
     let rows = out.len() / n;
     let threads = if rows * k * n < PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
     let out = Shared::new(out);

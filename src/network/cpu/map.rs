@@ -8,7 +8,13 @@ use crate::network::{Operand, Source};
 const ROWS: usize = 32;
 
 /// The operand's values of rows `first..first + count`, `[count, width]`.
-pub(super) fn gather<T: Element>(c: &Context<'_, T>, slots: &[Vec<T>], operand: &Operand, first: usize, count: usize) -> Vec<T> {
+pub(super) fn gather<T: Element>(
+    c: &Context<'_, T>,
+    slots: &[Vec<T>],
+    operand: &Operand,
+    first: usize,
+    count: usize,
+) -> Vec<T> {
     let width = operand.width();
     let row = |from: &[T]| (0..width).map(|column| from[operand.column(column)]).collect::<Vec<T>>();
     match operand.source {
@@ -25,7 +31,12 @@ pub(super) fn gather<T: Element>(c: &Context<'_, T>, slots: &[Vec<T>], operand: 
     }
 }
 
-pub(super) fn forward<T: Element>(c: &Context<'_, T>, (expr, operands): (&Expr, &[Operand]), slots: &[Vec<T>], y: &mut [T]) {
+pub(super) fn forward<T: Element>(
+    c: &Context<'_, T>,
+    (expr, operands): (&Expr, &[Operand]),
+    slots: &[Vec<T>],
+    y: &mut [T],
+) {
     let width = operands[0].width();
     for (block, out) in y.chunks_mut(ROWS * width).enumerate() {
         let count = out.len() / width;

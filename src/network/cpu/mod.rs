@@ -8,6 +8,7 @@ mod scan;
 mod scan_backward;
 mod scan_chunked;
 mod scan_ports;
+mod sum;
 
 use super::plan::{NetworkPlan, SlotId};
 use super::session::Times;
@@ -91,6 +92,7 @@ impl<T: Element> Executor<T> {
                     }
                 }
                 Op::Norm { .. } => norm::forward(&c, &node.op, slots, &mut y),
+                Op::Sum { x, groups } => sum::forward(&c, (*x, *groups), slots, &mut y),
                 Op::Conv { .. } | Op::Shift { .. } => conv::forward(&c, n, slots, &mut y),
                 Op::Map { expr, operands } => map::forward(&c, (expr, operands), slots, &mut y),
                 Op::Scan(shape) => scan::forward(&c, (n, shape), slots, &mut y),
@@ -112,11 +114,18 @@ impl<T: Element> Executor<T> {
                         let at = |p: usize| plan.network.param_offset(p);
                         let places = (at(*weight), bias.map(at));
                         let mut dx = std::mem::take(&mut slots[plan.gradients[x.value]]);
-                        packed.backward(&slots[plan.values[x.value]], (*x, c.stride(*x)), &dy, &mut dx, (d_params, places));
+                        packed.backward(
+                            &slots[plan.values[x.value]],
+                            (*x, c.stride(*x)),
+                            &dy,
+                            &mut dx,
+                            (d_params, places),
+                        );
                         slots[plan.gradients[x.value]] = dx;
                     }
                 }
                 Op::Norm { .. } => norm::backward(&c, &node.op, slots, &dy, d_params),
+                Op::Sum { x, groups } => sum::backward(&c, (*x, *groups), slots, &dy),
                 Op::Conv { .. } | Op::Shift { .. } => conv::backward(&c, n, slots, &dy, d_params),
                 Op::Map { expr, operands } => map::backward(&c, (expr, operands), slots, &dy, d_params),
                 Op::Scan(shape) => scan_backward::backward(&c, (n, shape), slots, &dy, d_params),

@@ -154,7 +154,12 @@ pub(super) struct Outputs<'a, T> {
 /// Multiply-adds from which a second thread pays.
 const PARALLEL_WORK: usize = 1 << 16;
 
-pub(super) fn forward<T: Element>(c: &Context<'_, T>, (node, shape): (usize, &ScanShape), slots: &mut [Vec<T>], y: &mut [T]) {
+pub(super) fn forward<T: Element>(
+    c: &Context<'_, T>,
+    (node, shape): (usize, &ScanShape),
+    slots: &mut [Vec<T>],
+    y: &mut [T],
+) {
     let scan = Scan::new(c, shape);
     let Some(states) = c.plan.states.iter().find(|s| s.node == node) else { return };
     let own = &c.plan.scans[node];
@@ -187,7 +192,9 @@ pub(super) fn forward<T: Element>(c: &Context<'_, T>, (node, shape): (usize, &Sc
             }
             scan.finish(heads, &state, states.size, &outputs);
         }),
-        Parallel::Chunked => super::scan_chunked::forward(&scan, &tasks, (initial, states.size), threads, slots_read, &outputs),
+        Parallel::Chunked => {
+            super::scan_chunked::forward(&scan, &tasks, (initial, states.size), threads, slots_read, &outputs)
+        }
     }
     let mut put = |id: Option<usize>, values: Vec<T>| {
         if let Some(id) = id {

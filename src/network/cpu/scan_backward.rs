@@ -75,7 +75,13 @@ pub(super) fn backward<T: Element>(
     }
 }
 
-fn add_share<T: Element>(c: &Context<'_, T>, shape: &ScanShape, share: &Shares<T>, slots: &mut [Vec<T>], d_params: &mut [T]) {
+fn add_share<T: Element>(
+    c: &Context<'_, T>,
+    shape: &ScanShape,
+    share: &Shares<T>,
+    slots: &mut [Vec<T>],
+    d_params: &mut [T],
+) {
     let operand = &shape.operands[share.port];
     let width = operand.source_width();
     match operand.source {
@@ -162,7 +168,9 @@ impl<T: Element> Back<'_, T> {
                 before.extend_from_slice(at(scan.c.times.row(heads.b, s - 1, scan.shape.reverse)));
             } else if let Some(states) = scan.c.plan.states.iter().find(|s| s.node == self.node) {
                 let end = (heads.b + 1) * states.size;
-                before.extend_from_slice(&self.slots[states.initial][end - scan.shape.heads + heads.first..][..heads.count]);
+                before.extend_from_slice(
+                    &self.slots[states.initial][end - scan.shape.heads + heads.first..][..heads.count],
+                );
             }
             now.extend_from_slice(at(row));
         }

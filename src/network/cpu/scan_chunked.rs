@@ -22,8 +22,11 @@ pub(super) fn forward<T: Element>(
     slots: &[Vec<T>],
     outputs: &Outputs<'_, T>,
 ) {
-    let pieces: Vec<(usize, usize, std::ops::Range<usize>)> =
-        tasks.iter().enumerate().flat_map(|(n, t)| scan.chunks(t.b).enumerate().map(move |(c, steps)| (n, c, steps))).collect();
+    let pieces: Vec<(usize, usize, std::ops::Range<usize>)> = tasks
+        .iter()
+        .enumerate()
+        .flat_map(|(n, t)| scan.chunks(t.b).enumerate().map(move |(c, steps)| (n, c, steps)))
+        .collect();
     let mut before: Vec<State<T>> = Vec::new();
     for heads in tasks {
         let mut state = scan.state(*heads);
@@ -90,7 +93,8 @@ fn carry<T: Element>(result: &State<T>, from: &State<T>, to: &mut State<T>, full
                 let terms = if full { 0..from.keys } else { key..key + 1 };
                 for term in terms {
                     let unit = columns + if full { term } else { 0 };
-                    sum = sum + result.values[at(result, key, unit) + head] * from.values[at(from, term, column) + head];
+                    sum =
+                        sum + result.values[at(result, key, unit) + head] * from.values[at(from, term, column) + head];
                 }
                 to.values[at(from, key, column) + head] = sum;
             }

@@ -77,8 +77,10 @@ impl<'a, T: Element> Stretch<'a, T> {
 
     fn read(&self, c: &Context<'_, T>, extent: Extent, operand: &Operand, slots: &[Vec<T>]) -> Vec<T> {
         let (indices, heads) = (self.indices(extent), self.heads.count);
-        let columns: Vec<usize> =
-            (0..indices).flat_map(|i| (0..heads).map(move |h| (i, h))).map(|(i, h)| self.column(extent, operand, i, h)).collect();
+        let columns: Vec<usize> = (0..indices)
+            .flat_map(|i| (0..heads).map(move |h| (i, h)))
+            .map(|(i, h)| self.column(extent, operand, i, h))
+            .collect();
         match operand.source {
             Source::Value(part) => {
                 let (stride, values) = (c.stride(part), &slots[c.plan.values[part.value]]);
@@ -143,7 +145,12 @@ impl<'a, T: Element> Stretch<'a, T> {
     }
 
     fn widened(&self, values: &[T], indices: usize) -> Vec<T> {
-        values.chunks_exact(self.heads.count).flat_map(|heads| std::iter::repeat_n(heads, indices)).flatten().copied().collect()
+        values
+            .chunks_exact(self.heads.count)
+            .flat_map(|heads| std::iter::repeat_n(heads, indices))
+            .flatten()
+            .copied()
+            .collect()
     }
 
     fn evaluate(&self, expr: &Expr, indices: usize) -> Values<T> {
@@ -213,7 +220,9 @@ impl<'a, T: Element> Stretch<'a, T> {
             true => {
                 let all = self.full(r, Extent::Key);
                 let of_step = all.chunks_exact(self.shape.key_size * heads);
-                let sums = of_step.flat_map(|of| (0..heads).map(|h| of.iter().skip(h).step_by(heads).fold(T::default(), |a, v| a + *v)));
+                let sums = of_step.flat_map(|of| {
+                    (0..heads).map(|h| of.iter().skip(h).step_by(heads).fold(T::default(), |a, v| a + *v))
+                });
                 sums.collect()
             }
             false => self.heads_of(r),
@@ -222,7 +231,11 @@ impl<'a, T: Element> Stretch<'a, T> {
         let mut value = given;
         if columns > self.shape.value_size {
             let ones = vec![T::from_f64(1.0); heads];
-            value = value.chunks_exact(self.shape.value_size * heads).flat_map(|v| v.iter().chain(&ones)).copied().collect();
+            value = value
+                .chunks_exact(self.shape.value_size * heads)
+                .flat_map(|v| v.iter().chain(&ones))
+                .copied()
+                .collect();
         }
         debug_assert_eq!(value.len(), steps * columns * heads);
         Coefficients {
@@ -317,7 +330,12 @@ impl<T: Element> Stretch<'_, T> {
 
 /// Adds a port's gradients of a stretch to columns of a row-major block: `to(row, column)` for values, where `row` counts the
 /// stretch's steps.
-pub(super) fn scatter<T: Element>(stretch: &Stretch<'_, T>, port: usize, gradient: &[T], mut to: impl FnMut(usize, usize, T)) {
+pub(super) fn scatter<T: Element>(
+    stretch: &Stretch<'_, T>,
+    port: usize,
+    gradient: &[T],
+    mut to: impl FnMut(usize, usize, T),
+) {
     let (operand, extent, heads) = (&stretch.shape.operands[port], stretch.ports[port].extent, stretch.heads.count);
     let indices = stretch.indices(extent);
     for (n, &g) in gradient.iter().enumerate() {

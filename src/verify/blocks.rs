@@ -1,0 +1,203 @@
+//! Goldens of whole models of blocks (`kind` mamba_block, mamba2_block, rwkv4_block): parameters `w.*` by their published names, the
+//! embedded tokens `in.x` `[B, T, hidden_size]`, `out.y`, `out.y_prefix` (of the first T/2 steps alone), and for the upstream
+//! gradient `up.y` all gradients: `grad.x` and `grad.<parameter>`.
+//!
+//! Fields: `B`, `T` and the model's sizes under transformers' names. Every run is made with steps one after the other, in chunks, and
+//! by a plan that trains.
+
+use super::golden::{Case, Reader, Truth};
+use super::naive::Scalar;
+use super::{Named, cast, naive_blocks, widen};
+use crate::blocks::{Mamba, Mamba2, Model, Rwkv4};
+use crate::config::Shape;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::expr::Element;
+use crate::network::{Network, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Parallel};
+use crate::plan::Options;
+use crate::tensor::Tensor;
+use std::sync::Arc;
+
+/// A model and its input. Values are f64 whatever they were stored in.
+#[derive(Clone, Debug)]
+pub struct Blocks {
+    /// The model.
+    pub model: Model,
+    /// T and B.
+    pub shape: Shape,
+    /// Its parameters, as files hold them.
+    pub params: Vec<(String, Tensor<f64>)>,
+    /// x `[T, B, hidden_size]`
+    pub x: Tensor<f64>,
+    /// The gradient of y, in its shape.
+    pub dy: Tensor<f64>,
+}
+
+impl Blocks {
+    pub(super) fn read(reader: &mut Reader<'_>, kind: &str) -> Result<(Case, Vec<Truth>)> {
+        let shape = Shape { time: reader.size("T", None)?, batch: reader.size("B", None)? };
+        shape.validate().map_err(|e| reader.in_file(e))?;
+        if shape.time < 2 {
+            return Err(reader.mismatch("T", "at least 2 steps, for y_prefix", shape.time));
+        }
+        let model = model(reader, kind)?;
+        let width = model.hidden_size();
+        let batch_first = |time: usize| [shape.batch, time, width];
+        reader.check_values("in.x", batch_first(shape.time))?;
+        let network = model.network().map_err(|e| reader.in_file(e))?;
+        reader.check_values("parameters", [network.parameter_count(), 1, 1])?;
+        let x = time_first(reader.tensor("in.x", &batch_first(shape.time))?);
+        let dy = time_first(reader.tensor("up.y", &batch_first(shape.time))?);
+        let named = network.named(&vec![0.0; network.parameter_count()])?;
+        let param = |(name, like): (String, Tensor<f64>)| {
+            let values = reader.tensor(&format!("w.{name}"), &like.shape)?;
+            Ok((name, values))
+        };
+        let params = named.into_iter().map(param).collect::<Result<Vec<_>>>()?;
+        let mut truths = vec![
+            reader.truth("out.y", &batch_first(shape.time))?,
+            reader.truth("out.y_prefix", &batch_first(shape.time / 2))?,
+            reader.truth("grad.x", &batch_first(shape.time))?,
+        ];
+        for (name, p) in &params {
+            truths.push(reader.truth(&format!("grad.{name}"), &p.shape)?);
+        }
+        Ok((Case::Blocks(Self { model, shape, params, x, dy }), truths))
+    }
+
+    /// What the executor makes of it, in both ways of going over time.
+    pub(super) fn runs<T: Scalar + Element>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
+        if let Some(strategy) = options.strategy {
+            let reason = "scans are recurrent or chunked, and a block's golden is run in both ways".into();
+            return Err(Error::Unsupported { what: format!("strategy {strategy} for blocks"), reason });
+        }
+        let network = Arc::new(self.model.network()?);
+        let params = network.flat(|name| Ok(self.params.iter().find(|(n, _)| n == name).map(|(_, t)| cast::<T>(t))))?;
+        let mut runs = Vec::new();
+        for parallel in [Parallel::Recurrent, Parallel::Chunked] {
+            // Chunks of 8: several, and a last one that is shorter.
+            let options = NetworkOptions {
+                parallel: Some(parallel),
+                chunk: Some(8),
+                precision: options.precision,
+                ..Default::default()
+            };
+            let run = |train: bool, time: usize| {
+                let options = NetworkOptions { train, ..options.clone() };
+                let shape = Shape { time, ..self.shape };
+                let plan = NetworkPlan::new(&network, shape, &device.caps(), &options)?;
+                NetworkSession::<T>::new(device, plan, &params)
+            };
+            let (whole, prefix) = (self.shape.time, self.shape.time / 2);
+            runs.push(vec![
+                self.output(&mut run(false, whole)?, "out.y")?,
+                self.output(&mut run(false, prefix)?, "out.y_prefix")?,
+            ]);
+            runs.push(self.trained(&mut run(true, whole)?, &network)?);
+        }
+        Ok(runs)
+    }
+
+    fn output<T: Scalar + Element>(
+        &self,
+        session: &mut NetworkSession<T>,
+        name: &str,
+    ) -> Result<(String, Tensor<f64>)> {
+        let x = prefix(&cast::<T>(&self.x), session.plan().shape.time);
+        let mut output = session.forward(&NetworkInput::new(&[x.view()]))?;
+        Ok((name.into(), batch_first(widen(output.values.remove(0)))))
+    }
+
+    /// `out.y` and `grad.*` of a training run.
+    fn trained<T: Scalar + Element>(&self, session: &mut NetworkSession<T>, network: &Network) -> Result<Named> {
+        let mut list = vec![self.output(session, "out.y")?];
+        let dy = cast::<T>(&self.dy);
+        let mut gradients = session.backward(&NetworkUpstream { values: &[dy.view()], states: None })?;
+        let flat: Vec<T> = gradients.params.into_iter().flat_map(|p| p.data).collect();
+        list.extend(network.named(&flat)?.into_iter().map(|(name, t)| (format!("grad.{name}"), widen(t))));
+        list.push(("grad.x".into(), batch_first(widen(gradients.inputs.remove(0)))));
+        Ok(list)
+    }
+
+    /// What the naive loops make of it.
+    pub(super) fn naive_run<T: Scalar>(&self) -> Result<Named> {
+        let run = naive_blocks::run::<T>(&self.model, &self.params, &self.x, &self.dy)?;
+        // A prefix of a causal model's output is the output of the prefix.
+        let y_prefix = batch_first(prefix(&run.y, self.shape.time / 2));
+        let mut list = vec![
+            ("out.y".to_string(), batch_first(run.y)),
+            ("out.y_prefix".into(), y_prefix),
+            ("grad.x".into(), batch_first(run.dx)),
+        ];
+        list.extend(run.params.into_iter().map(|(name, t)| (format!("grad.{name}"), t)));
+        Ok(list)
+    }
+}
+
+/// The model's sizes; those that are derived from others in transformers' configurations may be left out, as there.
+fn model(reader: &Reader<'_>, kind: &str) -> Result<Model> {
+    let hidden_size = reader.size("hidden_size", None)?;
+    let num_layers = reader.size("num_hidden_layers", None)?;
+    let [epsilon] = reader.numbers("layer_norm_epsilon")?;
+    if num_layers > 1000 {
+        return Err(reader.mismatch("num_hidden_layers", "at most 1000", num_layers));
+    }
+    let size = |field| reader.size(field, None);
+    let flags = || Ok::<_, Error>((reader.flag("use_bias", false)?, reader.flag("use_conv_bias", true)?));
+    Ok(match kind {
+        "mamba_block" => {
+            let (use_bias, use_conv_bias) = flags()?;
+            Model::Mamba(Mamba {
+                hidden_size,
+                intermediate_size: size("intermediate_size")?,
+                state_size: size("state_size")?,
+                conv_kernel: size("conv_kernel")?,
+                time_step_rank: size("time_step_rank")?,
+                num_layers,
+                use_bias,
+                use_conv_bias,
+                epsilon,
+            })
+        }
+        "mamba2_block" => {
+            let (use_bias, use_conv_bias) = flags()?;
+            Model::Mamba2(Mamba2 {
+                hidden_size,
+                num_heads: size("num_heads")?,
+                head_dim: size("head_dim")?,
+                state_size: size("state_size")?,
+                n_groups: size("n_groups")?,
+                conv_kernel: size("conv_kernel")?,
+                num_layers,
+                use_bias,
+                use_conv_bias,
+                epsilon,
+            })
+        }
+        _ => Model::Rwkv4(Rwkv4 {
+            hidden_size,
+            attention_hidden_size: size("attention_hidden_size")?,
+            intermediate_size: size("intermediate_size")?,
+            num_layers,
+            epsilon,
+        }),
+    })
+}
+
+/// The first steps of `[T, B, width]`.
+fn prefix<T: Copy>(whole: &Tensor<T>, time: usize) -> Tensor<T> {
+    let (batch, width) = (whole.shape[1], whole.shape[2]);
+    Tensor { data: whole.data[..time * batch * width].to_vec(), shape: vec![time, batch, width] }
+}
+
+/// `[B, T, width]` as `[T, B, width]`.
+fn time_first(tensor: Tensor<f64>) -> Tensor<f64> {
+    let &[outer, inner, width] = tensor.shape.as_slice() else { return tensor };
+    let row = |n: usize| &tensor.data[(n % outer * inner + n / outer) * width..][..width];
+    Tensor { data: (0..outer * inner).flat_map(row).copied().collect(), shape: vec![inner, outer, width] }
+}
+
+/// `[T, B, width]` as `[B, T, width]`.
+fn batch_first(tensor: Tensor<f64>) -> Tensor<f64> {
+    time_first(tensor)
+}

@@ -1,0 +1,89 @@
+//! Executors against the naive loops: outputs, last states, and gradients of every input, parameter and initial state.
+
+use crate::harness::*;
+use wgpu_rnn::network::{NetworkOptions, Parallel};
+use wgpu_rnn::{Device, Precision, rules};
+
+/// Whole sequences, then ragged ones with episodes, forwards and backwards; padding is NaN.
+fn cases() -> Vec<(&'static str, Case)> {
+    let of = |rule| {
+        let case = |seed| Case::new(rule, 9, 3, seed);
+        [("whole", case(1)), ("ragged", case(2).ragged(false)), ("reverse", case(3).ragged(true))]
+    };
+    rules::ALL.into_iter().flat_map(of).collect()
+}
+
+#[test]
+fn in_f64_they_are_the_naive_loops() {
+    let mut failures = Vec::new();
+    for (what, case) in cases() {
+        let naive = case.naive();
+        for parallel in PARALLEL {
+            let got = case.clone().poisoned().run::<f64>(&Device::cpu(), &training(parallel));
+            failures.extend(case.wrong(&format!("{what} {parallel:?}"), &got, &naive, Precision::F64));
+        }
+    }
+    none(&failures);
+}
+
+#[test]
+fn in_f32_they_are_as_near_as_the_naive_loops() {
+    let mut failures = Vec::new();
+    for (what, case) in cases() {
+        let naive = case.naive();
+        for device in devices() {
+            for parallel in PARALLEL {
+                let got = case.clone().poisoned().run::<f32>(&device, &training(parallel));
+                failures.extend(case.wrong(&format!("{what} {device} {parallel:?}"), &got, &naive, Precision::F32));
+            }
+        }
+    }
+    none(&failures);
+}
+
+#[test]
+fn inference_is_training_without_the_way_back() {
+    for (what, case) in cases() {
+        for device in devices() {
+            for parallel in PARALLEL {
+                let options = training(parallel);
+                let trained = case.run::<f32>(&device, &options);
+                let inferred = case.run::<f32>(&device, &NetworkOptions { train: false, ..options });
+                assert_eq!((inferred.y, inferred.last), (trained.y, trained.last), "{} {what} {device}", case.problem.rule.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn chunks_of_any_length_make_the_same_sequence() {
+    let mut failures = Vec::new();
+    for rule in rules::ALL {
+        for (n, time) in [1, 2, 63, 64, 65, 257].into_iter().enumerate() {
+            let case = Case::new(rule, time, 1, 10 + n as u64);
+            let naive = case.naive();
+            for device in devices() {
+                for way in [(Parallel::Recurrent, 64), (Parallel::Chunked, 16), (Parallel::Chunked, 64)] {
+                    let got = case.run::<f32>(&device, &training(way));
+                    let what = format!("T = {time} {device} {way:?}");
+                    failures.extend(case.wrong(&what, &got, &naive, Precision::F32));
+                }
+            }
+        }
+    }
+    none(&failures);
+}
+
+/// The way back holds a window of states at a time: a small one must not change a bit.
+#[test]
+fn the_window_of_the_way_back_changes_nothing() {
+    for rule in rules::ALL {
+        let case = Case::new(rule, 21, 2, 40);
+        for device in devices() {
+            let options = training((Parallel::Recurrent, 4));
+            let wide = case.run::<f32>(&device, &options);
+            let narrow = case.run::<f32>(&device, &NetworkOptions { window_bytes: 1, ..options });
+            assert_eq!(wide, narrow, "{} {device}", rule.name);
+        }
+    }
+}
