@@ -61,13 +61,7 @@ fn cpu_f32() {
 #[test]
 fn gpu_f32() {
     let device = Device::gpu().expect("a Vulkan, Metal or DX12 adapter; Mesa's lavapipe will do");
-    // Networks have no GPU executor yet.
-    let linear = |file: &PathBuf| {
-        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        name.starts_with("mamba") || name.starts_with("rwkv")
-    };
-    let files: Vec<PathBuf> = goldens().into_iter().filter(|file| !linear(file)).collect();
-    all_pass(&files, &device, Precision::F32);
+    all_pass(&goldens(), &device, Precision::F32);
 }
 
 /// A golden's tensors, to be changed and written again.

@@ -2,7 +2,6 @@
 
 use super::pipeline::Kept;
 use crate::error::{Error, Result};
-use crate::kernels::Kernel;
 use crate::plan::{Caps, DeviceClass};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +17,7 @@ pub struct Gpu {
     /// Whether its shaders check indices and bound loops.
     pub(crate) checked: bool,
     /// What was compiled, by its text: sessions of one configuration share it, in whatever shape.
-    pub(super) pipelines: Mutex<HashMap<(Kernel, String), Kept>>,
+    pub(super) pipelines: Mutex<HashMap<(&'static str, String), Kept>>,
 }
 
 /// What an adapter is and offers.

@@ -8,3 +8,4 @@ pub(crate) use device::adapters;
 pub use device::{Gpu, GpuInfo};
 pub(crate) use executor::{Executor, written};
 pub use executor::{IoBinding, IoBuffers};
+pub(crate) use pipeline::{Pipeline, pipeline_of};

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A compiled kernel.
-pub(super) struct Pipeline {
-    pub pipeline: wgpu::ComputePipeline,
-    pub layout: wgpu::BindGroupLayout,
+pub(crate) struct Pipeline {
+    pub(crate) pipeline: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
 }
 
 /// Pipelines that a device keeps: far more than any network has kernels.
@@ -21,23 +21,48 @@ const KEPT: usize = 1024;
 /// A text's pipeline, once it is compiled; whoever compiles it holds the lock.
 pub(super) type Kept = Arc<Mutex<Option<Arc<Pipeline>>>>;
 
-/// The kernel's pipeline, and whether it was made now: a device compiles a text once, whichever threads ask for it. One that
-/// fails is tried again by the next that asks.
+/// The kernel's pipeline, and whether it was made now.
 pub(super) fn get(gpu: &Gpu, config: &RnnConfig, variant: &Variant) -> Result<(Arc<Pipeline>, bool)> {
     let text = source(config, variant);
+    let label = format!("wgpu-rnn {} {} stage {}", variant.kernel.name(), config.cell.name, variant.stage);
+    // A cell from outside is text that may name any buffer: nothing is known of its indices.
+    let checked = gpu.checked || !cells::is_own(config.cell);
+    let entries: Vec<_> = variant.kernel.bindings().iter().enumerate().map(entry).collect();
+    kept(gpu, variant.kernel.name(), text, |text| create(gpu, &label, text, &entries, checked))
+}
+
+/// The pipeline of a text of this crate's own, with the entries of its one bind group; `checked`: its indices, while it runs.
+pub(crate) fn pipeline_of(
+    gpu: &Gpu,
+    name: &'static str,
+    text: &str,
+    entries: &[wgpu::BindGroupLayoutEntry],
+    checked: bool,
+) -> Result<Arc<Pipeline>> {
+    let label = format!("wgpu-rnn {name}");
+    kept(gpu, name, text.into(), |text| create(gpu, &label, text, entries, checked)).map(|(pipeline, _)| pipeline)
+}
+
+/// A device compiles a text once, whichever threads ask for it. One that fails is tried again by the next that asks.
+fn kept(
+    gpu: &Gpu,
+    name: &'static str,
+    text: String,
+    create: impl FnOnce(&str) -> Result<Pipeline>,
+) -> Result<(Arc<Pipeline>, bool)> {
+    let key = (name, text);
     let place = {
         let mut kept = gpu.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (variant.kernel, text.clone());
         if kept.len() >= KEPT && !kept.contains_key(&key) {
             kept.clear();
         }
-        Arc::clone(kept.entry(key).or_default())
+        Arc::clone(kept.entry(key.clone()).or_default())
     };
     let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(pipeline) = &*place {
         return Ok((Arc::clone(pipeline), false));
     }
-    let pipeline = Arc::new(create(gpu, config, variant, &text)?);
+    let pipeline = Arc::new(create(&key.1)?);
     *place = Some(Arc::clone(&pipeline));
     Ok((pipeline, true))
 }
@@ -72,40 +97,45 @@ pub(super) fn get_all(gpu: &Gpu, config: &RnnConfig, variants: &[Variant]) -> Re
     all.into_iter().map(|(_, made)| made).collect()
 }
 
-fn create(gpu: &Gpu, config: &RnnConfig, variant: &Variant, text: &str) -> Result<Pipeline> {
-    let Variant { kernel, stage, .. } = *variant;
-    let label = format!("wgpu-rnn {} {} stage {stage}", kernel.name(), config.cell.name);
-    gpu.scoped(&format!("compiling {label}"), || {
-        // A cell from outside is text that may name any buffer: nothing is known of its indices.
-        let module = shader_module(gpu, &label, text, gpu.checked || !cells::is_own(config.cell));
-        let entry = |(binding, (_, access)): (usize, &(&str, Access))| wgpu::BindGroupLayoutEntry {
-            binding: binding as u32,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: match access {
-                Access::Uniform => wgpu::BindingType::Buffer {
-                    ty: wgpu::BufferBindingType::Uniform,
-                    has_dynamic_offset: true,
-                    min_binding_size: std::num::NonZero::new(uniform_size(binding)),
-                },
-                Access::Read | Access::ReadWrite => wgpu::BindingType::Buffer {
-                    ty: wgpu::BufferBindingType::Storage { read_only: *access == Access::Read },
-                    has_dynamic_offset: false,
-                    min_binding_size: None,
-                },
+/// A binding of the kernel table, as wgpu wants it.
+fn entry((binding, (_, access)): (usize, &(&str, Access))) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding: binding as u32,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: match access {
+            Access::Uniform => wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Uniform,
+                has_dynamic_offset: true,
+                min_binding_size: std::num::NonZero::new(uniform_size(binding)),
             },
-            count: None,
-        };
-        let entries: Vec<_> = kernel.bindings().iter().enumerate().map(entry).collect();
-        let layout = gpu
-            .device
-            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
+            Access::Read | Access::ReadWrite => wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Storage { read_only: *access == Access::Read },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+        },
+        count: None,
+    }
+}
+
+fn create(
+    gpu: &Gpu,
+    label: &str,
+    text: &str,
+    entries: &[wgpu::BindGroupLayoutEntry],
+    checked: bool,
+) -> Result<Pipeline> {
+    gpu.scoped(&format!("compiling {label}"), || {
+        let module = shader_module(gpu, label, text, checked);
+        let layout =
+            gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries });
         let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(&label),
+            label: Some(label),
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
         let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&label),
+            label: Some(label),
             layout: Some(&pipeline_layout),
             module: &module,
             entry_point: Some("main"),
@@ -130,7 +160,9 @@ fn shader_module(gpu: &Gpu, label: &str, text: &str, checked: bool) -> wgpu::Sha
     // in workgroup memory. The kernels are this crate's own. Their indices are made of constants and `Dims` of the plan that
     // sized the bound slots (a caller's own buffers are refused where they are smaller, `Executor::bind_io`), of the schedule,
     // which `Schedule` makes from lengths it has checked, and of ids and classes checked against their tables when they are
-    // written; lanes past an edge are clamped or return. Every loop counts to one of these. The tests run the kernels with checks,
+    // written; lanes past an edge are clamped or return. Every loop counts to one of these. Kernels of networks index one arena, at
+    // offsets and by sizes of the `Program` that sized it, and by lengths in 1..=T that the session has checked; the expressions in
+    // them only calculate. The tests run the kernels with checks,
     // which would turn an index out of range into a wrong number, and compare the bits with those of unchecked ones.
     unsafe { gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }

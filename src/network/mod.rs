@@ -18,6 +18,7 @@
 
 mod build;
 mod cpu;
+mod gpu;
 mod named;
 mod plan;
 mod scan;

@@ -9,6 +9,7 @@
 //!
 //! Everything that grows, grows with T: [`NetworkPlan::bytes_per_step`] says by how much; [`NetworkPlan::fixed_bytes`] is the rest.
 
+use super::gpu::Program;
 use super::{Network, Op, ScanShape};
 use crate::config::Shape;
 use crate::error::{Error, Result};
@@ -116,6 +117,8 @@ pub struct NetworkPlan {
     pub(crate) states: Vec<StateSlots>,
     /// Per operation; empty where it is no scan.
     pub(crate) scans: Vec<ScanSlots>,
+    /// Elements that the GPU executor needs beyond the slots and the gradients of parameters.
+    pub(crate) scratch: usize,
 }
 
 /// Columns that keep a GPU busy: with fewer, time is cut into chunks. 64 workgroups of 64 lanes, as `Caps::parallel_groups`.
@@ -149,11 +152,28 @@ impl NetworkPlan {
             gradients: Vec::new(),
             states: Vec::new(),
             scans: Vec::new(),
+            scratch: 0,
         };
         plan.check_sizes()?;
         plan.add_slots();
+        if caps.class != DeviceClass::Cpu {
+            plan.scratch = Program::new(&plan)?.own;
+        }
         plan.check_limits()?;
         Ok(plan)
+    }
+
+    /// The texts of all kernels that a GPU runs for it, by kernel. For tests.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] as [`NetworkPlan::new`].
+    #[doc(hidden)]
+    pub fn shaders(&self) -> Result<Vec<(&'static str, String)>> {
+        let Program { forward, backward, .. } = Program::new(self)?;
+        let mut texts: Vec<_> = forward.into_iter().chain(backward).map(|job| (job.name, job.text)).collect();
+        texts.sort();
+        texts.dedup();
+        Ok(texts)
     }
 
     /// Rows of a value.
@@ -175,12 +195,14 @@ impl NetworkPlan {
     pub fn bytes(&self) -> u64 {
         let copies = if self.options.train { 2 } else { 1 };
         let parameters = copies * self.network.parameter_count() as u64;
-        (self.slots.iter().map(|s| s.len as u64).sum::<u64>() + parameters) * self.options.precision.bytes() as u64
+        (self.slots.iter().map(|s| s.len as u64).sum::<u64>() + self.scratch as u64 + parameters)
+            * self.options.precision.bytes() as u64
     }
 
     /// Bytes that every step (of all B sequences) adds.
     pub fn bytes_per_step(&self) -> u64 {
-        self.slots.iter().map(|s| s.per_step as u64).sum::<u64>() * self.options.precision.bytes() as u64
+        let scratch = (self.scratch / self.shape.time) as u64;
+        (self.slots.iter().map(|s| s.per_step as u64).sum::<u64>() + scratch) * self.options.precision.bytes() as u64
     }
 
     /// Bytes that do not depend on T.

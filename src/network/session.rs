@@ -1,8 +1,8 @@
 //! A network's plan bound to a device: upload, run, read back.
 
-use super::cpu;
 use super::plan::{NetworkPlan, SlotId};
 use super::{Network, Part};
+use super::{cpu, gpu};
 use crate::config::Shape;
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
@@ -76,6 +76,7 @@ pub struct NetworkGradients<T> {
 
 enum Executor<T: Element> {
     Cpu(Box<cpu::Executor<T>>),
+    Gpu(Box<gpu::Executor>),
 }
 
 /// Lengths and resets of a run, as the operations over time see them.
@@ -156,10 +157,7 @@ impl<T: Element> NetworkSession<T> {
         }
         let executor = match &device.0 {
             Kind::Cpu => Executor::Cpu(Box::new(cpu::Executor::new(&plan, params))),
-            Kind::Gpu(_) => {
-                let reason = "not yet; use the CPU executor".into();
-                return Err(Error::Unsupported { what: "networks on a GPU".into(), reason });
-            }
+            Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, &narrow(params))?)),
         };
         let Shape { time, batch } = plan.shape;
         let times = Times { time, batch, lengths: vec![time; batch], resets: Vec::new() };
@@ -189,6 +187,7 @@ impl<T: Element> NetworkSession<T> {
         self.tape = false;
         match &mut self.executor {
             Executor::Cpu(e) => e.set_params(&self.plan, params),
+            Executor::Gpu(e) => e.set_params(&narrow(params))?,
         }
         Ok(())
     }
@@ -226,6 +225,9 @@ impl<T: Element> NetworkSession<T> {
             _ => {}
         }
         self.tape = false;
+        if let Executor::Gpu(e) = &self.executor {
+            e.write_times(&self.times)?;
+        }
         for (&value, view) in network.inputs.iter().zip(input.values) {
             let masked = self.masked(view.data, network.values[value].width);
             self.write_slot(self.plan.values[value], masked)?;
@@ -258,6 +260,7 @@ impl<T: Element> NetworkSession<T> {
     pub fn run(&mut self) -> Result<()> {
         match &mut self.executor {
             Executor::Cpu(e) => e.forward(&self.plan, &self.times),
+            Executor::Gpu(e) => e.forward()?,
         }
         (self.has_run, self.tape) = (true, self.plan.options.train);
         Ok(())
@@ -345,6 +348,7 @@ impl<T: Element> NetworkSession<T> {
         self.tape = false;
         match &mut self.executor {
             Executor::Cpu(e) => e.backward(&self.plan, &self.times),
+            Executor::Gpu(e) => e.backward()?,
         }
         Ok(())
     }
@@ -366,8 +370,24 @@ impl<T: Element> NetworkSession<T> {
         let states = states.map(|(slot, size)| self.read_state(slot, size)).collect::<Result<_>>()?;
         let flat = match &self.executor {
             Executor::Cpu(e) => e.param_gradients().to_vec(),
+            Executor::Gpu(e) => widen(&e.param_gradients()?),
         };
         Ok(NetworkGradients { inputs, params: by_param(&network, &flat), states })
+    }
+
+    /// Fills all working memory with NaN: nothing may read what the run did not write. For tests.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    #[doc(hidden)]
+    pub fn poison(&mut self) -> Result<()> {
+        match &mut self.executor {
+            Executor::Cpu(e) => {
+                (0..self.plan.slots.len()).for_each(|slot| e.slot_mut(slot).fill(T::from_f64(f64::NAN)));
+                Ok(())
+            }
+            Executor::Gpu(e) => e.fill(f32::NAN),
+        }
     }
 
     fn checked_times(&self, input: &NetworkInput<'_, T>) -> Result<Times> {
@@ -435,12 +455,14 @@ impl<T: Element> NetworkSession<T> {
     fn read_slot(&mut self, slot: SlotId) -> Result<Vec<T>> {
         match &self.executor {
             Executor::Cpu(e) => Ok(e.slot(slot).to_vec()),
+            Executor::Gpu(e) => Ok(widen(&e.read_slot(&self.plan, slot)?)),
         }
     }
 
     fn write_slot(&mut self, slot: SlotId, values: Vec<T>) -> Result<()> {
         match &mut self.executor {
             Executor::Cpu(e) => *e.slot_mut(slot) = values,
+            Executor::Gpu(e) => e.write_slot(slot, &narrow(&values))?,
         }
         Ok(())
     }
@@ -448,9 +470,19 @@ impl<T: Element> NetworkSession<T> {
     fn copy_slot(&mut self, from: SlotId, to: SlotId) -> Result<()> {
         match &mut self.executor {
             Executor::Cpu(e) => *e.slot_mut(to) = e.slot(from).to_vec(),
+            Executor::Gpu(e) => e.copy_slot(&self.plan, from, to)?,
         }
         Ok(())
     }
+}
+
+/// As the GPU has them; its sessions are of f32.
+fn narrow<T: Element>(values: &[T]) -> Vec<f32> {
+    values.iter().map(|v| v.to_f64() as f32).collect()
+}
+
+fn widen<T: Element>(values: &[f32]) -> Vec<T> {
+    values.iter().map(|&v| T::from_f64(f64::from(v))).collect()
 }
 
 fn by_param<T: Element>(network: &Network, flat: &[T]) -> Vec<Tensor<T>> {

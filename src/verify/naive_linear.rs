@@ -223,6 +223,7 @@ fn step<N: Number>(rule: &Rule) -> Result<Step<N>> {
         "gla" => gla,
         "delta" => delta,
         "gated-delta" => gated_delta,
+        "selective-scan" => selective_scan,
         "mamba" => mamba,
         "selective-scan" => selective_scan,
         "mamba2" => mamba2,
@@ -313,16 +314,25 @@ fn selective<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>, u: &[N], delta: N) -
     y.iter().zip(u).map(|(&y, &u)| y + x.one("D") * u).collect()
 }
 
+<<<<<<< HEAD
 /// Δ = softplus(dt + bias)
 fn mamba<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>) -> Vec<N> {
     selective(x, m, x.all("u"), (x.one("dt") + x.one("dt_bias")).softplus())
 }
 
 /// Δ = dt
+=======
+>>>>>>> linear
 fn selective_scan<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>) -> Vec<N> {
     selective(x, m, x.all("u"), x.one("dt"))
 }
 
+/// Δ = softplus(dt + bias)
+fn mamba<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>) -> Vec<N> {
+    selective(x, m, x.all("u"), (x.one("dt") + x.one("dt_bias")).softplus())
+}
+
+/// Δ = softplus(dt + bias), and one A for all of a head's state
 fn mamba2<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>) -> Vec<N> {
     selective(x, m, x.all("x"), (x.one("dt") + x.one("dt_bias")).softplus())
 }

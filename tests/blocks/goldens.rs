@@ -37,6 +37,11 @@ fn cpu_f32() {
 }
 
 #[test]
+fn gpu_f32() {
+    all_pass(&Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do"), Precision::F32);
+}
+
+#[test]
 fn a_wrong_number_fails() {
     for name in NAMES {
         for precision in [Precision::F64, Precision::F32] {

@@ -97,6 +97,11 @@ fn cpu_f32() {
 }
 
 #[test]
+fn gpu_f32() {
+    check(&Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do"), Precision::F32);
+}
+
+#[test]
 fn the_naive_gradients_are_central_differences() {
     for case in cases() {
         let run = |params: &[(String, Tensor<f64>)], x: &Tensor<f64>| {

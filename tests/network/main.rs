@@ -1,5 +1,8 @@
 //! Networks: every operation against central differences of itself, whole and in pieces.
 
+mod gpu;
 mod gradients;
+mod naive;
 mod networks;
 mod pieces;
+mod shaders;

@@ -1,7 +1,7 @@
 //! What the tests of rules share: a case per rule, its run on an executor, and comparisons.
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use wgpu_rnn::expr::Element;
 use wgpu_rnn::network::*;
 use wgpu_rnn::rule::{Port, Rule};
@@ -9,9 +9,10 @@ use wgpu_rnn::verify::naive_linear::{self, Problem};
 use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::{Device, Precision, Result, Shape, Tensor, View};
 
-/// Every executor of networks.
+/// Every executor of networks; one GPU for all tests, so that they share what is compiled.
 pub fn devices() -> Vec<Device> {
-    vec![Device::cpu()]
+    static GPU: LazyLock<Device> = LazyLock::new(|| Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do"));
+    vec![Device::cpu(), GPU.clone()]
 }
 
 /// Both ways over time, in chunks that fit no length here.
@@ -64,6 +65,7 @@ fn range(rule: &Rule, port: &str) -> (f64, f64) {
         ("selective-scan", "dt") => (0.01, 1.5),
         (_, "beta") => (0.1, 0.9),
         ("delta" | "gated-delta", "k") => (-0.6, 0.6),
+        ("selective-scan", "dt") => (0.05, 1.5),
         ("rwkv7", "a" | "b") => (-0.4, 0.4),
         ("indrnn", "u") => (-0.9, 0.9),
         ("rg-lru", "lambda") => (-3.0, -1.0),
@@ -217,8 +219,10 @@ impl Case {
     /// Forward, and back if `options` train.
     pub fn run<T: Element>(&self, device: &Device, options: &NetworkOptions) -> Run {
         let mut session = self.session::<T>(device, options).unwrap();
+        session.poison().unwrap();
         let out = self.with_input(|input| session.forward(input)).unwrap();
-        let mut run = Run { y: wide(&out.values[0].data), last: wide(&out.states[0].data), ports: vec![], initial: vec![] };
+        let mut run =
+            Run { y: wide(&out.values[0].data), last: wide(&out.states[0].data), ports: vec![], initial: vec![] };
         if options.train {
             let (up_y, up_last) = (self.rows::<T>(&self.up_y), self.state::<T>(&self.up_last));
             let upstream = NetworkUpstream { values: &[up_y.view()], states: Some(&[up_last.view()]) };

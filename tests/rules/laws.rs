@@ -45,12 +45,8 @@ fn gradients_of_two_pieces_are_those_of_the_whole() {
             true => [&a[..], b].concat(),
             false => a.iter().zip(b).map(|(a, b)| a + b).collect(),
         });
-        let got = Run {
-            ports: joined.collect(),
-            y: [first.y, second.y].concat(),
-            last: second.last,
-            initial: first.initial,
-        };
+        let got =
+            Run { ports: joined.collect(), y: [first.y, second.y].concat(), last: second.last, initial: first.initial };
         failures.extend(case.wrong("in two pieces", &got, &naive, wgpu_rnn::Precision::F64));
     }
     none(&failures);
@@ -84,7 +80,9 @@ fn step_by_step_is_the_whole() {
 #[test]
 fn neighbours_do_not_matter() {
     for rule in rules::ALL {
-        for case in [Case::new(rule, 9, 3, 54), Case::new(rule, 9, 3, 55).ragged(false), Case::new(rule, 9, 3, 56).ragged(true)] {
+        for case in
+            [Case::new(rule, 9, 3, 54), Case::new(rule, 9, 3, 55).ragged(false), Case::new(rule, 9, 3, 56).ragged(true)]
+        {
             for device in devices() {
                 for parallel in PARALLEL {
                     let options = training(parallel);
@@ -138,7 +136,9 @@ fn shared_heads_are_copies() {
         let [heads, keys, _] = case.problem.sizes;
         let given = case.problem.ports[port].len() / 10 / keys;
         assert!(given < heads);
-        let row = |row: &[f64]| (0..heads).flat_map(|h| row[h * given / heads * keys..][..keys].to_vec()).collect::<Vec<f64>>();
+        let row = |row: &[f64]| {
+            (0..heads).flat_map(|h| row[h * given / heads * keys..][..keys].to_vec()).collect::<Vec<f64>>()
+        };
         copies.problem.ports[port] = case.problem.ports[port].chunks(given * keys).flat_map(row).collect();
         for device in devices() {
             let options = training(PARALLEL[0]);

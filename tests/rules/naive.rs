@@ -2,9 +2,9 @@
 
 use crate::harness::*;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use wgpu_rnn::rule::Rule;
 use wgpu_rnn::verify::naive_linear::{Problem, forward};
 use wgpu_rnn::verify::tolerance;
-use wgpu_rnn::rule::Rule;
 use wgpu_rnn::{Device, Shape, rules};
 
 /// A case from an empty state, of one sequence.
@@ -135,7 +135,8 @@ fn loss(case: &Case, problem: &Problem<f64>, base: &[f64]) -> f64 {
     let ([heads, keys, _], columns, size) = (problem.sizes, problem.columns(), problem.state_size());
     let sums = heads * columns * keys;
     let state = |own: &[f64], base: &[f64]| -> Vec<f64> {
-        let scale = |n: usize| own.get(sums + n / (columns * keys)).map_or(0.0, |m| m - base[sums + n / (columns * keys)]);
+        let scale =
+            |n: usize| own.get(sums + n / (columns * keys)).map_or(0.0, |m| m - base[sums + n / (columns * keys)]);
         (0..size).map(|n| if n < sums { own[n] * scale(n).exp() } else { 0.0 }).collect()
     };
     let last: Vec<f64> = results.last.chunks(size).zip(base.chunks(size)).flat_map(|(l, b)| state(l, b)).collect();

@@ -44,7 +44,10 @@ fn options_that_do_not_fit() {
     let case = Case::new(&rules::GLA, 5, 2, 81);
     let (network, caps, shape) = (case.network().unwrap(), Device::cpu().caps(), case.problem.shape);
     let plan = |shape, options: NetworkOptions| NetworkPlan::new(&network, shape, &caps, &options);
-    mismatch(plan(shape, NetworkOptions { chunk: Some(0), ..Default::default() }), "chunk: expected at least 1 step, got 0");
+    mismatch(
+        plan(shape, NetworkOptions { chunk: Some(0), ..Default::default() }),
+        "chunk: expected at least 1 step, got 0",
+    );
     mismatch(plan(Shape { time: 0, ..shape }, Default::default()), "time: expected 1..=");
     mismatch(plan(Shape { batch: 0, ..shape }, Default::default()), "batch: expected 1..=");
     mismatch(plan(Shape { time: usize::MAX, ..shape }, Default::default()), "time: expected 1..=");
@@ -58,7 +61,10 @@ fn options_that_do_not_fit() {
     // A plan is for its kind of device, its precision, and a number of parameters.
     let of_gpu = NetworkPlan::new(&network, shape, &gpu.caps(), &Default::default()).unwrap();
     mismatch(NetworkSession::<f32>::new(&Device::cpu(), of_gpu, &[]), "device of the plan");
-    mismatch(NetworkSession::<f32>::new(&Device::cpu(), plan(shape, exact).unwrap(), &[]), "precision of the plan: expected f32, got f64");
+    mismatch(
+        NetworkSession::<f32>::new(&Device::cpu(), plan(shape, exact).unwrap(), &[]),
+        "precision of the plan: expected f32, got f64",
+    );
     let plain = || plan(shape, Default::default()).unwrap();
     mismatch(NetworkSession::<f32>::new(&Device::cpu(), plain(), &[0.0]), "parameters: expected 0 values, got 1");
 }
@@ -72,19 +78,34 @@ fn inputs_that_do_not_fit() {
             let mut refused = |input: NetworkInput<'_, f32>, reason: &str| mismatch(session.forward(&input), reason);
             refused(NetworkInput { values: &input.values[..2], ..*input }, "inputs of the network: expected 3, got 2");
             let narrow = [View::new(&input.values[0].data[..140], &[5, 2, 14]), input.values[1], input.values[2]];
-            refused(NetworkInput { values: &narrow, ..*input }, "q: expected [T, B, width] = [5, 2, 15], got [5, 2, 14]");
+            refused(
+                NetworkInput { values: &narrow, ..*input },
+                "q: expected [T, B, width] = [5, 2, 15], got [5, 2, 14]",
+            );
             let hollow = [View::new(&input.values[0].data[..7], &[5, 2, 15]), input.values[1], input.values[2]];
             refused(NetworkInput { values: &hollow, ..*input }, "q: expected [5, 2, 15] = 150 values, got 7 values");
             for lengths in [&[0usize, 5][..], &[5, 6], &[5], &[5, 5, 5]] {
                 refused(NetworkInput { lengths: Some(lengths), ..*input }, "lengths: expected 2 in 1..=5, got");
             }
-            refused(NetworkInput { resets: Some(&[true; 9]), ..*input }, "resets: expected [T, B] = [5, 2], got 9 flags");
+            refused(
+                NetworkInput { resets: Some(&[true; 9]), ..*input },
+                "resets: expected [T, B] = [5, 2], got 9 flags",
+            );
             refused(NetworkInput { resets: Some(&[]), ..*input }, "resets: expected [T, B] = [5, 2], got 0 flags");
-            refused(NetworkInput { initial: NetworkInitial::Carry, ..*input }, "initial states: expected an earlier run");
-            refused(NetworkInput { initial: NetworkInitial::Given(&[]), ..*input }, "initial states: expected 1, got 0");
+            refused(
+                NetworkInput { initial: NetworkInitial::Carry, ..*input },
+                "initial states: expected an earlier run",
+            );
+            refused(
+                NetworkInput { initial: NetworkInitial::Given(&[]), ..*input },
+                "initial states: expected 1, got 0",
+            );
             let state = [View::new(&[0.0; 118][..], &[2, 59])];
             let initial = NetworkInitial::Given(&state);
-            refused(NetworkInput { initial, ..*input }, "initial states: scan: expected [B, size] = [2, 60], got [2, 59]");
+            refused(
+                NetworkInput { initial, ..*input },
+                "initial states: scan: expected [B, size] = [2, 60], got [2, 59]",
+            );
         });
         mismatch(session.output(), "output: expected a run before it");
     }
@@ -102,12 +123,16 @@ fn ways_back_that_do_not_fit() {
         case.with_input(|input| session.forward(input)).unwrap();
         mismatch(session.backward(&up(&[], None)), "gradients of outputs: expected 1, got 0");
         let narrow = [View::new(&y[..110], &[5, 2, 11])];
-        mismatch(session.backward(&up(&narrow, None)), "gradient of y: expected [T, B, width] = [5, 2, 12], got [5, 2, 11]");
+        mismatch(
+            session.backward(&up(&narrow, None)),
+            "gradient of y: expected [T, B, width] = [5, 2, 12], got [5, 2, 11]",
+        );
         mismatch(session.backward(&up(&good, Some(&state))), "gradients of states: scan: expected [B, size] = [2, 78]");
         assert!(session.backward(&up(&good, None)).is_ok());
         mismatch(session.backward(&up(&good, None)), "backward: expected a forward run of a training plan before it");
 
-        let mut inference = case.session::<f32>(&device, &NetworkOptions { train: false, ..training(PARALLEL[0]) }).unwrap();
+        let mut inference =
+            case.session::<f32>(&device, &NetworkOptions { train: false, ..training(PARALLEL[0]) }).unwrap();
         case.with_input(|input| inference.forward(input)).unwrap();
         mismatch(inference.backward(&up(&good, None)), "backward: expected a forward run of a training plan before it");
         mismatch(inference.gradients(), "gradients: expected a plan that trains");

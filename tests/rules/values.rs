@@ -49,7 +49,12 @@ fn inference_is_training_without_the_way_back() {
                 let options = training(parallel);
                 let trained = case.run::<f32>(&device, &options);
                 let inferred = case.run::<f32>(&device, &NetworkOptions { train: false, ..options });
-                assert_eq!((inferred.y, inferred.last), (trained.y, trained.last), "{} {what} {device}", case.problem.rule.name);
+                assert_eq!(
+                    (inferred.y, inferred.last),
+                    (trained.y, trained.last),
+                    "{} {what} {device}",
+                    case.problem.rule.name
+                );
             }
         }
     }

@@ -1,0 +1,86 @@
+// scan_forward: the recurrence of src/rule.rs over a span of steps: all of a sequence, or a chunk.
+//
+//   u = Sᵀ a      S' = diag(d) S + b uᵀ + k vᵀ      y = S'ᵀ q + r v  (or of S, BEFORE)
+//
+// Parallel over (span, sequence, head, column): a lane keeps one column of a state, K values, in registers; columns of a state
+// have nothing to do with each other. K runs in ascending order.
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let item = item_of(group, lane);
+    if item >= at_items() {
+        return;
+    }
+    let columns = select(COLUMNS, COLUMNS + VIRTUAL, PASS == SUMMARY);
+    let j = item % columns;
+    let h = item / columns % HEADS;
+    let b = item / (columns * HEADS) % at_batch();
+    let span = item / (columns * HEADS * at_batch());
+    let length = length_of(b);
+    let first = min(span * at_span(), length);
+    let end = min((span + 1u) * at_span(), length);
+
+    var s: array<f32, KEY>;
+    for (var n = 0u; n < KEY; n++) {
+        if PASS == WHOLE {
+            s[n] = arena[at_initial() + state_at(b, h, j) + n];
+        } else if PASS == CHUNKS && first < length {
+            s[n] = arena[at_checkpoints() + kept_at(span, b, h, j) + n];
+        } else {
+            s[n] = select(0.0, identity(j - COLUMNS, n), j >= COLUMNS);
+        }
+    }
+    for (var t = first; t < end; t++) {
+        let row = row_of(b, t, at_reverse() != 0u);
+        if PASS == WHOLE && KEEP && t % at_chunk() == 0u {
+            for (var n = 0u; n < KEY; n++) {
+                arena[at_checkpoints() + kept_at(t / at_chunk(), b, h, j) + n] = s[n];
+            }
+        }
+        if is_reset(b, t, at_reverse() != 0u) {
+            for (var n = 0u; n < KEY; n++) {
+                s[n] = 0.0;
+            }
+        }
+        let head = head_values(row, h);
+        let v = column_value(row, h, j);
+        var u = 0.0;
+        if ERASE {
+            for (var n = 0u; n < KEY; n++) {
+                u = fma(coefficients(row, h, n, head).a, s[n], u);
+            }
+            if ERASED && PASS != SUMMARY {
+                arena[at_erased() + (row * HEADS + h) * COLUMNS + j] = u;
+            }
+        }
+        var y = 0.0;
+        var r = through_of(row, h);
+        for (var n = 0u; n < KEY; n++) {
+            let c = coefficients(row, h, n, head);
+            let before = s[n];
+            var after = fma(c.k, v, c.d * before);
+            if ERASE {
+                after = fma(c.b, u, after);
+            }
+            s[n] = after;
+            y = fma(c.q, select(after, before, BEFORE), y);
+            r += c.r;
+        }
+        if PASS != SUMMARY {
+            arena[at_y() + (row * HEADS + h) * COLUMNS + j] = fma(r, v, y);
+        }
+    }
+    if PASS != SUMMARY {
+        for (var t = max(span * at_span(), length); t < min((span + 1u) * at_span(), at_time()); t++) {
+            arena[at_y() + ((t * at_batch() + b) * HEADS + h) * COLUMNS + j] = 0.0;
+        }
+    }
+    for (var n = 0u; n < KEY; n++) {
+        if PASS == WHOLE {
+            arena[at_last() + state_at(b, h, j) + n] = s[n];
+        }
+        if PASS == SUMMARY {
+            arena[at_summary() + summary_at(span, b, h, j) + n] = s[n];
+        }
+    }
+}

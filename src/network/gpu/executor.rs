@@ -1,0 +1,229 @@
+//! A program's arena, parameters and pipelines on a device: made once, then only encoded.
+
+use super::super::plan::{NetworkPlan, SlotId};
+use super::super::session::Times;
+use super::kernel::Job;
+use super::program::Program;
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Pipeline, pipeline_of};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A plan bound to a device.
+pub(crate) struct Executor {
+    gpu: Arc<Gpu>,
+    program: Program,
+    arena: wgpu::Buffer,
+    params: wgpu::Buffer,
+    times: wgpu::Buffer,
+    readback: wgpu::Buffer,
+    /// Between two places of the arena: a buffer is not copied onto itself.
+    carry: wgpu::Buffer,
+    bindings: wgpu::BindGroup,
+    /// Distance between two uniform blocks.
+    stride: u32,
+    /// Per job of the program's, forward then backward.
+    pipelines: Vec<Arc<Pipeline>>,
+    batch: usize,
+    param_count: usize,
+}
+
+/// One layout for all kernels: a block of words, the arena, parameters, lengths and resets.
+fn layout() -> [wgpu::BindGroupLayoutEntry; 4] {
+    let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
+        count: None,
+    };
+    let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
+    [
+        entry(0, wgpu::BufferBindingType::Uniform, true),
+        entry(1, storage(false), false),
+        entry(2, storage(true), false),
+        entry(3, storage(true), false),
+    ]
+}
+
+impl Executor {
+    /// `params`: all parameters, one after the other.
+    pub(crate) fn new(gpu: &Arc<Gpu>, plan: &NetworkPlan, params: &[f32]) -> Result<Self> {
+        let program = Program::new(plan)?;
+        let jobs: Vec<&Job> = program.forward.iter().chain(&program.backward).collect();
+        // Several at a time; equal texts wait for one another.
+        let compile = |job: &&Job| pipeline_of(gpu, job.name, &job.text, &layout(), gpu.checked);
+        let pipelines: Vec<Arc<Pipeline>> = jobs.par_iter().map(compile).collect::<Result<_>>()?;
+        let alignment = gpu.info().limits.min_uniform_buffer_offset_alignment;
+        let block = jobs.iter().map(|j| 4 * j.words.len() as u32).max().unwrap_or(16);
+        let stride = block.next_multiple_of(alignment);
+        let mut blocks: Vec<u8> = Vec::new();
+        for (n, job) in jobs.iter().enumerate() {
+            blocks.extend_from_slice(bytemuck::cast_slice(&job.words));
+            blocks.resize((n + 1) * stride as usize, 0);
+        }
+        let longest = plan.slots.iter().map(|s| s.len).chain([params.len(), 1]).max().unwrap_or(1);
+        gpu.scoped("creating a network's buffers", || {
+            use wgpu::BufferUsages as Usage;
+            let buffer = |label, len: usize, usage| {
+                let size = 4 * len.max(4) as u64;
+                let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+                gpu.device.create_buffer(&descriptor)
+            };
+            let storage = Usage::STORAGE | Usage::COPY_DST;
+            let arena = buffer("network.arena", program.len, storage | Usage::COPY_SRC);
+            let parameters = buffer("network.params", params.len(), storage);
+            let times = buffer("network.times", 1 + plan.shape.batch + plan.rows(), storage);
+            let words = buffer("network.words", blocks.len() / 4, Usage::UNIFORM | Usage::COPY_DST);
+            let readback = buffer("network.readback", longest, Usage::MAP_READ | Usage::COPY_DST);
+            let states = plan.states.iter().map(|s| plan.slots[s.last].len).max().unwrap_or(0);
+            let carry = buffer("network.carry", states, Usage::COPY_SRC | Usage::COPY_DST);
+            gpu.queue.write_buffer(&parameters, 0, bytemuck::cast_slice(params));
+            gpu.queue.write_buffer(&words, 0, &blocks);
+            let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some("network"),
+                entries: &layout(),
+            });
+            let size = std::num::NonZero::new(u64::from(block));
+            let words = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &words, offset: 0, size });
+            let all = [words, arena.as_entire_binding(), parameters.as_entire_binding(), times.as_entire_binding()];
+            let entry = |(n, resource)| wgpu::BindGroupEntry { binding: n as u32, resource };
+            let entries: Vec<_> = all.into_iter().enumerate().map(entry).collect();
+            let bindings = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some("network"),
+                layout: &layout,
+                entries: &entries,
+            });
+            let (gpu, batch, param_count) = (Arc::clone(gpu), plan.shape.batch, params.len());
+            Self {
+                gpu,
+                program,
+                arena,
+                params: parameters,
+                times,
+                readback,
+                carry,
+                bindings,
+                stride,
+                pipelines,
+                batch,
+                param_count,
+            }
+        })
+    }
+
+    /// Other parameters.
+    pub(crate) fn set_params(&self, params: &[f32]) -> Result<()> {
+        self.gpu.scoped("writing parameters", || {
+            self.gpu.queue.write_buffer(&self.params, 0, bytemuck::cast_slice(params));
+        })
+    }
+
+    /// Lengths and resets of the runs to come.
+    pub(crate) fn write_times(&self, times: &Times) -> Result<()> {
+        let flags = times.resets.iter().map(|&r| u32::from(r));
+        let words = [u32::from(!times.resets.is_empty())]
+            .into_iter()
+            .chain(times.lengths.iter().map(|&l| l as u32))
+            .chain(flags);
+        let words: Vec<u32> = words.collect();
+        debug_assert!(words.len() > self.batch, "a length per sequence");
+        self.gpu.scoped("writing lengths", || self.gpu.queue.write_buffer(&self.times, 0, bytemuck::cast_slice(&words)))
+    }
+
+    pub(crate) fn forward(&self) -> Result<()> {
+        self.run(0..self.program.forward.len(), false)
+    }
+
+    pub(crate) fn backward(&self) -> Result<()> {
+        self.run(self.program.forward.len()..self.pipelines.len(), true)
+    }
+
+    /// One submit: gradients of parameters begin at 0, then one compute pass.
+    fn run(&self, part: Range<usize>, back: bool) -> Result<()> {
+        let gpu = &self.gpu;
+        gpu.scoped("running a network", || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            if back && self.param_count > 0 {
+                let (at, size) = (4 * self.program.param_gradients as u64, 4 * self.param_count as u64);
+                encoder.clear_buffer(&self.arena, at, Some(size));
+            }
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let jobs = self.program.forward.iter().chain(&self.program.backward);
+            let mut current: Option<&Arc<Pipeline>> = None;
+            for (n, job) in jobs.enumerate().skip(part.start).take(part.len()) {
+                let pipeline = &self.pipelines[n];
+                if !current.is_some_and(|c| Arc::ptr_eq(c, pipeline)) {
+                    pass.set_pipeline(&pipeline.pipeline);
+                    current = Some(pipeline);
+                }
+                pass.set_bind_group(0, &self.bindings, &[n as u32 * self.stride]);
+                pass.dispatch_workgroups(job.groups[0], job.groups[1], 1);
+            }
+            drop(pass);
+            gpu.queue.submit([encoder.finish()]);
+        })
+    }
+
+    /// The values of a slot.
+    pub(crate) fn read_slot(&self, plan: &NetworkPlan, slot: SlotId) -> Result<Vec<f32>> {
+        self.read(self.program.slots[slot], plan.slots[slot].len)
+    }
+
+    /// Gradients of all parameters.
+    pub(crate) fn param_gradients(&self) -> Result<Vec<f32>> {
+        self.read(self.program.param_gradients, self.param_count)
+    }
+
+    pub(crate) fn write_slot(&self, slot: SlotId, values: &[f32]) -> Result<()> {
+        let at = 4 * self.program.slots[slot] as u64;
+        let write = || self.gpu.queue.write_buffer(&self.arena, at, bytemuck::cast_slice(values));
+        self.gpu.scoped("writing a buffer", write)
+    }
+
+    /// Fills the arena with one value.
+    pub(crate) fn fill(&self, value: f32) -> Result<()> {
+        let values = vec![value; self.program.len];
+        self.gpu
+            .scoped("filling the arena", || self.gpu.queue.write_buffer(&self.arena, 0, bytemuck::cast_slice(&values)))
+    }
+
+    /// Copies a state's slot onto another of the same size.
+    pub(crate) fn copy_slot(&self, plan: &NetworkPlan, from: SlotId, to: SlotId) -> Result<()> {
+        let (at, size) = (|slot: SlotId| 4 * self.program.slots[slot] as u64, 4 * plan.slots[from].len as u64);
+        self.gpu.scoped("carrying the state", || {
+            let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(&self.arena, at(from), &self.carry, 0, size);
+            encoder.copy_buffer_to_buffer(&self.carry, 0, &self.arena, at(to), size);
+            self.gpu.queue.submit([encoder.finish()]);
+        })
+    }
+
+    fn read(&self, at: usize, len: usize) -> Result<Vec<f32>> {
+        if len == 0 {
+            return Ok(Vec::new());
+        }
+        let gpu = &self.gpu;
+        gpu.scoped("reading back", || -> Result<Vec<f32>> {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(&self.arena, 4 * at as u64, &self.readback, 0, 4 * len as u64);
+            gpu.queue.submit([encoder.finish()]);
+            let failed = Arc::new(Mutex::new(None));
+            let seen = Arc::clone(&failed);
+            self.readback.map_async(wgpu::MapMode::Read, ..4 * len as u64, move |result| {
+                *seen.lock().unwrap_or_else(PoisonError::into_inner) = result.err().map(|e| e.to_string());
+            });
+            gpu.wait()?;
+            if let Some(reason) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return Err(Error::DeviceLost { reason });
+            }
+            let failure =
+                |e: wgpu::MapRangeError| Error::Gpu { what: "reading a mapped buffer".into(), reason: e.to_string() };
+            let view = self.readback.get_mapped_range(..4 * len as u64).map_err(failure)?;
+            let values = bytemuck::pod_collect_to_vec(&view);
+            drop(view);
+            self.readback.unmap();
+            Ok(values)
+        })?
+    }
+}

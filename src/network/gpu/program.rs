@@ -1,0 +1,232 @@
+//! A plan as dispatches over one arena: pure data.
+
+use super::super::plan::{NetworkPlan, SlotId};
+use super::super::{Op, Operand, ParamId, Part, Source};
+use super::kernel::{Job, Kernel};
+use super::text::{Route, Share};
+use crate::error::{Error, Result};
+
+/// Where everything is, and what runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// Offset of every slot of the plan.
+    pub slots: Vec<usize>,
+    /// Offset of the gradients of parameters, in training.
+    pub param_gradients: usize,
+    /// Elements of the arena.
+    pub len: usize,
+    /// Those of them that are neither the plan's nor gradients of parameters.
+    pub own: usize,
+    pub forward: Vec<Job>,
+    pub backward: Vec<Job>,
+}
+
+/// A program as it is put together.
+pub(super) struct Build<'a> {
+    pub plan: &'a NetworkPlan,
+    pub slots: Vec<usize>,
+    pub param_gradients: usize,
+    /// m before every step `[T·B, heads]`, per operation that has it.
+    pub m_before: Vec<usize>,
+    /// First free element of scratch, which every operation has to itself while it runs.
+    pub free: usize,
+    base: usize,
+    end: usize,
+    pub jobs: Vec<Job>,
+}
+
+impl Program {
+    /// # Errors
+    /// [`Error::Limit`] for an arena or a grid beyond the device's limits.
+    pub fn new(plan: &NetworkPlan) -> Result<Self> {
+        let mut at = 0;
+        let mut place = |len: usize| {
+            at += len;
+            at - len
+        };
+        let slots: Vec<usize> = plan.slots.iter().map(|s| place(s.len)).collect();
+        let param_gradients = place(if plan.options.train { plan.network.parameter_count() } else { 0 });
+        let plans = place(0);
+        let maxima = |op: &Op| match op {
+            Op::Scan(s) if s.divisor().is_some() => plan.rows() * s.heads,
+            _ => 0,
+        };
+        let m_before = plan.network.nodes.iter().map(|n| place(maxima(&n.op))).collect();
+        let (free, base, end) = (place(0), place(0), place(0));
+        let mut build = Build { plan, slots, param_gradients, m_before, free, base, end, jobs: Vec::new() };
+        for n in 0..plan.network.nodes.len() {
+            build.forward(n);
+        }
+        let forward = std::mem::take(&mut build.jobs);
+        if plan.options.train {
+            for n in (0..plan.network.nodes.len()).rev() {
+                build.backward(n);
+            }
+        }
+        let len = build.end.max(1);
+        let program =
+            Self { slots: build.slots, param_gradients, len, own: len - plans.min(len), forward, backward: build.jobs };
+        program.check(plan)?;
+        Ok(program)
+    }
+
+    fn check(&self, plan: &NetworkPlan) -> Result<()> {
+        let what = || format!("network of T={} B={}", plan.shape.time, plan.shape.batch);
+        let hint = || "; shorten or split the sequences".to_string();
+        let parameters = plan.network.parameter_count();
+        let needs = 4 * self.len.max(parameters) as u64;
+        let limit = plan.caps.max_binding.min(plan.caps.max_buffer).min(4 * u64::from(u32::MAX));
+        if needs > limit {
+            let limit_name = "the device's max_storage_buffer_binding_size";
+            return Err(Error::Limit { what: what(), needs, limit, unit: "bytes", limit_name, hint: hint() });
+        }
+        let groups = self.forward.iter().chain(&self.backward).map(|j| u64::from(j.groups[1])).max().unwrap_or(1);
+        let limit = plan.caps.max_workgroups as u64;
+        if groups > limit {
+            let limit_name = "the device's max_compute_workgroups_per_dimension";
+            return Err(Error::Limit {
+                what: what(),
+                needs: groups,
+                limit,
+                unit: "workgroups",
+                limit_name,
+                hint: hint(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Build<'_> {
+    fn forward(&mut self, n: usize) {
+        self.free = self.base;
+        let plan = self.plan;
+        match &plan.network.nodes[n].op {
+            Op::Linear { x, weight, bias } => self.linear(n, *x, *weight, *bias),
+            Op::Norm { .. } => self.norm(n),
+            Op::Sum { x, groups } => self.sum(n, *x, *groups),
+            Op::Conv { .. } | Op::Shift { .. } => self.conv(n),
+            Op::Map { expr, operands } => self.map(n, expr, operands),
+            Op::Scan(shape) => self.scan(n, shape),
+        }
+    }
+
+    fn backward(&mut self, n: usize) {
+        self.free = self.base;
+        let plan = self.plan;
+        match &plan.network.nodes[n].op {
+            Op::Linear { x, weight, bias } => self.linear_backward(n, *x, *weight, *bias),
+            Op::Norm { .. } => self.norm_backward(n),
+            Op::Sum { x, groups } => self.sum_backward(n, *x, *groups),
+            Op::Conv { .. } | Op::Shift { .. } => self.conv_backward(n),
+            Op::Map { expr, operands } => self.map_backward(n, expr, operands),
+            Op::Scan(shape) => self.scan_backward(n, shape),
+        }
+    }
+
+    /// Scratch for the operation at hand.
+    pub fn take(&mut self, len: usize) -> usize {
+        self.free += len;
+        self.end = self.end.max(self.free);
+        self.free - len
+    }
+
+    pub fn push(&mut self, kernel: Kernel) {
+        let shape = self.plan.shape;
+        self.jobs.push(kernel.job([shape.time, shape.batch], self.plan.caps.max_workgroups));
+    }
+
+    pub fn rows(&self) -> usize {
+        self.plan.rows()
+    }
+
+    /// Columns of a value.
+    pub fn width(&self, value: usize) -> usize {
+        self.plan.network.values[value].width
+    }
+
+    /// Offset of a slot; 0 for none.
+    pub fn slot(&self, slot: Option<SlotId>) -> usize {
+        slot.map_or(0, |s| self.slots[s])
+    }
+
+    /// Offset of a part's first column.
+    pub fn part(&self, part: Part) -> usize {
+        self.slots[self.plan.values[part.value]] + part.first
+    }
+
+    /// Offset of the gradient of a part's first column.
+    pub fn gradient(&self, part: Part) -> usize {
+        self.slots[self.plan.gradients[part.value]] + part.first
+    }
+
+    /// Offset of the value that an operation makes.
+    pub fn made(&self, n: usize) -> usize {
+        self.slots[self.plan.values[self.plan.network.nodes[n].value]]
+    }
+
+    /// Offset of its gradient.
+    pub fn d_made(&self, n: usize) -> usize {
+        self.slots[self.plan.gradients[self.plan.network.nodes[n].value]]
+    }
+
+    /// Offset of a parameter among all.
+    pub fn param(&self, param: Option<ParamId>) -> usize {
+        param.map_or(0, |p| self.plan.network.param_offset(p))
+    }
+
+    /// Offset of a parameter's gradient.
+    pub fn d_param(&self, param: ParamId) -> usize {
+        self.param_gradients + self.plan.network.param_offset(param)
+    }
+
+    /// A kernel with the places of its operands: `p<n>`.
+    pub fn with_operands(&self, mut kernel: Kernel, operands: &[Operand]) -> Kernel {
+        for (n, operand) in operands.iter().enumerate() {
+            let at = match operand.source {
+                Source::Value(part) => self.part(part),
+                Source::Param { param, first, .. } => self.param(Some(param)) + first,
+            };
+            kernel = kernel.word(format!("p{n}"), at);
+        }
+        kernel
+    }
+
+    /// A share of operand `n`'s gradient. `each`: neighbouring lanes that share a column; `rows`, `blocks`: of contributions; blocks
+    /// where lanes add up rows for parameters.
+    pub fn share(&mut self, operands: &[Operand], n: usize, value: String, lanes: &Lanes) -> Share {
+        let operand = &operands[n];
+        let contributions = operand.width() * lanes.each;
+        if let Source::Value(part) = operand.source {
+            let alone = operand.repeat == 1 && lanes.each == 1;
+            if alone && !operands.iter().any(|other| overlaps(other, part)) {
+                let (at, stride) = (self.gradient(part), self.width(part.value));
+                return Share { port: n, value, route: Route::Direct { stride }, at };
+            }
+        }
+        match (operand.source, lanes.blocks) {
+            (Source::Param { .. }, Some(blocks)) => {
+                Share { port: n, value, route: Route::Sums, at: self.take(blocks * contributions) }
+            }
+            _ => Share { port: n, value, route: Route::Rows, at: self.take(lanes.rows * contributions) },
+        }
+    }
+}
+
+/// The lanes whose shares of a gradient are stored.
+pub(super) struct Lanes {
+    /// Neighbouring lanes that share an operand's column.
+    pub each: usize,
+    /// Rows of contributions.
+    pub rows: usize,
+    /// Rows of sums, where lanes add up the shares of parameters.
+    pub blocks: Option<usize>,
+}
+
+/// Whether an operand shows some of a part's columns, but not the same ones in the same places.
+fn overlaps(operand: &Operand, part: Part) -> bool {
+    let Source::Value(other) = operand.source else { return false };
+    let meet =
+        other.value == part.value && other.first < part.first + part.width && part.first < other.first + other.width;
+    meet && (other != part)
+}

@@ -1,0 +1,165 @@
+//! Scans, on the way back.
+
+use super::super::{Parallel, ScanShape};
+use super::fold::Given;
+use super::kernel::Kernel;
+use super::program::{Build, Lanes};
+use super::scan::Pass;
+use super::text::{RuleText, Share, sums, writers};
+use crate::expr::Expr;
+use crate::rule::{Divisor, Extent};
+
+const COLUMNS: &str = include_str!("../../../shaders/network/scan_columns.wgsl");
+const ROWS: &str = include_str!("../../../shaders/network/scan_rows.wgsl");
+const DIVIDE_BACKWARD: &str = include_str!("../../../shaders/network/scan_divide_backward.wgsl");
+
+/// Scratch of a scan's way back.
+struct Scratch {
+    /// The gradient of y, or of the sums before the division `[T·B, heads, columns]`.
+    dy: usize,
+    /// g of every step `[T·B, heads, columns]`.
+    g: usize,
+    /// Λ after every chunk, as the checkpoints.
+    boundaries: usize,
+}
+
+impl Build<'_> {
+    pub fn scan_backward(&mut self, n: usize, shape: &ScanShape) {
+        let (rows, columns) = (self.rows(), shape.heads * shape.columns());
+        let dy = match shape.divisor() {
+            None => self.d_made(n),
+            Some(divisor) => self.divide_backward(n, shape, divisor),
+        };
+        let g = if shape.form().erase.is_some() { self.take(rows * columns) } else { 0 };
+        let states = self.plan.chunks(shape) * self.plan.shape.batch * columns * shape.key_size;
+        let scratch = Scratch { dy, g, boundaries: self.take(states) };
+        match self.plan.parallel {
+            Parallel::Recurrent => self.columns_pass(n, shape, Pass::Whole, &scratch),
+            Parallel::Chunked => self.columns_chunked(n, shape, &scratch),
+        }
+        self.rows_passes(n, shape, &scratch);
+    }
+
+    /// The gradient of the sums, from that of y.
+    fn divide_backward(&mut self, n: usize, shape: &ScanShape, divisor: Divisor) -> usize {
+        let d_sums = self.take(self.rows() * shape.heads * shape.columns());
+        let items = self.rows() * shape.heads;
+        let kernel = self.scan_kernel(n, shape, ("network.scan_divide_backward", DIVIDE_BACKWARD), items);
+        let kernel = kernel.flag("AT_LEAST_ONE", divisor == Divisor::AtLeastOne).word("d_sums", d_sums);
+        self.push(kernel.word("y", self.made(n)).word("dy", self.d_made(n)));
+        d_sums
+    }
+
+    /// Λ after all chunks first, then all chunks side by side.
+    fn columns_chunked(&mut self, n: usize, shape: &ScanShape, scratch: &Scratch) {
+        let (free, len) = (self.free, self.summary_len(shape));
+        let summary = self.take(len);
+        let (kernel, _) = self.columns_kernel(n, shape, Pass::Summary, scratch);
+        self.push(kernel.word("summary", summary));
+        let state = self.plan.states.iter().find(|s| s.node == n);
+        let (d_last, d_initial) = (state.and_then(|s| s.d_last), state.and_then(|s| s.d_initial));
+        let kernel = self.carry_kernel(n, shape, true).word("summary", summary);
+        let kernel = kernel.word("first", self.slot(d_last)).word("end", self.slot(d_initial));
+        self.push(kernel.word("kept", scratch.boundaries));
+        self.free = free;
+        self.columns_pass(n, shape, Pass::Chunks, scratch);
+    }
+
+    fn columns_pass(&mut self, n: usize, shape: &ScanShape, pass: Pass, scratch: &Scratch) {
+        let (kernel, shares) = self.columns_kernel(n, shape, pass, scratch);
+        self.push(kernel);
+        let blocks = self.spans(shape, pass).1 * self.plan.shape.batch;
+        for share in &shares {
+            let each = if shape.rule.ports()[share.port].extent == Extent::Head { shape.value_size } else { 1 };
+            let given = Given { at: 0, rows: self.rows(), first: 0, reverse: shape.reverse, each, padded: true };
+            self.fold_share(&shape.operands[share.port], share, given, blocks);
+        }
+    }
+
+    /// Lanes keep columns of Λ: gradients of what v is made of.
+    fn columns_kernel(&mut self, n: usize, shape: &ScanShape, pass: Pass, scratch: &Scratch) -> (Kernel, Vec<Share>) {
+        let (rule, batch) = (RuleText::new(shape), self.plan.shape.batch);
+        let (span, spans) = self.spans(shape, pass);
+        let gradients = (0..shape.operands.len()).filter_map(|p| Some((p, rule.of_value(p)?)));
+        let gradients: Vec<(usize, Expr)> = gradients.filter(|_| pass != Pass::Summary).collect();
+        let mut shares = Vec::new();
+        for (port, e) in &gradients {
+            let each = if rule.ports[*port].extent == Extent::Head { shape.value_size } else { 1 };
+            let lanes = Lanes { each, rows: self.rows(), blocks: Some(spans * batch) };
+            shares.push(self.share(&shape.operands, *port, rule.gradient(e), &lanes));
+        }
+        let all: Vec<Expr> = gradients.into_iter().map(|(_, e)| e).collect();
+        let column = ("h * VALUE + j", shape.heads * shape.value_size);
+        let text = writers(&shares, "h: u32, j: u32, dv: f32", &rule.lets(&all), column) + &sums(&shares, "j", column);
+        let items = spans * batch * shape.heads * self.lane_columns(shape, pass);
+        let state = self.plan.states.iter().find(|s| s.node == n);
+        let kernel = self.scan_kernel(n, shape, ("network.scan_columns", COLUMNS), items);
+        let kernel = kernel
+            .size("PASS", pass as usize)
+            .functions(&text)
+            .word("span", span)
+            .word("d_last", self.slot(state.and_then(|s| s.d_last)))
+            .word("d_initial", self.slot(state.and_then(|s| s.d_initial)))
+            .word("dy", scratch.dy)
+            .word("g", scratch.g)
+            .word("boundaries", scratch.boundaries);
+        (with_shares(kernel, &shares), shares)
+    }
+
+    /// Lanes keep rows of S and Λ: gradients of what the coefficients of key indices are made of, a window of chunks at a time.
+    fn rows_passes(&mut self, n: usize, shape: &ScanShape, scratch: &Scratch) {
+        let rule = RuleText::new(shape);
+        let gradients = (0..shape.operands.len()).filter_map(|p| Some((p, rule.of_key(p)?)));
+        let gradients: Vec<(usize, Expr)> = gradients.collect();
+        if gradients.is_empty() {
+            return;
+        }
+        let (batch, chunk, chunks) = (self.plan.shape.batch, self.plan.chunk(shape), self.plan.chunks(shape));
+        let key = shape.heads * shape.key_size;
+        let states = chunk * shape.columns() * batch * key;
+        let per_chunk = 4 * (states + gradients.len() * chunk * batch * key) as u64;
+        let window = ((self.plan.options.window_bytes / per_chunk.max(1)) as usize).clamp(1, chunks);
+        let kept = self.take(window * states);
+        let mut shares = Vec::new();
+        for (port, e) in &gradients {
+            let each = if rule.ports[*port].extent == Extent::Head { shape.key_size } else { 1 };
+            let lanes = Lanes { each, rows: window * chunk * batch, blocks: Some(chunks * batch) };
+            shares.push(self.share(&shape.operands, *port, rule.gradient(e), &lanes));
+        }
+        let all: Vec<Expr> = gradients.into_iter().map(|(_, e)| e).collect();
+        let column = ("h * KEY + n", key);
+        let text =
+            writers(&shares, "h: u32, n: u32, d: Coefficients", &rule.lets(&all), column) + &sums(&shares, "n", column);
+        for first in (0..chunks).step_by(window) {
+            let count = window.min(chunks - first);
+            let kernel = self.scan_kernel(n, shape, ("network.scan_rows", ROWS), count * batch * key);
+            let kernel = kernel
+                .functions(&text)
+                .word("first", first)
+                .word("window", kept)
+                .word("dy", scratch.dy)
+                .word("g", scratch.g)
+                .word("boundaries", scratch.boundaries);
+            self.push(with_shares(kernel, &shares));
+            let steps = (count * chunk).min(self.plan.shape.time - first * chunk);
+            for share in shares.iter().filter(|s| !s.is_sum()) {
+                let given = self.of_keys(shape, share, steps * batch, first * chunk);
+                self.fold_share(&shape.operands[share.port], share, given, 0);
+            }
+        }
+        for share in shares.iter().filter(|s| s.is_sum()) {
+            let given = self.of_keys(shape, share, 0, 0);
+            self.fold_share(&shape.operands[share.port], share, given, chunks * batch);
+        }
+    }
+
+    fn of_keys(&self, shape: &ScanShape, share: &Share, rows: usize, first: usize) -> Given {
+        let each = if shape.rule.ports()[share.port].extent == Extent::Head { shape.key_size } else { 1 };
+        Given { at: 0, rows, first, reverse: shape.reverse, each, padded: true }
+    }
+}
+
+/// The places of shares: `g<n>`.
+fn with_shares(kernel: Kernel, shares: &[Share]) -> Kernel {
+    shares.iter().fold(kernel, |kernel, share| kernel.word(format!("g{}", share.port), share.at))
+}

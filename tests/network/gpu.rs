@@ -1,0 +1,181 @@
+//! The GPU executor on a network of every operation: against naive loops in f64, within what the same loops in f32 are off by. Rules
+//! have tests of their own (tests/rules).
+
+use crate::naive::{self, Reads, Times};
+use crate::networks::{inputs, of_everything, of_rule, random};
+use std::sync::Arc;
+use wgpu_rnn::network::{
+    Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Op,
+};
+use wgpu_rnn::verify::tolerance;
+use wgpu_rnn::{Device, Error, Result, Shape, Tensor, View, rules};
+
+type Named = Vec<(String, Vec<f64>)>;
+
+/// A run there and back.
+struct Case {
+    network: Arc<Network>,
+    times: Times,
+    reads: Reads<f64>,
+    /// Gradients of outputs, then of last states.
+    up: Vec<Vec<f64>>,
+}
+
+impl Case {
+    /// States before the first step are those that a run from empty ones ends with.
+    fn new(network: Arc<Network>, times: Times) -> Result<Self> {
+        let params = network.params.iter().enumerate().map(|(n, p)| random(p.len(), 5 + n as u64)).collect();
+        let mut reads = Reads {
+            params,
+            inputs: inputs(&network, times.shape, 100),
+            states: empty_states(&network, times.shape.batch),
+        };
+        let lengths = vec![times.shape.time; times.shape.batch];
+        let before = Times { shape: times.shape, lengths, resets: Vec::new() };
+        let (outputs, states) = naive::forward(&network, &before, &reads)?;
+        let of = |(n, t): (usize, &Vec<f64>)| random(t.len(), 90 + n as u64);
+        let up = outputs.iter().chain(&states).enumerate().map(of).collect();
+        reads.states = states;
+        reads.inputs = inputs(&network, times.shape, 3);
+        Ok(Self { network, times, reads, up })
+    }
+
+    /// The naive loops in f64 and f32.
+    fn naive(&self) -> Result<[Named; 2]> {
+        let narrow: Vec<Vec<f32>> = self.up.iter().map(|u| u.iter().map(|&v| v as f32).collect()).collect();
+        let truth = naive::run(&self.network, &self.times, &self.reads, &self.up)?;
+        let calibration = naive::run(&self.network, &self.times, &self.reads.map(|v| v as f32), &narrow)?;
+        Ok([truth, calibration])
+    }
+
+    fn gpu(&self, device: &Device, options: &NetworkOptions) -> Result<Named> {
+        let (network, shape) = (&self.network, self.times.shape);
+        let narrow = |lists: &[Vec<f64>]| -> Vec<Vec<f32>> {
+            lists.iter().map(|l| l.iter().map(|&v| v as f32).collect()).collect()
+        };
+        let options = NetworkOptions { train: true, ..options.clone() };
+        let plan = NetworkPlan::new(network, shape, &device.caps(), &options)?;
+        let mut session = NetworkSession::new(device, plan, &narrow(&self.reads.params).concat())?;
+        session.poison()?;
+        let (values, states, up) = (narrow(&self.reads.inputs), narrow(&self.reads.states), narrow(&self.up));
+        let shapes: Vec<_> =
+            network.inputs.iter().map(|&v| vec![shape.time, shape.batch, network.values[v].width]).collect();
+        let state_shapes: Vec<_> = states.iter().map(|s| vec![shape.batch, s.len() / shape.batch]).collect();
+        let (values, states) = (view(&values, &shapes), view(&states, &state_shapes));
+        let resets = Some(&self.times.resets[..]).filter(|r| !r.is_empty());
+        let initial = NetworkInitial::Given(&states);
+        let out =
+            session.forward(&NetworkInput { values: &values, lengths: Some(&self.times.lengths), resets, initial })?;
+        let (d_values, d_states) = up.split_at(out.values.len());
+        let shapes: Vec<_> = out.values.iter().map(|t| t.shape.clone()).collect();
+        let (d_values, d_states) = (view(d_values, &shapes), view(d_states, &state_shapes));
+        let g = session.backward(&NetworkUpstream { values: &d_values, states: Some(&d_states) })?;
+        let named = |what: &'static str, list: Vec<Tensor<f32>>| {
+            let wide = |t: Tensor<f32>| t.data.into_iter().map(f64::from).collect();
+            list.into_iter().enumerate().map(move |(n, t)| (format!("{what} {n}"), wide(t)))
+        };
+        let there = named("out", out.values).chain(named("state", out.states));
+        let back = named("d.input", g.inputs).chain(named("d.param", g.params)).chain(named("d.state", g.states));
+        Ok(there.chain(back).collect())
+    }
+
+    /// What is further from the truth than it may be.
+    fn failures(&self, what: &str, got: &Named, [truth, naive]: &[Named; 2]) -> Vec<String> {
+        assert_eq!(got.len(), truth.len(), "{what}: results");
+        let mut failures = Vec::new();
+        for (((name, got), (other, truth)), (_, naive)) in got.iter().zip(truth).zip(naive) {
+            assert_eq!(name, other, "{what}");
+            let bound = tolerance::bound_f32(tolerance::scale(truth), tolerance::error(naive, truth));
+            let error = tolerance::error(got, truth);
+            if !(error <= bound) {
+                failures.push(format!("{what}: {name}: {error:e}, over {bound:e}, of {:e}", tolerance::scale(truth)));
+            }
+        }
+        failures
+    }
+}
+
+fn view<'a>(values: &'a [Vec<f32>], shapes: &'a [Vec<usize>]) -> Vec<View<'a, f32>> {
+    values.iter().zip(shapes).map(|(v, s)| View::new(v, s)).collect()
+}
+
+fn empty_states(network: &Network, batch: usize) -> Vec<Vec<f64>> {
+    let of = |op: &Op| match op {
+        Op::Scan(s) => Some(s.state_size()),
+        Op::Conv { x, low, high: 0, .. } => Some(low * x.width),
+        Op::Shift { x } => Some(x.width),
+        _ => None,
+    };
+    network.nodes.iter().filter_map(|n| of(&n.op)).map(|size| vec![0.0; batch * size]).collect()
+}
+
+fn ragged(resets: bool) -> Times {
+    let resets = if resets { (0..65 * 5).map(|n| [10, 36, 41, 316].contains(&n)).collect() } else { Vec::new() };
+    Times { shape: Shape { time: 65, batch: 5 }, lengths: vec![63, 65, 1, 2, 64], resets }
+}
+
+#[test]
+fn every_operation() -> Result<()> {
+    let (device, mut failures) = (Device::gpu()?, Vec::new());
+    for resets in [false, true] {
+        let case = Case::new(of_everything()?, ragged(resets))?;
+        let naive = case.naive()?;
+        let one = case.gpu(&device, &NetworkOptions::default())?;
+        failures.extend(case.failures(&format!("resets {resets}"), &one, &naive));
+        assert_eq!(one, case.gpu(&device, &NetworkOptions::default())?, "two runs give the same bits");
+        let checked = case.gpu(&device.checked(), &NetworkOptions::default())?;
+        assert_eq!(one, checked, "shaders that check their indices give the same bits");
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn a_sequence_does_not_depend_on_its_neighbours() -> Result<()> {
+    let (device, network) = (Device::gpu()?, of_everything()?);
+    let case = Case::new(Arc::clone(&network), ragged(true))?;
+    let all = case.gpu(&device, &NetworkOptions::default())?;
+    // The first sequence by itself.
+    let (time, batch) = (65, 5);
+    let own = |values: &[f64]| -> Vec<f64> {
+        let width = values.len() / (time * batch);
+        (0..time).flat_map(|t| values[t * batch * width..][..width].to_vec()).collect()
+    };
+    let first = |values: &[f64]| values[..values.len() / batch].to_vec();
+    let times = Times {
+        shape: Shape { time, batch: 1 },
+        lengths: vec![case.times.lengths[0]],
+        resets: case.times.resets.iter().step_by(batch).copied().collect(),
+    };
+    let reads = Reads {
+        params: case.reads.params.clone(),
+        inputs: case.reads.inputs.iter().map(|v| own(v)).collect(),
+        states: case.reads.states.iter().map(|v| first(v)).collect(),
+    };
+    let outputs = network.outputs.len();
+    let up = case.up.iter().enumerate().map(|(n, u)| if n < outputs { own(u) } else { first(u) }).collect();
+    let alone = Case { network, times, reads, up }.gpu(&device, &NetworkOptions::default())?;
+    for ((name, one), (_, many)) in alone.iter().zip(&all) {
+        match name.split(' ').next() {
+            Some("out" | "d.input") => assert_eq!(*one, own(many), "{name}"),
+            Some("state" | "d.state") => assert_eq!(*one, first(many), "{name}"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_arena_beyond_a_binding_is_refused_before_anything_runs() -> Result<()> {
+    let caps = Device::gpu()?.caps();
+    let network = of_rule(&rules::GLA, false)?;
+    let time = usize::try_from(caps.max_binding / 200).unwrap_or(usize::MAX).min(1 << 26);
+    let refused = NetworkPlan::new(
+        &network,
+        Shape { time, batch: 2 },
+        &caps,
+        &NetworkOptions { train: true, ..Default::default() },
+    );
+    assert!(matches!(refused, Err(Error::Limit { .. })), "{:?}", refused.map(|p| p.bytes()));
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! Networks as naive loops over rows and columns, in numbers that a tape may differentiate: nothing of the executors.
+
+use wgpu_rnn::expr::{Expr, Function, Operator};
+use wgpu_rnn::network::{Network, Norm, Op, Operand, Part, ScanShape, Source};
+use wgpu_rnn::verify::naive_linear::{self, Problem};
+use wgpu_rnn::verify::tape::{Number, Tape};
+use wgpu_rnn::{Result, Shape};
+
+/// What a network reads: `params` per parameter, `inputs` per input `[T, B, width]`, `states` per operation over time.
+#[derive(Clone)]
+pub struct Reads<N> {
+    pub params: Vec<Vec<N>>,
+    pub inputs: Vec<Vec<N>>,
+    pub states: Vec<Vec<N>>,
+}
+
+impl<N: Copy> Reads<N> {
+    pub fn map<M>(&self, mut by: impl FnMut(N) -> M) -> Reads<M> {
+        let mut all = |lists: &[Vec<N>]| lists.iter().map(|l| l.iter().map(|&v| by(v)).collect()).collect();
+        Reads { params: all(&self.params), inputs: all(&self.inputs), states: all(&self.states) }
+    }
+}
+
+/// Lengths and resets of a network's run.
+pub struct Times {
+    pub shape: Shape,
+    pub lengths: Vec<usize>,
+    /// `[T, B]`; empty: none.
+    pub resets: Vec<bool>,
+}
+
+impl Times {
+    fn rows(&self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.shape.time)
+            .flat_map(|t| (0..self.shape.batch).map(move |b| (t, b)))
+            .filter(|&(t, b)| t < self.lengths[b])
+    }
+    /// Whether an episode begins between two steps.
+    fn apart(&self, b: usize, p: isize, t: isize) -> bool {
+        let steps = p.min(t) + 1..=p.max(t);
+        steps.filter(|&s| s >= 0).any(|s| self.resets.get(s as usize * self.shape.batch + b) == Some(&true))
+    }
+}
+
+struct Run<'a, N> {
+    network: &'a Network,
+    times: &'a Times,
+    reads: &'a Reads<N>,
+    values: Vec<Vec<N>>,
+}
+
+/// The values of outputs, and last states.
+pub fn forward<N: Number>(network: &Network, times: &Times, reads: &Reads<N>) -> Result<(Vec<Vec<N>>, Vec<Vec<N>>)> {
+    let rows = times.shape.time * times.shape.batch;
+    let values = network.values.iter().map(|v| vec![N::constant(0.0); rows * v.width]).collect();
+    let mut run = Run { network, times, reads, values };
+    for (&id, values) in network.inputs.iter().zip(&reads.inputs) {
+        run.values[id].clone_from(values);
+    }
+    let mut last = Vec::new();
+    for node in &network.nodes {
+        let width = network.values[node.value].width;
+        let mut y = vec![N::constant(0.0); rows * width];
+        match &node.op {
+            Op::Scan(scan) => {
+                let results = run.scan(scan, reads.states[last.len()].clone())?;
+                y = results.y;
+                last.push(results.last);
+            }
+            op => {
+                for (t, b) in times.rows() {
+                    let row = t * times.shape.batch + b;
+                    let own = run.row(op, last.len(), t, b);
+                    y[row * width..][..width].copy_from_slice(&own);
+                }
+                match *op {
+                    Op::Conv { x, low, high: 0, .. } => last.push(run.ends(x, low, last.len())),
+                    Op::Shift { x } => last.push(run.ends(x, 1, last.len())),
+                    _ => {}
+                }
+            }
+        }
+        run.values[node.value] = y;
+    }
+    let part = |p: Part| -> Vec<N> {
+        run.values[p.value]
+            .chunks(network.values[p.value].width)
+            .flat_map(|r| r[p.first..][..p.width].to_vec())
+            .collect()
+    };
+    Ok((network.outputs.iter().map(|(_, p)| part(*p)).collect(), last))
+}
+
+/// Values, last states and all gradients, by name.
+pub fn run<N: Number>(
+    network: &Network,
+    times: &Times,
+    reads: &Reads<N>,
+    up: &[Vec<N>],
+) -> Result<Vec<(String, Vec<f64>)>> {
+    let tape = Tape::new();
+    let on_tape = reads.map(|v| tape.variable(v));
+    let (outputs, last) = forward(network, times, &on_tape)?;
+    let results: Vec<_> = outputs.iter().chain(&last).flatten().copied().collect();
+    let weights = up.iter().flatten().copied();
+    let gradients = tape.gradients(&results.into_iter().zip(weights).collect::<Vec<_>>());
+    let mut all = Vec::new();
+    for (what, lists) in [("out", &outputs), ("state", &last)] {
+        all.extend(
+            lists.iter().enumerate().map(|(n, l)| (format!("{what} {n}"), l.iter().map(|v| v.value()).collect())),
+        );
+    }
+    for (what, lists) in [("d.input", &on_tape.inputs), ("d.param", &on_tape.params), ("d.state", &on_tape.states)] {
+        let of = |l: &Vec<_>| l.iter().map(|&v| gradients.of(v).value()).collect();
+        all.extend(lists.iter().enumerate().map(|(n, l)| (format!("{what} {n}"), of(l))));
+    }
+    Ok(all)
+}
+
+impl<N: Number> Run<'_, N> {
+    fn at(&self, part: Part, t: usize, b: usize, c: usize) -> N {
+        let width = self.network.values[part.value].width;
+        self.values[part.value][(t * self.times.shape.batch + b) * width + part.first + c]
+    }
+
+    fn operand(&self, operand: &Operand, t: usize, b: usize, c: usize) -> N {
+        match operand.source {
+            Source::Value(part) => self.at(part, t, b, operand.column(c)),
+            Source::Param { param, first, .. } => self.reads.params[param][first + operand.column(c)],
+        }
+    }
+
+    /// x[p] as step t sees it; steps before the first are in the state, the oldest first.
+    fn seen(&self, x: Part, low: usize, state: Option<usize>, b: usize, c: usize, [p, t]: [isize; 2]) -> N {
+        match state {
+            _ if p >= self.times.lengths[b] as isize || self.times.apart(b, p, t) => N::constant(0.0),
+            _ if p >= 0 => self.at(x, p as usize, b, c),
+            Some(n) => self.reads.states[n][(b * low + (low as isize + p) as usize) * x.width + c],
+            None => N::constant(0.0),
+        }
+    }
+
+    fn ends(&self, x: Part, low: usize, state: usize) -> Vec<N> {
+        let mut all = Vec::new();
+        for (b, &length) in self.times.lengths.iter().enumerate() {
+            for i in 0..low {
+                let at = [length as isize - low as isize + i as isize, length as isize - 1];
+                all.extend((0..x.width).map(|c| self.seen(x, low, Some(state), b, c, at)));
+            }
+        }
+        all
+    }
+
+    fn row(&self, op: &Op, state: usize, t: usize, b: usize) -> Vec<N> {
+        let params = &self.reads.params;
+        match op {
+            Op::Linear { x, weight, bias } => {
+                let out = self.network.params[*weight].shape[0];
+                let one = |o: usize| {
+                    let first = bias.map_or(N::constant(0.0), |p| params[p][o]);
+                    (0..x.width).fold(first, |sum, i| sum + params[*weight][o * x.width + i] * self.at(*x, t, b, i))
+                };
+                (0..out).map(one).collect()
+            }
+            Op::Norm { x, kind, groups, epsilon, gain, bias } => {
+                let all: Vec<N> = (0..x.width).map(|c| self.at(*x, t, b, c)).collect();
+                let normal = all.chunks(x.width / groups).flat_map(|g| normalised(g, *kind, *epsilon));
+                let one = |(c, v): (usize, N)| {
+                    let v = gain.map_or(v, |p| v * params[p][c]);
+                    bias.map_or(v, |p| v + params[p][c])
+                };
+                normal.enumerate().map(one).collect()
+            }
+            Op::Conv { x, weight, bias, low, high } => {
+                let taps = low + 1 + high;
+                let state = (*high == 0).then_some(state);
+                let one = |c: usize| {
+                    let first = bias.map_or(N::constant(0.0), |p| params[p][c]);
+                    (0..taps).fold(first, |sum, k| {
+                        let p = (t + k) as isize - *low as isize;
+                        sum + params[*weight][c * taps + k] * self.seen(*x, *low, state, b, c, [p, t as isize])
+                    })
+                };
+                (0..x.width).map(one).collect()
+            }
+            Op::Sum { x, groups } => {
+                let size = x.width / groups;
+                let column = |c: usize| self.at(*x, t, b, c);
+                (0..*groups).map(|g| (1..size).fold(column(g * size), |sum, c| sum + column(g * size + c))).collect()
+            }
+            Op::Shift { x } => {
+                let at = [t as isize - 1, t as isize];
+                (0..x.width).map(|c| self.seen(*x, 1, Some(state), b, c, at)).collect()
+            }
+            Op::Map { expr, operands } => {
+                let one = |c: usize| evaluate(expr, &|n| self.operand(&operands[n], t, b, c));
+                (0..operands[0].width()).map(one).collect()
+            }
+            Op::Scan(_) => Vec::new(),
+        }
+    }
+
+    fn scan(&self, scan: &ScanShape, initial: Vec<N>) -> Result<naive_linear::Results<N>> {
+        let Times { shape, lengths, resets } = self.times;
+        let inputs = scan.rule.inputs.len();
+        let port = |(n, operand): (usize, &Operand)| -> Vec<N> {
+            let rows = if n < inputs { shape.time * shape.batch } else { 1 };
+            let of = |r: usize| (0..operand.width()).map(move |c| (r / shape.batch, r % shape.batch, c));
+            (0..rows).flat_map(of).map(|(t, b, c)| self.operand(operand, t, b, c)).collect()
+        };
+        naive_linear::forward(&Problem {
+            rule: scan.rule,
+            sizes: [scan.heads, scan.key_size, scan.value_size],
+            shape: *shape,
+            ports: scan.operands.iter().enumerate().map(port).collect(),
+            initial,
+            lengths: lengths.clone(),
+            resets: resets.clone(),
+            reverse: scan.reverse,
+        })
+    }
+}
+
+fn normalised<N: Number>(x: &[N], kind: Norm, epsilon: f64) -> Vec<N> {
+    let (zero, count, epsilon) = (N::constant(0.0), N::constant(x.len() as f64), N::constant(epsilon));
+    let mean = if kind == Norm::Layer { x.iter().fold(zero, |s, &v| s + v) / count } else { zero };
+    let squares = x.iter().fold(zero, |s, &v| s + (v - mean) * (v - mean));
+    let size = match kind {
+        Norm::L2 => squares.sqrt().larger(epsilon),
+        _ => (squares / count + epsilon).sqrt(),
+    };
+    x.iter().map(|&v| (v - mean) / size).collect()
+}
+
+fn evaluate<N: Number>(e: &Expr, inputs: &dyn Fn(usize) -> N) -> N {
+    match e {
+        Expr::Input(n) => inputs(*n),
+        Expr::Constant(v) => N::constant(*v),
+        Expr::Apply(function, x) => {
+            let x = evaluate(x, inputs);
+            match function {
+                Function::Exp => x.exp(),
+                Function::ExpM1 => x.exp_m1(),
+                Function::Sigmoid => x.sigmoid(),
+                Function::Tanh => x.tanh(),
+                Function::Softplus => x.softplus(),
+                Function::Relu => x.larger(N::constant(0.0)),
+                Function::Step => N::constant(if x.value() > 0.0 { 1.0 } else { 0.0 }),
+                Function::Sqrt => x.sqrt(),
+                Function::Hold => N::constant(x.value()),
+            }
+        }
+        Expr::Combine(operator, a, b) => {
+            let (a, b) = (evaluate(a, inputs), evaluate(b, inputs));
+            match operator {
+                Operator::Add => a + b,
+                Operator::Sub => a - b,
+                Operator::Mul => a * b,
+                Operator::Div => a / b,
+                Operator::Max => a.larger(b),
+            }
+        }
+    }
+}
