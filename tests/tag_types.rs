@@ -182,6 +182,11 @@ fn cpu() {
 }
 
 #[test]
+fn gpu() {
+    check(&Device::gpu().expect("a GPU adapter (lavapipe will do)"));
+}
+
+#[test]
 fn a_text_alone_is_tagged_as_in_the_batch() {
     let (model, texts) = (model(), ["x", "SELECT 1;\n", "é {\u{0}} \u{1f600}"]);
     let together = tag(&model, &Device::cpu(), &texts);

@@ -17,6 +17,7 @@
 //! | `delta` | K × V | - | yes | q, k, v, beta | Schlag et al. 2021; ONNX `delta` |
 //! | `gated-delta` | K × V | per key or head | yes | q, k, v, g, beta | Yang et al. 2024; ONNX `gated_delta` |
 //! | `mamba` | N × 1 | per channel and state | - | u, dt, B, C | Gu and Dao 2023 |
+//! | `selective-scan` | N × 1 | per channel and state | - | u, dt, B, C | the same with Δ given |
 //! | `mamba2` | N × P | per head | - | x, dt, B, C | Dao and Gu 2024 |
 //! | `rwkv4` | 1 × 1 | per channel, fixed | - | k, v | Peng et al. 2023 |
 //! | `rwkv5` | K × V | per key, fixed | - | r, k, v | Peng et al. 2024 |
@@ -29,7 +30,6 @@
 //! | `qrnn` | 1 × 1 | per channel | - | f, z | Bradbury et al. 2017 |
 //! | `indrnn` | 1 × 1 | per channel, fixed | - | x | Li et al. 2018, without activation |
 //! | `rg-lru` | 1 × 1 | per channel | - | r, i, x | De et al. 2024 |
-//! | `selective-scan` | N × 1 | per channel and state | - | u, dt, B, C | `mamba` with Δ given |
 
 mod attention;
 mod elementwise;
@@ -65,7 +65,7 @@ pub static ALL: [&Rule; 19] = [
     &SRU,
     &QRNN,
     &INDRNN,
-    &RG_LRU, &SELECTIVE_SCAN,
+    &RG_LRU,
 ];
 
 /// The rule of that name.

@@ -225,7 +225,6 @@ fn step<N: Number>(rule: &Rule) -> Result<Step<N>> {
         "gated-delta" => gated_delta,
         "selective-scan" => selective_scan,
         "mamba" => mamba,
-        "selective-scan" => selective_scan,
         "mamba2" => mamba2,
         "rwkv4" => rwkv4,
         "rwkv5" | "rwkv6" => rwkv5_and_6,
@@ -314,15 +313,6 @@ fn selective<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>, u: &[N], delta: N) -
     y.iter().zip(u).map(|(&y, &u)| y + x.one("D") * u).collect()
 }
 
-<<<<<<< HEAD
-/// Δ = softplus(dt + bias)
-fn mamba<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>) -> Vec<N> {
-    selective(x, m, x.all("u"), (x.one("dt") + x.one("dt_bias")).softplus())
-}
-
-/// Δ = dt
-=======
->>>>>>> linear
 fn selective_scan<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>) -> Vec<N> {
     selective(x, m, x.all("u"), x.one("dt"))
 }

@@ -62,7 +62,6 @@ fn given_heads(rule: &Rule, port: &Port, heads: usize) -> usize {
 fn range(rule: &Rule, port: &str) -> (f64, f64) {
     match (rule.name, port) {
         (_, "g" | "gamma") => (-1.0, -0.01),
-        ("selective-scan", "dt") => (0.01, 1.5),
         (_, "beta") => (0.1, 0.9),
         ("delta" | "gated-delta", "k") => (-0.6, 0.6),
         ("selective-scan", "dt") => (0.05, 1.5),
