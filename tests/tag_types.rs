@@ -182,11 +182,6 @@ fn cpu() {
 }
 
 #[test]
-fn gpu() {
-    check(&Device::gpu().expect("a GPU adapter (lavapipe will do)"));
-}
-
-#[test]
 fn a_text_alone_is_tagged_as_in_the_batch() {
     let (model, texts) = (model(), ["x", "SELECT 1;\n", "é {\u{0}} \u{1f600}"]);
     let together = tag(&model, &Device::cpu(), &texts);

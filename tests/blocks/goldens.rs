@@ -42,11 +42,6 @@ fn gpu_f32() {
 }
 
 #[test]
-fn gpu_f32() {
-    all_pass(&crate::gpu(), Precision::F32);
-}
-
-#[test]
 fn a_wrong_number_fails() {
     for name in NAMES {
         for precision in [Precision::F64, Precision::F32] {

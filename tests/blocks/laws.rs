@@ -70,11 +70,6 @@ fn gpu_step_by_step_is_the_whole() {
 }
 
 #[test]
-fn gpu_step_by_step_is_the_whole() {
-    step_by_step(&crate::gpu());
-}
-
-#[test]
 fn a_sequence_does_not_know_its_neighbours() {
     for model in models() {
         let x = input(&model, 6, 3);

@@ -6,13 +6,9 @@ mod laws;
 mod loading;
 mod rwkv;
 
+use wgpu_rnn::Tensor;
 use wgpu_rnn::blocks::{Mamba, Mamba2, Model, Rwkv4, Rwkv6, Rwkv7};
 use wgpu_rnn::network::Network;
-use wgpu_rnn::{Device, Tensor};
-
-fn gpu() -> Device {
-    Device::gpu().expect("a GPU adapter (lavapipe will do)")
-}
 
 /// One small model of each kind; sizes that differ wherever they may.
 fn models() -> [Model; 5] {

@@ -102,11 +102,6 @@ fn gpu_f32() {
 }
 
 #[test]
-fn gpu_f32() {
-    check(&crate::gpu(), Precision::F32);
-}
-
-#[test]
 fn the_naive_gradients_are_central_differences() {
     for case in cases() {
         let run = |params: &[(String, Tensor<f64>)], x: &Tensor<f64>| {
