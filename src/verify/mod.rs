@@ -17,6 +17,7 @@ pub mod naive_backward;
 mod naive_ends;
 mod naive_normal;
 mod naive_rules;
+mod naive_slstm;
 #[cfg(feature = "onnx")]
 mod onnx_case;
 #[cfg(feature = "onnx")]
