@@ -27,7 +27,7 @@ fn webgpu_caps() -> Caps {
     }
 }
 
-/// Every cell, direction and, where the cell has one, projection, for the given hidden sizes.
+/// Every cell, direction and, of the LSTMs of one cell state, projection, for the given hidden sizes.
 fn configs(hidden: &[usize]) -> Vec<RnnConfig> {
     let mut list = Vec::new();
     for cell in cells::ALL {
@@ -38,7 +38,7 @@ fn configs(hidden: &[usize]) -> Vec<RnnConfig> {
                 (Direction::Forward, Recurrence::Diagonal),
             ] {
                 for proj_size in [0, hidden_size / 2] {
-                    if proj_size == 0 || cell.has_cell_state() {
+                    if proj_size == 0 || cell.cell_states() == 1 {
                         list.push(RnnConfig {
                             cell,
                             input_size: 3,
