@@ -224,6 +224,7 @@ fn step<N: Number>(rule: &Rule) -> Result<Step<N>> {
         "delta" => delta,
         "gated-delta" => gated_delta,
         "mamba" => mamba,
+        "selective-scan" => selective_scan,
         "mamba2" => mamba2,
         "rwkv4" => rwkv4,
         "rwkv5" | "rwkv6" => rwkv5_and_6,
@@ -303,9 +304,8 @@ fn gated_delta<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>) -> Vec<N> {
     delta(x, m)
 }
 
-/// Δ = softplus(dt + bias), Ā = exp(Δ A), B̄ u = Δ B u; h = Ā h + B̄ u, y = C h + D u, A = −exp(A_log)
-fn selective<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>, u: &[N]) -> Vec<N> {
-    let delta = (x.one("dt") + x.one("dt_bias")).softplus();
+/// Δ = softplus(dt + bias), or given; Ā = exp(Δ A), B̄ u = Δ B u; h = Ā h + B̄ u, y = C h + D u, A = −exp(A_log)
+fn selective<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>, u: &[N], delta: N) -> Vec<N> {
     let a: Vec<N> = x.all("A_log").iter().map(|a| (delta * a.exp().negative()).exp()).collect();
     fade(&mut m.s, &a);
     write(&mut m.s, &scaled(x.all("B"), delta), u);
@@ -314,11 +314,15 @@ fn selective<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>, u: &[N]) -> Vec<N> {
 }
 
 fn mamba<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>) -> Vec<N> {
-    selective(x, m, x.all("u"))
+    selective(x, m, x.all("u"), (x.one("dt") + x.one("dt_bias")).softplus())
+}
+
+fn selective_scan<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>) -> Vec<N> {
+    selective(x, m, x.all("u"), x.one("dt"))
 }
 
 fn mamba2<N: Number>(x: &Head<'_, N>, m: &mut Memory<N>) -> Vec<N> {
-    selective(x, m, x.all("x"))
+    selective(x, m, x.all("x"), (x.one("dt") + x.one("dt_bias")).softplus())
 }
 
 /// The published loop: aa, bb, pp are numerator, denominator and the exponent that both are relative to.

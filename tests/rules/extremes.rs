@@ -12,6 +12,7 @@ fn ends(rule: &Rule) -> Vec<(&'static str, Vec<f64>)> {
         "retention" => vec![("gamma", vec![-80.0, 0.0])],
         "gla" | "gated-delta" => vec![("g", vec![-80.0, 0.0])],
         "mamba" | "mamba2" => vec![("dt", both()), ("A_log", vec![-80.0, 5.0])],
+        "selective-scan" => vec![("dt", vec![0.0, 80.0]), ("A_log", vec![-80.0, 5.0])],
         "rwkv4" => vec![("k", both()), ("time_decay", both()), ("time_first", both())],
         "rwkv5" | "rwkv6" | "rwkv7" => vec![("w", both())],
         "mlstm" => vec![("i", both()), ("f", both())],

@@ -63,6 +63,7 @@ fn range(rule: &Rule, port: &str) -> (f64, f64) {
     match (rule.name, port) {
         (_, "g" | "gamma") => (-1.0, -0.01),
         (_, "beta") => (0.1, 0.9),
+        ("selective-scan", "dt") => (0.05, 1.0),
         ("delta" | "gated-delta", "k") => (-0.6, 0.6),
         ("rwkv7", "a" | "b") => (-0.4, 0.4),
         ("indrnn", "u") => (-0.9, 0.9),
