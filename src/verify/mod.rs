@@ -24,6 +24,7 @@ mod naive_ends;
 pub mod naive_linear;
 mod naive_normal;
 mod naive_rules;
+mod naive_slstm;
 #[cfg(feature = "onnx")]
 mod onnx_case;
 #[cfg(feature = "onnx")]
