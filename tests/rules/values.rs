@@ -83,7 +83,8 @@ fn chunks_of_any_length_make_the_same_sequence() {
 #[test]
 fn slow_decays_do_not_drift() {
     let mut failures = Vec::new();
-    for (rule, port, fastest, slowest) in [(&rules::RETENTION, "gamma", -0.1, -0.002), (&rules::RWKV5, "w", -2.0, -6.0)] {
+    for (rule, port, fastest, slowest) in [(&rules::RETENTION, "gamma", -0.1, -0.002), (&rules::RWKV5, "w", -2.0, -6.0)]
+    {
         for seed in 30..34 {
             let mut case = Case::new(rule, 257, 1, seed);
             for value in &mut case.problem.ports[rule.port(port)] {
