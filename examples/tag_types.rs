@@ -78,7 +78,8 @@ fn run(args: &Args) -> Result<()> {
 fn compare(cases: &[recorded::Case], tagged: &[typeseg::Tagged], labels: usize) {
     let pairs = || cases.iter().zip(tagged);
     let same = pairs().flat_map(|(c, t)| c.logits.chunks_exact(labels).map(typeseg::best).zip(&t.labels));
-    let (same, all) = same.fold((0, 0), |(same, all), (a, b)| (same + usize::from(a == *b), all + 1));
+    let same = same.filter(|(a, b)| a == *b).count();
+    let all: usize = cases.iter().map(|c| c.ids.len()).sum();
     println!("{same} of {all} labels are those of the package's own code");
     let off = |got: &[f32], truth: &[f32]| {
         let wide = |v: &[f32]| v.iter().map(|&v| v.into()).collect::<Vec<f64>>();

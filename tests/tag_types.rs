@@ -116,7 +116,7 @@ impl Naive<'_> {
             }
         }
         let logits = self.dense("Dense_0", &self.layer_norm("LayerNorm_0", &h));
-        let wide = |rows: Rows<T>| rows.into_iter().flatten().map(Scalar::to_f64).collect();
+        let wide = |rows: Rows<T>| rows.into_iter().flatten().map(|v| v.to_f64()).collect();
         std::iter::once(logits).chain(scans).map(wide).collect()
     }
 }

@@ -107,7 +107,8 @@ impl Model {
             }
         }
         let lengths: Vec<usize> = texts.iter().map(|t| t.len()).collect();
-        let values = [View::new(&x, &[time, batch, WIDTH])];
+        let shape = [time, batch, WIDTH];
+        let values = [View::new(&x, &shape)];
         let output = session.forward(&NetworkInput { lengths: Some(&lengths), ..NetworkInput::new(&values) })?;
         let of = |b: usize| {
             let mut all = output.values.iter().map(|v| {

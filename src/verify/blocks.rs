@@ -7,6 +7,7 @@
 
 use super::golden::{Case, Reader, Truth};
 use super::naive::Scalar;
+use super::tape::Number;
 use super::{Named, cast, naive_blocks, widen};
 use crate::blocks::{Mamba, Mamba2, Model, Rwkv4};
 use crate::config::Shape;
@@ -120,7 +121,7 @@ impl Blocks {
     }
 
     /// What the naive loops make of it.
-    pub(super) fn naive_run<T: Scalar>(&self) -> Result<Named> {
+    pub(super) fn naive_run<T: Number>(&self) -> Result<Named> {
         let run = naive_blocks::run::<T>(&self.model, &self.params, &self.x, &self.dy)?;
         // A prefix of a causal model's output is the output of the prefix.
         let y_prefix = batch_first(prefix(&run.y, self.shape.time / 2));

@@ -10,6 +10,7 @@
 //! Of a stack there are two sessions, one that only infers and, where the golden has gradients, one that trains; the outputs
 //! of both count. Linear recurrences run both ways over time, whatever the strategy.
 
+mod bare;
 mod blocks;
 mod golden;
 mod layers;
@@ -24,6 +25,7 @@ mod naive_ends;
 pub mod naive_linear;
 mod naive_normal;
 mod naive_rules;
+mod naive_slstm;
 #[cfg(feature = "onnx")]
 mod onnx_case;
 #[cfg(feature = "onnx")]
@@ -38,6 +40,7 @@ mod training;
 #[cfg(feature = "onnx")]
 mod webnn_case;
 
+pub use bare::Bare;
 pub use blocks::Blocks;
 pub use golden::{Case, Golden, Truth};
 pub use layers::Layers;

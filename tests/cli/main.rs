@@ -4,6 +4,7 @@
 
 mod activations;
 mod floor;
+mod linear;
 mod onnx;
 mod run;
 mod tune;

@@ -10,10 +10,14 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// 18 node tests, each as a folder and as safetensors, and 23 + 4 of WebNN's.
-fn all_pass(device: &Device, precision: Precision, strategy: Option<Strategy>) {
+/// 18 node tests of layers, each as a folder and as safetensors, and 23 + 4 of WebNN's.
+const LAYERS: [(&str, usize); 2] = [("onnx_node", 36), ("wpt", 27)];
+/// 14 + 13 node tests of networks, in the same two forms.
+const NETWORKS: [(&str, usize); 1] = [("onnx_recurrence", 54)];
+
+fn all_pass(folders: &[(&str, usize)], device: &Device, precision: Precision, strategy: Option<Strategy>) {
     let mut failures = Vec::new();
-    for (name, count) in [("onnx_node", 36), ("wpt", 27)] {
+    for &(name, count) in folders {
         let verified = verify_path(folder(name), device, strategy, precision);
         assert_eq!(verified.len(), count, "{name}");
         for case in verified {
@@ -29,22 +33,32 @@ fn all_pass(device: &Device, precision: Precision, strategy: Option<Strategy>) {
 
 #[test]
 fn cpu_f64() {
-    all_pass(&Device::cpu(), Precision::F64, Some(Strategy::Step));
+    all_pass(&LAYERS, &Device::cpu(), Precision::F64, Some(Strategy::Step));
+    all_pass(&NETWORKS, &Device::cpu(), Precision::F64, None);
 }
 
 #[test]
 fn cpu_f32() {
-    all_pass(&Device::cpu(), Precision::F32, Some(Strategy::Sequence));
+    all_pass(&LAYERS, &Device::cpu(), Precision::F32, Some(Strategy::Sequence));
+    all_pass(&NETWORKS, &Device::cpu(), Precision::F32, None);
 }
 
 #[test]
 fn gpu_f32() {
-    all_pass(&Device::gpu().expect("a Vulkan, Metal or DX12 adapter; Mesa's lavapipe will do"), Precision::F32, None);
+    all_pass(
+        &LAYERS,
+        &Device::gpu().expect("a Vulkan, Metal or DX12 adapter; Mesa's lavapipe will do"),
+        Precision::F32,
+        None,
+    );
 }
 
 #[test]
 fn one_wrong_number_fails() {
-    for name in ["onnx_node/test_rnn_seq_length", "onnx_node/test_lstm_with_peepholes.safetensors", "wpt"] {
+    let networks =
+        ["onnx_recurrence/test_linear_attention_gated_delta_gqa", "onnx_recurrence/test_causal_conv_with_state_silu"];
+    let layers = ["onnx_node/test_rnn_seq_length", "onnx_node/test_lstm_with_peepholes.safetensors", "wpt"];
+    for name in networks.into_iter().chain(layers) {
         for (name, golden) in goldens(folder(name)).expect("cases") {
             let mut golden = golden.expect("a case");
             for n in 0..golden.truths.len() {
@@ -62,8 +76,8 @@ fn one_wrong_number_fails() {
 /// The same case twice, as published and as safetensors, must be read as the same.
 #[test]
 fn both_forms_of_a_node_test_are_the_same() {
-    let cases = goldens(folder("onnx_node")).expect("cases");
-    for pair in cases.chunks(2) {
+    let of = |name| goldens(folder(name)).expect("cases");
+    for pair in of("onnx_node").chunks(2).chain(of("onnx_recurrence").chunks(2)) {
         let [(name, one), (other_name, other)] = pair else { panic!("pairs") };
         let (one, other) = (one.as_ref().expect("a case"), other.as_ref().expect("a case"));
         assert_eq!(name, other_name);

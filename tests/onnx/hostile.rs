@@ -7,6 +7,13 @@ use std::path::{Path, PathBuf};
 use wgpu_rnn::io::onnx::{Export, OnnxFile};
 use wgpu_rnn::{Direction, Error, RnnConfig, Weights, cells};
 
+/// Test cases in other forms than protobuf.
+const FORMS: [&str; 3] = [
+    "wpt/wpt_distinct_cases.json",
+    "onnx_node/test_lstm_with_peepholes.safetensors",
+    "onnx_recurrence/test_linear_attention_prefill_with_past.safetensors",
+];
+
 /// Puts `bytes` through everything that reads them; true if they were an ONNX model at all.
 fn read(bytes: &[u8]) -> bool {
     let copy = bytes.to_vec();
@@ -17,6 +24,9 @@ fn read(bytes: &[u8]) -> bool {
         let named = labels.iter().take(20).map(|label| file.node(&label.name));
         for node in named.chain([file.only_node()]).flatten() {
             node.weights.validate(&node.config).expect("weights that were read fit their configuration");
+        }
+        for label in file.recurrences().take(20) {
+            let _ = file.recurrence(&label.name);
         }
     }
     // A name or a part of 2 bytes takes 32 in a list that grows by doubling.
@@ -48,13 +58,21 @@ fn with_branch() -> Vec<u8> {
     model(22, &outer)
 }
 
-fn published() -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx_node/test_lstm_with_peepholes/model.onnx");
+fn published(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name).join("model.onnx");
     std::fs::read(path).expect("a model")
 }
 
+fn peepholes() -> Vec<u8> {
+    published("onnx_node/test_lstm_with_peepholes")
+}
+
+fn attention() -> Vec<u8> {
+    published("onnx_recurrence/test_linear_attention_explicit_scale")
+}
+
 fn models() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![Just(exported()), Just(with_branch()), Just(published())]
+    prop_oneof![Just(exported()), Just(with_branch()), Just(peepholes()), Just(attention())]
 }
 
 proptest! {
@@ -91,8 +109,9 @@ proptest! {
     }
 
     #[test]
-    fn test_cases(file in 0..4usize, at in any::<prop::sample::Index>(), bit in 0..8u32, cut in any::<bool>()) {
-        damaged_case(file, at, bit, cut);
+    fn test_cases(network in any::<bool>(), file in 0..4usize, at in any::<prop::sample::Index>(), bit in 0..8u32, cut in any::<bool>()) {
+        let name = if network { "onnx_recurrence/test_causal_conv_with_state_decode_step" } else { "onnx_node/test_gru_defaults" };
+        damaged_case(name, file, at, bit, cut);
     }
 }
 
@@ -100,8 +119,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn other_forms_of_cases(json in any::<bool>(), flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8u32), 0..4), cut in any::<prop::sample::Index>(), whole in any::<bool>()) {
-        let name = if json { "wpt/wpt_distinct_cases.json" } else { "onnx_node/test_lstm_with_peepholes.safetensors" };
+    fn other_forms_of_cases(name in prop::sample::select(FORMS.to_vec()), flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8u32), 0..4), cut in any::<prop::sample::Index>(), whole in any::<bool>()) {
         let mut bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)).expect("a file");
         for (at, bit) in flips {
             let at = at.index(bytes.len());
@@ -136,15 +154,17 @@ fn hollow_webnn_tensors() {
 }
 
 /// A published case with one of its files damaged.
-fn damaged_case(file: usize, at: prop::sample::Index, bit: u32, cut: bool) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx_node/test_gru_defaults");
+fn damaged_case(name: &str, file: usize, at: prop::sample::Index, bit: u32, cut: bool) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
     let folder = tempfile::tempdir().expect("a folder");
     let names =
         ["model.onnx", "test_data_set_0/input_0.pb", "test_data_set_0/input_1.pb", "test_data_set_0/output_0.pb"];
     std::fs::create_dir(folder.path().join("test_data_set_0")).expect("a folder");
-    for name in names.into_iter().chain(["test_data_set_0/input_2.pb"]) {
-        std::fs::copy(source.join(name), folder.path().join(name)).expect("copied");
+    for entry in std::fs::read_dir(source.join("test_data_set_0")).expect("a folder") {
+        let entry = entry.expect("a file");
+        std::fs::copy(entry.path(), folder.path().join("test_data_set_0").join(entry.file_name())).expect("copied");
     }
+    std::fs::copy(source.join("model.onnx"), folder.path().join("model.onnx")).expect("copied");
     let damaged: PathBuf = folder.path().join(names[file]);
     let mut bytes = std::fs::read(&damaged).expect("a file");
     let at = at.index(bytes.len());
@@ -161,7 +181,7 @@ fn damaged_case(file: usize, at: prop::sample::Index, bit: u32, cut: bool) {
 
 #[test]
 fn the_intact_models_are_models() {
-    for bytes in [exported(), with_branch(), published()] {
+    for bytes in [exported(), with_branch(), peepholes(), attention()] {
         assert!(read(&bytes));
     }
 }

@@ -6,6 +6,7 @@ mod cases;
 mod export;
 mod hostile;
 mod nodes;
+mod recurrence;
 mod torch;
 #[path = "../harness/watching.rs"]
 mod watching;

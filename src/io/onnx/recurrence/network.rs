@@ -196,6 +196,6 @@ mod tests {
     fn axes_by_hand() {
         assert_eq!(permuted(&[0, 1, 2, 3, 4, 5], [1, 2, 3], [2, 0, 1]), [0, 3, 1, 4, 2, 5]);
         assert_eq!(permuted(&[0, 1, 2, 3, 4, 5], [3, 2, 1], [1, 0, 2]), [0, 2, 4, 1, 3, 5]);
-        assert_eq!(permuted::<u8>(&[], [2, 3, 0], [0, 2, 1]), []);
+        assert!(permuted::<u8>(&[], [2, 3, 0], [0, 2, 1]).is_empty());
     }
 }

@@ -1,0 +1,40 @@
+//! `plan` and `bench` of linear recurrences.
+
+use super::{command, complaint, printed};
+
+#[test]
+fn plan_says_what_a_recurrence_takes_per_step() {
+    let plan = printed(command("plan --cell gla --time 100 --batch 2 --heads 2 --head-dim 8 --train --device cpu"));
+    for part in ["gla, 2 heads, state 8 x 8, chunks of 32", "training", "Recurrent: Cpu", "MiB + T x ", "GFLOP forward"]
+    {
+        assert!(plan.contains(part), "{part:?} is not in {plan}");
+    }
+    let chunked =
+        printed(command("plan --cell=mamba --time 9 --batch 1 --heads 3 --scan chunked --chunk 4 --device cpu"));
+    assert!(chunked.contains("Chunked: forced") && chunked.contains("state 16 x 1, chunks of 4"), "{chunked}");
+}
+
+#[test]
+fn bench_verifies_every_rule_before_it_times() {
+    for rule in wgpu_rnn::rules::ALL {
+        for train in ["", "--train"] {
+            let args = format!(
+                "bench --cell {} --time 9 --batch 2 --heads 2 --head-dim 3 --state 2 --runs 1 --device cpu {train}",
+                rule.name
+            );
+            let text = printed(command(&args));
+            assert!(text.contains("\nverified: 2 sequence(s) of 9 step(s)") && text.contains("us a step"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn refusals_name_what_was_expected() {
+    let refused = complaint(command("bench --cell gla --time 0 --batch 2 --heads 2 --device cpu"));
+    assert!(refused.starts_with("error: ") && refused.contains("expected"), "{refused}");
+    let refused = complaint(command("plan --cell rwkv7 --time 9 --batch 2 --heads 0 --device cpu"));
+    assert_eq!(refused, "error: columns of r: expected at least 1, got 0\n");
+    // Flags of a cell with hidden units.
+    let refused = complaint(command("plan --cell rwkv7 --time 9 --batch 2 --hidden 4"));
+    assert!(refused.contains("--hidden"), "{refused}");
+}
