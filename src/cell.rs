@@ -120,7 +120,8 @@ impl Stage {
 pub enum Initial {
     /// h0: the state is the unit's own copy of the hidden state.
     Hidden,
-    /// c0, and its last value is cn. The first stage gives its new value (zoneout mixes it with the old one there).
+    /// c0, and its last value is cn. The first stage gives its new value (zoneout mixes it with the old one there). Where a cell
+    /// has several, each has its part of c0 and cn, in their order.
     Cell,
     /// Nowhere: it only carries a value from one stage to a later one of the same step.
     Scratch,
@@ -197,7 +198,11 @@ impl Cell {
     }
     /// Whether the cell has a user-visible cell state (c0, cn).
     pub fn has_cell_state(&self) -> bool {
-        self.states.iter().any(|s| s.initial == Initial::Cell)
+        self.cell_states() > 0
+    }
+    /// S: parts that c0 and cn `[L·D, B, S·H]` have: 1 for the LSTMs, 3 for sLSTM (c, n, m), 0 without a cell state.
+    pub fn cell_states(&self) -> usize {
+        self.states.iter().filter(|s| s.initial == Initial::Cell).count()
     }
 }
 

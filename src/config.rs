@@ -101,8 +101,8 @@ pub struct RnnConfig {
     /// both directions or two, forward first (ONNX `activations`).
     pub activations: Vec<Activation>,
     /// Clamps the argument of every activation to ± this (ONNX `clip`: "applied to the input of activations"); where it does,
-    /// the gradient is 0. The arguments are whole pre-activations, with both products, biases and peepholes: i, f, g and o of
-    /// an LSTM, r, z and n of a GRU (n after r∘(R_n h + b_rn) is added), h of a vanilla RNN; and c' in an LSTM's h(c'), which
+    /// the gradient is 0. The arguments are whole pre-activations, with both products, biases and peepholes: i, f, g and o of an
+    /// LSTM or sLSTM, r, z and n of a GRU (n after r∘(R_n h + b_rn) is added), h of a vanilla RNN; and c' in an LSTM's h(c'), which
     /// the specification's words include. onnxruntime's CPU kernels clip the same pre-activations but not the argument of h:
     /// the two differ where |c'| is above the threshold.
     pub clip: Option<f32>,
@@ -223,6 +223,10 @@ impl RnnConfig {
     /// Width of h: P if there is a projection, else H.
     pub fn state_size(&self) -> usize {
         if self.proj_size > 0 { self.proj_size } else { self.hidden_size }
+    }
+    /// Width of c0 and cn: S·H values for a cell of S cell states, one after the other (H for the LSTMs, 3·H for sLSTM: c, n, m).
+    pub fn cell_size(&self) -> usize {
+        self.cell.cell_states() * self.hidden_size
     }
     /// Features of y: D · width of h.
     pub fn output_size(&self) -> usize {

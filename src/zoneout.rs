@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 pub struct Zoneout {
     /// Of h.
     pub hidden: f32,
-    /// Of c; only for cells with a cell state.
+    /// Of c; only for cells with one cell state (the LSTMs).
     pub cell: f32,
 }
 
@@ -44,6 +44,11 @@ impl Zoneout {
         if self.cell > 0.0 && !config.cell.has_cell_state() {
             let what = format!("zoneout.cell with {}", config.cell.name);
             return Err(Error::Unsupported { what, reason: "it has no cell state".into() });
+        }
+        if self.cell > 0.0 && config.cell.cell_states() > 1 {
+            let what = format!("zoneout.cell with {}", config.cell.name);
+            let reason = "the parts of its cell state belong together, and their means do not".into();
+            return Err(Error::Unsupported { what, reason });
         }
         Ok(())
     }

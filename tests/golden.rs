@@ -539,6 +539,15 @@ struct Case {
     up: Output<f64>,
 }
 
+/// c0 as a run may have left it: sLSTM's normaliser n is at least 1 and no smaller than c.
+fn initial_cell(config: &RnnConfig, mut c0: Tensor<f64>) -> Tensor<f64> {
+    if config.cell == &cells::SLSTM {
+        let normalisers = c0.data.chunks_exact_mut(config.hidden_size).skip(1).step_by(3);
+        normalisers.flatten().for_each(|n| *n = 1.5 + n.abs());
+    }
+    c0
+}
+
 const SHAPE: Shape = Shape { time: 5, batch: 3 };
 const LENGTHS: [usize; 3] = [2, 5, 4];
 
@@ -564,11 +573,11 @@ impl Case {
         Self {
             x: values(&[rows[0], rows[1], config.input_size], 1),
             h0: state(config.state_size(), 2),
-            c0: cell_state.then(|| state(config.hidden_size, 3)),
+            c0: cell_state.then(|| initial_cell(&config, state(config.cell_size(), 3))),
             up: Output {
                 y: values(&[rows[0], rows[1], config.output_size()], 5),
                 hn: state(config.state_size(), 6),
-                cn: cell_state.then(|| state(config.hidden_size, 7)),
+                cn: cell_state.then(|| state(config.cell_size(), 7)),
             },
             weights,
             config,

@@ -28,11 +28,11 @@ fn batch_neighbours_do_not_matter() {
         for b in [0, 1, 2, 10] {
             let alone = case.alone(b).run(device, strategy);
             let what = format!("{what}, sequence {b}");
-            let (p, h) = (case.config.state_size(), case.config.hidden_size);
+            let (p, c_width) = (case.config.state_size(), case.config.cell_size());
             assert_eq!(bits(&alone.y.data), bits(&sequence(&all.y.data, 11, 2 * p, b)), "{what}: y");
             assert_eq!(bits(&alone.hn.data), bits(&sequence(&all.hn.data, 11, p, b)), "{what}: hn");
             if let (Some(a), Some(c)) = (&alone.cn, &all.cn) {
-                assert_eq!(bits(&a.data), bits(&sequence(&c.data, 11, h, b)), "{what}: cn");
+                assert_eq!(bits(&a.data), bits(&sequence(&c.data, 11, c_width, b)), "{what}: cn");
             }
         }
     });
@@ -127,13 +127,13 @@ fn reverse_is_flip_and_bidirectional_is_both() {
         let lengths = [4, 6, 1];
         let both = Case::new(one(Direction::Bidirectional), 6, 3, 4).with_lengths(&lengths);
         let out = both.run(device, strategy);
-        let h = both.config.hidden_size;
+        let (h, c) = (both.config.hidden_size, both.config.cell_size());
         for direction in 0..2 {
             let mut single = both.clone();
             single.config = one([Direction::Forward, Direction::Reverse][direction]);
             single.weights = Weights { layers: vec![both.weights.layers[direction].clone()], ..Default::default() };
             single.h0 = both.h0[direction * 3 * h..][..3 * h].to_vec();
-            single.c0 = both.c0[direction * 3 * h..][..3 * h].to_vec();
+            single.c0 = both.c0[direction * 3 * c..][..3 * c].to_vec();
             let alone = single.run(device, strategy);
             let half: Vec<f32> =
                 out.y.data.chunks_exact(2 * h).flat_map(|r| r[direction * h..][..h].to_vec()).collect();

@@ -27,7 +27,7 @@ fn webgpu_caps() -> Caps {
     }
 }
 
-/// Every cell, direction and, where the cell has one, projection, for the given hidden sizes.
+/// Every cell, direction and, of the LSTMs of one cell state, projection, for the given hidden sizes.
 fn configs(hidden: &[usize]) -> Vec<RnnConfig> {
     let mut list = Vec::new();
     for cell in cells::ALL {
@@ -38,7 +38,7 @@ fn configs(hidden: &[usize]) -> Vec<RnnConfig> {
                 (Direction::Forward, Recurrence::Diagonal),
             ] {
                 for proj_size in [0, hidden_size / 2] {
-                    if proj_size == 0 || cell.has_cell_state() {
+                    if proj_size == 0 || cell.cell_states() == 1 {
                         list.push(RnnConfig {
                             cell,
                             input_size: 3,
@@ -105,7 +105,7 @@ fn for_every_source_of(
             };
             for (stage, train, write_y, p, resets, weights, activations) in (0..stages).flat_map(variants) {
                 let dropout = Dropout { layers: p, input: p, recurrent: p };
-                let zoneout = Zoneout { hidden: p, cell: if config.cell.has_cell_state() { p } else { 0.0 } };
+                let zoneout = Zoneout { hidden: p, cell: if config.cell.cell_states() == 1 { p } else { 0.0 } };
                 let config = RnnConfig { dropout, zoneout, ..config.clone() };
                 let label = format!(
                     "{} stage {stage} of {} H={} P={} {:?} train={train} y={write_y} dropout={p} resets={resets:?} weights={weights}{}",
@@ -307,7 +307,7 @@ fn every_variant_of_every_cell_translates_to_every_language() {
     ];
     let mut configs = Vec::new();
     for cell in cells::ALL {
-        let lstm = cell.has_cell_state();
+        let lstm = !cell.options.is_empty();
         let own = RnnConfig { cell, input_size: 3, hidden_size: 5, ..Default::default() };
         let count = cell.activations.len();
         for first in (0..activations.len()).step_by(count) {

@@ -5,6 +5,7 @@ mod harness;
 
 use harness::*;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use wgpu_rnn::cell::CellOption;
 use wgpu_rnn::verify::{naive, naive_backward, tolerance};
 use wgpu_rnn::*;
 
@@ -38,7 +39,7 @@ fn base(cell: &'static Cell, proj_size: usize) -> RnnConfig {
 fn options(cell: &Cell) -> Vec<fn(RnnConfig) -> RnnConfig> {
     let mut list: Vec<fn(RnnConfig) -> RnnConfig> =
         vec![|c| RnnConfig { clip: Some(0.6), ..c }, |c| RnnConfig { bias: Bias::Recurrent, ..c }];
-    if cell.has_cell_state() {
+    if cell.options.contains(&CellOption::CellClip) {
         let coupled: [fn(RnnConfig) -> RnnConfig; 3] = [
             |c| RnnConfig { cell_clip: Some(0.4), ..c },
             |c| RnnConfig { input_forget: true, ..c },
@@ -372,7 +373,7 @@ fn thresholds_above_everything_change_no_bit() {
     for (cell, proj_size) in cells_and_projections(3) {
         let plain = base(cell, proj_size);
         let limited = |limit: f32| {
-            let cell_clip = cell.has_cell_state().then_some(limit);
+            let cell_clip = cell.options.contains(&CellOption::CellClip).then_some(limit);
             RnnConfig { clip: Some(limit), cell_clip, ..plain.clone() }
         };
         same_bits(&plain, &[limited(f32::INFINITY), limited(1e30)]);
@@ -388,7 +389,7 @@ fn thresholds_clip_some_arguments_and_not_others() {
         let (some, all) = (Some(0.6), Some(1e-6));
         let [none, some, all] = [None, some, all].map(|clip| run(&RnnConfig { clip, ..plain.clone() }));
         assert!(none != some && some != all, "clip of {}", cell.name);
-        if cell.has_cell_state() {
+        if cell.options.contains(&CellOption::CellClip) {
             let [none, some, all] =
                 [None, Some(0.4), Some(1e-6)].map(|cell_clip| run(&RnnConfig { cell_clip, ..plain.clone() }));
             assert!(none != some && some != all, "cell_clip of {}", cell.name);
@@ -399,7 +400,9 @@ fn thresholds_clip_some_arguments_and_not_others() {
 /// cn and every c between are within the threshold, and reach it.
 #[test]
 fn no_cell_state_is_above_its_threshold() {
-    for (cell, proj_size) in cells_and_projections(3).into_iter().filter(|c| c.0.has_cell_state()) {
+    for (cell, proj_size) in
+        cells_and_projections(3).into_iter().filter(|c| c.0.options.contains(&CellOption::CellClip))
+    {
         let config = RnnConfig { cell_clip: Some(0.1), ..base(cell, proj_size) };
         for (device, strategy) in executors() {
             let cn = case(&config, 306).run(&device, strategy).cn.unwrap().data;
@@ -413,7 +416,8 @@ fn no_cell_state_is_above_its_threshold() {
 /// counts in its statistic.)
 #[test]
 fn coupled_gates_do_not_see_the_forget_rows() {
-    let lstms = cells_and_projections(3).into_iter().filter(|c| c.0.has_cell_state() && !c.0.normalises());
+    let coupled = |c: &Cell| c.options.contains(&CellOption::InputForget) && !c.normalises();
+    let lstms = cells_and_projections(3).into_iter().filter(|c| coupled(c.0));
     for (cell, proj_size) in lstms {
         let config = RnnConfig { input_forget: true, ..base(cell, proj_size) };
         let plain = case(&config, 307);
@@ -523,7 +527,7 @@ fn variants_that_cannot_be_are_refused() {
         let got = refused(&RnnConfig { cell_clip: Some(limit), cell: &cells::LSTM, ..gru.clone() });
         assert_eq!(got, format!("cell_clip: expected a threshold above 0, got {limit}"));
     }
-    for cell in cells::ALL.into_iter().filter(|c| !c.has_cell_state()) {
+    for cell in cells::ALL.into_iter().filter(|c| c.options.is_empty()) {
         let name = cell.name;
         let got = refused(&RnnConfig { cell, cell_clip: Some(1.0), ..gru.clone() });
         assert_eq!(got, format!("not supported: cell_clip with {name}: it clips the cell state of an LSTM"));

@@ -25,10 +25,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     var initial = STATE_INITIAL;
+    var part = src * CELL_SIZE + unit;
     for (var s = 0u; s < STATE_COUNT; s++) {
         var v: real = 0.0;
         if initial[s] == FROM_CELL {
-            v = dcn[src * HIDDEN + unit];
+            v = dcn[part];
+            part += HIDDEN;
         }
         d_state[(dst * STATE_COUNT + s) * HIDDEN + unit] = v;
         if RESETS {

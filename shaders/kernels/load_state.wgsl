@@ -32,12 +32,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     if unit < HIDDEN {
         var initial = STATE_INITIAL;
+        var part = src * CELL_SIZE + unit;
         for (var s = 0u; s < STATE_COUNT; s++) {
             var v: real = 0.0;
             if initial[s] == FROM_HIDDEN && unit < OUTPUT {
                 v = h0[src * OUTPUT + unit];
             } else if initial[s] == FROM_CELL {
-                v = c0[src * HIDDEN + unit];
+                v = c0[part];
+                part += HIDDEN;
             }
             state[(dst * STATE_COUNT + s) * HIDDEN + unit] = v;
             if RESETS {

@@ -18,13 +18,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var own: real = 0.0;
     if unit < HIDDEN {
         var initial = STATE_INITIAL;
+        var part = dst * CELL_SIZE + unit;
         for (var s = 0u; s < STATE_COUNT; s++) {
             var v = d_state[(src * STATE_COUNT + s) * HIDDEN + unit];
             if RESET_INITIAL {
                 v += d_state[((dims.planes * dims.batch + src) * STATE_COUNT + s) * HIDDEN + unit];
             }
             if initial[s] == FROM_CELL {
-                dc0[dst * HIDDEN + unit] = v;
+                dc0[part] = v;
+                part += HIDDEN;
             } else if initial[s] == FROM_HIDDEN {
                 own = v;
             }

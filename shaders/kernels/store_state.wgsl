@@ -28,9 +28,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     if unit < HIDDEN {
         var initial = STATE_INITIAL;
+        var part = dst * CELL_SIZE + unit;
         for (var s = 0u; s < STATE_COUNT; s++) {
             if initial[s] == FROM_CELL {
-                cn[dst * HIDDEN + unit] = state[(src * STATE_COUNT + s) * HIDDEN + unit];
+                cn[part] = state[(src * STATE_COUNT + s) * HIDDEN + unit];
+                part += HIDDEN;
             }
         }
     }

@@ -13,6 +13,11 @@ fn exp_of_negative(x: real) -> real {
     return exp(x);
 }
 
+// exp(x), at most exp(80) and at least exp(-80); NaN for NaN.
+fn safe_exp(x: real) -> real {
+    return nan_or(x, exp(clamp(x, -80.0, 80.0)));
+}
+
 // A rational approximation (numerator of degree 13, denominator of degree 6, odd), |error| < 3e-7; saturates exactly. The same
 // coefficients as `Lanes::tanh` on the CPU.
 fn safe_tanh(x: real) -> real {

@@ -18,6 +18,7 @@ mod lstm_layer_norm;
 mod lstm_peephole;
 mod projection;
 mod rnn;
+mod slstm;
 
 pub(crate) use dense::DENSE;
 pub use gru_layer_norm::GRU_LAYER_NORM;
@@ -28,12 +29,13 @@ pub use lstm_layer_norm::LSTM_LAYER_NORM;
 pub use lstm_peephole::LSTM_PEEPHOLE;
 pub(crate) use projection::PROJECTION;
 pub use rnn::{RNN_RELU, RNN_TANH};
+pub use slstm::SLSTM;
 
 use crate::cell::Cell;
 
 /// Every cell, in the order the documentation lists them.
-pub static ALL: [&Cell; 8] =
-    [&RNN_TANH, &RNN_RELU, &LSTM, &LSTM_PEEPHOLE, &LSTM_LAYER_NORM, &GRU, &GRU_RESET_BEFORE, &GRU_LAYER_NORM];
+pub static ALL: [&Cell; 9] =
+    [&RNN_TANH, &RNN_RELU, &LSTM, &LSTM_PEEPHOLE, &LSTM_LAYER_NORM, &GRU, &GRU_RESET_BEFORE, &GRU_LAYER_NORM, &SLSTM];
 
 /// The cell of that name.
 pub fn by_name(name: &str) -> Option<&'static Cell> {

@@ -22,7 +22,7 @@ pub struct Args {
     /// h0 `[L*D, B, P or H]`, .npy; zeros without it.
     #[arg(long, value_name = "FILE")]
     h0: Option<PathBuf>,
-    /// c0 `[L*D, B, H]`, .npy; zeros without it.
+    /// c0 `[L*D, B, H]` (sLSTM: `[L*D, B, 3*H]`), .npy; zeros without it.
     #[arg(long, value_name = "FILE")]
     c0: Option<PathBuf>,
     /// x `[T, B, I]` or, for a single sequence, `[T, I]`: .npy, f32 or f64, little-endian, C order.
@@ -34,7 +34,7 @@ pub struct Args {
     /// Where hn `[L*D, B, P or H]` goes, .npy, f32.
     #[arg(long, value_name = "FILE")]
     hn: Option<PathBuf>,
-    /// Where cn `[L*D, B, H]` goes, .npy, f32.
+    /// Where cn `[L*D, B, H]` (sLSTM: `[L*D, B, 3*H]`) goes, .npy, f32.
     #[arg(long, value_name = "FILE")]
     cn: Option<PathBuf>,
 }

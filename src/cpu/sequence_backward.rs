@@ -34,10 +34,14 @@ pub(super) fn load_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
         for b in 0..batch {
             let from = (dims.layer as usize * config.directions() + z) * batch + c.schedule.order(b);
             d_hidden[c.place(dims, z, b) * p..][..p].copy_from_slice(&dhn[from * p..][..p]);
+            let mut part = from * config.cell_size();
             for (s, state) in states.iter().enumerate() {
                 let row = &mut d_state[(c.place(dims, z, b) * states.len() + s) * h..][..h];
                 match state.initial {
-                    Initial::Cell => row.copy_from_slice(&dcn[from * h..][..h]),
+                    Initial::Cell => {
+                        row.copy_from_slice(&dcn[part..][..h]);
+                        part += h;
+                    }
                     _ => row.fill(T::default()),
                 }
             }
@@ -115,10 +119,14 @@ pub(super) fn store_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
                 row
             };
             out.copy_from_slice(&sum(d_hidden, place, p));
+            let mut part = to * config.cell_size();
             for (s, state) in states.iter().enumerate() {
                 let row = sum(d_state, place * states.len() + s, h);
                 match state.initial {
-                    Initial::Cell => dc0[to * h..][..h].copy_from_slice(&row),
+                    Initial::Cell => {
+                        dc0[part..][..h].copy_from_slice(&row);
+                        part += h;
+                    }
                     Initial::Hidden => out.iter_mut().zip(&row).for_each(|(o, &v)| *o = *o + v),
                     Initial::Scratch => {}
                 }

@@ -20,6 +20,7 @@ pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
             row.fill(T::default());
             row[own..][..p].copy_from_slice(&h0[from * p..][..p]);
             mask_operand(row, own, factors.get(b * p..).unwrap_or_default());
+            let mut part = from * config.cell_size();
             for (s, what) in states.iter().enumerate() {
                 let row = &mut state[(to * states.len() + s) * h..][..h];
                 match what.initial {
@@ -27,7 +28,10 @@ pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
                         row.fill(T::default());
                         row[..p].copy_from_slice(&h0[from * p..][..p]);
                     }
-                    Initial::Cell => row.copy_from_slice(&c0[from * h..][..h]),
+                    Initial::Cell => {
+                        row.copy_from_slice(&c0[part..][..h]);
+                        part += h;
+                    }
                     Initial::Scratch => row.fill(T::default()),
                 }
             }
@@ -79,9 +83,11 @@ pub(super) fn store_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>], ids
             let steps = c.schedule.length(b) + z / config.directions() * c.plan.chunk.unwrap_or(0);
             let operand = if alternating && steps % 2 == 1 { &odd } else { &even };
             hn[to * p..][..p].copy_from_slice(&operand[from * stride + own..][..p]);
+            let mut part = to * config.cell_size();
             for (s, what) in states.iter().enumerate() {
                 if what.initial == Initial::Cell {
-                    cn[to * h..][..h].copy_from_slice(&state[(from * states.len() + s) * h..][..h]);
+                    cn[part..][..h].copy_from_slice(&state[(from * states.len() + s) * h..][..h]);
+                    part += h;
                 }
             }
         }

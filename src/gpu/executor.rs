@@ -67,13 +67,13 @@ pub struct IoBuffers<'a> {
     pub x: Option<&'a wgpu::Buffer>,
     /// h0 `[L·D, B, P or H]`
     pub h0: Option<&'a wgpu::Buffer>,
-    /// c0 `[L·D, B, H]`
+    /// c0 `[L·D, B, S·H]` ([`crate::RnnConfig::cell_size`])
     pub c0: Option<&'a wgpu::Buffer>,
     /// y `[T, B, D·(P or H)]`; also needs `COPY_DST` (ragged batches clear it)
     pub y: Option<&'a wgpu::Buffer>,
     /// hn `[L·D, B, P or H]`
     pub hn: Option<&'a wgpu::Buffer>,
-    /// cn `[L·D, B, H]`
+    /// cn `[L·D, B, S·H]`
     pub cn: Option<&'a wgpu::Buffer>,
 }
 

@@ -421,6 +421,7 @@ fn constants(config: &RnnConfig, stages: &[StageShape], variant: &Variant) -> St
     put("NORMAL_GATES", config.cell.normal_gates());
     put("STATE_COUNT", config.states().len());
     put("STATES", config.states().len().max(1));
+    put("CELL_SIZE", config.cell_size());
     put("FROM_HIDDEN", 0);
     put("FROM_CELL", 1);
     put("SHARED_STRIDE", shared_stride(stages));

@@ -41,11 +41,20 @@ pub struct NetworkOptions {
     pub precision: Precision,
     /// Bytes that the way back may take for states between those kept, at most (one chunk's at least).
     pub window_bytes: u64,
+    /// Chooses kernels as for another class of device than the one that runs the plan, as [`crate::Options::kernels`]: the same bits.
+    pub kernels: Option<DeviceClass>,
 }
 
 impl Default for NetworkOptions {
     fn default() -> Self {
-        Self { parallel: None, chunk: None, train: false, precision: Precision::F32, window_bytes: 64 << 20 }
+        Self {
+            parallel: None,
+            chunk: None,
+            train: false,
+            precision: Precision::F32,
+            window_bytes: 64 << 20,
+            kernels: None,
+        }
     }
 }
 

@@ -45,11 +45,11 @@ impl Builder<'_> {
             (None, false) => self.slot("dy", Role::Scratch, &UNUSED),
         };
         let dhn = self.slot("dhn", Role::Input, &self.stacked(self.output()));
-        let dcn = has_cell.then(|| self.slot("dcn", Role::Input, &self.stacked(self.hidden())));
+        let dcn = has_cell.then(|| self.slot("dcn", Role::Input, &self.stacked(self.cell())));
         let dx = self.slot("dx", Role::Output, &[outer, inner, ("I", config.input_size)]);
         let dh0 = self.slot("dh0", Role::Output, &self.stacked(self.output()));
         let dc0 = match has_cell {
-            true => self.slot("dc0", Role::Output, &self.stacked(self.hidden())),
+            true => self.slot("dc0", Role::Output, &self.stacked(self.cell())),
             false => self.slot("dc0", Role::Scratch, &UNUSED),
         };
         let planes = self.planes();

@@ -76,6 +76,11 @@ pub(super) struct Memory {
 /// per binding: the same buffer bound to read and to write in one dispatch is an error.
 pub(super) const UNUSED: [Dim; 1] = [("unused", 1)];
 
+/// The last dimension of c0 and cn.
+pub(crate) fn cell_dim(config: &RnnConfig) -> Dim {
+    (if config.cell.cell_states() > 1 { "S·H" } else { "H" }, config.cell_size())
+}
+
 impl Builder<'_> {
     pub fn slot(&mut self, name: impl Into<String>, role: Role, dims: &[Dim]) -> SlotId {
         let element = match role {
@@ -171,6 +176,10 @@ impl Builder<'_> {
         ("P", self.config.state_size())
     }
 
+    pub fn cell(&self) -> Dim {
+        cell_dim(self.config)
+    }
+
     /// All slots of the forward pass.
     pub fn forward_slots(&mut self) -> (SlotIds, Memory) {
         let (config, [outer, inner]) = (self.config, self.outer());
@@ -180,7 +189,7 @@ impl Builder<'_> {
         let x = self.activation_slot("x", role, &[outer, inner, ("I", config.input_size)]);
         let embedding = self.embedding_slots();
         let h0 = self.slot("h0", Role::Input, &self.stacked(self.output()));
-        let c0 = has_cell.then(|| self.slot("c0", Role::Input, &self.stacked(self.hidden())));
+        let c0 = has_cell.then(|| self.slot("c0", Role::Input, &self.stacked(self.cell())));
         let rows = self.shape.time * batch;
         let run = if config.drops(self.train) { RUN_WORDS } else { 0 };
         let flags = if self.resets { directions * rows } else { 0 };
@@ -202,7 +211,7 @@ impl Builder<'_> {
         let memory = self.memory();
         let hn = self.slot("hn", Role::Output, &self.stacked(self.output()));
         let cn = match has_cell {
-            true => self.slot("cn", Role::Output, &self.stacked(self.hidden())),
+            true => self.slot("cn", Role::Output, &self.stacked(self.cell())),
             false => self.slot("cn", Role::Scratch, &UNUSED),
         };
         let y = memory.whole_y;

@@ -1,6 +1,6 @@
 //! What a device cannot hold is refused here, before anything is made.
 
-use super::build::{depth, weight_bytes};
+use super::build::{cell_dim, depth, weight_bytes};
 use super::display::dims_text;
 use super::{Caps, DeviceClass, Dispatch, Extent, Options, Plan, Role, Slot, Step};
 use crate::config::{RnnConfig, Shape};
@@ -134,7 +134,7 @@ pub(super) fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, options
     }
     check("h0", Role::Input, &[stacked, b, ("P", output)])?;
     if config.cell.has_cell_state() {
-        check("c0", Role::Input, &[stacked, b, ("H", hidden)])?;
+        check("c0", Role::Input, &[stacked, b, cell_dim(config)])?;
     }
     check("w.l0", Role::Weights, &[d, depth, ("G·H", width), ("k", 4)])?;
     check("r.l0", Role::Weights, &[d, ("packed", packed), ("k", 4)])

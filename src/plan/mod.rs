@@ -48,6 +48,7 @@ use crate::schedule::Schedule;
 use crate::tuning::Tuning;
 use crate::weights::WeightFormat;
 use build::Builder;
+pub(crate) use build::cell_dim;
 use choices::choose_stretches;
 use ends::head_products;
 pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds};

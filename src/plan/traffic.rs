@@ -311,7 +311,7 @@ impl Sizes<'_> {
         let (config, plan) = (self.config, self.plan);
         let dims = &plan.dims[self.d.dims];
         let (h, p, states) = (config.hidden_size, config.state_size(), config.states().len());
-        let given = p + if config.cell.has_cell_state() { h } else { 0 };
+        let given = p + config.cell_size();
         let own = self.sequences;
         let bytes = |count: usize| (count * plan.precision.bytes()) as u64;
         let (row, kept) = (config.operand_row(plan.train), KeptLayout::new(config).width);

@@ -17,7 +17,7 @@ pub struct Upstream<'a, T> {
     pub y: Option<View<'a, T>>,
     /// Of hn `[L·D, B, P or H]`.
     pub hn: Option<View<'a, T>>,
-    /// Of cn `[L·D, B, H]`, for cells with a cell state.
+    /// Of cn `[L·D, B, S·H]`, for cells with a cell state.
     pub cn: Option<View<'a, T>>,
 }
 
@@ -29,7 +29,7 @@ pub struct Gradients<T> {
     pub x: Tensor<T>,
     /// Of h0 `[L·D, B, P or H]`.
     pub h0: Tensor<T>,
-    /// Of c0 `[L·D, B, H]`, for cells with a cell state.
+    /// Of c0 `[L·D, B, S·H]`, for cells with a cell state.
     pub c0: Option<Tensor<T>>,
     /// Of every parameter, in the same canonical order.
     pub weights: Weights<T>,

@@ -19,7 +19,7 @@ use crate::cpu;
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::gpu::{self, IoBinding, IoBuffers};
-use crate::plan::{Half, Options, Plan, Precision, SlotId};
+use crate::plan::{Half, Options, Plan, Precision, SlotId, cell_dim};
 use crate::real::Real;
 use crate::schedule::Schedule;
 use crate::tensor::{Tensor, View};
@@ -27,13 +27,14 @@ use crate::weights::Weights;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The state before the first step.
+/// The state before the first step. A cell of S cell states ([`crate::Cell::cell_states`]) has them one after the other in c0 and
+/// cn, H values each: S is 1 for the LSTMs, 3 for sLSTM (c, n, m).
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Initial<'a, T> {
     /// Zeros.
     #[default]
     Zero,
-    /// h0 `[L·D, B, P or H]` and, for cells with a cell state, c0 `[L·D, B, H]` (`None`: zeros).
+    /// h0 `[L·D, B, P or H]` and, for cells with a cell state, c0 `[L·D, B, S·H]` (`None`: zeros).
     Given {
         /// h0
         h0: Option<View<'a, T>>,
@@ -87,7 +88,7 @@ pub struct Output<T> {
     pub y: Tensor<T>,
     /// hn `[L·D, B, P or H]`: the state at each sequence's own end.
     pub hn: Tensor<T>,
-    /// cn `[L·D, B, H]`, for cells with a cell state.
+    /// cn `[L·D, B, S·H]`, for cells with a cell state.
     pub cn: Option<Tensor<T>>,
 }
 
@@ -367,7 +368,10 @@ impl<T: Real> Session<T> {
                 let expected = format!("none ({} has no cell state)", config.cell.name);
                 Err(Error::mismatch("c0", expected, format!("{:?}", c0.shape)))
             }
-            c0 => check("c0", "H", config.hidden_size, c0),
+            c0 => {
+                let (width, size) = cell_dim(config);
+                check("c0", width, size, c0)
+            }
         }
     }
 
@@ -442,7 +446,7 @@ impl<T: Real> Session<T> {
     }
 
     /// Sets the state that the next [`Session::step`] (or [`Initial::Carry`]) goes on from: h0 `[L·D, B, P or H]` and, for
-    /// cells with a cell state, c0 `[L·D, B, H]` (`None`: zeros).
+    /// cells with a cell state, c0 `[L·D, B, S·H]` (`None`: zeros).
     ///
     /// # Errors
     /// [`Error::Mismatch`] for wrong shapes, or a c0 for a cell that has none; errors of the device.

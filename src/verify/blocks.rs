@@ -7,6 +7,7 @@
 
 use super::golden::{Case, Reader, Truth};
 use super::naive::Scalar;
+use super::tape::Number;
 use super::{Named, cast, naive_blocks, widen};
 use crate::blocks::{Mamba, Mamba2, Model, Rwkv4};
 use crate::config::Shape;
@@ -120,7 +121,7 @@ impl Blocks {
     }
 
     /// What the naive loops make of it.
-    pub(super) fn naive_run<T: Scalar>(&self) -> Result<Named> {
+    pub(super) fn naive_run<T: Number>(&self) -> Result<Named> {
         let run = naive_blocks::run::<T>(&self.model, &self.params, &self.x, &self.dy)?;
         // A prefix of a causal model's output is the output of the prefix.
         let y_prefix = batch_first(prefix(&run.y, self.shape.time / 2));
@@ -136,13 +137,16 @@ impl Blocks {
 
 /// The model's sizes; those that are derived from others in transformers' configurations may be left out, as there.
 fn model(reader: &Reader<'_>, kind: &str) -> Result<Model> {
-    let hidden_size = reader.size("hidden_size", None)?;
-    let num_layers = reader.size("num_hidden_layers", None)?;
+    // Everything has a tensor that is at least as long.
+    let size = |field: &str| {
+        let size = reader.size(field, None)?;
+        reader.check_values(field, [size, 1, 1]).map(|()| size)
+    };
+    let (hidden_size, num_layers) = (size("hidden_size")?, size("num_hidden_layers")?);
     let [epsilon] = reader.numbers("layer_norm_epsilon")?;
     if num_layers > 1000 {
         return Err(reader.mismatch("num_hidden_layers", "at most 1000", num_layers));
     }
-    let size = |field| reader.size(field, None);
     let flags = || Ok::<_, Error>((reader.flag("use_bias", false)?, reader.flag("use_conv_bias", true)?));
     Ok(match kind {
         "mamba_block" => {

@@ -61,9 +61,9 @@ impl Sizes<'_> {
     fn h(&self) -> Vec<usize> {
         self.stacked(self.config.state_size())
     }
-    /// c: `[L·D, B, H]`
+    /// c: `[L·D, B, S·H]`
     fn c(&self) -> Vec<usize> {
-        self.stacked(self.config.hidden_size)
+        self.stacked(self.config.cell_size())
     }
     fn stacked(&self, width: usize) -> Vec<usize> {
         let stack = self.config.num_layers * self.config.directions();

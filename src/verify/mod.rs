@@ -15,6 +15,7 @@ mod blocks;
 mod golden;
 mod layers;
 mod linear;
+mod linear_names;
 pub mod naive;
 #[cfg(feature = "onnx")]
 mod naive_attention;
@@ -24,6 +25,7 @@ mod naive_ends;
 pub mod naive_linear;
 mod naive_normal;
 mod naive_rules;
+mod naive_slstm;
 #[cfg(feature = "onnx")]
 mod onnx_case;
 #[cfg(feature = "onnx")]

@@ -4,8 +4,8 @@
 //! cell's equations out (they are in the docs of [`crate::cells`]). In f64 it must agree with the golden truths, in f32 its
 //! error is the yardstick of [`super::tolerance`].
 
-use super::naive_normal;
 use super::naive_rules::Rules;
+use super::{naive_normal, naive_slstm};
 use crate::activation_format::ActivationFormat;
 use crate::config::{Direction, Layout, RnnConfig, Shape};
 use crate::error::{Error, Result};
@@ -114,6 +114,7 @@ pub(super) fn run<T: Scalar>(
         shape.validate_lengths(lengths)?;
     }
     let (hidden, state, directions) = (config.hidden_size, config.state_size(), config.directions());
+    let cell_size = config.cell_size();
     let entries = config.num_layers * directions;
     let heads = config.recurrence.heads(state);
     let (h0, c0) = initial_state(config, input, batch, unbatched)?;
@@ -130,7 +131,7 @@ pub(super) fn run<T: Scalar>(
             let entry = layer * directions + direction;
             for b in 0..batch {
                 let h = &mut hn[(entry * batch + b) * state..][..state];
-                let c = &mut cn[(entry * batch + b) * hidden..][..hidden];
+                let c = &mut cn[(entry * batch + b) * cell_size..][..cell_size];
                 let length = input.lengths.map_or(time, |l| l[b]);
                 for step in 0..length {
                     if let Some(tape) = &mut tape {
@@ -168,7 +169,7 @@ pub(super) fn run<T: Scalar>(
     Ok(Output {
         y: Tensor { data: y, shape: y_shape },
         hn: Tensor { data: hn, shape: stacked(state) },
-        cn: config.cell.has_cell_state().then(|| Tensor { data: cn, shape: stacked(hidden) }),
+        cn: config.cell.has_cell_state().then(|| Tensor { data: cn, shape: stacked(cell_size) }),
     })
 }
 
@@ -200,7 +201,7 @@ pub(super) fn shape_of<T>(config: &RnnConfig, x: View<'_, T>) -> Result<(Shape, 
     Ok((shape, unbatched))
 }
 
-/// h0 and c0 as owned `[L·D, B, ·]`, zeros where nothing is given. Without a cell state c0 is zeros that nothing reads.
+/// h0 and c0 as owned `[L·D, B, ·]`, zeros where nothing is given. Without a cell state c0 is empty.
 fn initial_state<T: Scalar>(
     config: &RnnConfig,
     input: &Input<'_, T>,
@@ -230,7 +231,7 @@ fn initial_state<T: Scalar>(
         }
         None => Ok(vec![T::default(); entries * batch * width]),
     };
-    Ok((owned("h0", h0, config.state_size())?, owned("c0", c0, config.hidden_size)?))
+    Ok((owned("h0", h0, config.state_size())?, owned("c0", c0, config.cell_size())?))
 }
 
 /// The caller's layout to time-major (`to_native`) or back.
@@ -255,7 +256,7 @@ pub(super) fn rearranged<T: Scalar>(
     out
 }
 
-/// One step of one sequence: h and c are updated in place.
+/// One step of one sequence: h and c (of a cell of several cell states one after the other) are updated in place.
 type Cell<T> = fn(&Sums<'_, T>, &Rules, &mut [T], &mut [T]);
 
 fn equations<T: Scalar>(config: &RnnConfig) -> Result<Cell<T>> {
@@ -265,6 +266,7 @@ fn equations<T: Scalar>(config: &RnnConfig) -> Result<Cell<T>> {
         "gru" => Ok(gru_reset_after),
         "gru-reset-before" => Ok(gru_reset_before),
         "lstm-layer-norm" => Ok(naive_normal::lstm),
+        "slstm" => Ok(naive_slstm::slstm),
         "gru-layer-norm" => Ok(naive_normal::gru),
         other => Err(Error::Unsupported { what: format!("cell {other}"), reason: "the naive loop lacks it".into() }),
     }

@@ -5,8 +5,8 @@
 //! [`super::tolerance`].
 
 use super::naive::{self, Scalar, Sums, Tape, rearranged, shape_of, time_of};
-use super::naive_normal;
 use super::naive_rules::Rules;
+use super::{naive_normal, naive_slstm};
 use crate::activation_format::ActivationFormat;
 use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ pub fn backward<T: Scalar>(
     let Start { y, mut h, mut c } = Start::new(&output, upstream)?;
     let (adjoint, rules) = (adjoint_of(config)?, Rules::of(config));
     let (hidden, state, directions) = (config.hidden_size, config.state_size(), config.directions());
-    let heads = config.recurrence.heads(state);
+    let (heads, cell_size) = (config.recurrence.heads(state), config.cell_size());
     let mut grads = zeros_like(weights);
 
     let mut d_output = rearranged(&y, config.layout, shape, config.output_size(), true);
@@ -43,10 +43,10 @@ pub fn backward<T: Scalar>(
             let entry = layer * directions + direction;
             for b in (0..shape.batch).rev() {
                 let d_h = &mut h[(entry * shape.batch + b) * state..][..state];
-                let d_c = &mut c[(entry * shape.batch + b) * hidden..][..hidden];
+                let d_c = &mut c[(entry * shape.batch + b) * cell_size..][..cell_size];
                 let length = input.lengths.map_or(shape.time, |l| l[b]);
                 for step in (0..length).rev() {
-                    let before = tape.states.split_off(tape.states.len() - state - hidden);
+                    let before = tape.states.split_off(tape.states.len() - state - cell_size);
                     let row = time_of(config, direction, step, length) * shape.batch + b;
                     for (d, up) in d_h.iter_mut().zip(&d_output[(row * directions + direction) * state..][..state]) {
                         *d = *d + *up;
@@ -95,8 +95,7 @@ impl<T: Scalar> Start<T> {
         let c = match (&output.cn, upstream.cn) {
             (Some(cn), up) => owned("dcn", up, cn)?,
             (None, Some(up)) => return Err(Error::mismatch("dcn", "none", format!("{:?}", up.shape))),
-            // Zeros that nothing reads; without a cell state h has H values too.
-            (None, None) => vec![T::default(); output.hn.data.len()],
+            (None, None) => Vec::new(),
         };
         Ok(Self { y: owned("dy", upstream.y, &output.y)?, h: owned("dhn", upstream.hn, &output.hn)?, c })
     }
@@ -140,6 +139,7 @@ fn adjoint_of<T: Scalar>(config: &RnnConfig) -> Result<Adjoint<T>> {
         "gru" => Ok(gru_reset_after),
         "gru-reset-before" => Ok(gru_reset_before),
         "lstm-layer-norm" => Ok(naive_normal::lstm_back),
+        "slstm" => Ok(naive_slstm::slstm_back),
         "gru-layer-norm" => Ok(naive_normal::gru_back),
         other => {
             let reason = "the naive way back lacks it".into();
@@ -180,7 +180,7 @@ impl<T: Scalar> Step<'_, T> {
         dot_adjoint(&self.sums.weights.r, row, &h[seen.clone()], d, to, &mut d_h[seen]);
     }
     /// Adjoint of [`Sums::both`].
-    fn both(&mut self, gate: usize, unit: usize, h: &[T], d: T, d_h: &mut [T]) {
+    pub fn both(&mut self, gate: usize, unit: usize, h: &[T], d: T, d_h: &mut [T]) {
         self.w(gate, unit, d);
         self.r(gate, unit, h, d, d_h);
     }
@@ -371,14 +371,20 @@ mod tests {
         fn new(config: RnnConfig) -> Self {
             let rows = SHAPE.time * SHAPE.batch;
             let stack = config.num_layers * config.directions() * SHAPE.batch;
-            let (h, c) = (stack * config.state_size(), stack * config.hidden_size);
+            let (h, c) = (stack * config.state_size(), stack * config.cell_size());
             let mut weights = Weights::random(&config, 4).expect("valid");
             // Gains start as 1, which would hide where they belong.
             for layer in &mut weights.layers {
                 layer.gains = values(layer.gains.len(), 8).iter().map(|v| 1.0 + v / 2.0).collect();
             }
+            let mut read = [(rows * config.input_size, 1), (h, 2), (c, 3)].map(|(n, seed)| values(n, seed));
+            if config.cell == &cells::SLSTM {
+                // A state that a run may have left: n is at least 1.
+                let normalisers = read[2].chunks_exact_mut(config.hidden_size).skip(1).step_by(3);
+                normalisers.flatten().for_each(|n| *n = 1.0 + n.abs());
+            }
             Self {
-                read: [(rows * config.input_size, 1), (h, 2), (c, 3)].map(|(n, seed)| values(n, seed)),
+                read,
                 weights,
                 up: [(rows * config.output_size(), 5), (h, 6), (c, 7)].map(|(n, seed)| values(n, seed)),
                 config,
@@ -392,7 +398,7 @@ mod tests {
             };
             let [x, y] = [self.config.input_size, self.config.output_size()].map(|n| [outer[0], outer[1], n]);
             let stack = self.config.num_layers * self.config.directions();
-            let [h, c] = [self.config.state_size(), self.config.hidden_size].map(|n| [stack, SHAPE.batch, n]);
+            let [h, c] = [self.config.state_size(), self.config.cell_size()].map(|n| [stack, SHAPE.batch, n]);
             let cell = self.config.cell.has_cell_state();
             let initial = Initial::Given {
                 h0: Some(View::new(&self.read[1], &h)),

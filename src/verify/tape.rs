@@ -47,6 +47,14 @@ pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
         let (one, e) = (Self::constant(1.0), self.magnitude().negative().exp());
         if self.value() < 0.0 { e / (one + e) } else { one / (one + e) }
     }
+    /// x · σ(x)
+    fn silu(self) -> Self {
+        self * self.sigmoid()
+    }
+    /// max(x, 0)
+    fn relu(self) -> Self {
+        if self.value() > 0.0 { self } else { Self::constant(0.0) }
+    }
     /// log(1 + e^x)
     fn softplus(self) -> Self {
         let rest = self.magnitude().negative().exp().ln_1p();

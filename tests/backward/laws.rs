@@ -164,7 +164,7 @@ fn check_neighbours(what: &str, case: &Case, sequences: &[usize], session: &mut 
         assert_eq!(bits(&alone.x.data), own(&all.x.data, config.input_size), "{what}: x");
         assert_eq!(bits(&alone.h0.data), own(&all.h0.data, config.state_size()), "{what}: h0");
         if let (Some(a), Some(c)) = (&alone.c0, &all.c0) {
-            assert_eq!(bits(&a.data), own(&c.data, config.hidden_size), "{what}: c0");
+            assert_eq!(bits(&a.data), own(&c.data, config.cell_size()), "{what}: c0");
         }
     }
 }
@@ -226,7 +226,7 @@ fn layouts_agree() {
         let one = case.alone(0);
         let mut session = session.for_shape(one.shape).unwrap();
         let (_, expected) = one.poisoned(&mut session);
-        let (p, h) = ([4, config.state_size()], [4, config.hidden_size]);
+        let (p, h) = ([4, config.state_size()], [4, config.cell_size()]);
         let cell = config.cell.has_cell_state();
         let initial = Initial::Given { h0: Some(View::new(&one.h0, &p)), c0: cell.then(|| View::new(&one.c0, &h)) };
         session

@@ -132,7 +132,7 @@ fn the_plan_keeps_h_and_c_and_nothing_else_of_all_steps() {
             Plan::new(&config, shape, &Device::cpu().caps(), &options).unwrap()
         };
         let (saved, plan) = (of(Memory::Save), of(Memory::Recompute));
-        let row = config.state_size() + if cell.has_cell_state() { 8 } else { 0 };
+        let row = config.state_size() + config.cell_size();
         let kept = plan.slots.iter().find(|s| s.name == "kept.l0").unwrap();
         assert_eq!(kept.bytes(), ((time + 1) * batch * row * 4) as u64, "{}", cell.name);
         let rows = |s: &Slot| s.dims[..s.dims.len() - 1].iter().map(|d| d.1).product::<usize>();

@@ -134,7 +134,7 @@ fn gradients_are_the_sums_of_the_episodes() {
 /// the run's own state.
 fn spread(case: &Case, (hidden, reset): (bool, Reset), b: usize, times: &Range<usize>, values: &mut Vec<f64>) {
     let (batch, directions) = (case.shape.batch, case.config.directions());
-    let width = if hidden { case.config.state_size() } else { case.config.hidden_size };
+    let width = if hidden { case.config.state_size() } else { case.config.cell_size() };
     let length = case.lengths.as_ref().map_or(case.shape.time, |l| l[b]);
     let from = match reset {
         Reset::Initial => [true, true],

@@ -136,6 +136,7 @@ fn batch_neighbours_do_not_matter() {
         // The others have other lengths and values; sequence 3 keeps its own.
         let mut other = Case::new(config.clone(), 5, 4, 73).with_lengths(&[5, 3, 5, 4]);
         let keep = |to: &mut Vec<f32>, given: &[f32], width: usize| {
+            let width = width.max(1);
             let rows = to.chunks_exact_mut(width).zip(given.chunks_exact(width)).skip(3).step_by(4);
             rows.for_each(|(to, given)| to.copy_from_slice(given));
         };
@@ -145,7 +146,7 @@ fn batch_neighbours_do_not_matter() {
             keep(to, given, config.state_size());
         }
         for (to, given) in [(&mut other.c0, &case.c0), (&mut other.dcn, &case.dcn)] {
-            keep(to, given, config.hidden_size);
+            keep(to, given, config.cell_size());
         }
         other.weights = case.weights.clone();
         let others = seeded(&other, &mut other.training(device, forced(strategy)), 10);

@@ -61,8 +61,8 @@ fn naive(case: &Case, masks: &Masks) -> (Vec<f64>, Vec<f64>) {
         for direction in 0..2 {
             let z = 2 * layer + direction;
             for b in 0..batch {
-                let initial = |v: &[f32]| cast::<f64>(&v[(z * batch + b) * n..][..n]);
-                let (mut h, mut c) = (initial(&case.h0), initial(&case.c0));
+                let initial = |v: &[f32], n: usize| cast::<f64>(&v[(z * batch + b) * n..][..n]);
+                let (mut h, mut c) = (initial(&case.h0, n), initial(&case.c0, config.cell_size()));
                 let mask: Vec<f64> =
                     (0..n).map(|u| factor(masks, p.recurrent, MaskKind::Recurrent, z, b, 0, u)).collect();
                 for s in 0..lengths[b] {

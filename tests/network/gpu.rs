@@ -8,7 +8,7 @@ use wgpu_rnn::network::{
     Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Op,
 };
 use wgpu_rnn::verify::tolerance;
-use wgpu_rnn::{Device, Error, Result, Shape, Tensor, View, rules};
+use wgpu_rnn::{Device, DeviceClass, Error, Result, Shape, Tensor, View, rules};
 
 type Named = Vec<(String, Vec<f64>)>;
 
@@ -123,6 +123,8 @@ fn every_operation() -> Result<()> {
         let one = case.gpu(&device, &NetworkOptions::default())?;
         failures.extend(case.failures(&format!("resets {resets}"), &one, &naive));
         assert_eq!(one, case.gpu(&device, &NetworkOptions::default())?, "two runs give the same bits");
+        let of_gpus = NetworkOptions { kernels: Some(DeviceClass::Gpu), ..Default::default() };
+        assert_eq!(one, case.gpu(&device, &of_gpus)?, "kernels of GPUs give the same bits");
         let checked = case.gpu(&device.checked(), &NetworkOptions::default())?;
         assert_eq!(one, checked, "shaders that check their indices give the same bits");
     }

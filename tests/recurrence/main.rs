@@ -11,7 +11,7 @@ mod plan;
 use harness::*;
 use wgpu_rnn::*;
 
-/// Heads of 2, 4 and 3 units that begin at whole vec4s and elsewhere, and of one; for cells that can be projected also with as many
+/// Heads of 2, 4 and 3 units that begin at whole vec4s and elsewhere, and of one; for the LSTMs of one cell state also with as many
 /// features as units and with fewer.
 fn kinds(cell: &'static Cell) -> Vec<RnnConfig> {
     let kind = |recurrence, hidden_size, proj_size| RnnConfig {
@@ -24,7 +24,7 @@ fn kinds(cell: &'static Cell) -> Vec<RnnConfig> {
     };
     let (heads, diagonal) = (Recurrence::Heads, Recurrence::Diagonal);
     let mut list = vec![kind(heads(3), 6, 0), kind(heads(3), 12, 0), kind(heads(5), 15, 0), kind(diagonal, 7, 0)];
-    if cell.has_cell_state() {
+    if cell.cell_states() == 1 {
         list.extend([kind(heads(3), 12, 6), kind(heads(2), 10, 4), kind(diagonal, 6, 3)]);
     }
     list

@@ -146,9 +146,9 @@ fn loss(case: &Case, problem: &Problem<f64>, base: &[f64]) -> f64 {
 /// Five-point differences of the naive f64 loop along a random direction of every tensor, against the executor's gradients.
 #[test]
 fn gradients_are_those_of_central_differences() {
-    let mut rng = SmallRng::seed_from_u64(8);
     for rule in rules::ALL {
         for case in [Case::new(rule, 6, 2, 21), Case::new(rule, 6, 3, 22).ragged(true)] {
+            let mut rng = SmallRng::seed_from_u64(8);
             let run = case.run::<f64>(&Device::cpu(), &training(PARALLEL[0]));
             let base = forward(&case.problem).unwrap().last;
             let size = case.problem.state_size();
@@ -166,7 +166,8 @@ fn gradients_are_those_of_central_differences() {
                     values.iter_mut().zip(&direction).for_each(|(v, d)| *v += by * d);
                     loss(&case, &problem, &base)
                 };
-                let h = 1e-3;
+                // Small, so that no max has a kink within it.
+                let h = 2e-5;
                 let difference = (8.0 * (moved(h) - moved(-h)) - (moved(2.0 * h) - moved(-2.0 * h))) / (12.0 * h);
                 let got = dot(gradient, &direction);
                 let scale: f64 = gradient.iter().zip(&direction).map(|(g, d)| (g * d).abs()).sum();

@@ -17,7 +17,7 @@ use wgpu_rnn::*;
 const SEED: u64 = 5;
 
 fn config(cell: &'static Cell, proj_size: usize) -> RnnConfig {
-    let cell_share = if cell.has_cell_state() { 0.4 } else { 0.0 };
+    let cell_share = if cell.cell_states() == 1 { 0.4 } else { 0.0 };
     RnnConfig {
         cell,
         input_size: 3,

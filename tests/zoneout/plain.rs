@@ -78,7 +78,7 @@ fn shares<T: Real>(case: &Case, masks: Option<Masks>, entry: usize, b: usize, t:
     };
     [
         of(hidden, MaskKind::ZoneoutHidden, case.config.state_size()),
-        of(cell, MaskKind::ZoneoutCell, case.config.hidden_size),
+        of(cell, MaskKind::ZoneoutCell, case.config.cell_size()),
     ]
 }
 
@@ -103,7 +103,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(case: &'a Case) -> Self {
         let config = &case.config;
-        Self { case, directions: config.directions(), p: config.state_size(), n: config.hidden_size }
+        Self { case, directions: config.directions(), p: config.state_size(), n: config.cell_size() }
     }
 
     /// The time steps of sequence `b`, in the order of a direction.

@@ -12,6 +12,7 @@
 mod executor;
 mod fold;
 mod kernel;
+mod linear;
 mod program;
 mod rows;
 mod scan;

@@ -1,4 +1,4 @@
-//! Operations that work row by row, and convolutions.
+//! Operations that work row by row, but for products, and convolutions.
 
 use super::super::{Norm, Op, Operand, ParamId, Part, Source};
 use super::fold::Given;
@@ -8,8 +8,6 @@ use super::text::{reader, writers};
 use crate::expr::Expr;
 use std::fmt::Write as _;
 
-const LINEAR_ROWS: &str = include_str!("../../../shaders/network/linear_rows.wgsl");
-const LINEAR_WEIGHT: &str = include_str!("../../../shaders/network/linear_weight.wgsl");
 const NORM: &str = include_str!("../../../shaders/network/norm_statistics.wgsl");
 const NORM_FORWARD: &str = include_str!("../../../shaders/network/norm_forward.wgsl");
 const NORM_BACKWARD: &str = include_str!("../../../shaders/network/norm_backward.wgsl");
@@ -25,71 +23,18 @@ const MAP_FORWARD: &str = include_str!("../../../shaders/network/map_forward.wgs
 const MAP_BACKWARD: &str = include_str!("../../../shaders/network/map_backward.wgsl");
 
 /// Weights whose gradients keep a GPU busy by themselves: of fewer, rows are cut into blocks.
-const BUSY: usize = 1 << 18;
+const BUSY: usize = 1 << 20;
 
 impl Build<'_> {
-    pub fn linear(&mut self, n: usize, x: Part, weight: ParamId, bias: Option<ParamId>) {
-        let (rows, out) = (self.rows(), self.width(self.plan.network.nodes[n].value));
-        let kernel = Kernel::new("network.linear", &[LINEAR_ROWS], rows.div_ceil(4) * out.div_ceil(4))
-            .flag("BACK", false)
-            .flag("BIAS", bias.is_some())
-            .size("COLUMNS", out)
-            .size("DEPTH", x.width)
-            .size("X_STRIDE", self.width(x.value))
-            .size("Y_STRIDE", out)
-            .size("W_COLUMN", x.width)
-            .size("W_DEPTH", 1)
-            .word("rows", rows)
-            .word("x", self.part(x))
-            .word("w", self.param(Some(weight)))
-            .word("bias", self.param(bias))
-            .word("y", self.made(n));
-        self.push(kernel);
-    }
-
-    pub fn linear_backward(&mut self, n: usize, x: Part, weight: ParamId, bias: Option<ParamId>) {
-        let (rows, out) = (self.rows(), self.width(self.plan.network.nodes[n].value));
-        let kernel = Kernel::new("network.linear_backward", &[LINEAR_ROWS], rows.div_ceil(4) * x.width.div_ceil(4))
-            .flag("BACK", true)
-            .flag("BIAS", false)
-            .size("COLUMNS", x.width)
-            .size("DEPTH", out)
-            .size("X_STRIDE", out)
-            .size("Y_STRIDE", self.width(x.value))
-            .size("W_COLUMN", 1)
-            .size("W_DEPTH", x.width)
-            .word("rows", rows)
-            .word("x", self.d_made(n))
-            .word("w", self.param(Some(weight)))
-            .word("y", self.gradient(x));
-        self.push(kernel);
-        let weights = out * x.width;
-        let (blocks, block) = self.blocks(weights);
-        let partial = self.take(blocks * weights);
-        let kernel =
-            Kernel::new("network.linear_weight", &[LINEAR_WEIGHT], blocks * out.div_ceil(4) * x.width.div_ceil(4))
-                .size("IN", x.width)
-                .size("OUT", out)
-                .size("X_STRIDE", self.width(x.value))
-                .word("rows", rows)
-                .word("block", block)
-                .word("x", self.part(x))
-                .word("dy", self.d_made(n))
-                .word("to", partial);
-        self.push(kernel);
-        self.fold_blocks(partial, blocks, weights, self.d_param(weight));
-        self.fold_bias(n, bias);
-    }
-
     /// Blocks of rows, and rows of one, for the gradient of a parameter of `len`.
-    fn blocks(&self, len: usize) -> (usize, usize) {
+    pub fn blocks(&self, len: usize) -> (usize, usize) {
         let blocks = self.rows().div_ceil(128).min((BUSY / len).max(1));
         let block = self.rows().div_ceil(blocks);
         (self.rows().div_ceil(block), block)
     }
 
     /// The gradient of a bias per column: the sum over rows of that of the operation's value.
-    fn fold_bias(&mut self, n: usize, bias: Option<ParamId>) {
+    pub fn fold_bias(&mut self, n: usize, bias: Option<ParamId>) {
         let width = self.width(self.plan.network.nodes[n].value);
         self.fold_columns(self.d_made(n), width, bias);
     }
@@ -243,7 +188,7 @@ impl Build<'_> {
         let width = self.width(self.plan.network.nodes[n].value);
         let mut text = self.readers(operands);
         let value = expr.wgsl(&|n| format!("p{n}"));
-        let lets = map_lets(operands, &[expr.clone()]);
+        let lets = map_lets(operands, std::slice::from_ref(expr));
         let _ = writeln!(text, "fn value_of(row: u32, c: u32) -> f32 {{\n{lets}    return {value};\n}}");
         let kernel = Kernel::new("network.map", &[MAP_FORWARD], self.rows() * width).size("WIDTH", width);
         let kernel = self.with_operands(kernel.functions(&text), operands).word("y", self.made(n));

@@ -1,12 +1,11 @@
 //! Mamba and Mamba-2, after transformers' `modeling_mamba.py` (`slow_forward`) and `modeling_mamba2.py` (the recurrent form).
 
-use super::{Named, Row, added, dot, multiplied, zeros};
+use super::{Named, added, dot, multiplied, zeros};
 use crate::blocks::{Mamba, Mamba2};
 use crate::error::Result;
-use crate::verify::naive::Scalar;
-use crate::verify::naive_blocks::tape::Var;
+use crate::verify::tape::Number;
 
-pub(super) fn mamba<'t, T: Scalar>(m: &Mamba, all: &Named<'_, 't, T>, x: &[Row<'t, T>]) -> Result<Vec<Row<'t, T>>> {
+pub(super) fn mamba<N: Number>(m: &Mamba, all: &Named<'_, N>, x: &[Vec<N>]) -> Result<Vec<Vec<N>>> {
     let mut hidden = x.to_vec();
     for layer in 0..m.num_layers {
         let block = all.within(&format!("layers.{layer}"));
@@ -17,13 +16,13 @@ pub(super) fn mamba<'t, T: Scalar>(m: &Mamba, all: &Named<'_, 't, T>, x: &[Row<'
     hidden.iter().map(|h| all.rms_norm("norm_f", h, 1, m.epsilon)).collect()
 }
 
-fn mamba_mixer<'t, T: Scalar>(m: &Mamba, p: &Named<'_, 't, T>, x: &[Row<'t, T>]) -> Result<Vec<Row<'t, T>>> {
+fn mamba_mixer<N: Number>(m: &Mamba, p: &Named<'_, N>, x: &[Vec<N>]) -> Result<Vec<Vec<N>>> {
     let (channels, states, rank) = (m.intermediate_size, m.state_size, m.time_step_rank);
     let projected = x.iter().map(|x| p.linear("in_proj", x)).collect::<Result<Vec<_>>>()?;
-    let inputs: Vec<&[Var<'t, T>]> = projected.iter().map(|row| &row[..channels]).collect();
+    let inputs: Vec<&[N]> = projected.iter().map(|row| &row[..channels]).collect();
     let convolved = conv(p, &inputs, m.conv_kernel)?;
     let (a_log, d) = (p.get("A_log")?, p.get("D")?);
-    let mut state = zeros(x[0][0], channels * states);
+    let mut state = zeros(channels * states);
     let mut out = Vec::new();
     for (u, row) in convolved.iter().zip(&projected) {
         let selected = p.linear("x_proj", u)?;
@@ -45,10 +44,10 @@ fn mamba_mixer<'t, T: Scalar>(m: &Mamba, p: &Named<'_, 't, T>, x: &[Row<'t, T>])
 }
 
 /// silu(causal depthwise convolution)
-fn conv<'t, T: Scalar>(p: &Named<'_, 't, T>, x: &[&[Var<'t, T>]], taps: usize) -> Result<Vec<Row<'t, T>>> {
+fn conv<N: Number>(p: &Named<'_, N>, x: &[&[N]], taps: usize) -> Result<Vec<Vec<N>>> {
     let (weight, bias) = (p.get("conv1d.weight")?, p.get("conv1d.bias").ok());
     let at = |t: usize, c: usize| {
-        let mut sum = bias.map_or_else(|| x[0][0].constant(0.0), |b| b[c]);
+        let mut sum = bias.map_or_else(|| N::constant(0.0), |b| b[c]);
         for k in 0..taps {
             if t + k + 1 >= taps {
                 sum = sum + weight[c * taps + k] * x[t + k + 1 - taps][c];
@@ -59,7 +58,7 @@ fn conv<'t, T: Scalar>(p: &Named<'_, 't, T>, x: &[&[Var<'t, T>]], taps: usize) -
     Ok((0..x.len()).map(|t| (0..x[0].len()).map(|c| at(t, c)).collect()).collect())
 }
 
-pub(super) fn mamba2<'t, T: Scalar>(m: &Mamba2, all: &Named<'_, 't, T>, x: &[Row<'t, T>]) -> Result<Vec<Row<'t, T>>> {
+pub(super) fn mamba2<N: Number>(m: &Mamba2, all: &Named<'_, N>, x: &[Vec<N>]) -> Result<Vec<Vec<N>>> {
     let mut hidden = x.to_vec();
     for layer in 0..m.num_layers {
         let block = all.within(&format!("layers.{layer}"));
@@ -70,14 +69,14 @@ pub(super) fn mamba2<'t, T: Scalar>(m: &Mamba2, all: &Named<'_, 't, T>, x: &[Row
     hidden.iter().map(|h| all.rms_norm("norm_f", h, 1, m.epsilon)).collect()
 }
 
-fn mamba2_mixer<'t, T: Scalar>(m: &Mamba2, p: &Named<'_, 't, T>, x: &[Row<'t, T>]) -> Result<Vec<Row<'t, T>>> {
+fn mamba2_mixer<N: Number>(m: &Mamba2, p: &Named<'_, N>, x: &[Vec<N>]) -> Result<Vec<Vec<N>>> {
     let (heads, size, states) = (m.num_heads, m.head_dim, m.state_size);
     let (channels, shared) = (heads * size, m.n_groups * states);
     let projected = x.iter().map(|x| p.linear("in_proj", x)).collect::<Result<Vec<_>>>()?;
-    let inputs: Vec<&[Var<'t, T>]> = projected.iter().map(|row| &row[channels..][..channels + 2 * shared]).collect();
+    let inputs: Vec<&[N]> = projected.iter().map(|row| &row[channels..][..channels + 2 * shared]).collect();
     let convolved = conv(p, &inputs, m.conv_kernel)?;
     let (a_log, d, dt_bias) = (p.get("A_log")?, p.get("D")?, p.get("dt_bias")?);
-    let mut state = zeros(x[0][0], channels * states);
+    let mut state = zeros(channels * states);
     let mut out = Vec::new();
     for (xbc, row) in convolved.iter().zip(&projected) {
         let (x, b, c) = (&xbc[..channels], &xbc[channels..][..shared], &xbc[channels + shared..]);
@@ -94,7 +93,7 @@ fn mamba2_mixer<'t, T: Scalar>(m: &Mamba2, p: &Named<'_, 't, T>, x: &[Row<'t, T>
             }
             y.push(dot(h, &c[group..][..states]) + d[head] * x[e]);
         }
-        let gate: Row<'t, T> = row[..channels].iter().map(|z| z.silu()).collect();
+        let gate: Vec<N> = row[..channels].iter().map(|z| z.silu()).collect();
         let normed = p.rms_norm("norm", &multiplied(&y, &gate), m.n_groups, m.epsilon)?;
         out.push(p.linear("out_proj", &normed)?);
     }

@@ -1,9 +1,13 @@
 //! The contract carries cells it was not written for: a layer-normalised RNN of two stages (a row statistic over W x and another over
 //! R h, then one over what they give, without a matrix), defined here from outside the crate, on both executors and both
 //! strategies, forward against a naive f64 loop written from the equations, backward against differences of that loop. Cells
-//! with peepholes, projection, two matrices and layer normalisation of their own are in the registry and covered by its tests.
+//! with peepholes, projection, two matrices and layer normalisation of their own are in the registry and covered by its tests; what
+//! only the cell of several cell states can do wrong is in [`slstm`].
 
+#[path = "../harness/mod.rs"]
 mod harness;
+
+mod slstm;
 
 use harness::*;
 use wgpu_rnn::cell::{Adjoint, Functions, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
