@@ -12,7 +12,7 @@ use clap::Parser;
 use std::process::ExitCode;
 use std::time::Instant;
 use wgpu_rnn::verify::tolerance;
-use wgpu_rnn::{Error, Result};
+use wgpu_rnn::{Error, Result, Shape};
 
 mod device;
 #[path = "tag_types/recorded.rs"]
@@ -58,7 +58,10 @@ fn run(args: &Args) -> Result<()> {
     let ms = start.elapsed().as_secs_f64() * 1e3;
 
     println!("device    {device}");
-    println!("{}", session.plan());
+    let plan = session.plan();
+    let Shape { time, batch } = plan.shape;
+    println!("network   {} operations, {} parameters", plan.network.nodes.len(), plan.network.parameter_count());
+    println!("scans     T={time} B={batch}, {:?}: {}", plan.parallel, plan.reason);
     println!("{} bytes in {ms:.1} ms", texts.iter().map(|t| t.len()).sum::<usize>());
     for (text, tagged) in texts.iter().zip(&tagged) {
         println!();
@@ -69,16 +72,21 @@ fn run(args: &Args) -> Result<()> {
     }
     if args.texts.is_empty() {
         println!();
-        compare(&cases, &tagged, model.labels.len());
+        compare(&cases, &tagged, &model);
     }
     Ok(())
 }
 
 /// How far it is from the recording.
-fn compare(cases: &[recorded::Case], tagged: &[typeseg::Tagged], labels: usize) {
+fn compare(cases: &[recorded::Case], tagged: &[typeseg::Tagged], model: &typeseg::Model) {
     let pairs = || cases.iter().zip(tagged);
+    let ids = cases.iter().flat_map(|c| model.ids(&c.text).into_iter().zip(&c.ids));
+    let (read, bytes) = ids.fold((0, 0), |(read, all), (a, b)| (read + usize::from(a == *b), all + 1));
+    println!("{read} of {bytes} bytes are read as the package reads them");
+    let labels = model.labels.len();
     let same = pairs().flat_map(|(c, t)| c.logits.chunks_exact(labels).map(typeseg::best).zip(&t.labels));
-    let (same, all) = same.fold((0, 0), |(same, all), (a, b)| (same + usize::from(a == *b), all + 1));
+    let same = same.filter(|(a, b)| a == *b).count();
+    let all: usize = cases.iter().map(|c| c.ids.len()).sum();
     println!("{same} of {all} labels are those of the package's own code");
     let off = |got: &[f32], truth: &[f32]| {
         let wide = |v: &[f32]| v.iter().map(|&v| v.into()).collect::<Vec<f64>>();

@@ -271,7 +271,7 @@ impl Expr {
         }
     }
 
-    /// As WGSL, where the n-th input is the expression `names(n)`; calls `expr_*` of `shaders/lib/expr.wgsl`.
+    /// As WGSL, where the n-th input is the expression `names(n)`; calls `expr_*` of `shaders/network/expr.wgsl`.
     pub fn wgsl(&self, names: &dyn Fn(usize) -> String) -> String {
         match self {
             Self::Input(n) => names(*n),
@@ -279,7 +279,7 @@ impl Expr {
             Self::Apply(Function::Hold, x) => x.wgsl(names),
             Self::Apply(function, x) => {
                 let name = match function {
-                    Function::Exp => "exp",
+                    Function::Exp => "expr_exp",
                     Function::ExpM1 => "expr_exp_m1",
                     Function::Sigmoid => "expr_sigmoid",
                     Function::Tanh => "expr_tanh",

@@ -8,6 +8,7 @@ mod typeseg;
 
 use recorded::{Case, SCANS};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use typeseg::{EPSILON, LAYERS, LEAST_STEP, Model, RANK, STATES, Tagged, WIDTH};
 use wgpu_rnn::Device;
 use wgpu_rnn::verify::naive::Scalar;
@@ -71,7 +72,7 @@ impl Naive<'_> {
 
     fn scan<T: Scalar>(&self, name: &str, u: &[Vec<T>], dt: &[Vec<T>], selected: &[Vec<T>], reverse: bool) -> Rows<T> {
         let (a_log, d) = (self.get::<T>(&format!("{name}/A_log")), self.get::<T>(&format!("{name}/D")));
-        let mut state = vec![T::default(); WIDTH * STATES];
+        let mut state = [T::default(); WIDTH * STATES];
         let mut y = vec![vec![T::default(); WIDTH]; u.len()];
         for step in 0..u.len() {
             let t = if reverse { u.len() - 1 - step } else { step };
@@ -91,7 +92,7 @@ impl Naive<'_> {
     }
 
     /// Logits, and the scans of the first and the last layer.
-    fn run<T: Scalar>(&self, case: &Case) -> Vec<Vec<f64>> {
+    fn run<T: Scalar>(&self, case: &Case) -> Values {
         let row =
             |&id: &usize| self.model.embedding[id * WIDTH..][..WIDTH].iter().map(|&v| T::from_f64(v.into())).collect();
         let mut h: Rows<T> = case.ids.iter().map(row).collect();
@@ -121,6 +122,15 @@ impl Naive<'_> {
     }
 }
 
+type Values = Vec<Vec<f64>>;
+
+/// What [`Naive::run`] gives for every text, in f64 and in f32.
+fn naive(model: &Model, cases: &[Case]) -> &'static [(Values, Values)] {
+    static RUNS: OnceLock<Vec<(Values, Values)>> = OnceLock::new();
+    let naive = Naive { model };
+    RUNS.get_or_init(|| cases.iter().map(|c| (naive.run::<f64>(c), naive.run::<f32>(c))).collect())
+}
+
 fn silu<T: Scalar>(x: T) -> T {
     x / (T::from_f64(1.0) + (T::default() - x).exp())
 }
@@ -144,8 +154,7 @@ fn check(device: &Device) {
         assert_eq!(model.ids(&case.text), case.ids, "bytes of text {n}");
         let recorded: Vec<usize> = case.logits.chunks_exact(model.labels.len()).map(typeseg::best).collect();
         assert_eq!(tagged.labels, recorded, "labels of text {n} on {device}");
-        let naive = Naive { model: &model };
-        let (exact, rounded) = (naive.run::<f64>(case), naive.run::<f32>(case));
+        let (exact, rounded) = &naive(&model, &cases)[n];
         let got = std::iter::once(&tagged.logits).chain(&tagged.scans);
         let truths: Vec<&Vec<f32>> = std::iter::once(&case.logits).chain(&case.scans).collect();
         assert_eq!(truths.len(), if n == 0 { 1 + SCANS.len() } else { 1 }, "what was recorded of text {n}");
@@ -179,6 +188,11 @@ fn check(device: &Device) {
 #[test]
 fn cpu() {
     check(&Device::cpu());
+}
+
+#[test]
+fn gpu() {
+    check(&Device::gpu().expect("a GPU adapter (lavapipe will do)"));
 }
 
 #[test]

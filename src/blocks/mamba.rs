@@ -9,7 +9,7 @@
 //!
 //! Gu and Dao 2023 (arXiv 2312.00752). The bias of dt_proj is the scan's `dt_bias`.
 
-use super::Layer;
+use super::{Layer, check_sizes};
 use crate::error::Result;
 use crate::expr::{Expr, silu};
 use crate::network::{Builder, Norm, Part};
@@ -70,6 +70,13 @@ impl Mamba {
     /// # Errors
     /// As [`Mamba::model`].
     pub fn block(&self, builder: &mut Builder, prefix: &str, x: Part) -> Result<Part> {
+        check_sizes(&[
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("state_size", self.state_size),
+            ("conv_kernel", self.conv_kernel),
+            ("time_step_rank", self.time_step_rank),
+        ])?;
         let mut layer = Layer::new(builder, prefix);
         let n = layer.norm("norm", x, self.rms(), false)?;
         let y = self.mixer(layer.within("mixer"), n)?;

@@ -10,8 +10,8 @@
 //! Dao and Gu 2024 (arXiv 2405.21060). A group's B and C serve `num_heads / n_groups` neighbouring heads. Δ is not limited
 //! (`time_step_limit` of (0, ∞), as published).
 
-use super::Layer;
-use crate::error::{Error, Result};
+use super::{Layer, check_divisor, check_sizes};
+use crate::error::Result;
 use crate::expr::{Expr, silu};
 use crate::network::{Builder, Norm, Part};
 use crate::rules::MAMBA2;
@@ -62,7 +62,7 @@ impl Mamba2 {
     /// All blocks and the norm behind them; `prefix`: what names begin with (`backbone.` in files of language models).
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for sizes that do not fit.
+    /// [`crate::Error::Mismatch`] for sizes that do not fit.
     pub fn model(&self, builder: &mut Builder, prefix: &str, x: Part) -> Result<Part> {
         let block = |x, n| self.block(builder, &format!("{prefix}layers.{n}."), x);
         let x = (0..self.num_layers).try_fold(x, block)?;
@@ -74,9 +74,14 @@ impl Mamba2 {
     /// # Errors
     /// As [`Mamba2::model`].
     pub fn block(&self, builder: &mut Builder, prefix: &str, x: Part) -> Result<Part> {
-        if self.n_groups == 0 || self.num_heads % self.n_groups != 0 {
-            return Err(Error::mismatch("n_groups", format!("a divisor of {} heads", self.num_heads), self.n_groups));
-        }
+        check_sizes(&[
+            ("hidden_size", self.hidden_size),
+            ("num_heads", self.num_heads),
+            ("head_dim", self.head_dim),
+            ("state_size", self.state_size),
+            ("conv_kernel", self.conv_kernel),
+        ])?;
+        check_divisor("n_groups", self.n_groups, self.num_heads)?;
         let mut layer = Layer::new(builder, prefix);
         let n = layer.norm("norm", x, (Norm::Rms, 1, self.epsilon), false)?;
         let y = self.mixer(layer.within("mixer"), n)?;

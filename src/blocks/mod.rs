@@ -51,7 +51,7 @@ pub use rwkv4::Rwkv4;
 pub use rwkv6::Rwkv6;
 pub use rwkv7::Rwkv7;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expr::{Expr, relu, sigmoid};
 use crate::network::{Builder, Network, Norm, Operand, ParamId, Part, Stored};
 
@@ -107,6 +107,25 @@ impl Model {
         builder.output("y", y)?;
         builder.finish()
     }
+}
+
+/// More than any model has of anything, and few enough to be added up.
+const LARGEST: usize = 1 << 24;
+
+/// Refuses sizes of 0, and those that sums and products of sizes would overflow with.
+fn check_sizes(sizes: &[(&str, usize)]) -> Result<()> {
+    match sizes.iter().find(|(_, size)| !(1..=LARGEST).contains(size)) {
+        Some((name, size)) => Err(Error::mismatch(*name, format!("1..={LARGEST}"), size)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses groups that do not divide a whole.
+fn check_divisor(name: &str, size: usize, whole: usize) -> Result<()> {
+    if size != 0 && whole.is_multiple_of(size) {
+        return Ok(());
+    }
+    Err(Error::mismatch(name, format!("a divisor of {whole}"), size))
 }
 
 /// Where a block adds its operations: names below `prefix`, values by the name of the module that makes them.

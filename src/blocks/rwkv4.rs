@@ -10,7 +10,7 @@
 //!
 //! Peng et al. 2023 (arXiv 2305.13048).
 
-use super::Layer;
+use super::{Layer, check_sizes};
 use crate::error::Result;
 use crate::expr::Expr;
 use crate::network::{Builder, Norm, Part};
@@ -55,6 +55,11 @@ impl Rwkv4 {
     /// # Errors
     /// As [`Rwkv4::model`].
     pub fn block(&self, builder: &mut Builder, prefix: &str, x: Part) -> Result<Part> {
+        check_sizes(&[
+            ("hidden_size", self.hidden_size),
+            ("attention_hidden_size", self.attention_hidden_size),
+            ("intermediate_size", self.intermediate_size),
+        ])?;
         let mut layer = Layer::new(builder, prefix);
         let n = layer.norm("ln1", x, self.layer_norm(), true)?;
         let y = self.attention(layer.within("attention"), n)?;

@@ -11,8 +11,8 @@
 //!
 //! Peng et al. 2024 (arXiv 2404.05892). Low-rank matrices are `[in, out]` in files. ε of the GroupNorm: 1e-5 · 8².
 
-use super::Layer;
-use crate::error::{Error, Result};
+use super::{Layer, check_divisor, check_sizes};
+use crate::error::Result;
 use crate::expr::{Expr, silu, tanh};
 use crate::network::{Builder, Norm, Part};
 use crate::rules::RWKV6;
@@ -49,7 +49,7 @@ impl Rwkv6 {
     /// All blocks, the norm before the first and the one behind the last; `prefix`: what names begin with.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for sizes that do not fit.
+    /// [`crate::Error::Mismatch`] for sizes that do not fit.
     pub fn model(&self, builder: &mut Builder, prefix: &str, x: Part) -> Result<Part> {
         let x = Layer::new(builder, prefix).norm("blocks.0.ln0", x, LAYER_NORM, true)?;
         let block = |x, n| self.block(builder, &format!("{prefix}blocks.{n}."), x);
@@ -62,9 +62,13 @@ impl Rwkv6 {
     /// # Errors
     /// As [`Rwkv6::model`].
     pub fn block(&self, builder: &mut Builder, prefix: &str, x: Part) -> Result<Part> {
-        if self.head_size == 0 || self.hidden_size % self.head_size != 0 {
-            return Err(Error::mismatch("head_size", format!("a divisor of {}", self.hidden_size), self.head_size));
-        }
+        check_sizes(&[
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("mix_rank", self.mix_rank),
+            ("decay_rank", self.decay_rank),
+        ])?;
+        check_divisor("head_size", self.head_size, self.hidden_size)?;
         let mut layer = Layer::new(builder, prefix);
         let n = layer.norm("ln1", x, LAYER_NORM, true)?;
         let y = self.att(layer.within("att"), n)?;

@@ -15,8 +15,8 @@
 //! e^(−softplus(−w)) = σ(w). Low-rank matrices are `[in, out]` in files. Some files have v0, v1 and v2 in block 0 too, which nothing
 //! reads. ε of the GroupNorm: 64e-5, of κ's norm: 1e-12.
 
-use super::Layer;
-use crate::error::{Error, Result};
+use super::{Layer, check_divisor, check_sizes};
+use crate::error::Result;
 use crate::expr::{Expr, sigmoid, tanh};
 use crate::network::{Builder, Norm, Part};
 use crate::rules::RWKV7;
@@ -63,7 +63,7 @@ impl Rwkv7 {
     /// All blocks, the norm before the first and the one behind the last; `prefix`: what names begin with.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for sizes that do not fit.
+    /// [`crate::Error::Mismatch`] for sizes that do not fit.
     pub fn model(&self, builder: &mut Builder, prefix: &str, x: Part) -> Result<Part> {
         let mut x = Layer::new(builder, prefix).norm("blocks.0.ln0", x, LAYER_NORM, true)?;
         let mut first = None;
@@ -80,9 +80,15 @@ impl Rwkv7 {
     /// # Errors
     /// As [`Rwkv7::model`].
     pub fn block(&self, builder: &mut Builder, prefix: &str, x: Part, first: Option<Part>) -> Result<(Part, Part)> {
-        if self.head_size == 0 || self.hidden_size % self.head_size != 0 {
-            return Err(Error::mismatch("head_size", format!("a divisor of {}", self.hidden_size), self.head_size));
-        }
+        check_sizes(&[
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("decay_rank", self.decay_rank),
+            ("rate_rank", self.rate_rank),
+            ("value_rank", self.value_rank),
+            ("gate_rank", self.gate_rank),
+        ])?;
+        check_divisor("head_size", self.head_size, self.hidden_size)?;
         let mut layer = Layer::new(builder, prefix);
         let n = layer.norm("ln1", x, LAYER_NORM, true)?;
         let (y, v) = self.att(layer.within("att"), n, first)?;

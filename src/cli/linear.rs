@@ -102,10 +102,11 @@ pub fn main() -> Result<ExitCode, Box<dyn Error>> {
     match Cli::parse().command {
         Command::Plan(args) => {
             let device = args.device.open()?;
+            let network = args.bare(Shape { time: 1, batch: 1 })?.network;
+            let plan = NetworkPlan::new(&network, args.shape(), &device.caps(), &args.options())?;
             let mut out = std::io::stdout().lock();
             writeln!(out, "device    {device}")?;
-            let network = args.bare(Shape { time: 1, batch: 1 })?.network;
-            writeln!(out, "{}", NetworkPlan::new(&network, args.shape(), &device.caps(), &args.options())?)?;
+            writeln!(out, "{plan}")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench(args) => bench(&args),

@@ -63,6 +63,9 @@ impl Builder {
         if shape.is_empty() || shape.contains(&0) {
             return Err(Error::mismatch(format!("parameter {name}"), "dimensions of at least 1", format!("{shape:?}")));
         }
+        if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_none() {
+            return Err(Error::mismatch(format!("parameter {name}"), "a number of elements", format!("{shape:?}")));
+        }
         if self.network.param(name).is_some() {
             return Err(Error::mismatch(format!("parameter {name}"), "a name of its own", "one that is taken"));
         }

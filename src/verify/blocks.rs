@@ -137,13 +137,16 @@ impl Blocks {
 
 /// The model's sizes; those that are derived from others in transformers' configurations may be left out, as there.
 fn model(reader: &Reader<'_>, kind: &str) -> Result<Model> {
-    let hidden_size = reader.size("hidden_size", None)?;
-    let num_layers = reader.size("num_hidden_layers", None)?;
+    // Everything has a tensor that is at least as long.
+    let size = |field: &str| {
+        let size = reader.size(field, None)?;
+        reader.check_values(field, [size, 1, 1]).map(|()| size)
+    };
+    let (hidden_size, num_layers) = (size("hidden_size")?, size("num_hidden_layers")?);
     let [epsilon] = reader.numbers("layer_norm_epsilon")?;
     if num_layers > 1000 {
         return Err(reader.mismatch("num_hidden_layers", "at most 1000", num_layers));
     }
-    let size = |field| reader.size(field, None);
     let flags = || Ok::<_, Error>((reader.flag("use_bias", false)?, reader.flag("use_conv_bias", true)?));
     Ok(match kind {
         "mamba_block" => {

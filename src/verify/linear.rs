@@ -10,11 +10,13 @@
 //! ones are `up.y`, and of last states `up.last_state` and `up.s`.
 
 use super::golden::{Case, Reader, Truth};
+use super::linear_names::{
+    Names, Sizes, State, Stored, initial, input, mamba, rwkv_matrix, rwkv4, state_shape, time_major, time_minor,
+};
 use super::naive::Scalar;
-use super::naive_linear::{self, Problem};
+use super::naive_linear::{self, Gradients, Problem};
 use super::tape::Number;
 use super::{Named, tolerance};
-use crate::config::Shape;
 use crate::device::Device;
 use crate::error::Result;
 use crate::expr::{Element, Expr, silu};
@@ -23,7 +25,6 @@ use crate::network::{
     Operand, Parallel,
 };
 use crate::plan::Options;
-use crate::rule::Rule;
 use crate::rules;
 use crate::tensor::{Tensor, View};
 use std::sync::Arc;
@@ -43,61 +44,12 @@ pub struct Linear {
     names: Names,
 }
 
-/// How the golden stores what a port reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stored {
-    /// `[B, width, T]`
-    Channels,
-    /// `[B, T, width]`
-    Batch,
-    /// Once for all steps.
-    Once,
-    /// −e^x once for all steps.
-    OnceExp,
-    /// Not: zeros.
-    Not,
-}
-
-/// A tensor of the golden.
-#[derive(Clone, Debug)]
-struct Name {
-    name: &'static str,
-    shape: Vec<usize>,
-    stored: Stored,
-}
-
-#[derive(Clone, Debug)]
-struct Names {
-    ports: Vec<Name>,
-    gate: Option<Name>,
-    y: Name,
-    state: State,
-}
-
-/// How the golden stores states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// As executors do; the initial one is zeros.
-    Last(&'static str),
-    /// As executors do: first and last.
-    Both(&'static str, &'static str),
-    /// aa, bb, pp; with gradients of the initial ones or without.
-    Fractions(bool),
-}
-
 /// What a run gives, before it has the golden's names.
 struct Frame {
     y: Vec<f64>,
     last: Vec<f64>,
-    gradients: Option<(Vec<Vec<f64>>, Option<Vec<f64>>, Vec<f64>)>,
-}
-
-/// Sizes of a golden.
-struct Sizes {
-    shape: Shape,
-    rule: &'static Rule,
-    /// Heads, K, V.
-    scan: [usize; 3],
+    /// By ports and state, and by z.
+    gradients: Option<(Gradients<f64>, Option<Vec<f64>>)>,
 }
 
 impl Linear {
@@ -214,7 +166,7 @@ impl Linear {
                 let mut by_input: Vec<_> = back.inputs.iter().map(wide).collect();
                 let by_gate = by_input.split_off(inputs).pop();
                 by_input.extend(back.params.iter().map(wide));
-                Some((by_input, by_gate, wide(&back.states[0])))
+                Some((Gradients { ports: by_input, initial: wide(&back.states[0]) }, by_gate))
             }
         };
         Ok(Frame { y: wide(&out.values[0]), last: wide(&out.states[0]), gradients })
@@ -244,8 +196,8 @@ impl Linear {
             let all = up.iter().zip(&results.y).zip(&z).map(|((&u, &y), &z)| u * y * slope(z));
             wide(&all.collect::<Vec<T>>())
         });
-        let by_port = gradients.ports.iter().map(|p| wide(p)).collect();
-        let gradients = Some((by_port, by_gate, wide(&gradients.initial)));
+        let ports = gradients.ports.iter().map(|p| wide(p)).collect();
+        let gradients = Some((Gradients { ports, initial: wide(&gradients.initial) }, by_gate));
         Ok(self.named(Frame { y: wide(&y), last: wide(&results.last), gradients }))
     }
 
@@ -260,7 +212,7 @@ impl Linear {
             tensor("out.loss".into(), vec![loss], &[1]),
         ];
         let (by_port, by_gate, by_state) = match frame.gradients {
-            Some((ports, gate, state)) => (ports, gate, Some(state)),
+            Some((by, gate)) => (by.ports, gate, Some(by.initial)),
             None => (Vec::new(), None, None),
         };
         let values = self.problem.ports.iter().chain(&self.gate);
@@ -318,147 +270,4 @@ fn network(problem: &Problem<f64>, gated: bool) -> Result<Arc<Network>> {
     }
     b.output("y", y)?;
     Ok(Arc::new(b.finish()?))
-}
-
-/// Sizes of a run, small enough for the file.
-fn sized(reader: &Reader<'_>, rule: &'static Rule, shape: Shape, scan: [usize; 3]) -> Result<Sizes> {
-    shape.validate().map_err(|e| reader.in_file(e))?;
-    let [heads, keys, values] = scan;
-    if scan.contains(&0) {
-        return Err(reader.mismatch("sizes of the state", "at least 1", format!("{scan:?}")));
-    }
-    // The naive loop holds every step's state, as f64 and some times over.
-    let steps = shape.time.saturating_mul(shape.batch).saturating_mul(size_of::<f64>());
-    reader.check_values("states of all steps", [steps, heads, keys.saturating_mul(values)])?;
-    Ok(Sizes { shape, rule, scan })
-}
-
-fn mamba(reader: &Reader<'_>) -> Result<(Sizes, Names)> {
-    let shape = Shape { time: reader.size("T", None)?, batch: reader.size("B", None)? };
-    let (channels, states) = (reader.size("D", None)?, reader.size("N", None)?);
-    if !reader.flag("delta_softplus", true)? {
-        return Err(reader.mismatch("delta_softplus", "true", "false"));
-    }
-    let sizes = sized(reader, &rules::MAMBA, shape, [channels, states, 1])?;
-    let moving = |name, width| Name { name, shape: vec![shape.batch, width, shape.time], stored: Stored::Channels };
-    let optional = |name, flag| {
-        let stored = if reader.flag(flag, true)? { Stored::Once } else { Stored::Not };
-        Ok(Name { name, shape: vec![channels], stored })
-    };
-    let ports = vec![
-        moving("u", channels),
-        moving("delta", channels),
-        moving("B", states),
-        moving("C", states),
-        Name { name: "A", shape: vec![channels, states], stored: Stored::OnceExp },
-        optional("D", "skip")?,
-        optional("delta_bias", "delta_bias")?,
-    ];
-    let gate = reader.flag("z", true)?.then(|| moving("z", channels));
-    Ok((sizes, Names { ports, gate, y: moving("y", channels), state: State::Last("last_state") }))
-}
-
-fn rwkv4(reader: &Reader<'_>) -> Result<(Sizes, Names)> {
-    let shape = Shape { time: reader.size("T", None)?, batch: reader.size("B", None)? };
-    let channels = reader.size("C", None)?;
-    let sizes = sized(reader, &rules::RWKV4, shape, [channels, 1, 1])?;
-    let moving = |name| Name { name, shape: vec![shape.batch, shape.time, channels], stored: Stored::Batch };
-    let once = |name| Name { name, shape: vec![channels], stored: Stored::Once };
-    let ports = vec![moving("k"), moving("v"), once("time_decay"), once("time_first")];
-    let state = State::Fractions(reader.flag("state", false)?);
-    Ok((sizes, Names { ports, gate: None, y: moving("y"), state }))
-}
-
-fn rwkv_matrix(reader: &Reader<'_>, rule: &'static Rule) -> Result<(Sizes, Names)> {
-    let shape = Shape { time: reader.size("T", None)?, batch: reader.size("B", None)? };
-    let (heads, width) = (reader.size("H", None)?, reader.size("N", None)?);
-    let sizes = sized(reader, rule, shape, [heads, width, width])?;
-    let name = |name, stored| {
-        let shape = match stored {
-            Stored::Batch => vec![shape.batch, shape.time, heads, width],
-            _ => vec![heads, width],
-        };
-        Name { name, shape, stored }
-    };
-    let inputs = rule.inputs.iter().map(|p| name(p.name, Stored::Batch));
-    let ports = inputs.chain(rule.params.iter().map(|p| name(p.name, Stored::Once))).collect();
-    Ok((sizes, Names { ports, gate: None, y: name("y", Stored::Batch), state: State::Both("s0", "s") }))
-}
-
-/// `in.<name>`, time-major.
-fn input(reader: &mut Reader<'_>, name: &Name, shape: Shape) -> Result<Vec<f64>> {
-    if name.stored == Stored::Not {
-        return Ok(vec![0.0; name.shape.iter().product()]);
-    }
-    let full = format!("in.{}", name.name);
-    let mut values = reader.tensor(&full, &name.shape)?.data;
-    if name.stored == Stored::OnceExp {
-        if let Some(wrong) = values.iter().find(|v| **v >= 0.0) {
-            return Err(reader.mismatch(&full, "values below 0", wrong));
-        }
-        values.iter_mut().for_each(|v| *v = (-*v).ln());
-    }
-    Ok(time_major(name, shape, values))
-}
-
-/// The state before the first step, as executors lay it out.
-fn initial(reader: &mut Reader<'_>, state: &State, problem: &Problem<f64>) -> Result<Vec<f64>> {
-    let (batch, heads) = (problem.shape.batch, problem.sizes[0]);
-    match state {
-        State::Last(_) => Ok(vec![0.0; batch * problem.state_size()]),
-        State::Both(first, _) => Ok(reader.tensor(&format!("in.{first}"), &state_shape(problem))?.data),
-        State::Fractions(given) => {
-            let mut part = |name: &str| reader.tensor(name, &[batch, heads]).map(|t| t.data);
-            let pp = part("in.pp")?;
-            let zeros = || vec![0.0; batch * heads];
-            let (aa, bb) = if *given { (part("in.aa")?, part("in.bb")?) } else { (zeros(), zeros()) };
-            let rows = aa.chunks_exact(heads).zip(bb.chunks_exact(heads)).zip(pp.chunks_exact(heads));
-            let row = |((aa, bb), pp): ((&[f64], &[f64]), &[f64])| {
-                let pairs = aa.iter().zip(bb).flat_map(|(a, b)| [*a, *b]);
-                pairs.chain(pp.iter().copied()).collect::<Vec<f64>>()
-            };
-            Ok(rows.flat_map(row).collect())
-        }
-    }
-}
-
-/// `[B, heads, columns, K]`, or without the dimension of a single column.
-fn state_shape(problem: &Problem<f64>) -> Vec<usize> {
-    let ([heads, keys, values], batch) = (problem.sizes, problem.shape.batch);
-    if values == 1 && problem.rule == &rules::MAMBA {
-        vec![batch, heads, keys]
-    } else {
-        vec![batch, heads, values, keys]
-    }
-}
-
-/// Where the golden's value of step t, sequence b, column c is.
-fn place(name: &Name, time: usize, width: usize) -> impl Fn([usize; 3]) -> usize {
-    let channels = name.stored == Stored::Channels;
-    move |[t, b, c]| if channels { (b * width + c) * time + t } else { (b * time + t) * width + c }
-}
-
-fn indices(Shape { time, batch }: Shape, width: usize) -> impl Iterator<Item = [usize; 3]> {
-    (0..time * batch * width).map(move |n| [n / width / batch, n / width % batch, n % width])
-}
-
-/// From the golden's order to `[T, B, width]`; parameters stay as they are.
-fn time_major(name: &Name, shape: Shape, values: Vec<f64>) -> Vec<f64> {
-    if !matches!(name.stored, Stored::Channels | Stored::Batch) {
-        return values;
-    }
-    let width = values.len() / (shape.time * shape.batch);
-    let place = place(name, shape.time, width);
-    indices(shape, width).map(|at| values[place(at)]).collect()
-}
-
-/// And back.
-fn time_minor(name: &Name, shape: Shape, values: &[f64]) -> Vec<f64> {
-    let mut out = values.to_vec();
-    if matches!(name.stored, Stored::Channels | Stored::Batch) {
-        let width = values.len() / (shape.time * shape.batch);
-        let place = place(name, shape.time, width);
-        indices(shape, width).zip(values).for_each(|(at, v)| out[place(at)] = *v);
-    }
-    out
 }

@@ -15,6 +15,7 @@ mod blocks;
 mod golden;
 mod layers;
 mod linear;
+mod linear_names;
 pub mod naive;
 #[cfg(feature = "onnx")]
 mod naive_attention;

@@ -1,6 +1,7 @@
 //! Whole models of transformers, in float64: outputs, outputs of a prefix, and every gradient.
 
 use std::path::{Path, PathBuf};
+use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::verify::{Golden, verify};
 use wgpu_rnn::{Device, Precision, Strategy};
 
@@ -53,6 +54,44 @@ fn a_wrong_number_fails() {
             let report = verify(&golden, &Device::cpu(), None, precision).unwrap();
             let passed: Vec<_> = report.comparisons.iter().filter(|c| c.passed()).collect();
             assert!(passed.is_empty(), "{name} in {precision:?}: {passed:?}");
+        }
+    }
+}
+
+/// A golden whose header says something else, as long.
+fn changed(name: &str, from: &str, to: &str) -> wgpu_rnn::Result<Golden> {
+    assert_eq!(from.len(), to.len(), "the header keeps its length");
+    let mut bytes = std::fs::read(path(name)).unwrap();
+    let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).unwrap_or_else(|| panic!("no {from}"));
+    bytes[at..][..to.len()].copy_from_slice(to.as_bytes());
+    Golden::read(&TensorFile::from_bytes("changed.safetensors", bytes)?)
+}
+
+#[test]
+fn a_model_that_the_tensors_are_not_of_is_refused() {
+    let cases = [
+        ("mamba_l2", r#"\"state_size\": 5"#, r#"\"state_size\": 9"#, "x_proj.weight"),
+        ("mamba_l2", r#"\"num_hidden_layers\": 2"#, r#"\"num_hidden_layers\": 3"#, "layers.2.norm.weight"),
+        ("mamba_l2", r#"\"num_hidden_layers\": 2"#, r#"\"num_hidden_layers\": 1"#, "layers.1"),
+        ("mamba_l2", r#"\"hidden_size\": 12"#, r#"\"hidden_size\": 99"#, "in.x"),
+        ("mamba_l2", r#"\"conv_kernel\": 4"#, r#"\"conv_kernel\": 0"#, "conv_kernel"),
+        ("mamba_l2", r#"\"use_conv_bias\": true"#, r#"\"use_conv_blas\": true"#, ""),
+        ("mamba_l1_n16", r#"\"use_conv_bias\": false"#, r#"\"use_conv_bias\":  true"#, "conv1d.bias"),
+        ("mamba_l2", r#"\"T\": 19"#, r#"\"T\":  1"#, "T:"),
+        ("mamba_l2", r#"\"T\": 19"#, r#"\"T\": 18"#, "in.x"),
+        ("mamba_l2", r#"\"layer_norm_epsilon\": 1e-05"#, r#"\"layer_norm_epsilon\": -1.00"#, "epsilon"),
+        ("mamba2_l1", r#"\"n_groups\": 2"#, r#"\"n_groups\": 3"#, "n_groups"),
+        ("mamba2_l1", r#"\"head_dim\": 8"#, r#"\"head_dim\": 4"#, "in_proj.weight"),
+        ("mamba2_l1", r#"\"kind\": \"mamba2_block"#, r#"\"kind\": \"mamba3_block"#, "kind"),
+        ("rwkv4_l2", r#"\"intermediate_size\": 56"#, r#"\"intermediate_size\": 55"#, "feed_forward.key.weight"),
+        ("rwkv4_l2", r#"\"attention_hidden_size\": 14"#, r#"\"attention_hidden_size\":  0"#, "attention_hidden_size"),
+    ];
+    for (name, from, to, named) in cases {
+        match (changed(name, from, to), named) {
+            // Without the field there is a bias, as in the package.
+            (Ok(_), "") => {}
+            (Err(e), _) => assert!(e.to_string().contains(named) && !named.is_empty(), "{name}, {to}: {e}"),
+            (Ok(_), _) => panic!("{name}, {to}: taken"),
         }
     }
 }

@@ -5,6 +5,8 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::{Tensor, blocks};
 
+type Tensors = Vec<(String, Tensor<f64>)>;
+
 fn file(tensors: &[(String, Tensor<f64>)]) -> TensorFile {
     let bytes: Vec<Vec<u8>> =
         tensors.iter().map(|(_, t)| t.data.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
@@ -49,12 +51,12 @@ fn names_and_shapes_are_those_of_checkpoints() {
 fn what_does_not_fit_is_named() {
     let network = models()[0].network().unwrap();
     let named = params(&network, 3);
-    let refused = |change: &dyn Fn(&mut Vec<(String, Tensor<f64>)>)| {
+    let refused = |change: &dyn Fn(&mut Tensors)| {
         let mut changed = named.clone();
         change(&mut changed);
         network.load::<f32>(&file(&changed), "", |other| other == "embeddings.weight").unwrap_err().to_string()
     };
-    let a_log = |t: &mut Vec<(String, Tensor<f64>)>| t.iter().position(|(n, _)| n == "layers.1.mixer.A_log").unwrap();
+    let a_log = |t: &mut Tensors| t.iter().position(|(n, _)| n == "layers.1.mixer.A_log").unwrap();
     let message = refused(&|t| {
         let at = a_log(t);
         t.remove(at);
@@ -85,6 +87,13 @@ fn sizes_that_do_not_fit_are_refused() {
         blocks::Model::Rwkv4(blocks::Rwkv4 { hidden_size: 0, ..Default::default() }),
         blocks::Model::Rwkv6(blocks::Rwkv6 { head_size: 7, ..Default::default() }),
         blocks::Model::Rwkv7(blocks::Rwkv7 { head_size: 0, ..Default::default() }),
+        blocks::Model::Mamba(blocks::Mamba { intermediate_size: usize::MAX, ..Default::default() }),
+        blocks::Model::Mamba2(blocks::Mamba2 {
+            hidden_size: 1 << 24,
+            num_heads: 1 << 24,
+            head_dim: 1 << 24,
+            ..Default::default()
+        }),
     ];
     for model in wrong {
         assert!(model.network().is_err(), "{model:?}");

@@ -79,6 +79,30 @@ fn chunks_of_any_length_make_the_same_sequence() {
     none(&failures);
 }
 
+/// A fixed decay near 1 is a power of hundreds of steps: an error of its last digits would add up.
+#[test]
+fn slow_decays_do_not_drift() {
+    let mut failures = Vec::new();
+    for (rule, port, fastest, slowest) in [(&rules::RETENTION, "gamma", -0.1, -0.002), (&rules::RWKV5, "w", -2.0, -6.0)]
+    {
+        for seed in 30..34 {
+            let mut case = Case::new(rule, 257, 1, seed);
+            for value in &mut case.problem.ports[rule.port(port)] {
+                // From ±1, or from −1 to 0.
+                *value = f64::from((fastest + value.abs() * (slowest - fastest)) as f32);
+            }
+            let naive = case.naive();
+            for device in devices() {
+                for way in [(Parallel::Recurrent, 64), (Parallel::Chunked, 64)] {
+                    let got = case.run::<f32>(&device, &training(way));
+                    failures.extend(case.wrong(&format!("{seed} {device} {way:?}"), &got, &naive, Precision::F32));
+                }
+            }
+        }
+    }
+    none(&failures);
+}
+
 /// The way back holds a window of states at a time: a small one must not change a bit.
 #[test]
 fn the_window_of_the_way_back_changes_nothing() {
