@@ -37,17 +37,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 arena[at_checkpoints() + kept_at(t / at_chunk(), b, h, j) + n] = s[n];
             }
         }
-        if is_reset(b, t, at_reverse() != 0u) {
-            for (var n = 0u; n < KEY; n++) {
-                s[n] = 0.0;
-            }
-        }
+        let crosses = !is_reset(b, t, at_reverse() != 0u);
         let head = head_values(row, h);
         let v = column_value(row, h, j);
         var u = 0.0;
         if ERASE {
             for (var n = 0u; n < KEY; n++) {
-                u = fma(coefficients(row, h, n, head).a, s[n], u);
+                u = fma(coefficients(row, h, n, head).a, select(0.0, s[n], crosses), u);
             }
             if ERASED && PASS != SUMMARY {
                 arena[at_erased() + (row * HEADS + h) * COLUMNS + j] = u;
@@ -57,7 +53,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var r = through_of(row, h);
         for (var n = 0u; n < KEY; n++) {
             let c = coefficients(row, h, n, head);
-            let before = s[n];
+            let before = select(0.0, s[n], crosses);
             var after = fma(c.k, v, c.d * before);
             if ERASE {
                 after = fma(c.b, u, after);
