@@ -100,7 +100,7 @@ pub fn run<N: Number>(
 ) -> Result<Vec<(String, Vec<f64>)>> {
     let tape = Tape::new();
     let on_tape = reads.map(|v| tape.variable(v));
-    let (outputs, last) = forward(network, times, &on_tape)?;
+    let [outputs, last] = forward(network, times, &on_tape)?;
     let results: Vec<_> = outputs.iter().chain(&last).flatten().copied().collect();
     let weights = up.iter().flatten().copied();
     let gradients = tape.gradients(&results.into_iter().zip(weights).collect::<Vec<_>>());
