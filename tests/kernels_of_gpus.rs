@@ -64,6 +64,28 @@ fn the_same_bits_over_odd_sizes() {
     assert!(seen.iter().any(|s| s.2 == 2), "{seen:?}");
 }
 
+/// Rows of whole vec4s, which software rasterisers load as such, of sizes that fit no tile; stages with operands of their own.
+#[test]
+fn the_same_bits_in_fours() {
+    for (cell, proj_size, input_size, hidden_size, strategy) in [
+        (&cells::LSTM, 0, 4, 20, Strategy::Sequence),
+        (&cells::LSTM, 12, 68, 36, Strategy::Step),
+        (&cells::GRU_RESET_BEFORE, 0, 20, 8, Strategy::Step),
+    ] {
+        let direction = Direction::Bidirectional;
+        let config = RnnConfig { cell, proj_size, input_size, hidden_size, direction, ..Default::default() };
+        let case = Case::new(config, 5, 9, 23).with_lengths(&[2, 5, 4, 5, 5, 5, 1, 5, 3]);
+        let options = Options { train: true, ..forced(strategy) };
+        assert!(session(&case, DeviceClass::SoftwareGpu, 1, &options).plan().tiles.fours);
+        assert_same_training(
+            &format!("{} P={proj_size} I={input_size} H={hidden_size}", cell.name),
+            &case,
+            1,
+            &options,
+        );
+    }
+}
+
 /// Every cell, projections and heads of block-diagonal recurrences included.
 #[test]
 fn the_same_bits_with_every_cell() {
@@ -89,16 +111,18 @@ fn the_same_bits_with_every_cell() {
 /// The gradient of W is summed in blocks of 64 steps: three of them, cut into stretches, with lengths that end inside a block.
 #[test]
 fn the_same_bits_over_several_blocks_of_steps() {
-    let config = RnnConfig { cell: &cells::GRU, input_size: 5, hidden_size: 6, ..Default::default() };
-    let case = Case::new(config, 130, 3, 5).with_lengths(&[130, 70, 3]);
-    for max_block in [None, Some(40)] {
-        let options = Options { max_block, ..forced(Strategy::Sequence) };
-        assert_same_training(&format!("blocks of {max_block:?}"), &case, 1, &options);
+    for (input_size, hidden_size) in [(5, 6), (4, 8)] {
+        let config = RnnConfig { cell: &cells::GRU, input_size, hidden_size, ..Default::default() };
+        let case = Case::new(config, 130, 3, 5).with_lengths(&[130, 70, 3]);
+        for max_block in [None, Some(40)] {
+            let options = Options { max_block, ..forced(Strategy::Sequence) };
+            assert_same_training(&format!("H={hidden_size}, blocks of {max_block:?}"), &case, 1, &options);
+        }
+        let options = Options { memory: Memory::Checkpoint(64), ..forced(Strategy::Sequence) };
+        assert_same_training(&format!("H={hidden_size}, checkpoints"), &case, 1, &options);
+        let options = Options { accumulate: true, ..forced(Strategy::Step) };
+        assert_same_training(&format!("H={hidden_size}, sums that add up"), &case, 1, &options);
     }
-    let options = Options { memory: Memory::Checkpoint(64), ..forced(Strategy::Sequence) };
-    assert_same_training("checkpoints", &case, 1, &options);
-    let options = Options { accumulate: true, ..forced(Strategy::Step) };
-    assert_same_training("sums that add up", &case, 1, &options);
 }
 
 /// Lanes that share a unit of a large layer add in an order of their own: within the calibrated bound of the truth, and the same bits

@@ -292,6 +292,31 @@ fn every_shader_of_every_cell_translates_to_every_language() {
     for_every_source(&[1, 5, 64], translates_to_every_language);
 }
 
+/// Kernels for software rasterisers, with rows of whole vec4s and without: WARP takes HLSL.
+#[test]
+fn kernels_of_software_rasterisers_translate_to_every_language() {
+    let mut fours = 0;
+    for config in configs(&[5, 64]) {
+        let config = RnnConfig { input_size: config.hidden_size, ..config };
+        let options = Options { kernels: Some(DeviceClass::SoftwareGpu), ..Default::default() };
+        let tiles = Plan::new(&config, Shape { time: 3, batch: 1000 }, &webgpu_caps(), &options).expect("a plan").tiles;
+        fours += usize::from(tiles.fours);
+        for kernel in
+            [Kernel::ProjectVec4, Kernel::InputBackward, Kernel::WeightBackwardInput, Kernel::WeightBackwardRecurrent]
+        {
+            for stage in 0..if kernel.is_per_stage() { config.stages().len() } else { 1 } {
+                let (weights, activations) = (WeightFormat::F32, ActivationFormat::F32);
+                let (train, write_y, head, resets) = (true, true, false, None);
+                let variant = Variant { kernel, stage, tiles, train, write_y, head, resets, weights, activations };
+                let label = format!("{} stage {stage} of {} H={}", kernel.name(), config.cell.name, config.hidden_size);
+                let (module, info) = parse(&source(&config, &variant), &label);
+                translates_to_every_language(kernel, &label, &module, &info);
+            }
+        }
+    }
+    assert!(fours > 0);
+}
+
 /// What each activation, per direction and clipped or not, and each option of a cell makes of the kernels that call it.
 #[test]
 fn every_variant_of_every_cell_translates_to_every_language() {
@@ -526,6 +551,7 @@ fn every_kernel_is_one_shader_file_with_one_cpu_twin() {
         "project_tile",
         "input_backward_tile",
         "weight_backward_tile",
+        "weight_backward_fours",
     ];
     let stem = |p: &PathBuf| p.file_stem().expect("a name").to_string_lossy().into_owned();
     let shaders: BTreeSet<_> = files("shaders/kernels").iter().map(stem).collect();

@@ -7,7 +7,7 @@
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> weights: array<Packed>;
-@group(0) @binding(2) var<storage, read> pre: array<real>;
+// binding 2, pre: lib/pre_scalar.wgsl or lib/pre_fours.wgsl
 @group(0) @binding(3) var<storage, read_write> dx: array<real>;
 @group(0) @binding(4) var<storage, read> schedule: array<u32>;
 
@@ -37,28 +37,37 @@ fn add_direction(direction: u32, first: u32, end: u32, place: Spread) {
     var at: array<u32, PROJECT_ROWS>;
     for (var r = 0u; r < PROJECT_ROWS; r++) {
         own[r] = row_in(direction, min(first + r, end - 1u));
-        at[r] = pre_row(direction, own[r]) * ROW_WIDTH;
+        at[r] = pre_row(direction, own[r]);
     }
     for (var k = 0u; k < depth; k++) {
         var w: array<vec4<real>, INPUT_COLUMNS>;
         for (var c = 0u; c < INPUT_COLUMNS; c++) {
             w[c] = weight4(feature[c] + k * dims.input_size);
         }
-        let column = min(vec4<u32>(0u, 1u, 2u, 3u) + k * 4u, vec4<u32>(PRE_WIDTH - 1u));
         for (var r = 0u; r < PROJECT_ROWS; r++) {
-            let d = vec4<real>(pre[at[r] + column.x], pre[at[r] + column.y], pre[at[r] + column.z], pre[at[r] + column.w]);
+            let d = load_pre(at[r], k * 4u);
             for (var c = 0u; c < INPUT_COLUMNS; c++) {
                 acc[r][c] = fma(w[c].w, d.w, fma(w[c].z, d.z, fma(w[c].y, d.y, fma(w[c].x, d.x, acc[r][c]))));
             }
         }
     }
-    for (var r = 0u; r < PROJECT_ROWS; r++) {
+    // Where loops are not unrolled a row at a time: the loads and stores of all of them would take the compiler seconds.
+    let count = select(min(end - first, PROJECT_ROWS), PROJECT_ROWS, UNROLL);
+    for (var r = 0u; r < count; r++) {
+        var sum: array<real, INPUT_COLUMNS>;
+        var row = 0u;
+        for (var n = 0u; n < PROJECT_ROWS; n++) {
+            row = select(row, own[n], r == n);
+            for (var c = 0u; c < INPUT_COLUMNS; c++) {
+                sum[c] = select(sum[c], acc[n][c], r == n);
+            }
+        }
         if first + r < end {
-            let to = input_row(direction, own[r]) * dims.input_size;
+            let to = input_row(direction, row) * dims.input_size;
             for (var c = 0u; c < INPUT_COLUMNS; c++) {
                 let column = place.column + c * place.step;
                 if column < dims.input_size {
-                    dx[to + column] += acc[r][c];
+                    dx[to + column] += sum[c];
                 }
             }
         }

@@ -64,12 +64,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
     }
-    for (var r = 0u; r < PROJECT_ROWS; r++) {
+    // Where loops are not unrolled a row at a time: the stores of all of them would take the compiler seconds.
+    let count = select(min(rows - row, PROJECT_ROWS), PROJECT_ROWS, UNROLL);
+    for (var r = 0u; r < count; r++) {
+        var own: array<real, PROJECT_COLUMNS>;
+        for (var n = 0u; n < PROJECT_ROWS; n++) {
+            for (var c = 0u; c < PROJECT_COLUMNS; c++) {
+                own[c] = select(own[c], acc[c][n], r == n);
+            }
+        }
         if row + r < rows {
             for (var c = 0u; c < PROJECT_COLUMNS; c++) {
                 let column = place.column + c * place.step;
                 if column < PRE_WIDTH {
-                    pre[pre_row(direction, start + row + r) * ROW_WIDTH + column] = gate(acc[c][r]);
+                    pre[pre_row(direction, start + row + r) * ROW_WIDTH + column] = gate(own[c]);
                 }
             }
         }

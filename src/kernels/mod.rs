@@ -616,6 +616,9 @@ pub struct Tiles {
     /// Whether a lane of `sequence_forward` owns one row of R, in registers for all steps
     /// (`shaders/lib/sequence_product_rows.wgsl`); `sequence_width` is then at least the rows of R.
     pub rows: bool,
+    /// Whether every row of `pre`, of the history and of every layer's input is made of whole vec4s, which the way back then loads as
+    /// such (`shaders/kernels/weight_backward_fours.wgsl`): of software rasterisers, which pay for every load.
+    pub fours: bool,
 }
 
 impl Tiles {

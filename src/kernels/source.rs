@@ -45,7 +45,7 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
     if kernel.bindings().iter().any(|b| b.0 == "kept") {
         parts.push(include_str!("../../shaders/lib/kept.wgsl").into());
     }
-    let text = tile_text.unwrap_or(kernel.text());
+    let text = tile_text.unwrap_or(if loads_fours(variant) { WEIGHT_FOURS } else { kernel.text() });
     let one = variant.stage;
     match kernel {
         Kernel::LoadState
@@ -91,6 +91,9 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
         }
         Kernel::InputBackward | Kernel::SkipBackward => {
             let directions = include_str!("../../shaders/lib/input_directions.wgsl");
+            if kernel == Kernel::InputBackward && tile_text.is_none() {
+                parts.push(if variant.tiles.fours { PRE_FOURS } else { PRE_SCALAR }.into());
+            }
             parts.extend([include_str!("../../shaders/lib/step_of.wgsl").into(), directions.into(), text.into()]);
         }
         Kernel::WeightBackwardInput => {
@@ -163,6 +166,20 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
 fn uses_tiles(stages: &[StageShape], variant: &Variant) -> bool {
     let whole = variant.kernel != Kernel::WeightBackwardRecurrent || stages[variant.stage].heads == 1;
     variant.tiles.shared && whole
+}
+
+/// How `input_backward` reads rows of `pre`.
+const PRE_SCALAR: &str = include_str!("../../shaders/lib/pre_scalar.wgsl");
+const PRE_FOURS: &str = include_str!("../../shaders/lib/pre_fours.wgsl");
+
+/// `weight_backward` where everything it reads comes in whole vec4s.
+const WEIGHT_FOURS: &str = include_str!("../../shaders/kernels/weight_backward_fours.wgsl");
+
+/// Whether it is that one; a tuning file may have chosen a tile that is not made of such.
+fn loads_fours(variant: &Variant) -> bool {
+    let (rows, columns) = variant.tiles.weight;
+    let is_weight = matches!(variant.kernel, Kernel::WeightBackwardInput | Kernel::WeightBackwardRecurrent);
+    variant.tiles.fours && is_weight && rows.is_multiple_of(4) && columns.is_multiple_of(4)
 }
 
 /// A stage of `sequence_backward` over the workgroup's tile.

@@ -5,16 +5,7 @@ use crate::cell::Product;
 use crate::config::{RnnConfig, Shape, StageShape};
 use crate::kernels::{TILE_LANES, Tiles, sequence_workgroup_bytes};
 
-/// Workgroups and register tiles; for GPUs see [`gpu_tiles`]. A software rasteriser pays for every load of a lane, whatever its
-/// address, and little for registers that spill: the larger the tile the better, until its compiler takes longer than the kernel. GFLOP/s on lavapipe by `wgpu-rnn bench --device gpu --train --profile --cell lstm --time 100 --batch 16
-/// --input 256 --hidden 256`, this function edited between runs, other work running beside them:
-///
-/// | kernel | tile | | tile | | tile | |
-/// |---|---|---|---|---|---|---|
-/// | `project` (columns, rows) | 4, 8 | 6.0 | 8, 8 | 9.9 | 8, 16 | 11.1 |
-/// | `weight_backward` (rows, columns) | 8, 4 | 2.6 | 8, 8 | 4.0 | 8, 16 | 5.0 |
-/// | `input_backward` (features of 8 rows) | 4 | 4.7 | 8 | 8.5 | 16 | 9.1 |
-/// | `step_backward` (units of 8 sequences) | 4 | 4.1 | 8 | 5.0 | 16 | not in 100 s |
+/// Workgroups and register tiles; of real GPUs see [`gpu_tiles`], of software rasterisers [`software_tiles`].
 pub(super) fn choose_tiles(
     config: &RnnConfig,
     shape: Shape,
@@ -56,15 +47,48 @@ pub(super) fn choose_tiles(
         input: 4,
         shared: false,
         rows: false,
+        fours: false,
     };
     match class {
-        DeviceClass::SoftwareGpu => {
-            Tiles { back_units: 4, unroll: false, project: (8, 8), weight: (8, 8), input: 8, ..base }
-        }
+        DeviceClass::SoftwareGpu => software_tiles(config, shape, caps, base),
         DeviceClass::Gpu if caps.max_workgroup_memory < SHARED_BYTES => base,
         DeviceClass::Gpu => gpu_tiles(config, shape, caps, strategy, base),
         DeviceClass::Cpu => base,
     }
+}
+
+/// What a software rasteriser runs. It pays for every load of a lane, whatever its address (a loop over the lanes, of some 20
+/// instructions for one value and 40 for four neighbouring ones), and little for registers that spill: the larger the tile the better, as
+/// long as every core has lanes. What took its compiler long were the tile's loads and stores, not its product: kernels go through those
+/// a row at a time (with all of them unrolled, 16 by 16 values of `weight_backward` made the pipelines of a training LSTM take 8 s, and take
+/// 2.6 s so, as 8 by 8 did). GFLOP/s on lavapipe 22.3 by `wgpu-rnn bench --device gpu --train --profile --cell lstm --time 100 --batch 16
+/// --input 256 --hidden 256`, least of two runs each, in turn with the version before, two cores that others used, too:
+///
+/// | kernel | before | | now | | times as fast |
+/// |---|---|---|---|---|---|
+/// | `project` (columns of 8 rows) | 8 | 15.3 | 16 | 19.2 | 1.3 |
+/// | `weight_backward` (rows, columns) | 8, 8 | 6.6 | 16, 16, in fours | 17.7 | 2.7 |
+/// | `input_backward` (features of 8 rows) | 8 | 12.7 | 16, in fours | 19.5 | 1.5 |
+/// | `step_backward` (units of 8 sequences) | 4 | 5.9 | 8 | 7.8 | 1.3 |
+fn software_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, base: Tiles) -> Tiles {
+    let fours = is_in_fours(config);
+    let rows = shape.time.saturating_mul(shape.batch).div_ceil(8);
+    let busy = |lanes: usize| lanes.saturating_mul(config.directions()) >= caps.parallel_groups * base.width;
+    let side = |columns: usize| if busy(rows.saturating_mul(columns.div_ceil(16))) { 16 } else { 8 };
+    let columns = side(config.cell.input_gates() * config.hidden_size);
+    let groups = shape.batch.div_ceil(base.back_tile()) * config.hidden_size.div_ceil(8 * base.width);
+    let back_units = if groups * config.directions() >= caps.parallel_groups { 8 } else { 4 };
+    let weight = if fours { (16, 16) } else { (8, 8) };
+    let input = side(config.input_size);
+    Tiles { back_units, unroll: false, project: (columns, 8), weight, input, fours, ..base }
+}
+
+/// Whether rows of everything that training reads are made of whole vec4s, the head's, too.
+fn is_in_fours(config: &RnnConfig) -> bool {
+    let heads = config.stages().iter().map(|stage| stage.heads).max().unwrap_or(1);
+    let inputs = (0..config.num_layers).map(|layer| config.layer_input_size(layer));
+    let mut widths = inputs.chain([config.hidden_size, config.state_size(), config.row_layout(true).width]);
+    heads == 1 && widths.all(|n| n.is_multiple_of(4)) && config.head_layer().is_none_or(|head| is_in_fours(&head))
 }
 
 /// More workgroup memory than any kernel takes for what lanes share, beside what `sequence_workgroup_bytes` counts. WebGPU promises

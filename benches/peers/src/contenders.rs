@@ -13,8 +13,6 @@ use wgpu_rnn::{Device, Precision, Session, verify};
 
 /// Somebody ready to run a case.
 pub struct Contender {
-    /// As the tables call it.
-    pub name: &'static str,
     /// Whether its results are `[B, T, ·]`.
     pub batch_first: bool,
     run: Box<dyn FnMut() -> Result<Outcome<f32>>>,
@@ -28,7 +26,7 @@ impl Contender {
 }
 
 /// This crate, held against the f64 oracle and the naive loops within the calibrated bound first.
-pub fn ours(name: &'static str, device: &Device, case: &Case, data: &Data) -> Result<Contender> {
+pub fn ours(device: &Device, case: &Case, data: &Data) -> Result<Contender> {
     let mut session = Session::from_plan(device, case.plan(device, Precision::F32)?, &data.weights)?;
     let check = verify::check(&mut session, &data.weights, &data.numbers)?;
     anyhow::ensure!(check.passed(), "{case} on {device}: {check:?}");
@@ -45,11 +43,11 @@ pub fn ours(name: &'static str, device: &Device, case: &Case, data: &Data) -> Re
         }
         Ok(Outcome { values: session.output()?.y.data })
     };
-    Ok(Contender { name, batch_first: false, run: Box::new(run) })
+    Ok(Contender { batch_first: false, run: Box::new(run) })
 }
 
 /// burn's `nn::Lstm` or `nn::Gru` on one of its devices.
-pub fn burn(name: &'static str, wgpu: bool, case: &Case, data: &Data) -> Result<Contender> {
+pub fn burn(wgpu: bool, case: &Case, data: &Data) -> Result<Contender> {
     let device =
         if wgpu { burn::tensor::Device::wgpu(DeviceKind::DefaultDevice) } else { burn::tensor::Device::flex() };
     let device = if case.train { device.autodiff() } else { device };
@@ -71,7 +69,7 @@ pub fn burn(name: &'static str, wgpu: bool, case: &Case, data: &Data) -> Result<
             })
         }
     };
-    Ok(Contender { name, batch_first: true, run })
+    Ok(Contender { batch_first: true, run })
 }
 
 /// A burn layer with the case's weights.
@@ -144,7 +142,7 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
 }
 
 /// candle's `LSTM` or `GRU` on the CPU.
-pub fn candle(name: &'static str, case: &Case, data: &Data) -> Result<Contender> {
+pub fn candle(case: &Case, data: &Data) -> Result<Contender> {
     use candle_core::{DType, Device, Tensor, Var};
     let [time, batch, input, hidden] = case.size;
     let device = Device::Cpu;
@@ -180,5 +178,5 @@ pub fn candle(name: &'static str, case: &Case, data: &Data) -> Result<Contender>
             })
         }
     };
-    Ok(Contender { name, batch_first: true, run })
+    Ok(Contender { batch_first: true, run })
 }

@@ -7,20 +7,21 @@
 //!
 //! Everybody computes the same numbers with the same weights, is held against the f64 oracle before anything is timed, and ends
 //! a run with the result in host memory: y of a forward pass, the gradients of x and of all parameters of a forward and backward
-//! pass. Of every round's runs the ratio peer / wgpu-rnn is taken; the tables (`benches/peers/results/*.md`) show the median over
+//! pass. Everybody has a process of their own, which is stopped while others run (`child.rs`): what a peer's threads do after its
+//! run is over disturbs nobody. In one process they did: beside burn-wgpu's server this crate's LSTM took 562 ms instead of 454 (forward,
+//! T=50 B=32 I=H=512, two cores). Of every round's runs the ratio peer / wgpu-rnn is taken; the tables (`benches/peers/results/*.md`) show the median over
 //! the rounds, and each side's median and minimum; the pictures (`*.svg`) show the ratios.
 
 mod case;
+mod child;
 mod contenders;
 mod report;
 
 use anyhow::Result;
-use case::{Case, Data};
+use child::{ChildCommand, Contestant, Who};
 use clap::{Parser, ValueEnum};
-use contenders::Contender;
 use report::{Row, Table};
 use std::path::PathBuf;
-use std::time::Instant;
 use wgpu_rnn::Device;
 
 /// Times wgpu-rnn beside its peers, in turn, on the same weights and numbers
@@ -38,6 +39,8 @@ struct Args {
     /// Folder of the tables and pictures; nothing is written for a part of the cases (--only)
     #[arg(long, default_value = "benches/peers/results")]
     out: PathBuf,
+    #[command(subcommand)]
+    child: Option<ChildCommand>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,6 +56,9 @@ const SAME: f64 = 1e-3;
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if let Some(child) = &args.child {
+        return child.serve();
+    }
     for on in [Group::Gpu, Group::Cpu] {
         if args.on != Group::All && args.on != on {
             continue;
@@ -68,19 +74,18 @@ fn main() -> Result<()> {
 }
 
 fn measure(on: Group, args: &Args) -> Result<Table> {
-    let device = if on == Group::Gpu { Device::gpu()? } else { Device::cpu() };
+    let (device, everybody): (_, &[Who]) = match on {
+        Group::Gpu => (Device::gpu()?, &[Who::OursGpu, Who::BurnWgpu]),
+        _ => (Device::cpu(), &[Who::OursCpu, Who::BurnFlex, Who::Candle]),
+    };
     let mut table = Table::new(&device, args.rounds);
-    for case in case::all().into_iter().filter(|c| c.to_string().contains(&args.only)) {
-        let data = Data::new(&case)?;
-        let mut contenders = vec![contenders::ours("wgpu-rnn", &device, &case, &data)?];
-        match on {
-            Group::Gpu => contenders.push(contenders::burn("burn-wgpu 0.22.1", true, &case, &data)?),
-            _ => {
-                contenders.push(contenders::burn("burn-flex 0.22.1", false, &case, &data)?);
-                contenders.push(contenders::candle("candle 0.9", &case, &data)?);
-            }
-        }
-        for row in time(&case, &data, &mut contenders, args.rounds)? {
+    drop(device);
+    for (n, case) in case::all().into_iter().enumerate().filter(|(_, c)| c.to_string().contains(&args.only)) {
+        let mut contestants: Vec<Contestant> =
+            everybody.iter().map(|who| Contestant::start(*who, n)).collect::<Result<_>>()?;
+        let times = time(&mut contestants, args.rounds)?;
+        for n in 1..everybody.len() {
+            let row = Row::new(&case, everybody[n].name(), &times[0], &times[n]);
             println!("{row}");
             table.rows.push(row);
         }
@@ -88,25 +93,15 @@ fn measure(on: Group, args: &Args) -> Result<Table> {
     Ok(table)
 }
 
-/// Warms everybody up (burn tunes its kernels per shape at first), checks the results, then times them in turn.
-fn time(case: &Case, data: &Data, contenders: &mut [Contender], rounds: usize) -> Result<Vec<Row>> {
-    for c in contenders.iter_mut() {
-        let mut outcome = c.run()?;
-        for _ in 0..2 {
-            outcome = c.run()?;
-        }
-        let error = data.error(case, &outcome, c.batch_first);
-        anyhow::ensure!(error <= SAME, "{case}: {} is off by {error:.1e} of the largest value", c.name);
-    }
-    let mut times = vec![Vec::new(); contenders.len()];
+/// Milliseconds of every round, of everybody in turn.
+fn time(contestants: &mut [Contestant], rounds: usize) -> Result<Vec<Vec<f64>>> {
+    let mut times = vec![Vec::new(); contestants.len()];
     for round in 0..rounds {
         // Whoever comes first in a round comes last in the next.
-        for n in 0..contenders.len() {
-            let n = (n + round) % contenders.len();
-            let start = Instant::now();
-            contenders[n].run()?;
-            times[n].push(start.elapsed().as_secs_f64() * 1e3);
+        for n in 0..contestants.len() {
+            let n = (n + round) % contestants.len();
+            times[n].push(contestants[n].run()? * 1e3);
         }
     }
-    Ok((1..contenders.len()).map(|n| Row::new(case, contenders[n].name, &times[0], &times[n])).collect())
+    Ok(times)
 }
