@@ -431,10 +431,11 @@ impl<T: Element> NetworkSession<T> {
 
     fn empty_state(&self, node: usize, size: usize) -> Vec<T> {
         let mut one = vec![T::default(); size];
-        if let super::Op::Scan(shape) = &self.plan.network.nodes[node].op {
-            if shape.divisor().is_some() {
+        match &self.plan.network.nodes[node].op {
+            super::Op::Scan(shape) if shape.divisor().is_some() => {
                 one[size - shape.heads..].fill(T::from_f64(crate::rule::EMPTY_MAXIMUM));
             }
+            _ => {}
         }
         one.repeat(self.plan.shape.batch)
     }

@@ -1,15 +1,15 @@
-//! Goldens of whole models of blocks (`kind` mamba_block, mamba2_block, rwkv4_block): parameters `w.*` by their published names, the
-//! embedded tokens `in.x` `[B, T, hidden_size]`, `out.y`, `out.y_prefix` (of the first T/2 steps alone), and for the upstream
-//! gradient `up.y` all gradients: `grad.x` and `grad.<parameter>`.
+//! Goldens of whole models of blocks (`kind` mamba_block, mamba2_block, rwkv4_block, rwkv6_block, rwkv7_block): parameters `w.*` by
+//! their published names, the embedded tokens `in.x` `[B, T, hidden_size]`, `out.y`, `out.y_prefix` (of the first T/2 steps alone), and,
+//! if it recorded gradients, the upstream one `up.y` and all that follow from it: `grad.x` and `grad.<parameter>`.
 //!
-//! Fields: `B`, `T` and the model's sizes under transformers' names. Every run is made with steps one after the other, in chunks, and
+//! Fields: `B`, `T` and the model's sizes, of the first three under transformers' names. Every run is made with steps one after the other, in chunks, and
 //! by a plan that trains.
 
 use super::golden::{Case, Reader, Truth};
 use super::naive::Scalar;
 use super::tape::Number;
 use super::{Named, cast, naive_blocks, widen};
-use crate::blocks::{Mamba, Mamba2, Model, Rwkv4};
+use crate::blocks::{Mamba, Mamba2, Model, Rwkv4, Rwkv6, Rwkv7};
 use crate::config::Shape;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -30,8 +30,8 @@ pub struct Blocks {
     pub params: Vec<(String, Tensor<f64>)>,
     /// x `[T, B, hidden_size]`
     pub x: Tensor<f64>,
-    /// The gradient of y, in its shape.
-    pub dy: Tensor<f64>,
+    /// The gradient of y, in its shape; `None` where nothing of the way back was recorded.
+    pub dy: Option<Tensor<f64>>,
 }
 
 impl Blocks {
@@ -48,7 +48,8 @@ impl Blocks {
         let network = model.network().map_err(|e| reader.in_file(e))?;
         reader.check_values("parameters", [network.parameter_count(), 1, 1])?;
         let x = time_first(reader.tensor("in.x", &batch_first(shape.time))?);
-        let dy = time_first(reader.tensor("up.y", &batch_first(shape.time))?);
+        let has_back = reader.has_any(|name| name.starts_with("up.") || name.starts_with("grad."));
+        let dy = has_back.then(|| reader.tensor("up.y", &batch_first(shape.time))).transpose()?.map(time_first);
         let named = network.named(&vec![0.0; network.parameter_count()])?;
         let param = |(name, like): (String, Tensor<f64>)| {
             let values = reader.tensor(&format!("w.{name}"), &like.shape)?;
@@ -58,9 +59,11 @@ impl Blocks {
         let mut truths = vec![
             reader.truth("out.y", &batch_first(shape.time))?,
             reader.truth("out.y_prefix", &batch_first(shape.time / 2))?,
-            reader.truth("grad.x", &batch_first(shape.time))?,
         ];
-        for (name, p) in &params {
+        if has_back {
+            truths.push(reader.truth("grad.x", &batch_first(shape.time))?);
+        }
+        for (name, p) in params.iter().filter(|_| has_back) {
             truths.push(reader.truth(&format!("grad.{name}"), &p.shape)?);
         }
         Ok((Case::Blocks(Self { model, shape, params, x, dy }), truths))
@@ -87,14 +90,18 @@ impl Blocks {
                 let options = NetworkOptions { train, ..options.clone() };
                 let shape = Shape { time, ..self.shape };
                 let plan = NetworkPlan::new(&network, shape, &device.caps(), &options)?;
-                NetworkSession::<T>::new(device, plan, &params)
+                let mut session = NetworkSession::<T>::new(device, plan, &params)?;
+                session.poison()?;
+                Ok::<_, Error>(session)
             };
             let (whole, prefix) = (self.shape.time, self.shape.time / 2);
             runs.push(vec![
                 self.output(&mut run(false, whole)?, "out.y")?,
                 self.output(&mut run(false, prefix)?, "out.y_prefix")?,
             ]);
-            runs.push(self.trained(&mut run(true, whole)?, &network)?);
+            if let Some(dy) = &self.dy {
+                runs.push(self.trained(&mut run(true, whole)?, &network, &cast::<T>(dy))?);
+            }
         }
         Ok(runs)
     }
@@ -110,9 +117,13 @@ impl Blocks {
     }
 
     /// `out.y` and `grad.*` of a training run.
-    fn trained<T: Scalar + Element>(&self, session: &mut NetworkSession<T>, network: &Network) -> Result<Named> {
+    fn trained<T: Scalar + Element>(
+        &self,
+        session: &mut NetworkSession<T>,
+        network: &Network,
+        dy: &Tensor<T>,
+    ) -> Result<Named> {
         let mut list = vec![self.output(session, "out.y")?];
-        let dy = cast::<T>(&self.dy);
         let mut gradients = session.backward(&NetworkUpstream { values: &[dy.view()], states: None })?;
         let flat: Vec<T> = gradients.params.into_iter().flat_map(|p| p.data).collect();
         list.extend(network.named(&flat)?.into_iter().map(|(name, t)| (format!("grad.{name}"), widen(t))));
@@ -122,7 +133,9 @@ impl Blocks {
 
     /// What the naive loops make of it.
     pub(super) fn naive_run<T: Number>(&self) -> Result<Named> {
-        let run = naive_blocks::run::<T>(&self.model, &self.params, &self.x, &self.dy)?;
+        let nothing = || Tensor { data: vec![0.0; self.x.data.len()], ..self.x.clone() };
+        let dy = self.dy.clone().unwrap_or_else(nothing);
+        let run = naive_blocks::run::<T>(&self.model, &self.params, &self.x, &dy)?;
         // A prefix of a causal model's output is the output of the prefix.
         let y_prefix = batch_first(prefix(&run.y, self.shape.time / 2));
         let mut list = vec![
@@ -143,10 +156,10 @@ fn model(reader: &Reader<'_>, kind: &str) -> Result<Model> {
         reader.check_values(field, [size, 1, 1]).map(|()| size)
     };
     let (hidden_size, num_layers) = (size("hidden_size")?, size("num_hidden_layers")?);
-    let [epsilon] = reader.numbers("layer_norm_epsilon")?;
     if num_layers > 1000 {
         return Err(reader.mismatch("num_hidden_layers", "at most 1000", num_layers));
     }
+    let epsilon = || reader.numbers("layer_norm_epsilon").map(|[epsilon]| epsilon);
     let flags = || Ok::<_, Error>((reader.flag("use_bias", false)?, reader.flag("use_conv_bias", true)?));
     Ok(match kind {
         "mamba_block" => {
@@ -160,7 +173,7 @@ fn model(reader: &Reader<'_>, kind: &str) -> Result<Model> {
                 num_layers,
                 use_bias,
                 use_conv_bias,
-                epsilon,
+                epsilon: epsilon()?,
             })
         }
         "mamba2_block" => {
@@ -175,15 +188,33 @@ fn model(reader: &Reader<'_>, kind: &str) -> Result<Model> {
                 num_layers,
                 use_bias,
                 use_conv_bias,
-                epsilon,
+                epsilon: epsilon()?,
             })
         }
+        "rwkv6_block" => Model::Rwkv6(Rwkv6 {
+            hidden_size,
+            head_size: size("head_size")?,
+            intermediate_size: size("intermediate_size")?,
+            mix_rank: size("mix_rank")?,
+            decay_rank: size("decay_rank")?,
+            num_layers,
+        }),
+        "rwkv7_block" => Model::Rwkv7(Rwkv7 {
+            hidden_size,
+            head_size: size("head_size")?,
+            intermediate_size: size("intermediate_size")?,
+            decay_rank: size("decay_rank")?,
+            rate_rank: size("rate_rank")?,
+            value_rank: size("value_rank")?,
+            gate_rank: size("gate_rank")?,
+            num_layers,
+        }),
         _ => Model::Rwkv4(Rwkv4 {
             hidden_size,
             attention_hidden_size: size("attention_hidden_size")?,
             intermediate_size: size("intermediate_size")?,
             num_layers,
-            epsilon,
+            epsilon: epsilon()?,
         }),
     })
 }

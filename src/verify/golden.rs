@@ -27,7 +27,7 @@ use std::path::Path;
 
 /// The kinds that this build knows.
 const KINDS: &str = "RNN, LSTM, GRU, seq2seq_LSTM, seq2seq_GRU, train_adam, mamba_selective_scan, rwkv4_wkv to rwkv7_wkv, \
-    mamba_block, mamba2_block and rwkv4_block";
+    mamba_block, mamba2_block, rwkv4_block, rwkv6_block and rwkv7_block";
 
 /// A recorded run of another implementation. Values are f64 whatever they were stored in.
 #[derive(Clone, Debug)]
@@ -101,7 +101,9 @@ impl Golden {
             "mamba_selective_scan" | "rwkv4_wkv" | "rwkv5_wkv" | "rwkv6_wkv" | "rwkv7_wkv" => {
                 Linear::read(&mut reader, &kind)?
             }
-            "mamba_block" | "mamba2_block" | "rwkv4_block" => Blocks::read(&mut reader, &kind)?,
+            "mamba_block" | "mamba2_block" | "rwkv4_block" | "rwkv6_block" | "rwkv7_block" => {
+                Blocks::read(&mut reader, &kind)?
+            }
             _ => {
                 let what = reader.what(&format!("kind {}", shown(&kind.into())));
                 return Err(Error::Unsupported { what, reason: format!("this build knows {KINDS}") });

@@ -11,7 +11,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::expr::Element;
 use crate::io::onnx::{Constant, Recurrence};
-use crate::network::NetworkOptions;
+use crate::network::{NetworkOptions, NetworkPlan, NetworkSession};
 use crate::plan::Options;
 use crate::tensor::{Tensor, View};
 
@@ -70,8 +70,13 @@ impl RecurrentNode {
         let inputs: Vec<Option<Tensor<T>>> = self.inputs.iter().map(|i| i.as_ref().map(narrow)).collect();
         let views: Vec<Option<View<'_, T>>> = inputs.iter().map(|i| i.as_ref().map(Tensor::view)).collect();
         let shapes: Vec<Option<&[usize]>> = views.iter().map(|v| v.map(|v| v.shape)).collect();
-        let options = NetworkOptions { precision: options.precision, ..Default::default() };
-        let outputs = self.recurrence.network(&shapes)?.run(device, &options, &views)?;
+        let network = self.recurrence.network(&shapes)?;
+        let options = NetworkOptions { precision: options.precision, chunk: network.chunk, ..Default::default() };
+        let plan = NetworkPlan::new(&network.network, network.shape, &device.caps(), &options)?;
+        let feed = network.feed(&views)?;
+        let mut session = NetworkSession::new(device, plan, &feed.params)?;
+        session.poison()?;
+        let outputs = network.outputs(&feed.forward(&mut session)?)?;
         let rounded = outputs.into_iter().zip(self.recorded).map(|(output, recorded)| {
             let data = output.data.into_iter().map(T::to_f64);
             let data = match recorded {

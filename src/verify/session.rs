@@ -42,7 +42,7 @@ impl Numbers<f32> {
         let up = plan.train.then(|| Output {
             y: tensor([time, batch, config.output_size()]),
             hn: tensor([stack, batch, config.state_size()]),
-            cn: config.cell.has_cell_state().then(|| tensor([stack, batch, config.hidden_size])),
+            cn: config.cell.has_cell_state().then(|| tensor([stack, batch, config.cell_size()])),
         });
         Self { x, up }
     }

@@ -1,4 +1,4 @@
-//! All five models against naive loops of the published code, which for RWKV-6 and -7 is the only witness here: outputs and every
+//! All five models against naive loops of the published code, which for gradients of RWKV-6 and -7 is the only witness: outputs and every
 //! gradient, in f64 and f32, steps one after the other and in chunks. The naive loops' own gradients against central differences.
 
 use super::{flat, models, params, tensor};
@@ -40,6 +40,7 @@ fn run<T: Element>(case: &Case, device: &Device, parallel: Parallel, precision: 
     let shape = Shape { time: SHAPE[0], batch: SHAPE[1] };
     let plan = NetworkPlan::new(&network, shape, &device.caps(), &options).unwrap();
     let mut session = NetworkSession::<T>::new(device, plan, &values).unwrap();
+    session.poison().unwrap();
     let (x, dy) = (cast(&case.x), cast(&case.dy));
     let mut output = session.forward(&NetworkInput::new(&[x.view()])).unwrap();
     let mut back = session.backward(&NetworkUpstream { values: &[dy.view()], states: None }).unwrap();

@@ -16,6 +16,9 @@ fn weighted(tensors: &[Tensor<f64>], weights: &[Vec<f64>]) -> f64 {
     tensors.iter().zip(weights).flat_map(|(t, w)| t.data.iter().zip(w)).map(|(a, b)| a * b).sum()
 }
 
+/// Where a list is in a [`Point`].
+type Place = Box<dyn Fn(&mut Point) -> &mut Vec<f64>>;
+
 /// Everything that a run reads, as one list of lists.
 struct Point {
     inputs: Vec<Vec<f64>>,
@@ -64,7 +67,7 @@ fn check(network: &Arc<Network>, chunk: usize) -> Result<()> {
     let (values, states) = (views(&up, &shapes), views(&up_states, &state_shapes));
     let g = session.backward(&NetworkUpstream { values: &values, states: Some(&states) })?;
     let flat: Vec<f64> = g.params.iter().flat_map(|t| t.data.clone()).collect();
-    let mut kinds: Vec<(String, Vec<f64>, Box<dyn Fn(&mut Point) -> &mut Vec<f64>>)> = vec![];
+    let mut kinds: Vec<(String, Vec<f64>, Place)> = vec![];
     for (n, t) in g.inputs.iter().enumerate() {
         kinds.push((format!("input {n}"), t.data.clone(), Box::new(move |p| &mut p.inputs[n])));
     }

@@ -50,7 +50,7 @@ struct Run<'a, N> {
 }
 
 /// The values of outputs, and last states.
-pub fn forward<N: Number>(network: &Network, times: &Times, reads: &Reads<N>) -> Result<(Vec<Vec<N>>, Vec<Vec<N>>)> {
+pub fn forward<N: Number>(network: &Network, times: &Times, reads: &Reads<N>) -> Result<[Vec<Vec<N>>; 2]> {
     let rows = times.shape.time * times.shape.batch;
     let values = network.values.iter().map(|v| vec![N::constant(0.0); rows * v.width]).collect();
     let mut run = Run { network, times, reads, values };
@@ -88,7 +88,7 @@ pub fn forward<N: Number>(network: &Network, times: &Times, reads: &Reads<N>) ->
             .flat_map(|r| r[p.first..][..p.width].to_vec())
             .collect()
     };
-    Ok((network.outputs.iter().map(|(_, p)| part(*p)).collect(), last))
+    Ok([network.outputs.iter().map(|(_, p)| part(*p)).collect(), last])
 }
 
 /// Values, last states and all gradients, by name.
@@ -100,7 +100,7 @@ pub fn run<N: Number>(
 ) -> Result<Vec<(String, Vec<f64>)>> {
     let tape = Tape::new();
     let on_tape = reads.map(|v| tape.variable(v));
-    let (outputs, last) = forward(network, times, &on_tape)?;
+    let [outputs, last] = forward(network, times, &on_tape)?;
     let results: Vec<_> = outputs.iter().chain(&last).flatten().copied().collect();
     let weights = up.iter().flatten().copied();
     let gradients = tape.gradients(&results.into_iter().zip(weights).collect::<Vec<_>>());

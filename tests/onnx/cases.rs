@@ -45,12 +45,9 @@ fn cpu_f32() {
 
 #[test]
 fn gpu_f32() {
-    all_pass(
-        &LAYERS,
-        &Device::gpu().expect("a Vulkan, Metal or DX12 adapter; Mesa's lavapipe will do"),
-        Precision::F32,
-        None,
-    );
+    let device = Device::gpu().expect("a Vulkan, Metal or DX12 adapter; Mesa's lavapipe will do");
+    all_pass(&LAYERS, &device, Precision::F32, None);
+    all_pass(&NETWORKS, &device, Precision::F32, None);
 }
 
 #[test]

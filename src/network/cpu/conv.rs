@@ -171,21 +171,19 @@ pub(super) fn backward<T: Element>(
             }
         }
     }
-    if let Some(state) = &state {
-        if let (Some(d_last), Some(d_initial)) = (state.d_last, state.d_initial) {
-            for b in 0..c.times.batch {
-                for at in 0..s.low {
-                    let from = &slots[d_last][(b * s.low + at) * width..][..width];
-                    let to = match last_tap(c, &s, b, at) {
-                        Tap::Row(row) => &mut dx[row * stride + s.x.first..][..width],
-                        Tap::State(at) => &mut d_state[(b * s.low + at) * width..][..width],
-                        Tap::Nothing => continue,
-                    };
-                    to.iter_mut().zip(from).for_each(|(t, f)| *t = *t + *f);
-                }
+    if let Some((Some(d_last), Some(d_initial))) = state.as_ref().map(|s| (s.d_last, s.d_initial)) {
+        for b in 0..c.times.batch {
+            for at in 0..s.low {
+                let from = &slots[d_last][(b * s.low + at) * width..][..width];
+                let to = match last_tap(c, &s, b, at) {
+                    Tap::Row(row) => &mut dx[row * stride + s.x.first..][..width],
+                    Tap::State(at) => &mut d_state[(b * s.low + at) * width..][..width],
+                    Tap::Nothing => continue,
+                };
+                to.iter_mut().zip(from).for_each(|(t, f)| *t = *t + *f);
             }
-            slots[d_initial] = d_state;
         }
+        slots[d_initial] = d_state;
     }
     slots[c.plan.gradients[s.x.value]] = dx;
 }

@@ -53,6 +53,19 @@ pub struct RecurrenceFeed<T> {
     pub states: Option<Vec<Tensor<T>>>,
 }
 
+impl<T: Element> RecurrenceFeed<T> {
+    /// Runs a session of the network that it was made for.
+    ///
+    /// # Errors
+    /// As [`NetworkSession::forward`].
+    pub fn forward(&self, session: &mut NetworkSession<T>) -> Result<NetworkOutput<T>> {
+        let values: Vec<View<'_, T>> = self.values.iter().map(Tensor::view).collect();
+        let states: Option<Vec<View<'_, T>>> = self.states.as_ref().map(|s| s.iter().map(Tensor::view).collect());
+        let initial = states.as_deref().map_or(NetworkInitial::Empty, NetworkInitial::Given);
+        session.forward(&NetworkInput { initial, ..NetworkInput::new(&values) })
+    }
+}
+
 impl RecurrenceNetwork {
     pub(super) fn new(
         shapes: &Shapes<'_>,
@@ -157,11 +170,7 @@ impl RecurrenceNetwork {
         let plan = NetworkPlan::new(&self.network, self.shape, &device.caps(), &options)?;
         let feed = self.feed(inputs)?;
         let mut session = NetworkSession::new(device, plan, &feed.params)?;
-        let values: Vec<View<'_, T>> = feed.values.iter().map(Tensor::view).collect();
-        let states: Option<Vec<View<'_, T>>> = feed.states.as_ref().map(|s| s.iter().map(Tensor::view).collect());
-        let initial = states.as_deref().map_or(NetworkInitial::Empty, NetworkInitial::Given);
-        let output = session.forward(&NetworkInput { initial, ..NetworkInput::new(&values) })?;
-        self.outputs(&output)
+        self.outputs(&feed.forward(&mut session)?)
     }
 
     fn check<T: Element>(&self, inputs: &[Option<View<'_, T>>]) -> Result<()> {
