@@ -167,6 +167,42 @@ fn a_sequence_does_not_depend_on_its_neighbours() -> Result<()> {
     Ok(())
 }
 
+/// wgpu's own counts of live buffers, bind groups, layouts, pipelines and shader modules.
+fn alive(device: &Device) -> [isize; 5] {
+    let (device, _) = device.wgpu().expect("a GPU");
+    device.poll(wgpu_rnn::wgpu::PollType::wait_indefinitely()).expect("a device that answers");
+    let hal = device.get_internal_counters().hal;
+    [&hal.buffers, &hal.bind_groups, &hal.bind_group_layouts, &hal.compute_pipelines, &hal.shader_modules]
+        .map(|c| c.read())
+}
+
+#[test]
+fn runs_make_no_objects_and_equal_shapes_no_texts() -> Result<()> {
+    let (device, network, shape) = (Device::gpu()?, of_everything()?, Shape { time: 5, batch: 2 });
+    let options = NetworkOptions { train: true, ..Default::default() };
+    let params: Vec<f32> = random(network.parameter_count(), 5).iter().map(|&v| v as f32).collect();
+    let session =
+        || NetworkSession::new(&device, NetworkPlan::new(&network, shape, &device.caps(), &options)?, &params);
+    let mut first = session()?;
+    let (x, dx) = (vec![0.5; 60], [vec![0.5; 60], vec![0.5; 50]]);
+    let shapes = [vec![5, 2, 6], vec![5, 2, 5]];
+    let mut run = || -> Result<()> {
+        let out = first.forward(&NetworkInput::new(&[View::new(&x, &shapes[0])]))?;
+        assert_eq!(out.values.len(), 2);
+        first.backward(&NetworkUpstream { values: &view(&dx, &shapes), states: None })?;
+        Ok(())
+    };
+    run()?;
+    let before = alive(&device);
+    run()?;
+    assert_eq!(alive(&device), before, "a run");
+    let other = session()?;
+    let pipelines = |counts: [isize; 5]| counts[3..].to_vec();
+    assert_eq!(pipelines(alive(&device)), pipelines(before), "another session of the same network");
+    drop(other);
+    Ok(())
+}
+
 #[test]
 fn an_arena_beyond_a_binding_is_refused_before_anything_runs() -> Result<()> {
     let caps = Device::gpu()?.caps();
