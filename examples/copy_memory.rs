@@ -2,8 +2,20 @@
 //! still know.
 //!
 //! ```text
-//! $ cargo run --release --example copy_memory
+//! $ cargo run --release --example copy_memory -- --device cpu
+//! device    CPU executor, 2 threads
+//! minGRU    0.055 nats a token after 3000 steps, 128.2 s
+//! Mamba     0.000 nats a token after 3000 steps, 1086.3 s
+//! LSTM      0.005 nats a token after 3000 steps, 26.9 s
+//!
+//! right, by steps since it was seen      ..7     ..15     ..23     ..31     ..39      all
+//! minGRU                               99.4%    96.5%    95.4%    97.2%   100.0%    97.0%
+//! Mamba                               100.0%   100.0%   100.0%   100.0%   100.0%   100.0%
+//! LSTM                                100.0%   100.0%   100.0%   100.0%   100.0%   100.0%
 //! ```
+//!
+//! (On a busy machine: alone, minGRU and Mamba take about a quarter of the time. After 700 steps they are at 86 % and 90 %, the LSTM at
+//! 46 %.)
 //!
 //! All three have two layers of 64 channels. The noise between the tokens says nothing; a network must notice a token, keep it
 //! however long noise follows, and give the tokens in their order. `--device cpu|gpu`, `--steps N`, `--picture FILE` (losses, and
@@ -25,7 +37,7 @@ use copy_memory::{Batch, NAMES, accuracy, learner};
 use plot::{COLOURS, Curve, Panel};
 
 /// Steps of the whole run.
-const STEPS: usize = 600;
+const STEPS: usize = 3000;
 /// Steps of distance that a row of the table is about.
 const NEAR: usize = 8;
 /// Batches that nothing was learned from.

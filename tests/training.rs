@@ -2,6 +2,8 @@
 
 #[path = "../examples/training/char_model.rs"]
 mod char_model;
+#[path = "../examples/training/copy_memory.rs"]
+mod copy_memory;
 #[path = "../examples/training/country.rs"]
 mod country;
 #[path = "../examples/training/forecast.rs"]
@@ -203,4 +205,30 @@ fn a_character_model_learns_words() {
     let bits = model.held_out_bits().unwrap();
     println!("{bits:.3} bits a character");
     assert!(bits < 0.6 * text.bits_of_frequencies(), "{bits}");
+}
+
+#[test]
+fn a_min_gru_learns_to_copy_what_it_saw_among_noise() {
+    let mut learner = copy_memory::learner(0, &Device::cpu()).unwrap();
+    let losses: Vec<f64> = (0..700).map(|n| learner.learn(&copy_memory::Batch::new(n)).unwrap()).collect();
+    // By chance ln 8 = 2.08 nats and one of 8.
+    assert!(mean(&losses[..20]) > 2.0 && mean(&losses[680..]) < 0.8, "{} nats", mean(&losses[680..]));
+    let counts = copy_memory::accuracy(learner.as_mut(), 1_000_000..1_000_004).unwrap();
+    let (right, all) = counts.iter().fold((0, 0), |a, c| (a.0 + c.0, a.1 + c.1));
+    assert_eq!(all, 4 * 4 * 16);
+    assert!(10 * right > 7 * all, "{right} of {all}");
+}
+
+#[test]
+fn the_other_copiers_learn_from_the_first_steps() {
+    for n in [1, 2] {
+        let mut learner = copy_memory::learner(n, &Device::cpu()).unwrap();
+        // The same batch again and again.
+        let losses: Vec<f64> = (0..30).map(|_| learner.learn(&copy_memory::Batch::new(5)).unwrap()).collect();
+        assert!(
+            losses[29] < losses[0] && losses.iter().all(|l| l.is_finite()),
+            "{}: {losses:?}",
+            copy_memory::NAMES[n]
+        );
+    }
 }
