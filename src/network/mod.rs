@@ -162,7 +162,7 @@ pub enum Op {
         /// Bias per column.
         bias: Option<ParamId>,
     },
-    /// Depthwise convolution over time: y[t, c] = b[c] + Σ_k w[c, k] x[t − low + k, c], zeros outside of the sequence; w `[width, taps]`
+    /// Depthwise convolution over time: `y[t, c] = b[c] + Σ_k w[c, k] x[t − low + k, c]`, zeros outside of the sequence; w `[width, taps]`
     /// (any leading or middle dimensions of 1), taps = low + 1 + high. With `high` = 0 it is causal and carries its last `low` inputs.
     Conv {
         /// x
@@ -183,7 +183,7 @@ pub enum Op {
         /// Groups of columns.
         groups: usize,
     },
-    /// y[t] = x[t − 1]; 0, or what the run before ended with, at the first step.
+    /// `y[t] = x[t − 1]`; 0, or what the run before ended with, at the first step.
     Shift {
         /// x
         x: Part,
