@@ -150,9 +150,9 @@ mod tests {
     use crate::verify::{Case, Golden, off_by, tolerance};
 
     /// The link that makes the calibrator trustworthy: in f64 it agrees with PyTorch on every golden with ends, outputs and
-    /// gradients, and after ten steps of Adam.
+    /// gradients, and after ten steps of Adam; and on those of linear recurrences.
     #[test]
-    fn f64_agrees_with_every_golden_with_ends() {
+    fn f64_agrees_with_every_golden_with_ends_or_a_scan() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/torch_golden");
         let (mut seen, mut failures) = (0, Vec::new());
         for entry in std::fs::read_dir(folder).expect("the goldens are in the project") {
@@ -161,7 +161,9 @@ mod tests {
                 continue;
             }
             let got = golden.case.naive::<f64>().expect("it fits together");
-            assert_eq!(got.len(), golden.truths.len(), "{}", golden.name);
+            if !matches!(golden.case, Case::Linear(_)) {
+                assert_eq!(got.len(), golden.truths.len(), "{}", golden.name);
+            }
             for truth in &golden.truths {
                 let (_, tensor) = got.iter().find(|(name, _)| *name == truth.name).expect("computed");
                 let error = off_by(truth.measure, tensor, &truth.tensor);
@@ -171,6 +173,6 @@ mod tests {
             }
             seen += 1;
         }
-        assert_eq!((seen, failures), (3, Vec::new()));
+        assert_eq!((seen, failures), (11, Vec::new()));
     }
 }
