@@ -7,7 +7,7 @@ mod timing;
 
 use timing::{devices, in_turn, median};
 use wgpu_rnn::network::{NetworkOptions, NetworkSession, Parallel};
-use wgpu_rnn::rule::Rule;
+use wgpu_rnn::rule::{HeadState, Rule};
 use wgpu_rnn::verify::Bare;
 use wgpu_rnn::{Device, Shape, rules};
 
@@ -48,24 +48,24 @@ fn main() {
 
 /// Heads, K and V of a small model's layer, or of a few channels.
 fn sizes(rule: &Rule, few: bool) -> [usize; 3] {
-    match rule.name {
-        _ if rule.elementwise => [if few { 1 } else { 128 }, 1, 1],
-        "mamba" | "selective-scan" => [if few { 1 } else { 128 }, 16, 1],
-        _ if few => [1, 16, 1],
-        _ => [4, 32, 32],
-    }
+    let sizes = match (rule.state, few) {
+        (_, true) => [1, 16, 1],
+        (HeadState::Matrix, false) => [4, 32, 32],
+        (_, false) => [128, 16, 1],
+    };
+    rule.state.sizes(sizes)
 }
 
 fn session(bare: &Bare, device: &Device, options: &NetworkOptions) -> NetworkSession {
-    let (y, _) = bare.check(device, options).unwrap();
-    assert!(y.passed(), "{}: {y:?}", bare.problem.rule.name);
+    let checked = bare.check(device, options).unwrap();
+    assert!(checked.passed(), "{}: {checked:?}", bare.rule.name);
     bare.session(device, options).unwrap()
 }
 
 fn row(device: &Device, bare: &Bare, train: bool) -> String {
-    let [heads, keys, values] = bare.problem.sizes;
+    let [heads, keys, values] = bare.sizes;
     let pass = if train { "forward+backward" } else { "forward" };
-    format!("| {} | {} | {heads} x {keys} x {values} | {pass} |", device.kind(), bare.problem.rule.name)
+    format!("| {} | {} | {heads} x {keys} x {values} | {pass} |", device.kind(), bare.rule.name)
 }
 
 /// The time of a step where there are 8 times as many.

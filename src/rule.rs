@@ -36,6 +36,17 @@ pub enum Extent {
     Value,
 }
 
+impl Extent {
+    /// Values of all heads, of as many keys and values; no less where there are more than can be counted.
+    pub fn width(self, [heads, keys, values]: [usize; 3]) -> usize {
+        match self {
+            Self::Head => heads,
+            Self::Key => heads.saturating_mul(keys),
+            Self::Value => heads.saturating_mul(values),
+        }
+    }
+}
+
 /// A named input or parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Port {
@@ -114,6 +125,28 @@ pub struct Form {
     pub stabiliser: Option<Stabiliser>,
 }
 
+/// How many rows (K) and columns (V) a head's state may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HeadState {
+    /// One of each: elementwise rules, whose heads are channels.
+    Scalar,
+    /// One column: Mamba's, whose heads are channels.
+    Vector,
+    /// Any.
+    Matrix,
+}
+
+impl HeadState {
+    /// Heads, K and V, with 1 for what there can only be one of.
+    pub fn sizes(self, [heads, keys, values]: [usize; 3]) -> [usize; 3] {
+        match self {
+            Self::Scalar => [heads, 1, 1],
+            Self::Vector => [heads, keys, 1],
+            Self::Matrix => [heads, keys, values],
+        }
+    }
+}
+
 /// A linear recurrence: plain data.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
@@ -123,8 +156,8 @@ pub struct Rule {
     pub inputs: &'static [Port],
     /// What all steps share.
     pub params: &'static [Port],
-    /// Whether every head has one row and one column, so that heads are channels.
-    pub elementwise: bool,
+    /// How many rows and columns a head's state may have.
+    pub state: HeadState,
     /// The coefficients.
     pub form: fn() -> Form,
 }

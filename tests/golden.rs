@@ -35,9 +35,11 @@ fn goldens() -> Vec<PathBuf> {
 fn all_pass(files: &[PathBuf], device: &Device, precision: Precision) {
     let mut failures = Vec::new();
     for file in files {
-        for strategy in STRATEGIES {
-            let name = file.file_stem().unwrap_or_default().display().to_string();
-            match verify_file(file, device, Some(strategy), precision) {
+        let name = file.file_stem().unwrap_or_default().display().to_string();
+        // Recurrences without hidden units have no strategy: they go over time in both of their own ways.
+        let linear = ["mamba", "rwkv"].iter().any(|kind| name.starts_with(kind));
+        for strategy in if linear { &STRATEGIES[..1] } else { &STRATEGIES[..] } {
+            match verify_file(file, device, Some(*strategy), precision) {
                 // x, the outputs, their loss and every parameter at least: a golden without gradients would prove half.
                 Ok(report) if report.passed() && report.comparisons.len() >= 6 => {}
                 Ok(report) => failures.push(format!("{name} {strategy}: {:?}", report.worst())),

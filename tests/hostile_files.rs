@@ -64,9 +64,12 @@ fn read_tensors(file: &TensorFile) {
     }
 }
 
+const BLOCKS: [&str; 4] = ["mamba_l2", "mamba2_l1", "rwkv6_l2", "rwkv7_l2"];
+
 fn golden(name: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/torch_golden");
-    std::fs::read(folder.join(format!("{name}.safetensors"))).expect("a golden")
+    let folder = if BLOCKS.contains(&name) { "block_golden" } else { "torch_golden" };
+    let file = format!("tests/data/{folder}/{name}.safetensors");
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a golden")
 }
 
 /// Small ones: a single step, a ragged stack with projections, a plain RNN, and the kinds that are more than a stack.
@@ -74,7 +77,7 @@ fn goldens() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
     let stacks = ["lstm_l1_t1_b1", "lstm_l2_bi_proj_packed", "rnn_relu_l1"];
     let others = ["seq2seq_lstm_l1", "seq2seq_gru_l2", "train_lstm_adam10"];
     let linear = ["mamba_scan_full", "rwkv4_wkv_state", "rwkv7_wkv"];
-    prop::sample::select([stacks, others, linear].concat()).prop_map(golden)
+    prop::sample::select([&stacks[..], &others, &linear, &BLOCKS].concat()).prop_map(golden)
 }
 
 /// A safetensors file of `header` and `data`.
@@ -196,12 +199,14 @@ proptest! {
     #[test]
     fn absurd_configs(
         bytes in goldens(),
-        changes in prop::collection::vec((0..30usize, prop::option::weighted(0.9, values())), 1..4),
+        changes in prop::collection::vec((0..45usize, prop::option::weighted(0.9, values())), 1..4),
     ) {
         let fields = [
             "kind", "nonlinearity", "T", "B", "unbatched", "proj_size", "packed", "has_state", "input_size", "hidden_size",
             "num_layers", "bidirectional", "bias", "batch_first", "vocab", "emb", "TS", "TD", "steps", "lr", "betas", "eps",
             "D", "N", "C", "H", "skip", "z", "delta_bias", "state",
+            "intermediate_size", "state_size", "conv_kernel", "time_step_rank", "num_hidden_layers", "layer_norm_epsilon",
+            "num_heads", "head_dim", "n_groups", "head_size", "mix_rank", "decay_rank", "rate_rank", "value_rank", "gate_rank",
         ];
         let bytes = with_config(&bytes, |config| {
             for (field, value) in changes {

@@ -1,30 +1,23 @@
 //! Proofs about the shaders that need no GPU: every kernel of every cell parses, validates and translates, and the Rust side
 //! (kernel table, `Dims`, CPU twins) says the same as the WGSL.
 
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+#[path = "harness/translate.rs"]
+mod translate;
+
+use naga::valid::ModuleInfo;
 use naga::{AddressSpace, GlobalVariable, Module, StorageAccess, TypeInner};
 use std::collections::BTreeSet;
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
+use translate::parse;
 use wgpu_rnn::kernels::{Access, Kernel, Variant, source};
 use wgpu_rnn::{
     Activation, ActivationFormat, Caps, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Recurrence, Reset,
     RnnConfig, Shape, Step, Strategy, WeightFormat, Zoneout, cells,
 };
 
-/// What WebGPU guarantees on every GPU.
 fn webgpu_caps() -> Caps {
-    let l = wgpu_rnn::wgpu::Limits::default();
-    Caps {
-        class: DeviceClass::Gpu,
-        max_binding: l.max_storage_buffer_binding_size,
-        max_buffer: l.max_buffer_size,
-        max_workgroup_memory: l.max_compute_workgroup_storage_size as usize,
-        max_invocations: l.max_compute_invocations_per_workgroup as usize,
-        max_workgroups: l.max_compute_workgroups_per_dimension as usize,
-        parallel_groups: 64,
-        f16: true,
-    }
+    Caps { f16: true, ..translate::webgpu_caps() }
 }
 
 /// Every cell, direction and, of the LSTMs of one cell state, projection, for the given hidden sizes.
@@ -55,18 +48,6 @@ fn configs(hidden: &[usize]) -> Vec<RnnConfig> {
     }
     list.retain(|config| config.validate().is_ok());
     list
-}
-
-fn parse(text: &str, label: &str) -> (Module, ModuleInfo) {
-    let module =
-        naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{label}: {}\n{text}", e.emit_to_string(text)));
-    // No capability beyond core WebGPU, of which unpack2x16float is part (naga counts it apart for OpenGL ES 3.0), but for f16
-    // where activations are.
-    let half = if text.starts_with("enable f16;") { Capabilities::SHADER_FLOAT16 } else { Capabilities::empty() };
-    let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32 | half)
-        .validate(&module)
-        .unwrap_or_else(|e| panic!("{label}: {}\n{text}", e.emit_to_string(text)));
-    (module, info)
 }
 
 /// Runs `check` on every kernel and stage of every configuration, keeping what training needs and not, dropping and not, whether
@@ -142,101 +123,14 @@ fn in_halves(kernel: Kernel) -> impl Iterator<Item = ActivationFormat> {
 /// What the label of a source ends with whose activations are f16.
 const HALVES: &str = " activations=f16";
 
-fn binding(number: usize) -> naga::ResourceBinding {
-    naga::ResourceBinding { group: 0, binding: number as u32 }
-}
-
-fn to_spirv(module: &Module, info: &ModuleInfo) -> Result<(), String> {
-    let words = naga::back::spv::write_vec(module, info, &naga::back::spv::Options::default(), None);
-    assert_eq!(words.map_err(|e| e.to_string())?.first(), Some(&0x0723_0203), "SPIR-V's magic number");
-    Ok(())
-}
-
-fn to_msl(kernel: Kernel, module: &Module, info: &ModuleInfo) -> Result<(), String> {
-    use naga::back::msl;
-    let target = |(n, (_, access)): (usize, &(&str, Access))| {
-        let mutable = *access == Access::ReadWrite;
-        (binding(n), msl::BindTarget { buffer: Some(n as u8), mutable, ..Default::default() })
-    };
-    let resources = msl::EntryPointResources {
-        resources: kernel.bindings().iter().enumerate().map(target).collect(),
-        sizes_buffer: Some(30),
-        ..Default::default()
-    };
-    let options = msl::Options {
-        lang_version: (2, 0),
-        per_entry_point_map: [("main".to_string(), resources)].into(),
-        fake_missing_bindings: false,
-        zero_initialize_workgroup_memory: false,
-        ..Default::default()
-    };
-    let (text, translation) =
-        msl::write_string(module, info, &options, &msl::PipelineOptions::default()).map_err(|e| e.to_string())?;
-    translation.entry_point_names[0].as_ref().map_err(|e| e.to_string())?;
-    text.contains("kernel void").then_some(()).ok_or("no kernel in the text".into())
-}
-
-fn to_hlsl(
-    kernel: Kernel,
-    module: &Module,
-    info: &ModuleInfo,
-    model: naga::back::hlsl::ShaderModel,
-) -> Result<(), String> {
-    use naga::back::hlsl;
-    let target = |n| (binding(n), hlsl::BindTarget { register: n as u32, ..Default::default() });
-    let options = hlsl::Options {
-        shader_model: model,
-        binding_map: (0..kernel.bindings().len()).map(target).collect(),
-        fake_missing_bindings: false,
-        zero_initialize_workgroup_memory: false,
-        ..Default::default()
-    };
-    let pipeline = hlsl::PipelineOptions::default();
-    let mut text = String::new();
-    let reflection =
-        hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None).map_err(|e| e.to_string())?;
-    reflection.entry_point_names[0].as_ref().map_err(|e| e.to_string())?;
-    text.contains("numthreads").then_some(()).ok_or("no kernel in the text".into())
-}
-
-fn to_glsl(
-    kernel: Kernel,
-    module: &Module,
-    info: &ModuleInfo,
-    version: naga::back::glsl::Version,
-) -> Result<(), String> {
-    use naga::back::glsl;
-    let options = glsl::Options {
-        version,
-        binding_map: (0..kernel.bindings().len()).map(|n| (binding(n), n as u8)).collect(),
-        zero_initialize_workgroup_memory: false,
-        ..Default::default()
-    };
-    let pipeline =
-        glsl::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: "main".into(), multiview: None };
-    let mut text = String::new();
-    let policies = naga::proc::BoundsCheckPolicies::default();
-    glsl::Writer::new(&mut text, module, info, &options, &pipeline, policies)
-        .and_then(|mut w| w.write())
-        .map_err(|e| e.to_string())?;
-    text.contains("void main()").then_some(()).ok_or("no kernel in the text".into())
-}
-
 /// What naga cannot express, as (target, kernel, part of its message): an entry that starts to work fails the test.
 const EXCEPTIONS: [(&str, Kernel, &str); 0] = [];
 /// The same of every kernel with activations in f16: GLSL has no such type (and a device of that backend no such feature).
 const GLSL_HALVES: &str = "A scalar with an unsupported width was requested: Scalar { kind: Float, width: 2 }";
 
 fn translates_to_every_language(kernel: Kernel, label: &str, module: &Module, info: &ModuleInfo) {
-    use naga::back::{glsl::Version, hlsl::ShaderModel};
-    let results = [
-        ("spirv", to_spirv(module, info)),
-        ("msl", to_msl(kernel, module, info)),
-        ("hlsl 5.1", to_hlsl(kernel, module, info, ShaderModel::V5_1)),
-        ("hlsl 6.0", to_hlsl(kernel, module, info, ShaderModel::V6_0)),
-        ("glsl es 310", to_glsl(kernel, module, info, Version::new_gles(310))),
-        ("glsl 430", to_glsl(kernel, module, info, Version::Desktop(430))),
-    ];
+    let mutable: Vec<bool> = kernel.bindings().iter().map(|(_, access)| *access == Access::ReadWrite).collect();
+    let results = translate::to_every_language(module, info, &mutable);
     for (target, result) in results {
         let half = (target.starts_with("glsl") && label.ends_with(HALVES)).then_some(&GLSL_HALVES);
         let exception = EXCEPTIONS.iter().find(|e| e.0 == target && e.1 == kernel).map(|e| &e.2).or(half);
@@ -519,16 +413,22 @@ fn calls(text: &str, name: &str) -> bool {
 }
 
 #[test]
-fn only_math_wgsl_calls_tanh_or_exp() {
+fn only_math_and_expr_wgsl_call_tanh_or_exp() {
     assert!(calls("a = tanh (x)", "tanh") && !calls("safe_tanh(x)", "tanh") && !calls("exp2(x)", "exp"));
-    let shaders: Vec<_> = ["shaders/lib", "shaders/cells", "shaders/kernels"].into_iter().flat_map(files).collect();
-    let math = root().join("shaders/lib/math.wgsl");
-    assert!(shaders.contains(&math));
-    for path in shaders.iter().filter(|p| **p != math) {
+    let folders = ["shaders/lib", "shaders/cells", "shaders/kernels", "shaders/network"];
+    let shaders: Vec<_> = folders.into_iter().flat_map(files).collect();
+    let theirs = ["math", "expr"].map(|name| root().join(format!("shaders/lib/{name}.wgsl")));
+    assert!(theirs.iter().all(|path| shaders.contains(path)));
+    for path in shaders.iter().filter(|p| !theirs.contains(p)) {
         for (n, line) in read(path).lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             for name in ["tanh", "exp", "exp2", "sinh", "cosh", "pow"] {
-                assert!(!calls(code, name), "{}:{}: {name} belongs into lib/math.wgsl", path.display(), n + 1);
+                assert!(
+                    !calls(code, name),
+                    "{}:{}: {name} belongs into lib/math.wgsl or lib/expr.wgsl",
+                    path.display(),
+                    n + 1
+                );
             }
         }
     }

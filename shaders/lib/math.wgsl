@@ -1,4 +1,4 @@
-// Elementwise functions. The only place that evaluates exp or tanh: both must stay finite and accurate for any argument on
+// Elementwise functions. With lib/expr.wgsl the only place that evaluates exp or tanh: both must stay finite and accurate for any argument on
 // any driver (WGSL's own tanh may give NaN for large arguments). Cells call the generated `act_0`, `slope_0`, … (src/kernels/
 // functions.rs): these here may swallow NaN.
 

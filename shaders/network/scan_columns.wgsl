@@ -12,28 +12,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if item >= at_items() {
         return;
     }
-    let columns = select(COLUMNS, COLUMNS + VIRTUAL, PASS == SUMMARY);
-    let j = item % columns;
-    let h = item / columns % HEADS;
-    let b = item / (columns * HEADS) % at_batch();
-    let span = item / (columns * HEADS * at_batch());
-    let length = length_of(b);
-    let first = min(span * at_span(), length);
-    let end = min((span + 1u) * at_span(), length);
+    let p = place_of(item);
+    let j = p.j;
+    let h = p.h;
+    let b = p.b;
+    let span = p.span;
 
     var s: array<f32, KEY>;
     for (var n = 0u; n < KEY; n++) {
         if PASS == WHOLE {
             s[n] = arena[at_d_last() + state_at(b, h, j) + n];
-        } else if PASS == CHUNKS && first < length {
+        } else if PASS == CHUNKS && p.first < p.length {
             s[n] = arena[at_boundaries() + kept_at(span, b, h, j) + n];
         } else {
             s[n] = select(0.0, identity(j - COLUMNS, n), j >= COLUMNS);
         }
     }
-    for (var back = 0u; back < end - first; back++) {
-        let t = end - 1u - back;
-        if PASS == WHOLE && (t % at_chunk() == at_chunk() - 1u || t == length - 1u) {
+    for (var back = 0u; back < p.end - p.first; back++) {
+        let t = p.end - 1u - back;
+        if PASS == WHOLE && (t % at_chunk() == at_chunk() - 1u || t == p.length - 1u) {
             for (var n = 0u; n < KEY; n++) {
                 arena[at_boundaries() + kept_at(t / at_chunk(), b, h, j) + n] = s[n];
             }

@@ -13,7 +13,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if !is_padding(place / HEADS) {
         var divisor = arena[at_sums() + place * COLUMNS + VALUE];
         if AT_LEAST_ONE {
-            divisor = max(abs(divisor), exp(-arena[at_m() + place]));
+            divisor = max(abs(divisor), safe_exp(-arena[at_m() + place]));
         }
         y = arena[at_sums() + place * COLUMNS + item % VALUE] / divisor;
     }

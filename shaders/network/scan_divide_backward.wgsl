@@ -13,7 +13,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var divisor = den;
     var slope = 1.0;
     if AT_LEAST_ONE {
-        let least = exp(-arena[at_m() + item]);
+        let least = safe_exp(-arena[at_m() + item]);
         divisor = max(abs(den), least);
         slope = select(0.0, select(-1.0, 1.0, den > 0.0), abs(den) > least);
     }

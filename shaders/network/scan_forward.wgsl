@@ -11,26 +11,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if item >= at_items() {
         return;
     }
-    let columns = select(COLUMNS, COLUMNS + VIRTUAL, PASS == SUMMARY);
-    let j = item % columns;
-    let h = item / columns % HEADS;
-    let b = item / (columns * HEADS) % at_batch();
-    let span = item / (columns * HEADS * at_batch());
-    let length = length_of(b);
-    let first = min(span * at_span(), length);
-    let end = min((span + 1u) * at_span(), length);
+    let p = place_of(item);
+    let j = p.j;
+    let h = p.h;
+    let b = p.b;
+    let span = p.span;
 
     var s: array<f32, KEY>;
     for (var n = 0u; n < KEY; n++) {
         if PASS == WHOLE {
             s[n] = arena[at_initial() + state_at(b, h, j) + n];
-        } else if PASS == CHUNKS && first < length {
+        } else if PASS == CHUNKS && p.first < p.length {
             s[n] = arena[at_checkpoints() + kept_at(span, b, h, j) + n];
         } else {
             s[n] = select(0.0, identity(j - COLUMNS, n), j >= COLUMNS);
         }
     }
-    for (var t = first; t < end; t++) {
+    for (var t = p.first; t < p.end; t++) {
         let row = row_of(b, t, at_reverse() != 0u);
         if PASS == WHOLE && KEEP && t % at_chunk() == 0u {
             for (var n = 0u; n < KEY; n++) {
@@ -67,7 +64,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     if PASS != SUMMARY {
-        for (var t = max(span * at_span(), length); t < min((span + 1u) * at_span(), at_time()); t++) {
+        for (var t = max(span * at_span(), p.length); t < min((span + 1u) * at_span(), at_time()); t++) {
             arena[at_y() + ((t * at_batch() + b) * HEADS + h) * COLUMNS + j] = 0.0;
         }
     }

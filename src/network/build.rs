@@ -3,7 +3,7 @@
 use super::{Network, Node, Norm, Op, Operand, Param, ParamId, Part, ScanShape, Source, Stored, Value};
 use crate::error::{Error, Result};
 use crate::expr::Expr;
-use crate::rule::Rule;
+use crate::rule::{HeadState, Rule};
 
 /// Puts a network together; every method checks what it is given.
 ///
@@ -220,10 +220,16 @@ impl Builder {
                 operands.len(),
             ));
         }
-        if heads == 0 || key_size == 0 || value_size == 0 || rule.elementwise && (key_size, value_size) != (1, 1) {
-            let expected = if rule.elementwise { "heads, 1, 1" } else { "at least 1" };
-            let got = format!("{heads}, {key_size}, {value_size}");
-            return Err(Error::mismatch(format!("heads, K, V of {name}"), expected, got));
+        let sizes = [heads, key_size, value_size];
+        // The divisor's column too.
+        let countable = value_size.checked_add(1).and_then(|v| v.checked_mul(key_size)?.checked_mul(heads));
+        if sizes.contains(&0) || rule.state.sizes(sizes) != sizes || countable.is_none() {
+            let expected = match rule.state {
+                HeadState::Scalar => "at least 1 head, and 1, 1",
+                HeadState::Vector => "at least 1, and V = 1",
+                HeadState::Matrix => "at least 1, no more than can be counted",
+            };
+            return Err(Error::mismatch(format!("heads, K, V of {name}"), expected, format!("{sizes:?}")));
         }
         let mut shape = ScanShape { rule, heads, key_size, value_size, operands: Vec::new(), reverse };
         for (port, operand) in rule.inputs.iter().chain(rule.params).zip(operands) {

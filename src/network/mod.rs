@@ -19,15 +19,17 @@
 mod build;
 mod cpu;
 mod gpu;
+mod io;
 mod named;
 mod plan;
 mod scan;
 mod session;
 
 pub use build::Builder;
+pub use io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkUpstream};
 pub use plan::{NetworkOptions, NetworkPlan, NetworkSlot, Parallel};
 pub use scan::ScanShape;
-pub use session::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkSession, NetworkUpstream};
+pub use session::NetworkSession;
 
 use crate::expr::Expr;
 

@@ -14,6 +14,7 @@ use super::{Network, Op, ScanShape};
 use crate::config::Shape;
 use crate::error::{Error, Result};
 use crate::plan::{Caps, DeviceClass, Precision};
+use crate::rule::HeadState;
 use std::fmt;
 use std::sync::Arc;
 
@@ -192,7 +193,7 @@ impl NetworkPlan {
 
     /// Steps of a scan's chunk.
     pub fn chunk(&self, scan: &ScanShape) -> usize {
-        self.options.chunk.unwrap_or(if scan.rule.elementwise { 64 } else { 32 })
+        self.options.chunk.unwrap_or(if scan.rule.state == HeadState::Scalar { 64 } else { 32 })
     }
 
     /// Chunks of a scan.
@@ -278,13 +279,15 @@ impl NetworkPlan {
                 self.slot(format!("{name}.checkpoints"), chunks * batch * state, (batch * state).div_ceil(chunk));
             slots.checkpoints = Some(slot);
         }
+        let again = self.caps.class == DeviceClass::Cpu;
         let mut per_row =
             |what: &str, width: usize| Some(self.slot(format!("{name}.{what}"), rows * width, batch * width));
         if form.stabiliser.is_some() {
             slots.maxima = per_row("maxima", shape.heads);
             slots.sums = per_row("sums", columns);
         }
-        if train && form.erase.is_some() {
+        // The CPU executor makes it again, with the states.
+        if train && form.erase.is_some() && !again {
             slots.erased = per_row("erased", columns);
         }
         slots
@@ -296,7 +299,8 @@ impl NetworkPlan {
         let widest = self.network.values.iter().map(|v| v.width as u64);
         let states = self.network.nodes.iter().filter_map(|n| state_size(&n.op)).map(|s| s as u64);
         let widest = widest.chain(states).max().unwrap_or(1);
-        let needs = rows.and_then(|r| r.checked_mul(widest)).unwrap_or(u64::MAX);
+        let parameters = self.network.params.iter().fold(0, |n: u64, p| n.saturating_add(p.len() as u64));
+        let needs = rows.and_then(|r| r.checked_mul(widest)).unwrap_or(u64::MAX).max(parameters);
         if needs > u64::from(u32::MAX) {
             let what = format!("network of T={} B={}", self.shape.time, self.shape.batch);
             let hint = "; shorten or split the sequences".into();

@@ -27,12 +27,7 @@ impl ScanShape {
     }
     /// Columns of a port.
     pub fn port_width(&self, extent: Extent) -> usize {
-        self.heads
-            * match extent {
-                Extent::Head => 1,
-                Extent::Key => self.key_size,
-                Extent::Value => self.value_size,
-            }
+        extent.width([self.heads, self.key_size, self.value_size])
     }
     /// Columns of a head's state: V, and with a divisor one more (see [`crate::rule`]).
     pub fn columns(&self) -> usize {

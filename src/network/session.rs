@@ -1,5 +1,6 @@
 //! A network's plan bound to a device: upload, run, read back.
 
+use super::io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkUpstream, Times};
 use super::plan::{NetworkPlan, SlotId};
 use super::{Network, Part};
 use super::{cpu, gpu};
@@ -11,99 +12,9 @@ use crate::plan::Precision;
 use crate::tensor::{Tensor, View};
 use std::sync::Arc;
 
-/// What one run reads.
-#[derive(Clone, Copy, Debug)]
-pub struct NetworkInput<'a, T> {
-    /// One `[T, B, width]` per input of the network, in their order.
-    pub values: &'a [View<'a, T>],
-    /// Each sequence's own length, each in 1..=T; `None`: all T.
-    pub lengths: Option<&'a [usize]>,
-    /// `[T, B]`: where a new episode begins: states before that step are zeros, and no gradient crosses. In reverse scans the
-    /// episode's last step is its first.
-    pub resets: Option<&'a [bool]>,
-    /// States before the first step.
-    pub initial: NetworkInitial<'a, T>,
-}
-
-/// States before the first step, of every operation over time.
-#[derive(Clone, Copy, Debug, Default)]
-pub enum NetworkInitial<'a, T> {
-    /// Empty: zeros (and m of stabilised rules at [`crate::rule::EMPTY_MAXIMUM`]).
-    #[default]
-    Empty,
-    /// One `[B, size]` per state, in the order of [`NetworkOutput::states`].
-    Given(&'a [View<'a, T>]),
-    /// Those that the last run ended with.
-    Carry,
-}
-
-impl<'a, T> NetworkInput<'a, T> {
-    /// Sequences of T steps from empty states.
-    pub fn new(values: &'a [View<'a, T>]) -> Self {
-        Self { values, lengths: None, resets: None, initial: NetworkInitial::Empty }
-    }
-}
-
-/// What one run gives.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NetworkOutput<T> {
-    /// One `[T, B, width]` per output; 0 past a sequence's end.
-    pub values: Vec<Tensor<T>>,
-    /// `[B, size]` of every operation over time, at each sequence's own end. A scan's is `[heads, columns, K]` per sequence (columns:
-    /// V, and the divisor's), then m `[heads]` where it has one; a convolution's its last inputs `[low, width]`, the oldest first.
-    pub states: Vec<Tensor<T>>,
-}
-
-/// Gradients of what a run gave.
-#[derive(Clone, Copy, Debug)]
-pub struct NetworkUpstream<'a, T> {
-    /// One `[T, B, width]` per output.
-    pub values: &'a [View<'a, T>],
-    /// One `[B, size]` per state; `None`: zeros.
-    pub states: Option<&'a [View<'a, T>]>,
-}
-
-/// Gradients of what a run read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NetworkGradients<T> {
-    /// One `[T, B, width]` per input; 0 past a sequence's end.
-    pub inputs: Vec<Tensor<T>>,
-    /// One per parameter, in its shape.
-    pub params: Vec<Tensor<T>>,
-    /// One `[B, size]` per state before the first step; 0 for m, which results do not depend on.
-    pub states: Vec<Tensor<T>>,
-}
-
 enum Executor<T: Element> {
     Cpu(Box<cpu::Executor<T>>),
     Gpu(Box<gpu::Executor>),
-}
-
-/// Lengths and resets of a run, as the operations over time see them.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Times {
-    pub time: usize,
-    pub batch: usize,
-    pub lengths: Vec<usize>,
-    /// `[T, B]`; empty: none.
-    pub resets: Vec<bool>,
-}
-
-impl Times {
-    /// The row of step `s` of sequence `b`, counted from its end if `reverse`.
-    pub fn row(&self, b: usize, s: usize, reverse: bool) -> usize {
-        (if reverse { self.lengths[b] - 1 - s } else { s }) * self.batch + b
-    }
-
-    /// Whether the state before step `s` is empty because an episode begins (or, in reverse, ends) there.
-    pub fn is_reset(&self, b: usize, s: usize, reverse: bool) -> bool {
-        match (self.resets.is_empty(), reverse) {
-            (true, _) => false,
-            (false, false) => self.resets[self.row(b, s, false)],
-            // Before the step at time t it has seen t + 1 and later.
-            (false, true) => s > 0 && self.resets[self.row(b, s - 1, true)],
-        }
-    }
 }
 
 /// A network bound to a device.
@@ -134,6 +45,10 @@ pub struct NetworkSession<T: Element = f32> {
     has_run: bool,
     /// A forward run whose values no backward pass has consumed yet.
     tape: bool,
+    /// Gradients of outputs that no backward pass has consumed yet: it adds to them in place.
+    upstream: bool,
+    /// Whether there are gradients to read.
+    gradients: bool,
 }
 
 impl<T: Element> NetworkSession<T> {
@@ -161,7 +76,16 @@ impl<T: Element> NetworkSession<T> {
         };
         let Shape { time, batch } = plan.shape;
         let times = Times { time, batch, lengths: vec![time; batch], resets: Vec::new() };
-        Ok(Self { device: device.clone(), plan, times, executor, has_run: false, tape: false })
+        Ok(Self {
+            device: device.clone(),
+            plan,
+            times,
+            executor,
+            has_run: false,
+            tape: false,
+            upstream: false,
+            gradients: false,
+        })
     }
 
     /// The plan it runs.
@@ -224,7 +148,7 @@ impl<T: Element> NetworkSession<T> {
             NetworkInitial::Given(given) => self.check_states("initial states", given)?,
             _ => {}
         }
-        self.tape = false;
+        (self.tape, self.gradients) = (false, false);
         if let Executor::Gpu(e) = &self.executor {
             e.write_times(&self.times)?;
         }
@@ -262,7 +186,7 @@ impl<T: Element> NetworkSession<T> {
             Executor::Cpu(e) => e.forward(&self.plan, &self.times),
             Executor::Gpu(e) => e.forward()?,
         }
-        (self.has_run, self.tape) = (true, self.plan.options.train);
+        (self.has_run, self.tape, self.gradients) = (true, self.plan.options.train, false);
         Ok(())
     }
 
@@ -274,13 +198,12 @@ impl<T: Element> NetworkSession<T> {
         if !self.has_run {
             return Err(Error::mismatch("output", "a run before it", "none"));
         }
-        let outputs = self.plan.network.outputs.clone();
-        let values = outputs
-            .iter()
-            .map(|(_, part)| self.read_part(self.plan.values[part.value], *part))
-            .collect::<Result<_>>()?;
-        let states = self.plan.states.clone();
-        let states = states.iter().map(|s| self.read_state(s.last, s.size)).collect::<Result<_>>()?;
+        let outputs: Vec<Part> = self.plan.network.outputs.iter().map(|(_, part)| *part).collect();
+        let slots = outputs.iter().map(|part| self.plan.values[part.value]);
+        let slots: Vec<SlotId> = slots.chain(self.plan.states.iter().map(|s| s.last)).collect();
+        let mut read = self.read_slots(&slots, false)?.into_iter();
+        let values = outputs.iter().zip(&mut read).map(|(part, all)| self.part_of(&all, *part)).collect();
+        let states = self.plan.states.iter().zip(read).map(|(s, data)| self.state_of(data, s.size)).collect();
         Ok(NetworkOutput { values, states })
     }
 
@@ -334,6 +257,7 @@ impl<T: Element> NetworkSession<T> {
                 self.write_slot(slot, values)?;
             }
         }
+        self.upstream = true;
         Ok(())
     }
 
@@ -345,7 +269,10 @@ impl<T: Element> NetworkSession<T> {
         if !self.tape {
             return Err(Error::mismatch("backward", "a forward run of a training plan before it", "none"));
         }
-        self.tape = false;
+        if !self.upstream {
+            return Err(Error::mismatch("backward", "gradients of outputs written since the last way back", "none"));
+        }
+        (self.tape, self.upstream, self.gradients) = (false, false, true);
         match &mut self.executor {
             Executor::Cpu(e) => e.backward(&self.plan, &self.times),
             Executor::Gpu(e) => e.backward()?,
@@ -361,17 +288,17 @@ impl<T: Element> NetworkSession<T> {
         if !self.plan.options.train {
             return Err(Error::mismatch("gradients", "a plan that trains", "one that does not"));
         }
+        if !self.gradients {
+            return Err(Error::mismatch("gradients", "a way back before it", "none"));
+        }
         let network = Arc::clone(&self.plan.network);
         let whole = |value: usize| Part { value, first: 0, width: network.values[value].width };
-        let inputs = network.inputs.iter().map(|&v| self.read_part(self.plan.gradients[v], whole(v)));
-        let inputs = inputs.collect::<Result<_>>()?;
-        let states = self.plan.states.clone();
-        let states = states.iter().filter_map(|s| Some((s.d_initial?, s.size)));
-        let states = states.map(|(slot, size)| self.read_state(slot, size)).collect::<Result<_>>()?;
-        let flat = match &self.executor {
-            Executor::Cpu(e) => e.param_gradients().to_vec(),
-            Executor::Gpu(e) => widen(&e.param_gradients()?),
-        };
+        let slots = network.inputs.iter().map(|&v| self.plan.gradients[v]);
+        let slots: Vec<SlotId> = slots.chain(self.plan.states.iter().filter_map(|s| s.d_initial)).collect();
+        let mut read = self.read_slots(&slots, true)?.into_iter();
+        let inputs = network.inputs.iter().zip(&mut read).map(|(&v, all)| self.part_of(&all, whole(v))).collect();
+        let states = self.plan.states.iter().zip(&mut read).map(|(s, data)| self.state_of(data, s.size)).collect();
+        let flat = read.next().unwrap_or_default();
         Ok(NetworkGradients { inputs, params: by_param(&network, &flat), states })
     }
 
@@ -440,23 +367,26 @@ impl<T: Element> NetworkSession<T> {
         one.repeat(self.plan.shape.batch)
     }
 
-    fn read_part(&mut self, slot: SlotId, part: Part) -> Result<Tensor<T>> {
+    fn part_of(&self, all: &[T], part: Part) -> Tensor<T> {
         let Shape { time, batch } = self.plan.shape;
         let width = self.plan.network.values[part.value].width;
-        let all = self.read_slot(slot)?;
         let rows = all.chunks_exact(width).map(|row| &row[part.first..][..part.width]);
         let data = self.masked(&rows.flatten().copied().collect::<Vec<_>>(), part.width);
-        Ok(Tensor { data, shape: vec![time, batch, part.width] })
+        Tensor { data, shape: vec![time, batch, part.width] }
     }
 
-    fn read_state(&mut self, slot: SlotId, size: usize) -> Result<Tensor<T>> {
-        Ok(Tensor { data: self.read_slot(slot)?, shape: vec![self.plan.shape.batch, size] })
+    fn state_of(&self, data: Vec<T>, size: usize) -> Tensor<T> {
+        Tensor { data, shape: vec![self.plan.shape.batch, size] }
     }
 
-    fn read_slot(&mut self, slot: SlotId) -> Result<Vec<T>> {
+    /// Slots, and behind them, if asked for, the gradients of all parameters: all at once.
+    fn read_slots(&self, slots: &[SlotId], params: bool) -> Result<Vec<Vec<T>>> {
         match &self.executor {
-            Executor::Cpu(e) => Ok(e.slot(slot).to_vec()),
-            Executor::Gpu(e) => Ok(widen(&e.read_slot(&self.plan, slot)?)),
+            Executor::Cpu(e) => {
+                let params = params.then(|| e.param_gradients().to_vec());
+                Ok(slots.iter().map(|&slot| e.slot(slot).to_vec()).chain(params).collect())
+            }
+            Executor::Gpu(e) => Ok(e.read_slots(&self.plan, slots, params)?.iter().map(|v| widen(v)).collect()),
         }
     }
 

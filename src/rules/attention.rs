@@ -11,7 +11,7 @@
 //! `g` and `γ` are logarithms of decays. The scale of q (ONNX's `scale`, 1/√K) is the caller's.
 
 use crate::expr::{Expr, exp};
-use crate::rule::{Form, Port, Read, Rule};
+use crate::rule::{Form, HeadState, Port, Read, Rule};
 
 fn plain(rule: &Rule) -> Form {
     let input = |name| Expr::input(rule.port(name));
@@ -32,7 +32,7 @@ pub static LINEAR: Rule = Rule {
     name: "linear",
     inputs: &[Port::key("q"), Port::key("k"), Port::value("v")],
     params: &[],
-    elementwise: false,
+    state: HeadState::Matrix,
     form: || plain(&LINEAR),
 };
 
@@ -41,7 +41,7 @@ pub static RETENTION: Rule = Rule {
     name: "retention",
     inputs: &[Port::key("q"), Port::key("k"), Port::value("v")],
     params: &[Port::head("gamma")],
-    elementwise: false,
+    state: HeadState::Matrix,
     form: || Form { decay: Some(exp(Expr::input(RETENTION.port("gamma")))), ..plain(&RETENTION) },
 };
 
@@ -50,7 +50,7 @@ pub static GLA: Rule = Rule {
     name: "gla",
     inputs: &[Port::key("q"), Port::key("k"), Port::value("v"), Port::key("g")],
     params: &[],
-    elementwise: false,
+    state: HeadState::Matrix,
     form: || Form { decay: Some(exp(Expr::input(GLA.port("g")))), ..plain(&GLA) },
 };
 
@@ -59,7 +59,7 @@ pub static DELTA: Rule = Rule {
     name: "delta",
     inputs: &[Port::key("q"), Port::key("k"), Port::value("v"), Port::head("beta")],
     params: &[],
-    elementwise: false,
+    state: HeadState::Matrix,
     form: || {
         let input = |name| Expr::input(DELTA.port(name));
         let write = input("beta") * input("k");
@@ -72,7 +72,7 @@ pub static GATED_DELTA: Rule = Rule {
     name: "gated-delta",
     inputs: &[Port::key("q"), Port::key("k"), Port::value("v"), Port::key("g"), Port::head("beta")],
     params: &[],
-    elementwise: false,
+    state: HeadState::Matrix,
     form: || {
         let input = |name| Expr::input(GATED_DELTA.port(name));
         let (decay, write) = (exp(input("g")), input("beta") * input("k"));

@@ -12,7 +12,7 @@
 //! minLSTM's f' is σ(softplus(−i) − softplus(−f)): the quotient of two sigmoids that may both be 0 in floating point never is formed.
 
 use crate::expr::{Expr, exp, exp_m1, sigmoid, softplus, sqrt, tanh};
-use crate::rule::{Form, Port, Read, Rule};
+use crate::rule::{Form, HeadState, Port, Read, Rule};
 
 /// h' = decay · h + write · value
 fn pooled(decay: Expr, write: Expr, value: Expr) -> Form {
@@ -33,7 +33,7 @@ pub static MINGRU: Rule = Rule {
     name: "mingru",
     inputs: &[Port::head("z"), Port::value("h")],
     params: &[],
-    elementwise: true,
+    state: HeadState::Scalar,
     form: || {
         let z = || Expr::input(MINGRU.port("z"));
         pooled(sigmoid(-z()), sigmoid(z()), Expr::input(MINGRU.port("h")))
@@ -45,7 +45,7 @@ pub static MINLSTM: Rule = Rule {
     name: "minlstm",
     inputs: &[Port::head("f"), Port::head("i"), Port::value("h")],
     params: &[],
-    elementwise: true,
+    state: HeadState::Scalar,
     form: || {
         let input = |name| Expr::input(MINLSTM.port(name));
         let difference = || softplus(-input("i")) - softplus(-input("f"));
@@ -58,7 +58,7 @@ pub static SRU: Rule = Rule {
     name: "sru",
     inputs: &[Port::head("f"), Port::value("x")],
     params: &[],
-    elementwise: true,
+    state: HeadState::Scalar,
     form: || {
         let f = || Expr::input(SRU.port("f"));
         pooled(sigmoid(f()), sigmoid(-f()), Expr::input(SRU.port("x")))
@@ -70,7 +70,7 @@ pub static QRNN: Rule = Rule {
     name: "qrnn",
     inputs: &[Port::head("f"), Port::value("z")],
     params: &[],
-    elementwise: true,
+    state: HeadState::Scalar,
     form: || {
         let f = || Expr::input(QRNN.port("f"));
         pooled(sigmoid(f()), sigmoid(-f()), tanh(Expr::input(QRNN.port("z"))))
@@ -82,7 +82,7 @@ pub static INDRNN: Rule = Rule {
     name: "indrnn",
     inputs: &[Port::value("x")],
     params: &[Port::head("u")],
-    elementwise: true,
+    state: HeadState::Scalar,
     form: || {
         let input = |name| Expr::input(INDRNN.port(name));
         pooled(input("u"), Expr::Constant(1.0), input("x"))
@@ -94,7 +94,7 @@ pub static RG_LRU: Rule = Rule {
     name: "rg-lru",
     inputs: &[Port::head("r"), Port::head("i"), Port::value("x")],
     params: &[Port::head("lambda")],
-    elementwise: true,
+    state: HeadState::Scalar,
     form: || {
         let input = |name| Expr::input(RG_LRU.port(name));
         let log = || Expr::Constant(-8.0) * softplus(input("lambda")) * sigmoid(input("r"));

@@ -10,7 +10,7 @@
 //! groups of heads.
 
 use crate::expr::{Expr, exp, softplus};
-use crate::rule::{Form, Port, Read, Rule};
+use crate::rule::{Form, HeadState, Port, Read, Rule};
 
 fn selective(rule: &Rule, value: &str, delta: Expr) -> Form {
     let input = |name| Expr::input(rule.port(name));
@@ -36,7 +36,7 @@ pub static MAMBA: Rule = Rule {
     name: "mamba",
     inputs: &[Port::value("u"), Port::head("dt"), Port::key("B"), Port::key("C")],
     params: &[Port::key("A_log"), Port::head("D"), Port::head("dt_bias")],
-    elementwise: false,
+    state: HeadState::Vector,
     form: || selective(&MAMBA, "u", softened(&MAMBA)),
 };
 
@@ -45,7 +45,7 @@ pub static SELECTIVE_SCAN: Rule = Rule {
     name: "selective-scan",
     inputs: &[Port::value("u"), Port::head("dt"), Port::key("B"), Port::key("C")],
     params: &[Port::key("A_log"), Port::head("D")],
-    elementwise: false,
+    state: HeadState::Vector,
     form: || selective(&SELECTIVE_SCAN, "u", Expr::input(SELECTIVE_SCAN.port("dt"))),
 };
 
@@ -54,6 +54,6 @@ pub static MAMBA2: Rule = Rule {
     name: "mamba2",
     inputs: &[Port::value("x"), Port::head("dt"), Port::key("B"), Port::key("C")],
     params: &[Port::head("A_log"), Port::head("D"), Port::head("dt_bias")],
-    elementwise: false,
+    state: HeadState::Matrix,
     form: || selective(&MAMBA2, "x", softened(&MAMBA2)),
 };

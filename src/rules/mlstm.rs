@@ -7,14 +7,14 @@
 //! with C and n kept relative to e^m, so that e^i cannot overflow. The scale of k (1/√K) and the output gate are the caller's.
 
 use crate::expr::{Expr, exp, softplus};
-use crate::rule::{Divisor, Form, Port, Read, Rule, Stabiliser};
+use crate::rule::{Divisor, Form, HeadState, Port, Read, Rule, Stabiliser};
 
 /// mLSTM: input gate e^i, forget gate σ(f).
 pub static MLSTM: Rule = Rule {
     name: "mlstm",
     inputs: &[Port::key("q"), Port::key("k"), Port::value("v"), Port::head("i"), Port::head("f")],
     params: &[],
-    elementwise: false,
+    state: HeadState::Matrix,
     form: || {
         let input = |name| Expr::input(MLSTM.port(name));
         let decay = || -softplus(-input("f"));

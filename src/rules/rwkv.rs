@@ -12,14 +12,14 @@
 //! published code).
 
 use crate::expr::{Expr, exp, hold, max, sigmoid};
-use crate::rule::{Divisor, Form, Port, Read, Rule, Stabiliser};
+use crate::rule::{Divisor, Form, HeadState, Port, Read, Rule, Stabiliser};
 
 /// RWKV-4: a head per channel, K = V = 1.
 pub static RWKV4: Rule = Rule {
     name: "rwkv4",
     inputs: &[Port::head("k"), Port::value("v")],
     params: &[Port::head("time_decay"), Port::head("time_first")],
-    elementwise: true,
+    state: HeadState::Scalar,
     form: || {
         let input = |name| Expr::input(RWKV4.port(name));
         let (decay, now) = (|| -exp(input("time_decay")), || input("time_first") + input("k"));
@@ -57,7 +57,7 @@ pub static RWKV5: Rule = Rule {
     name: "rwkv5",
     inputs: &[Port::key("r"), Port::key("k"), Port::value("v")],
     params: &[Port::key("w"), Port::key("u")],
-    elementwise: false,
+    state: HeadState::Matrix,
     form: || bonus(&RWKV5),
 };
 
@@ -66,7 +66,7 @@ pub static RWKV6: Rule = Rule {
     name: "rwkv6",
     inputs: &[Port::key("r"), Port::key("w"), Port::key("k"), Port::value("v")],
     params: &[Port::key("u")],
-    elementwise: false,
+    state: HeadState::Matrix,
     form: || bonus(&RWKV6),
 };
 
@@ -75,7 +75,7 @@ pub static RWKV7: Rule = Rule {
     name: "rwkv7",
     inputs: &[Port::key("r"), Port::key("w"), Port::key("k"), Port::value("v"), Port::key("a"), Port::key("b")],
     params: &[],
-    elementwise: false,
+    state: HeadState::Matrix,
     form: || {
         let input = |name| Expr::input(RWKV7.port(name));
         Form {

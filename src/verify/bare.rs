@@ -1,66 +1,113 @@
-//! A linear recurrence by itself: inputs and parameters of its own, in ranges that trained models have, for benches and the command
-//! line.
+//! A linear recurrence by itself in a network; and with inputs and parameters of its own, in ranges that trained models have, for
+//! benches and the command line.
 
-use super::naive_linear::{self, Problem};
+use super::naive_linear::{self, Gradients, Problem, Results};
+use super::tape::Number;
 use super::{Comparison, tolerance};
 use crate::config::Shape;
 use crate::device::Device;
 use crate::error::Result;
+use crate::expr::{Expr, silu};
 use crate::network::{
     Builder, Network, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Operand,
 };
-use crate::rule::{Extent, Rule};
-use crate::tensor::View;
+use crate::rule::Rule;
+use crate::tensor::{Tensor, View};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::sync::Arc;
 
-/// Steps and sequences that are held against the naive loop at most.
-const CHECKED: Shape = Shape { time: 100, batch: 2 };
+/// Steps and sequences that are held against the naive loop, and elements of states of all of them, at most.
+const CHECKED: (Shape, usize) = (Shape { time: 100, batch: 2 }, 1 << 18);
 
-/// A rule, its sizes, and numbers.
+impl<N: Copy> Problem<N> {
+    /// The recurrence in a network: an input per input, a parameter per parameter; its output is y, times silu of one more input if it
+    /// is `gated`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Mismatch`] for sizes that the rule does not take.
+    pub fn network(&self, gated: bool) -> Result<Arc<Network>> {
+        let rows = self.shape.time * self.shape.batch;
+        let (inputs, params) = self.ports.split_at(self.rule.inputs.len());
+        let widths: Vec<usize> = inputs.iter().map(|p| p.len() / rows).chain(params.iter().map(Vec::len)).collect();
+        network(self.rule, self.sizes, &widths, self.reverse, gated)
+    }
+}
+
+/// As [`Problem::network`]; `widths`: columns of every port.
+fn network(
+    rule: &'static Rule,
+    sizes: [usize; 3],
+    widths: &[usize],
+    reverse: bool,
+    gated: bool,
+) -> Result<Arc<Network>> {
+    let mut b = Builder::new();
+    let (inputs, params) = widths.split_at(rule.inputs.len());
+    let mut operands: Vec<Operand> = Vec::new();
+    for (port, &width) in rule.inputs.iter().zip(inputs) {
+        operands.push(b.input(port.name, width)?.into());
+    }
+    for (port, &width) in rule.params.iter().zip(params) {
+        let param = b.param(port.name, &[width])?;
+        operands.push(b.whole(param));
+    }
+    let mut y = b.scan("scan", rule, sizes, &operands, reverse)?;
+    if gated {
+        let z = b.input("gate", y.width)?;
+        y = b.map("gated", Expr::input(0) * silu(Expr::input(1)), &[y.into(), z.into()])?;
+    }
+    b.output("y", y)?;
+    Ok(Arc::new(b.finish()?))
+}
+
+/// A rule, its sizes, and where its numbers come from.
 #[derive(Clone, Debug)]
 pub struct Bare {
     /// The rule over inputs of its own; its output is y.
     pub network: Arc<Network>,
-    /// The same as a naive loop takes it.
-    pub problem: Problem<f32>,
+    /// The rule.
+    pub rule: &'static Rule,
+    /// Heads, K and V.
+    pub sizes: [usize; 3],
+    /// T and B.
+    pub shape: Shape,
+    reverse: bool,
     seed: u64,
 }
 
+/// A run of it held against the naive f64 loop.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The steps and sequences of the run.
+    pub shape: Shape,
+    /// y and, of a run that trains, the gradient by every port.
+    pub tensors: Vec<Comparison>,
+}
+
+impl Checked {
+    /// Whether every tensor is within its bound.
+    pub fn passed(&self) -> bool {
+        self.tensors.iter().all(Comparison::passed)
+    }
+}
+
 impl Bare {
-    /// `sizes`: heads, K and V.
+    /// `sizes`: heads, K and V. Makes no numbers yet.
     ///
     /// # Errors
     /// [`crate::Error::Mismatch`] for sizes that the rule does not take.
     pub fn new(rule: &'static Rule, sizes: [usize; 3], shape: Shape, reverse: bool, seed: u64) -> Result<Self> {
         shape.validate()?;
-        let mut rng = StdRng::seed_from_u64(seed);
-        let mut builder = Builder::new();
-        let (mut operands, mut ports): (Vec<Operand>, Vec<Vec<f32>>) = (Vec::new(), Vec::new());
-        for port in rule.inputs {
-            let width = width(sizes, port.extent);
-            operands.push(builder.input(port.name, width)?.into());
-            ports.push(values(&mut rng, port.name, sizes, shape.time.saturating_mul(shape.batch) * width));
-        }
-        for port in rule.params {
-            let width = width(sizes, port.extent);
-            let param = builder.param(port.name, &[width])?;
-            operands.push(builder.whole(param));
-            ports.push(values(&mut rng, port.name, sizes, width));
-        }
-        let y = builder.scan("scan", rule, sizes, &operands, reverse)?;
-        builder.output("y", y)?;
-        let problem = Problem {
-            rule,
-            sizes,
-            shape,
-            ports,
-            initial: Vec::new(),
-            lengths: Vec::new(),
-            resets: Vec::new(),
-            reverse,
-        };
-        Ok(Self { network: Arc::new(builder.finish()?), problem, seed })
+        let widths: Vec<usize> = rule.inputs.iter().chain(rule.params).map(|p| p.extent.width(sizes)).collect();
+        Ok(Self { network: network(rule, sizes, &widths, reverse, false)?, rule, sizes, shape, reverse, seed })
+    }
+
+    /// How it runs.
+    ///
+    /// # Errors
+    /// See [`NetworkPlan::new`].
+    pub fn plan(&self, device: &Device, options: &NetworkOptions) -> Result<NetworkPlan> {
+        NetworkPlan::new(&self.network, self.shape, &device.caps(), options)
     }
 
     /// A session on a device, with its inputs written.
@@ -68,15 +115,31 @@ impl Bare {
     /// # Errors
     /// See [`NetworkPlan::new`] and [`NetworkSession::new`].
     pub fn session(&self, device: &Device, options: &NetworkOptions) -> Result<NetworkSession<f32>> {
-        let inputs = self.problem.rule.inputs.len();
-        let params: Vec<f32> = self.problem.ports[inputs..].concat();
-        let plan = NetworkPlan::new(&self.network, self.problem.shape, &device.caps(), options)?;
-        let mut session = NetworkSession::new(device, plan, &params)?;
-        let Shape { time, batch } = self.problem.shape;
+        // Sizes beyond a limit are refused before numbers are made.
+        let plan = self.plan(device, options)?;
+        self.started(device, plan, &self.problem())
+    }
+
+    fn started(&self, device: &Device, plan: NetworkPlan, problem: &Problem<f32>) -> Result<NetworkSession<f32>> {
+        let inputs = self.rule.inputs.len();
+        let mut session = NetworkSession::new(device, plan, &problem.ports[inputs..].concat())?;
+        session.poison()?;
+        let Shape { time, batch } = problem.shape;
         let shapes: Vec<_> = self.network.inputs.iter().map(|&v| [time, batch, self.network.values[v].width]).collect();
-        let views: Vec<_> = self.problem.ports.iter().zip(&shapes).map(|(v, s)| View::new(v, s)).collect();
+        let views: Vec<_> = problem.ports.iter().zip(&shapes).map(|(v, s)| View::new(v, s)).collect();
         session.write(&NetworkInput::new(&views))?;
         Ok(session)
+    }
+
+    /// Its numbers.
+    fn problem(&self) -> Problem<f32> {
+        let mut rng = StdRng::seed_from_u64(self.seed);
+        let &Self { rule, sizes, shape, reverse, .. } = self;
+        let rows = shape.time * shape.batch;
+        let inputs = rule.inputs.iter().map(|p| (p, rows));
+        let ports = inputs.chain(rule.params.iter().map(|p| (p, 1)));
+        let ports = ports.map(|(p, rows)| values(&mut rng, p.name, sizes[1], rows * p.extent.width(sizes))).collect();
+        Problem { rule, sizes, shape, ports, initial: Vec::new(), lengths: Vec::new(), resets: Vec::new(), reverse }
     }
 
     /// One run, until y (training: all gradients, y standing for its own) is in host memory.
@@ -92,36 +155,59 @@ impl Bare {
         Ok(())
     }
 
-    /// Holds y of its first steps and sequences, as many as a naive loop may take, against the naive f64 loop.
+    /// Holds its first steps and sequences, as many as a naive loop may take, against the naive f64 loop: y and, if `options` train,
+    /// the gradients of a random loss.
     ///
     /// # Errors
     /// As [`Bare::session`].
-    pub fn check(&self, device: &Device, options: &NetworkOptions) -> Result<(Comparison, Shape)> {
-        let Problem { rule, sizes, shape, reverse, .. } = self.problem;
-        let shape = Shape { time: shape.time.min(CHECKED.time), batch: shape.batch.min(CHECKED.batch) };
-        let part = Self::new(rule, sizes, shape, reverse, self.seed)?;
-        let mut session = part.session(device, options)?;
+    pub fn check(&self, device: &Device, options: &NetworkOptions) -> Result<Checked> {
+        self.plan(device, options)?;
+        let (most, elements) = CHECKED;
+        let batch = self.shape.batch.min(most.batch);
+        let [heads, keys, values] = self.sizes;
+        let time = self.shape.time.min(most.time).min(elements / (batch * heads * keys * values)).max(1);
+        let part = Self { shape: Shape { time, batch }, ..self.clone() };
+        let problem = part.problem();
+        let mut session = part.started(device, part.plan(device, options)?, &problem)?;
         session.run()?;
-        let y = session.output()?.values.remove(0).data;
-        let truth = naive_linear::forward(&part.problem.map(f64::from))?.y;
-        let wide = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<_>>();
-        let naive = tolerance::error(&wide(naive_linear::forward(&part.problem)?.y), &truth);
-        let bound = tolerance::bound_f32(tolerance::scale(&truth), naive);
-        Ok((Comparison { tensor: "y".into(), error: tolerance::error(&wide(y), &truth), bound }, shape))
+        let y = session.output()?.values.remove(0);
+
+        let mut rng = StdRng::seed_from_u64(self.seed ^ 1);
+        let up: Vec<f32> = y.data.iter().map(|_| rng.random_range(-1.0..1.0)).collect();
+        let mut got = vec![y.data];
+        if options.train {
+            let upstream = View::new(&up, &y.shape);
+            let back = session.backward(&NetworkUpstream { values: &[upstream], states: None })?;
+            got.extend(back.inputs.into_iter().chain(back.params).map(|t: Tensor<f32>| t.data));
+        }
+        let truth = naive(&problem.map(f64::from), &wide(&up), options.train)?;
+        let rounded: Vec<_> = naive(&problem, &up, options.train)?.iter().map(|v| wide(v)).collect();
+        let ports = self.rule.inputs.iter().chain(self.rule.params).map(|p| format!("d.{}", p.name));
+        let names = std::iter::once("y".to_string()).chain(ports);
+        let tensors = names.zip(&got).zip(truth.iter().zip(&rounded)).map(|((tensor, got), (truth, rounded))| {
+            let bound = tolerance::bound_f32(tolerance::scale(truth), tolerance::error(rounded, truth));
+            Comparison { tensor, error: tolerance::error(&wide(got), truth), bound }
+        });
+        Ok(Checked { shape: part.shape, tensors: tensors.collect() })
     }
 }
 
-fn width([heads, keys, values]: [usize; 3], extent: Extent) -> usize {
-    heads
-        * match extent {
-            Extent::Head => 1,
-            Extent::Key => keys,
-            Extent::Value => values,
-        }
+/// y of the naive loop and, if it trains, the gradients by every port.
+fn naive<N: Number>(problem: &Problem<N>, up: &[N], train: bool) -> Result<Vec<Vec<N>>> {
+    if !train {
+        return Ok(vec![naive_linear::forward(problem)?.y]);
+    }
+    let no_last = vec![N::constant(0.0); problem.shape.batch * problem.state_size()];
+    let (Results { y, .. }, Gradients { ports, .. }) = naive_linear::run(problem, up, &no_last)?;
+    Ok(std::iter::once(y).chain(ports).collect())
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
 }
 
 /// Keys and queries of length about 1, decays that forget over some ten to some thousand steps.
-fn values(rng: &mut StdRng, name: &str, [_, keys, _]: [usize; 3], count: usize) -> Vec<f32> {
+fn values(rng: &mut StdRng, name: &str, keys: usize, count: usize) -> Vec<f32> {
     let vector = 1.0 / (keys as f32).sqrt();
     let (low, high) = match name {
         "q" | "k" | "r" | "B" | "C" | "a" | "b" => (-vector, vector),

@@ -71,10 +71,6 @@ impl Blocks {
 
     /// What the executor makes of it, in both ways of going over time.
     pub(super) fn runs<T: Scalar + Element>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
-        if let Some(strategy) = options.strategy {
-            let reason = "scans are recurrent or chunked, and a block's golden is run in both ways".into();
-            return Err(Error::Unsupported { what: format!("strategy {strategy} for blocks"), reason });
-        }
         let network = Arc::new(self.model.network()?);
         let params = network.flat(|name| Ok(self.params.iter().find(|(n, _)| n == name).map(|(_, t)| cast::<T>(t))))?;
         let mut runs = Vec::new();
@@ -156,9 +152,7 @@ fn model(reader: &Reader<'_>, kind: &str) -> Result<Model> {
         reader.check_values(field, [size, 1, 1]).map(|()| size)
     };
     let (hidden_size, num_layers) = (size("hidden_size")?, size("num_hidden_layers")?);
-    if num_layers > 1000 {
-        return Err(reader.mismatch("num_hidden_layers", "at most 1000", num_layers));
-    }
+    reader.check_layers("num_hidden_layers", num_layers)?;
     let epsilon = || reader.numbers("layer_norm_epsilon").map(|[epsilon]| epsilon);
     let flags = || Ok::<_, Error>((reader.flag("use_bias", false)?, reader.flag("use_conv_bias", true)?));
     Ok(match kind {

@@ -3,7 +3,7 @@
 //!
 //! The metadata entry `config` is JSON; its `kind` says what was run, and with it which other fields and tensors there are:
 //! RNN, LSTM and GRU are [`Layers`], seq2seq_LSTM and seq2seq_GRU [`Seq2Seq`], train_adam is [`Training`], mamba_selective_scan and
-//! rwkv4_wkv to rwkv7_wkv are [`Linear`], mamba_block, mamba2_block and rwkv4_block [`Blocks`]. Names, gate order and shapes are
+//! rwkv4_wkv to rwkv7_wkv are [`Linear`], mamba_block, mamba2_block, rwkv4_block, rwkv6_block and rwkv7_block [`Blocks`]. Names, gate order and shapes are
 //! PyTorch's; `tests/data/make_torch_golden.py` writes such files. Everything in a file is checked before any
 //! of it is used.
 
@@ -196,9 +196,14 @@ impl<'a> Reader<'a> {
     /// Refuses a stack with more layers than the file has tensors, before anything is sized by it.
     pub fn check_config(&self, config: &RnnConfig) -> Result<()> {
         config.validate().map_err(|e| self.in_file(e))?;
-        if config.num_layers > self.names.len() {
+        self.check_layers("num_layers", config.num_layers)
+    }
+
+    /// Refuses more layers than the file has tensors.
+    pub fn check_layers(&self, field: &str, layers: usize) -> Result<()> {
+        if layers > self.names.len() {
             let got = format!("{} tensors in the file", self.names.len());
-            return Err(self.mismatch("num_layers", format!("tensors of {} layers", config.num_layers), got));
+            return Err(self.mismatch(field, format!("tensors of {layers} layers"), got));
         }
         Ok(())
     }

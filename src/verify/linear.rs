@@ -19,10 +19,9 @@ use super::tape::Number;
 use super::{Named, tolerance};
 use crate::device::Device;
 use crate::error::Result;
-use crate::expr::{Element, Expr, silu};
+use crate::expr::Element;
 use crate::network::{
-    Builder, Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream,
-    Operand, Parallel,
+    Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Parallel,
 };
 use crate::plan::Options;
 use crate::rules;
@@ -77,7 +76,7 @@ impl Linear {
         }
         let gate = names.gate.as_ref().map(|name| input(reader, name, shape)).transpose()?;
         problem.initial = initial(reader, &names.state, &problem)?;
-        let network = network(&problem, gate.is_some()).map_err(|e| reader.in_file(e))?;
+        let network = problem.network(gate.is_some()).map_err(|e| reader.in_file(e))?;
         let up_y = reader.tensor("up.y", &names.y.shape)?.data;
         let up_last = match names.state {
             State::Last(last) | State::Both(_, last) => {
@@ -248,26 +247,4 @@ impl Linear {
         };
         vec![part("aa", &|c| 2 * c), part("bb", &|c| 2 * c + 1), part("pp", &|c| 2 * heads + c)]
     }
-}
-
-/// The recurrence with an input per input, a parameter per parameter and, `gated`, an input z.
-fn network(problem: &Problem<f64>, gated: bool) -> Result<Arc<Network>> {
-    let Problem { rule, sizes, shape, .. } = *problem;
-    let rows = shape.time * shape.batch;
-    let mut b = Builder::new();
-    let mut operands: Vec<Operand> = Vec::new();
-    for (port, values) in rule.inputs.iter().zip(&problem.ports) {
-        operands.push(b.input(port.name, values.len() / rows)?.into());
-    }
-    for (port, values) in rule.params.iter().zip(&problem.ports[rule.inputs.len()..]) {
-        let param = b.param(port.name, &[values.len()])?;
-        operands.push(b.whole(param));
-    }
-    let gate = gated.then(|| b.input("gate", sizes[0] * sizes[2])).transpose()?;
-    let mut y = b.scan("scan", rule, sizes, &operands, false)?;
-    if let Some(z) = gate {
-        y = b.map("gated", Expr::input(0) * silu(Expr::input(1)), &[y.into(), z.into()])?;
-    }
-    b.output("y", y)?;
-    Ok(Arc::new(b.finish()?))
 }

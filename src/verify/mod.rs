@@ -8,7 +8,7 @@
 //!
 //! A golden is of one of several kinds ([`Case`]); each says how it is read, how the executors run it, and how the naive loops.
 //! Of a stack there are two sessions, one that only infers and, where the golden has gradients, one that trains; the outputs
-//! of both count. Linear recurrences run both ways over time, whatever the strategy.
+//! of both count. Linear recurrences, alone and in blocks, go both ways over time; a strategy says nothing about them.
 
 mod bare;
 mod blocks;
@@ -40,7 +40,7 @@ mod training;
 #[cfg(feature = "onnx")]
 mod webnn_case;
 
-pub use bare::Bare;
+pub use bare::{Bare, Checked};
 pub use blocks::Blocks;
 pub use golden::{Case, Golden, Truth};
 pub use layers::Layers;

@@ -66,8 +66,8 @@ impl RecordedNode {
 
 impl RecurrentNode {
     /// What the executor makes of it.
-    pub(super) fn runs<T: Element>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
-        let inputs: Vec<Option<Tensor<T>>> = self.inputs.iter().map(|i| i.as_ref().map(narrow)).collect();
+    pub(super) fn runs<T: Scalar + Element>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
+        let inputs: Vec<Option<Tensor<T>>> = self.inputs.iter().map(|i| i.as_ref().map(cast)).collect();
         let views: Vec<Option<View<'_, T>>> = inputs.iter().map(|i| i.as_ref().map(Tensor::view)).collect();
         let shapes: Vec<Option<&[usize]>> = views.iter().map(|v| v.map(|v| v.shape)).collect();
         let network = self.recurrence.network(&shapes)?;
@@ -101,8 +101,4 @@ impl RecurrentNode {
     fn named(&self, outputs: impl Iterator<Item = Tensor<f64>>) -> Named {
         self.recurrence.op().outputs().into_iter().map(|name| format!("out.{name}")).zip(outputs).collect()
     }
-}
-
-fn narrow<T: Element>(tensor: &Tensor<f64>) -> Tensor<T> {
-    Tensor { data: tensor.data.iter().map(|&v| T::from_f64(v)).collect(), shape: tensor.shape.clone() }
 }

@@ -133,11 +133,6 @@ impl<N: Number> Tape<N> {
         self.note(value, [(NOWHERE, value); 2])
     }
 
-    /// Numbers to differentiate by.
-    pub fn variables(&self, values: &[N]) -> Vec<Var<'_, N>> {
-        values.iter().map(|&v| self.variable(v)).collect()
-    }
-
     /// The derivatives of Σ weight · number.
     pub fn gradients(&self, sum: &[(Var<'_, N>, N)]) -> Derivatives<N> {
         let nodes = self.nodes.borrow();

@@ -66,6 +66,8 @@ fn check(device: &Device, precision: Precision) {
                 Precision::F64 => run::<f64>(&case, device, parallel, precision),
                 Precision::F32 => run::<f32>(&case, device, parallel, precision),
             };
+            let names = |run: &Naive| tensors(run).iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+            assert_eq!(names(&got), names(&exact), "{:?}", case.model);
             for (((name, truth), (_, rounded)), (_, got)) in
                 tensors(&exact).into_iter().zip(tensors(&rounded)).zip(tensors(&got))
             {

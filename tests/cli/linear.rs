@@ -24,6 +24,8 @@ fn bench_verifies_every_rule_before_it_times() {
             );
             let text = printed(command(&args));
             assert!(text.contains("\nverified: 2 sequence(s) of 9 step(s)") && text.contains("us a step"), "{text}");
+            let last = rule.inputs.iter().chain(rule.params).last().unwrap().name;
+            assert_eq!(text.contains(&format!(" d.{last} ")), !train.is_empty(), "{text}");
         }
     }
 }
@@ -34,6 +36,13 @@ fn refusals_name_what_was_expected() {
     assert!(refused.starts_with("error: ") && refused.contains("expected"), "{refused}");
     let refused = complaint(command("plan --cell rwkv7 --time 9 --batch 2 --heads 0 --device cpu"));
     assert_eq!(refused, "error: columns of r: expected at least 1, got 0\n");
+    let refused = complaint(command("bench --cell gla --time 268435456 --batch 1 --heads 64 --device cpu"));
+    assert!(refused.starts_with("error: network of T=268435456 B=1: needs "), "{refused}");
+    let refused = complaint(command("plan --cell retention --time 9 --batch 1 --heads 99999999999999 --device cpu"));
+    assert!(refused.starts_with("error: network of T=9 B=1: needs "), "{refused}");
+    let refused =
+        complaint(command("bench --cell retention --time 9 --batch 1 --heads 999999999999999999 --device cpu"));
+    assert!(refused.starts_with("error: heads, K, V of scan: expected "), "{refused}");
     // Flags of a cell with hidden units.
     let refused = complaint(command("plan --cell rwkv7 --time 9 --batch 2 --hidden 4"));
     assert!(refused.contains("--hidden"), "{refused}");

@@ -35,7 +35,7 @@ fn check(network: &Arc<Network>, chunk: usize) -> Result<()> {
     let point = Point { inputs: inputs(network, SHAPE, 11), params, states: Vec::new() };
     let begin = first.forward(&NetworkInput::new(&views(&point.inputs, &input_shapes)))?;
     let state_shapes: Vec<_> = begin.states.iter().map(|s| s.shape.clone()).collect();
-    // States with a maximum of their own (the last of a stabilised rule's) stay near it.
+    // Any state will do, and any m of a stabilised rule.
     let states = begin.states.iter().enumerate().map(|(n, s)| random(s.data.len(), 70 + n as u64));
     let point = Point { states: states.collect(), ..point };
     let run = |p: &Point| -> Result<(NetworkOutput<f64>, _)> {

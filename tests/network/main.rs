@@ -6,3 +6,5 @@ mod naive;
 mod networks;
 mod pieces;
 mod shaders;
+#[path = "../harness/translate.rs"]
+mod translate;

@@ -4,22 +4,18 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::sync::Arc;
 use wgpu_rnn::expr::{Expr, silu};
 use wgpu_rnn::network::{Builder, Network, NetworkOptions, NetworkPlan, NetworkSession, Norm, Operand};
-use wgpu_rnn::rule::{Extent, Rule};
+use wgpu_rnn::rule::{HeadState, Rule};
 use wgpu_rnn::{Device, Precision, Result, Shape, rules};
 
 /// A rule over inputs of its own, with parameters of its own.
 pub fn of_rule(rule: &'static Rule, reverse: bool) -> Result<Arc<Network>> {
-    let [heads, keys, values] = match rule.name {
-        _ if rule.elementwise => [7, 1, 1],
-        "mamba" => [6, 5, 1],
-        _ => [4, 3, 5],
-    };
+    let sizes = rule.state.sizes(match rule.state {
+        HeadState::Scalar => [7, 1, 1],
+        HeadState::Vector => [6, 5, 1],
+        HeadState::Matrix => [4, 3, 5],
+    });
+    let heads = sizes[0];
     let mut b = Builder::new();
-    let width = |extent: Extent| match extent {
-        Extent::Head => 1,
-        Extent::Key => keys,
-        Extent::Value => values,
-    };
     let mut operands: Vec<Operand> = Vec::new();
     for port in rule.inputs {
         // B and C of Mamba belong to all channels, keys and queries of GLA to two heads each.
@@ -28,13 +24,13 @@ pub fn of_rule(rule: &'static Rule, reverse: bool) -> Result<Arc<Network>> {
             ("gla", "q" | "k") => 2,
             _ => 1,
         };
-        operands.push(b.input(port.name, heads / shared * width(port.extent))?.into());
+        operands.push(b.input(port.name, port.extent.width(sizes) / shared)?.into());
     }
     for port in rule.params {
-        let param = b.param(port.name, &[heads, width(port.extent)])?;
+        let param = b.param(port.name, &[heads, port.extent.width(sizes) / heads])?;
         operands.push(b.whole(param));
     }
-    let y = b.scan("scan", rule, [heads, keys, values], &operands, reverse)?;
+    let y = b.scan("scan", rule, sizes, &operands, reverse)?;
     b.output("y", y)?;
     Ok(Arc::new(b.finish()?))
 }

@@ -1,10 +1,10 @@
 //! What the tests of rules share: a case per rule, its run on an executor, and comparisons.
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use wgpu_rnn::expr::Element;
 use wgpu_rnn::network::*;
-use wgpu_rnn::rule::{Port, Rule};
+use wgpu_rnn::rule::{HeadState, Port, Rule};
 use wgpu_rnn::verify::naive_linear::{self, Problem};
 use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::{Device, Precision, Result, Shape, Tensor, View};
@@ -41,12 +41,14 @@ pub struct Run {
 
 /// Heads, K and V: odd, and never two alike.
 pub fn sizes(rule: &Rule) -> [usize; 3] {
-    match rule.name {
-        _ if rule.elementwise => [7, 1, 1],
-        "mamba" | "selective-scan" => [5, 4, 1],
-        "gla" | "mamba2" => [4, 5, 3],
-        _ => [3, 5, 4],
-    }
+    let sizes = match (rule.state, rule.name) {
+        (HeadState::Scalar, _) => [7, 1, 1],
+        (HeadState::Vector, _) => [5, 4, 1],
+        (HeadState::Matrix, "gla" | "mamba2") => [4, 5, 3],
+        (HeadState::Matrix, _) => [3, 5, 4],
+    };
+    assert_eq!(rule.state.sizes(sizes), sizes);
+    sizes
 }
 
 /// Of how many heads a port is given: B and C of Mamba once for all, those of Mamba-2 and gla's q and k in two groups.
@@ -93,13 +95,8 @@ impl Case {
             reverse: false,
         };
         for (n, port) in rule.inputs.iter().chain(rule.params).enumerate() {
-            let each = match port.extent {
-                wgpu_rnn::rule::Extent::Head => 1,
-                wgpu_rnn::rule::Extent::Key => keys,
-                wgpu_rnn::rule::Extent::Value => values,
-            };
             let rows = if n < rule.inputs.len() { time * batch } else { 1 };
-            let count = rows * each * given_heads(rule, port, heads);
+            let count = rows * port.extent.width([given_heads(rule, port, heads), keys, values]);
             problem.ports.push((0..count).map(|_| uniform(&mut rng, range(rule, port.name))).collect());
         }
         let (size, sums) = (problem.state_size(), heads * problem.columns() * keys);
@@ -174,30 +171,11 @@ impl Case {
         part
     }
 
-    /// The rule alone in a network: an input per input, a parameter per parameter.
-    pub fn network(&self) -> Result<Arc<Network>> {
-        let problem = &self.problem;
-        let rows = problem.shape.time * problem.shape.batch;
-        let mut b = Builder::new();
-        let mut operands = Vec::new();
-        for (n, port) in problem.rule.inputs.iter().chain(problem.rule.params).enumerate() {
-            operands.push(if n < problem.rule.inputs.len() {
-                b.input(port.name, problem.ports[n].len() / rows)?.into()
-            } else {
-                let param = b.param(port.name, &[problem.ports[n].len()])?;
-                b.whole(param)
-            });
-        }
-        let y = b.scan("scan", problem.rule, problem.sizes, &operands, problem.reverse)?;
-        b.output("y", y)?;
-        Ok(Arc::new(b.finish()?))
-    }
-
     /// A session with the rule's parameters.
     pub fn session<T: Element>(&self, device: &Device, options: &NetworkOptions) -> Result<NetworkSession<T>> {
         let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
         let options = NetworkOptions { precision, ..options.clone() };
-        let plan = NetworkPlan::new(&self.network()?, self.problem.shape, &device.caps(), &options)?;
+        let plan = NetworkPlan::new(&self.problem.network(false)?, self.problem.shape, &device.caps(), &options)?;
         let params = typed(&self.problem.ports[self.problem.rule.inputs.len()..].concat());
         NetworkSession::new(device, plan, &params)
     }
@@ -274,6 +252,7 @@ impl Case {
     /// What of a run is beyond its bound: 1e-10 of scale in f64, the calibrated one in f32.
     pub fn wrong(&self, what: &str, got: &Run, [exact, rounded]: &[Run; 2], precision: Precision) -> Vec<String> {
         let mut failures = Vec::new();
+        assert_eq!(got.ports.len(), exact.ports.len(), "{what}: gradients");
         let all = self.named(got).into_iter().zip(self.named(exact)).zip(self.named(rounded));
         for (((name, got), (_, exact)), (_, rounded)) in all {
             let (scale, error) = (tolerance::scale(exact), tolerance::error(got, exact));

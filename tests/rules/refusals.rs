@@ -35,14 +35,26 @@ fn operands_that_do_not_fit_the_ports() {
     for sizes in [[0, 5, 3], [4, 0, 3], [4, 5, 0]] {
         mismatch(scan(linear, sizes, &[20, 20, 12]), "heads, K, V of scan: expected at least 1");
     }
-    mismatch(scan(mingru, [4, 2, 1], &[4, 4]), "heads, K, V of scan: expected heads, 1, 1, got 4, 2, 1");
-    mismatch(scan(mingru, [4, 1, 3], &[4, 4]), "heads, K, V of scan: expected heads, 1, 1, got 4, 1, 3");
+    mismatch(
+        scan(mingru, [4, 2, 1], &[4, 4]),
+        "heads, K, V of scan: expected at least 1 head, and 1, 1, got [4, 2, 1]",
+    );
+    mismatch(
+        scan(mingru, [4, 1, 3], &[4, 4]),
+        "heads, K, V of scan: expected at least 1 head, and 1, 1, got [4, 1, 3]",
+    );
+    let sizes = [4, 3, 2];
+    mismatch(
+        scan(&rules::MAMBA, sizes, &[8, 4, 12, 12, 12, 4, 4]),
+        "heads, K, V of scan: expected at least 1, and V = 1",
+    );
+    mismatch(scan(linear, [usize::MAX / 4, 5, 3], &[20, 20, 12]), "heads, K, V of scan: expected at least 1, no more");
 }
 
 #[test]
 fn options_that_do_not_fit() {
     let case = Case::new(&rules::GLA, 5, 2, 81);
-    let (network, caps, shape) = (case.network().unwrap(), Device::cpu().caps(), case.problem.shape);
+    let (network, caps, shape) = (case.problem.network(false).unwrap(), Device::cpu().caps(), case.problem.shape);
     let plan = |shape, options: NetworkOptions| NetworkPlan::new(&network, shape, &caps, &options);
     mismatch(
         plan(shape, NetworkOptions { chunk: Some(0), ..Default::default() }),

@@ -42,13 +42,8 @@ pub(super) fn forward<T: Element>(
         let count = out.len() / width;
         let inputs: Vec<Vec<T>> = operands.iter().map(|o| gather(c, slots, o, block * ROWS, count)).collect();
         let inputs: Vec<&[T]> = inputs.iter().map(Vec::as_slice).collect();
-        evaluate(expr, &inputs, out);
+        expr.evaluate(&inputs, out);
     }
-}
-
-/// As [`Expr::evaluate`], where a slice of one value is a value of one column and row.
-fn evaluate<T: Element>(expr: &Expr, inputs: &[&[T]], out: &mut [T]) {
-    expr.evaluate(inputs, out);
 }
 
 pub(super) fn backward<T: Element>(
@@ -69,7 +64,7 @@ pub(super) fn backward<T: Element>(
             let inputs: Vec<Vec<T>> = operands.iter().map(|o| gather(c, slots, o, block * ROWS, count)).collect();
             let inputs: Vec<&[T]> = inputs.iter().map(Vec::as_slice).collect();
             let mut gradient = vec![T::default(); dy.len()];
-            evaluate(&slope, &inputs, &mut gradient);
+            slope.evaluate(&inputs, &mut gradient);
             gradient.iter_mut().zip(dy).for_each(|(g, d)| *g = *g * *d);
             scatter(c, slots, operand, block * ROWS, &gradient, d_params);
         }

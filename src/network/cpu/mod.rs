@@ -10,8 +10,8 @@ mod scan_chunked;
 mod scan_ports;
 mod sum;
 
+use super::io::Times;
 use super::plan::{NetworkPlan, SlotId};
-use super::session::Times;
 use super::{Op, Part};
 use crate::expr::Element;
 use linear::PackedLinear;

@@ -1,7 +1,7 @@
 //! A program's arena, parameters and pipelines on a device: made once, then only encoded.
 
+use super::super::io::Times;
 use super::super::plan::{NetworkPlan, SlotId};
-use super::super::session::Times;
 use super::kernel::Job;
 use super::program::Program;
 use crate::error::{Error, Result};
@@ -62,7 +62,6 @@ impl Executor {
             blocks.extend_from_slice(bytemuck::cast_slice(&job.words));
             blocks.resize((n + 1) * stride as usize, 0);
         }
-        let longest = plan.slots.iter().map(|s| s.len).chain([params.len(), 1]).max().unwrap_or(1);
         gpu.scoped("creating a network's buffers", || {
             use wgpu::BufferUsages as Usage;
             let buffer = |label, len: usize, usage| {
@@ -75,7 +74,7 @@ impl Executor {
             let parameters = buffer("network.params", params.len(), storage);
             let times = buffer("network.times", 1 + plan.shape.batch + plan.rows(), storage);
             let words = buffer("network.words", blocks.len() / 4, Usage::UNIFORM | Usage::COPY_DST);
-            let readback = buffer("network.readback", longest, Usage::MAP_READ | Usage::COPY_DST);
+            let readback = buffer("network.readback", readback_len(plan), Usage::MAP_READ | Usage::COPY_DST);
             let states = plan.states.iter().map(|s| plan.slots[s.last].len).max().unwrap_or(0);
             let carry = buffer("network.carry", states, Usage::COPY_SRC | Usage::COPY_DST);
             gpu.queue.write_buffer(&parameters, 0, bytemuck::cast_slice(params));
@@ -165,14 +164,11 @@ impl Executor {
         })
     }
 
-    /// The values of a slot.
-    pub(crate) fn read_slot(&self, plan: &NetworkPlan, slot: SlotId) -> Result<Vec<f32>> {
-        self.read(self.program.slots[slot], plan.slots[slot].len)
-    }
-
-    /// Gradients of all parameters.
-    pub(crate) fn param_gradients(&self) -> Result<Vec<f32>> {
-        self.read(self.program.param_gradients, self.param_count)
+    /// The values of slots, and behind them, if asked for, the gradients of all parameters.
+    pub(crate) fn read_slots(&self, plan: &NetworkPlan, slots: &[SlotId], params: bool) -> Result<Vec<Vec<f32>>> {
+        let slots = slots.iter().map(|&s| (self.program.slots[s], plan.slots[s].len));
+        let params = params.then_some((self.program.param_gradients, self.param_count));
+        self.read(&slots.chain(params).collect::<Vec<_>>())
     }
 
     pub(crate) fn write_slot(&self, slot: SlotId, values: &[f32]) -> Result<()> {
@@ -199,18 +195,24 @@ impl Executor {
         })
     }
 
-    fn read(&self, at: usize, len: usize) -> Result<Vec<f32>> {
-        if len == 0 {
-            return Ok(Vec::new());
-        }
+    /// Places of the arena, first element and count, in one submit and one wait.
+    fn read(&self, places: &[(usize, usize)]) -> Result<Vec<Vec<f32>>> {
         let gpu = &self.gpu;
-        gpu.scoped("reading back", || -> Result<Vec<f32>> {
+        let total = 4 * places.iter().map(|(_, len)| *len as u64).sum::<u64>();
+        if total == 0 {
+            return Ok(vec![Vec::new(); places.len()]);
+        }
+        gpu.scoped("reading back", || -> Result<Vec<Vec<f32>>> {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            encoder.copy_buffer_to_buffer(&self.arena, 4 * at as u64, &self.readback, 0, 4 * len as u64);
+            let mut to = 0;
+            for &(at, len) in places.iter().filter(|(_, len)| *len > 0) {
+                encoder.copy_buffer_to_buffer(&self.arena, 4 * at as u64, &self.readback, to, 4 * len as u64);
+                to += 4 * len as u64;
+            }
             gpu.queue.submit([encoder.finish()]);
             let failed = Arc::new(Mutex::new(None));
             let seen = Arc::clone(&failed);
-            self.readback.map_async(wgpu::MapMode::Read, ..4 * len as u64, move |result| {
+            self.readback.map_async(wgpu::MapMode::Read, ..total, move |result| {
                 *seen.lock().unwrap_or_else(PoisonError::into_inner) = result.err().map(|e| e.to_string());
             });
             gpu.wait()?;
@@ -219,11 +221,28 @@ impl Executor {
             }
             let failure =
                 |e: wgpu::MapRangeError| Error::Gpu { what: "reading a mapped buffer".into(), reason: e.to_string() };
-            let view = self.readback.get_mapped_range(..4 * len as u64).map_err(failure)?;
-            let values = bytemuck::pod_collect_to_vec(&view);
+            let view = self.readback.get_mapped_range(..total).map_err(failure)?;
+            let all: Vec<f32> = bytemuck::pod_collect_to_vec(&view);
             drop(view);
             self.readback.unmap();
-            Ok(values)
+            let mut rest = &all[..];
+            let mut next = |len: usize| {
+                let (own, others) = rest.split_at(len);
+                rest = others;
+                own.to_vec()
+            };
+            Ok(places.iter().map(|(_, len)| next(*len)).collect())
         })?
     }
+}
+
+/// Elements that reading outputs, and gradients, takes at once.
+fn readback_len(plan: &NetworkPlan) -> usize {
+    let network = &plan.network;
+    let len = |slot: SlotId| plan.slots[slot].len;
+    let outputs: usize = network.outputs.iter().map(|(_, part)| len(plan.values[part.value])).sum();
+    let gradients = |v: &usize| plan.gradients.get(*v).map_or(0, |&slot| len(slot));
+    let inputs: usize = network.inputs.iter().map(gradients).sum();
+    let states: usize = plan.states.iter().map(|s| len(s.last)).sum();
+    states + outputs.max(inputs + network.parameter_count())
 }

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 const LANES: usize = 64;
 
 const FRAME: &str = include_str!("../../../shaders/network/frame.wgsl");
-const EXPR: &str = include_str!("../../../shaders/network/expr.wgsl");
+const MATH: &str = include_str!("../../../shaders/lib/math.wgsl");
+const EXPR: &str = include_str!("../../../shaders/lib/expr.wgsl");
 
 /// A dispatch.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,8 +79,13 @@ impl Kernel {
             own.or_else(|| standard.iter().find(|(given, _)| *given == name).map(|(_, value)| *value)).unwrap_or(0)
         };
         let body = self.bodies.concat();
-        let expressions = if self.functions.contains("expr_") { EXPR } else { "" };
-        let rest = [&self.constants, FRAME, expressions, &self.functions, &body].concat();
+        let calls = |text: &str| ["expr_", "safe_", "relu("].into_iter().any(|name| text.contains(name));
+        let math = if calls(&self.functions) || calls(&body) {
+            ["alias real = f32;\n", MATH, EXPR].concat()
+        } else {
+            String::new()
+        };
+        let rest = [&self.constants, FRAME, &math, &self.functions, &body].concat();
         let words: Vec<(String, usize)> = named(&rest).into_iter().map(|name| (name.clone(), given(&name))).collect();
         let mut text = format!(
             "struct Words {{ w: array<vec4<u32>, {}> }}\n@group(0) @binding(0) var<uniform> words: Words;\n",

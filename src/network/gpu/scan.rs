@@ -7,7 +7,10 @@ use super::text::RuleText;
 use crate::rule::{Divisor, EMPTY_MAXIMUM, Read};
 
 const SCAN: &str = include_str!("../../../shaders/network/scan.wgsl");
-const FORWARD: &str = include_str!("../../../shaders/network/scan_forward.wgsl");
+const FORWARD: &str = concat!(
+    include_str!("../../../shaders/network/scan_place.wgsl"),
+    include_str!("../../../shaders/network/scan_forward.wgsl")
+);
 const CARRY: &str = include_str!("../../../shaders/network/scan_carry.wgsl");
 const MAXIMA: &str = include_str!("../../../shaders/network/scan_maxima.wgsl");
 const DIVIDE: &str = include_str!("../../../shaders/network/scan_divide.wgsl");

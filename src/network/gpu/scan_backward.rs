@@ -9,7 +9,10 @@ use super::text::{RuleText, Share, sums, writers};
 use crate::expr::Expr;
 use crate::rule::{Divisor, Extent};
 
-const COLUMNS: &str = include_str!("../../../shaders/network/scan_columns.wgsl");
+const COLUMNS: &str = concat!(
+    include_str!("../../../shaders/network/scan_place.wgsl"),
+    include_str!("../../../shaders/network/scan_columns.wgsl")
+);
 const ROWS: &str = include_str!("../../../shaders/network/scan_rows.wgsl");
 const DIVIDE_BACKWARD: &str = include_str!("../../../shaders/network/scan_divide_backward.wgsl");
 

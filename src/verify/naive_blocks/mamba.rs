@@ -1,6 +1,6 @@
 //! Mamba and Mamba-2, after transformers' `modeling_mamba.py` (`slow_forward`) and `modeling_mamba2.py` (the recurrent form).
 
-use super::{Named, added, dot, multiplied, zeros};
+use super::{Named, dot, multiplied, residual, zeros};
 use crate::blocks::{Mamba, Mamba2};
 use crate::error::Result;
 use crate::verify::tape::Number;
@@ -11,7 +11,7 @@ pub(super) fn mamba<N: Number>(m: &Mamba, all: &Named<'_, N>, x: &[Vec<N>]) -> R
         let block = all.within(&format!("layers.{layer}"));
         let normed = hidden.iter().map(|h| block.rms_norm("norm", h, 1, m.epsilon)).collect::<Result<Vec<_>>>()?;
         let mixed = mamba_mixer(m, &block.within("mixer"), &normed)?;
-        hidden = hidden.iter().zip(&mixed).map(|(h, y)| added(h, y)).collect();
+        hidden = residual(&hidden, &mixed);
     }
     hidden.iter().map(|h| all.rms_norm("norm_f", h, 1, m.epsilon)).collect()
 }
@@ -64,7 +64,7 @@ pub(super) fn mamba2<N: Number>(m: &Mamba2, all: &Named<'_, N>, x: &[Vec<N>]) ->
         let block = all.within(&format!("layers.{layer}"));
         let normed = hidden.iter().map(|h| block.rms_norm("norm", h, 1, m.epsilon)).collect::<Result<Vec<_>>>()?;
         let mixed = mamba2_mixer(m, &block.within("mixer"), &normed)?;
-        hidden = hidden.iter().zip(&mixed).map(|(h, y)| added(h, y)).collect();
+        hidden = residual(&hidden, &mixed);
     }
     hidden.iter().map(|h| all.rms_norm("norm_f", h, 1, m.epsilon)).collect()
 }

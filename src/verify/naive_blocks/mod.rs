@@ -152,6 +152,10 @@ fn added<N: Number>(a: &[N], b: &[N]) -> Vec<N> {
     a.iter().zip(b).map(|(&a, &b)| a + b).collect()
 }
 
+fn residual<N: Number>(x: &[Vec<N>], y: &[Vec<N>]) -> Vec<Vec<N>> {
+    x.iter().zip(y).map(|(x, y)| added(x, y)).collect()
+}
+
 fn multiplied<N: Number>(a: &[N], b: &[N]) -> Vec<N> {
     a.iter().zip(b).map(|(&a, &b)| a * b).collect()
 }

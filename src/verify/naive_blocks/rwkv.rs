@@ -1,6 +1,6 @@
 //! RWKV-4 after transformers' `modeling_rwkv.py`, RWKV-6 and -7 after RWKV-LM's `rwkv_v6_demo.py` and `rwkv_v7_demo.py`.
 
-use super::{Named, added, dot, multiplied, zeros};
+use super::{Named, added, dot, multiplied, residual, zeros};
 use crate::blocks::{Rwkv4, Rwkv6, Rwkv7};
 use crate::error::Result;
 use crate::verify::tape::Number;
@@ -13,9 +13,9 @@ pub(super) fn rwkv4<N: Number>(m: &Rwkv4, all: &Named<'_, N>, x: &[Vec<N>]) -> R
     for layer in 0..m.num_layers {
         let block = all.within(&format!("blocks.{layer}"));
         let mixed = rwkv4_attention(&block.within("attention"), &norm(&block, "ln1", &hidden)?)?;
-        hidden = hidden.iter().zip(&mixed).map(|(h, y)| added(h, y)).collect();
+        hidden = residual(&hidden, &mixed);
         let mixed = rwkv4_feed_forward(&block.within("feed_forward"), &norm(&block, "ln2", &hidden)?)?;
-        hidden = hidden.iter().zip(&mixed).map(|(h, y)| added(h, y)).collect();
+        hidden = residual(&hidden, &mixed);
     }
     norm(all, "ln_out", &hidden)
 }
@@ -99,10 +99,6 @@ const EPSILON: f64 = 1e-5;
 
 fn normed<N: Number>(p: &Named<'_, N>, name: &str, rows: &[Vec<N>]) -> Result<Vec<Vec<N>>> {
     rows.iter().map(|row| p.layer_norm(name, row, EPSILON)).collect()
-}
-
-fn residual<N: Number>(x: &[Vec<N>], y: &[Vec<N>]) -> Vec<Vec<N>> {
-    x.iter().zip(y).map(|(x, y)| added(x, y)).collect()
 }
 
 pub(super) fn rwkv6<N: Number>(m: &Rwkv6, all: &Named<'_, N>, x: &[Vec<N>]) -> Result<Vec<Vec<N>>> {

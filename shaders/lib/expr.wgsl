@@ -1,5 +1,5 @@
-// The functions of expressions (src/expr.rs): finite and accurate for any argument on any driver, and not by differences that a
-// compiler may cancel.
+// The functions of expressions (src/expr.rs) that are more exact than those of lib/math.wgsl, which stands before this: finite and
+// accurate for any argument on any driver, and not by differences that a compiler may cancel.
 
 // (e^x − 1) / x by Taylor's series, for |x| < 0.6: its next term is 3e-10.
 fn expr_series(x: f32) -> f32 {
@@ -31,23 +31,6 @@ fn expr_sigmoid(x: f32) -> f32 {
     return select(e, 1.0, x >= 0.0) / (1.0 + e);
 }
 
-// A rational approximation (numerator of degree 13, denominator of degree 6, odd), |error| < 3e-7; saturates exactly. The same
-// coefficients as lib/math.wgsl.
-fn expr_tanh(x: f32) -> f32 {
-    let v = clamp(x, -7.90531110763549805, 7.90531110763549805);
-    let s = v * v;
-    var p = fma(s, -2.76076847742355e-16, 2.00018790482477e-13);
-    p = fma(s, p, -8.60467152213735e-11);
-    p = fma(s, p, 5.12229709037114e-08);
-    p = fma(s, p, 1.48572235717979e-05);
-    p = fma(s, p, 6.37261928875436e-04);
-    p = fma(s, p, 4.89352455891786e-03);
-    var q = fma(s, 1.19825839466702e-06, 1.18534705686654e-04);
-    q = fma(s, q, 2.26843463243900e-03);
-    q = fma(s, q, 4.89352518554385e-03);
-    return v * p / q;
-}
-
 // max(x, 0) + log(1 + e), e = e^−|x|; log(1 + e) = 2 artanh(e / (2 + e)), whose argument is at most 1/3: no 1 + e that loses e.
 fn expr_softplus(x: f32) -> f32 {
     let e = exp(-abs(x));
@@ -62,10 +45,6 @@ fn expr_softplus(x: f32) -> f32 {
     p = fma(z, p, 1.0 / 3.0);
     p = fma(z, p, 1.0);
     return max(x, 0.0) + 2.0 * s * p;
-}
-
-fn expr_relu(x: f32) -> f32 {
-    return max(x, 0.0);
 }
 
 fn expr_step(x: f32) -> f32 {
