@@ -17,6 +17,7 @@ fn caps(class: DeviceClass) -> Caps {
         max_workgroups: 65535,
         parallel_groups: if class == DeviceClass::Gpu { 64 } else { 2 },
         f16: true,
+        subgroup: 1,
     }
 }
 

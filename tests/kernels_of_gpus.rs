@@ -4,6 +4,7 @@
 mod harness;
 
 use harness::*;
+use wgpu_rnn::kernels::RPlace;
 use wgpu_rnn::*;
 
 /// A case's session with kernels as for a class, on as many workgroups as `busy` says keep the device busy: few of them make large
@@ -56,7 +57,7 @@ fn the_same_bits_over_odd_sizes() {
         let config = RnnConfig { input_size, hidden_size, direction: Direction::Bidirectional, ..Default::default() };
         let case = Case::new(config, 5, 9, n as u64).with_lengths(&[2, 5, 4, 5, 5, 5, 1, 5, 3]);
         let tiles = assert_same_training(&format!("I={input_size} H={hidden_size}"), &case, busy, &forced(strategy));
-        assert_eq!(tiles.rows, strategy == Strategy::Sequence, "R of {hidden_size} units in registers");
+        assert_eq!(tiles.r == RPlace::Rows, strategy == Strategy::Sequence, "R of {hidden_size} units in registers");
         seen.push((tiles.tile, tiles.project.0, tiles.back_units));
     }
     assert!(seen.iter().any(|s| s.0 == 8) && seen.iter().any(|s| s.0 == 1), "{seen:?}");
@@ -86,6 +87,47 @@ fn the_same_bits_in_fours() {
     }
 }
 
+/// Software rasterisers, lanes of a subgroup loading together or each by itself, R in registers or not: sizes and batches that lanes
+/// share evenly, and such that they do not.
+#[test]
+fn the_same_bits_whoever_loads() {
+    let mut seen = Vec::new();
+    for (n, (cell, hidden_size, batch, strategy)) in [
+        (&cells::LSTM, 64, 1, Strategy::Sequence),
+        (&cells::LSTM, 36, 3, Strategy::Sequence),
+        (&cells::GRU, 40, 9, Strategy::Sequence),
+        (&cells::GRU, 30, 4, Strategy::Sequence),
+        (&cells::GRU_RESET_BEFORE, 33, 2, Strategy::Sequence),
+        (&cells::LSTM, 64, 9, Strategy::Step),
+        (&cells::LSTM, 36, 2, Strategy::Step),
+        (&cells::GRU, 35, 1, Strategy::Step),
+        (&cells::LSTM_LAYER_NORM, 20, 3, Strategy::Sequence),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let config = RnnConfig { cell, input_size: hidden_size, hidden_size, ..Default::default() };
+        let lengths: Vec<usize> = (0..batch).map(|b| 5 - b % 4).collect();
+        let case = Case::new(config, 5, batch, 40 + n as u64).with_lengths(&lengths);
+        let mut results = Vec::new();
+        for subgroup in [1, gpu().caps().subgroup] {
+            let options = Options { train: true, ..forced(strategy) };
+            let caps = Caps { subgroup, parallel_groups: 1, ..gpu().caps() };
+            let options = Options { kernels: Some(DeviceClass::SoftwareGpu), ..options };
+            let plan = Plan::new(&case.config, case.shape, &caps, &options).unwrap();
+            seen.push((plan.tiles.lanes, plan.tiles.r, plan.tiles.tile));
+            results.push(case.poisoned(&mut Session::from_plan(&gpu(), plan, &case.weights).unwrap()));
+        }
+        let what = format!("{} H={hidden_size} B={batch} {strategy}", cell.name);
+        assert_same(&what, &results[0].0, &results[1].0);
+        assert_same_gradients(&what, &case.config, &results[0].1, &results[1].1);
+        assert_same_training(&what, &case, 1, &forced(strategy));
+    }
+    assert!(seen.iter().any(|s| s.1 == RPlace::Units) && seen.iter().any(|s| s.1 == RPlace::Cache), "{seen:?}");
+    assert!(seen.iter().any(|s| s.2 == 8) && seen.iter().any(|s| s.2 == 1), "{seen:?}");
+    assert_eq!(seen.iter().any(|s| s.0), gpu().caps().subgroup == 8, "{seen:?}");
+}
+
 /// Every cell, projections and heads of block-diagonal recurrences included.
 #[test]
 fn the_same_bits_with_every_cell() {
@@ -102,7 +144,7 @@ fn the_same_bits_with_every_cell() {
             }
             let case = Case::new(config, 3, 2, 11).with_lengths(&[2, 3]);
             let what = format!("{} P={proj_size} {recurrence} {strategy}", cell.name);
-            rows += usize::from(assert_same_training(&what, &case, 1000, &forced(strategy)).rows);
+            rows += usize::from(assert_same_training(&what, &case, 1000, &forced(strategy)).r == RPlace::Rows);
         }
     }
     assert!(rows >= 4, "cells of one stage keep R in registers: {rows}");

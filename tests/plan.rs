@@ -21,6 +21,7 @@ fn caps(class: DeviceClass) -> Caps {
         max_workgroups: 65535,
         parallel_groups: if class == DeviceClass::Gpu { 64 } else { 2 },
         f16: true,
+        subgroup: 1,
     }
 }
 
@@ -66,9 +67,9 @@ fn the_strategy_follows_from_device_class_and_hidden_size() {
         (Gpu, 129, Step, "132 units are more than 128, up to which one workgroup keeps up"),
         (Gpu, 256, Step, "256 units are more than 128, up to which one workgroup keeps up"),
         (Gpu, 257, Step, "sequence would need 260 units, but a workgroup has at most 256 invocations"),
-        (SoftwareGpu, 1, Sequence, "4 units fit one workgroup (limit 64)"),
-        (SoftwareGpu, 64, Sequence, "64 units fit one workgroup (limit 64)"),
-        (SoftwareGpu, 65, Step, "68 units are more than 64, up to which one workgroup keeps up"),
+        (SoftwareGpu, 1, Sequence, "4 units fit one workgroup (limit 128)"),
+        (SoftwareGpu, 128, Sequence, "128 units fit one workgroup (limit 128)"),
+        (SoftwareGpu, 129, Step, "132 units are more than 128, up to which one workgroup keeps up"),
         (SoftwareGpu, 257, Step, "sequence would need 260 units, but a workgroup has at most 256 invocations"),
     ];
     for (class, hidden, strategy, reason) in table {

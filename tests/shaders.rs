@@ -186,29 +186,53 @@ fn every_shader_of_every_cell_translates_to_every_language() {
     for_every_source(&[1, 5, 64], translates_to_every_language);
 }
 
-/// Kernels for software rasterisers, with rows of whole vec4s and without: WARP takes HLSL.
+/// Kernels for software rasterisers, with rows of whole vec4s and without: WARP takes HLSL. Where lanes load together, only llvmpipe's
+/// language counts.
 #[test]
 fn kernels_of_software_rasterisers_translate_to_every_language() {
-    let mut fours = 0;
-    for config in configs(&[5, 64]) {
+    let kernels = [
+        Kernel::ProjectVec4,
+        Kernel::ProjectScalar,
+        Kernel::StepForward,
+        Kernel::SequenceForward,
+        Kernel::StepBackward,
+        Kernel::SequenceBackward,
+        Kernel::InputBackward,
+        Kernel::WeightBackwardInput,
+        Kernel::WeightBackwardRecurrent,
+    ];
+    let (mut fours, mut lanes) = (0, 0);
+    for (config, subgroup) in configs(&[5, 64]).into_iter().flat_map(|config| [(config.clone(), 1), (config, 8)]) {
         let config = RnnConfig { input_size: config.hidden_size, ..config };
-        let options = Options { kernels: Some(DeviceClass::SoftwareGpu), ..Default::default() };
-        let tiles = Plan::new(&config, Shape { time: 3, batch: 1000 }, &webgpu_caps(), &options).expect("a plan").tiles;
+        let strategy = Some(Strategy::Sequence);
+        let options = Options { kernels: Some(DeviceClass::SoftwareGpu), strategy, ..Default::default() };
+        let caps = Caps { subgroup, ..webgpu_caps() };
+        let tiles = Plan::new(&config, Shape { time: 3, batch: 1000 }, &caps, &options).expect("a plan").tiles;
         fours += usize::from(tiles.fours);
-        for kernel in
-            [Kernel::ProjectVec4, Kernel::InputBackward, Kernel::WeightBackwardInput, Kernel::WeightBackwardRecurrent]
-        {
+        for kernel in kernels {
             for stage in 0..if kernel.is_per_stage() { config.stages().len() } else { 1 } {
                 let (weights, activations) = (WeightFormat::F32, ActivationFormat::F32);
                 let (train, write_y, head, resets) = (true, true, false, None);
                 let variant = Variant { kernel, stage, tiles, train, write_y, head, resets, weights, activations };
-                let label = format!("{} stage {stage} of {} H={}", kernel.name(), config.cell.name, config.hidden_size);
-                let (module, info) = parse(&source(&config, &variant), &label);
-                translates_to_every_language(kernel, &label, &module, &info);
+                let label = format!(
+                    "{} stage {stage} of {} H={} subgroup={subgroup}",
+                    kernel.name(),
+                    config.cell.name,
+                    config.hidden_size
+                );
+                let text = source(&config, &variant);
+                let (module, info) = parse(&text, &label);
+                if text.contains("subgroupBroadcast(") {
+                    lanes += 1;
+                    let words = naga::back::spv::write_vec(&module, &info, &naga::back::spv::Options::default(), None);
+                    assert!(words.is_ok(), "{label}: {words:?}");
+                } else {
+                    translates_to_every_language(kernel, &label, &module, &info);
+                }
             }
         }
     }
-    assert!(fours > 0);
+    assert!(fours > 0 && lanes > 0, "{fours} {lanes}");
 }
 
 /// What each activation, per direction and clipped or not, and each option of a cell makes of the kernels that call it.

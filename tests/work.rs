@@ -15,6 +15,7 @@ fn caps(class: DeviceClass) -> Caps {
         max_workgroups: 65535,
         parallel_groups: 2,
         f16: true,
+        subgroup: 1,
     }
 }
 

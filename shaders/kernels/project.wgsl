@@ -11,6 +11,14 @@
 @group(0) @binding(3) var<storage, read_write> pre: array<gate>;
 @group(0) @binding(4) var<storage, read> schedule: array<u32>;
 
+// Whether lanes load rows of x together (lib/lanes.wgsl): where those of a subgroup have the same rows, and all of them columns.
+const SHARES: bool = SUBGROUP > 1u && PROJECT_ROWS % SUBGROUP == 0u
+    && SPREAD_STEP % SUBGROUP == 0u && PRE_WIDTH % (SPREAD_STEP * PROJECT_COLUMNS) == 0u;
+const SHARED_LOADS: u32 = (PROJECT_ROWS + SUBGROUP - 1u) / SUBGROUP;
+const SPREAD_TILES: u32 = (PRE_WIDTH + PROJECT_COLUMNS - 1u) / PROJECT_COLUMNS;
+const SPREAD_GROUPS: u32 = (SPREAD_TILES + WIDTH - 1u) / WIDTH;
+const SPREAD_STEP: u32 = (SPREAD_TILES + SPREAD_GROUPS - 1u) / SPREAD_GROUPS;
+
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let direction = group.z;
@@ -33,6 +41,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var r = 0u; r < PROJECT_ROWS; r++) {
         inputs[r] = input_row(direction, start + min(row + r, rows - 1u));
     }
+    var shared_inputs: array<u32, SHARED_LOADS>;
+    for (var n = 0u; n < SHARED_LOADS; n++) {
+        shared_inputs[n] = input_row(direction, start + min(row + n * SUBGROUP + lane % SUBGROUP, rows - 1u));
+    }
     var acc: array<array<real, PROJECT_ROWS>, PROJECT_COLUMNS>;
     for (var c = 0u; c < PROJECT_COLUMNS; c++) {
         var bias: real = 0.0;
@@ -48,8 +60,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var c = 0u; c < PROJECT_COLUMNS; c++) {
             w[c] = weight4(columns[c] + k * PRE_WIDTH);
         }
+        var shared_v: vec4<real>;
         for (var r = 0u; r < PROJECT_ROWS; r++) {
-            let v = load_input(inputs[r], k);
+            var v: vec4<real>;
+            if SHARES {
+                if r % SUBGROUP == 0u {
+                    shared_v = load_input(shared_inputs[r / SUBGROUP], k);
+                }
+                v = from_lane(shared_v, r % SUBGROUP);
+            } else {
+                v = load_input(inputs[r], k);
+            }
             for (var c = 0u; c < PROJECT_COLUMNS; c++) {
                 acc[c][r] = fma(w[c].w, v.w, fma(w[c].z, v.z, fma(w[c].y, v.y, fma(w[c].x, v.x, acc[c][r]))));
             }

@@ -30,7 +30,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let lanes = min((UNITS_STAGE + BACK_UNITS - 1u) / BACK_UNITS, WIDTH);
     let first = group.x * lanes * BACK_UNITS + lane;
     set_lane(lane);
-    if tile >= running || may_leave(lane >= lanes || first >= UNITS_STAGE) {
+    // Lanes of a subgroup leave together (lib/lanes.wgsl).
+    let behind = lane % SUBGROUP;
+    if tile >= running || may_leave(lane - behind >= lanes || first - behind >= UNITS_STAGE) {
         return;
     }
     let direction = group.z;

@@ -20,6 +20,10 @@ struct Step {
     index: u32,
 }
 
+// Whether lanes load the operand together (lib/lanes.wgsl), and how many fours of k of all the tile's sequences.
+const SHARES_STAGE: bool = SUBGROUP > 1u && HEADS_STAGE == 1u && SUBGROUP % TILE == 0u;
+const AT_ONCE_STAGE: u32 = select(1u, max(SUBGROUP / TILE, 1u), SHARES_STAGE);
+
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let s = dims.first + step.index - lag(group.z);
@@ -29,7 +33,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let tile = group.y * TILE;
     let part = part_of(lane);
     let unit = group.x * SPLIT_UNITS + lane % SPLIT_UNITS;
-    if tile >= running || (SPLIT == 1u && unit >= PADDED_STAGE) {
+    // Lanes of a subgroup leave together (lib/lanes.wgsl).
+    if tile >= running || (SPLIT == 1u && unit >= (PADDED_STAGE + SUBGROUP - 1u) / SUBGROUP * SUBGROUP) {
         return;
     }
     let own = min(unit, UNITS_STAGE - 1u);
@@ -40,15 +45,32 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     var acc: array<array<real, RECURRENT_STAGE>, TILE>;
     let at = weights_plane(direction) * LAYER_WEIGHTS + WEIGHTS_AT_STAGE + own;
-    for (var k = part; k < DEPTH_STAGE; k += SPLIT) {
-        var r: array<vec4<real>, RECURRENT_STAGE>;
-        for (var g = 0u; g < RECURRENT_STAGE; g++) {
-            r[g] = weight4(at + (k * RECURRENT_STAGE + g) * UNITS_STAGE);
+    let shared_operand = (sequence + min(tile + lane % TILE, running - 1u)) * OPERAND_STRIDE_STAGE;
+    let shared_k = lane % SUBGROUP / TILE;
+    for (var first = part; first < DEPTH_STAGE; first += SPLIT * AT_ONCE_STAGE) {
+        var shared_h: vec4<real>;
+        if SHARES_STAGE {
+            shared_h = head_operand_STAGE(shared_operand, own, min(first + shared_k, DEPTH_STAGE - 1u));
         }
-        for (var b = 0u; b < TILE; b++) {
-            let h = head_operand_STAGE(operands[b], own, k);
+        for (var j = 0u; j < AT_ONCE_STAGE; j++) {
+            let k = first + j;
+            if AT_ONCE_STAGE > 1u && k >= DEPTH_STAGE {
+                break;
+            }
+            var r: array<vec4<real>, RECURRENT_STAGE>;
             for (var g = 0u; g < RECURRENT_STAGE; g++) {
-                acc[b][g] = fma(r[g].w, h.w, fma(r[g].z, h.z, fma(r[g].y, h.y, fma(r[g].x, h.x, acc[b][g]))));
+                r[g] = weight4(at + (k * RECURRENT_STAGE + g) * UNITS_STAGE);
+            }
+            for (var b = 0u; b < TILE; b++) {
+                var h: vec4<real>;
+                if SHARES_STAGE {
+                    h = from_lane(shared_h, j * TILE + b);
+                } else {
+                    h = head_operand_STAGE(operands[b], own, k);
+                }
+                for (var g = 0u; g < RECURRENT_STAGE; g++) {
+                    acc[b][g] = fma(r[g].w, h.w, fma(r[g].z, h.z, fma(r[g].y, h.y, fma(r[g].x, h.x, acc[b][g]))));
+                }
             }
         }
     }
@@ -59,9 +81,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
         workgroupBarrier();
-        if unit >= PADDED_STAGE {
-            return;
-        }
+    }
+    if unit >= PADDED_STAGE {
+        return;
     }
     var scale: array<real, RECURRENT_STAGE>;
     if SCALED {

@@ -38,6 +38,7 @@ use crate::schedule::Schedule;
 use crate::weights::{LayerWeights, WeightFormat, Weights};
 use packed::Packed;
 use random::Masks;
+use rayon::prelude::*;
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -52,6 +53,7 @@ pub(crate) fn caps() -> Caps {
         max_workgroups: usize::MAX >> 8,
         parallel_groups: rayon::current_num_threads(),
         f16: true,
+        subgroup: 1,
     }
 }
 
@@ -395,7 +397,8 @@ impl<T: Real> Executor<T> {
             match step {
                 Step::ClearPadding(slot) => {
                     if schedule.is_ragged() {
-                        self.slots[*slot].fill(T::default());
+                        // Memory's pace is more than one thread's.
+                        self.slots[*slot].par_chunks_mut(1 << 16).for_each(|part| part.fill(T::default()));
                     }
                 }
                 Step::Once(d) => {

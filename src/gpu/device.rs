@@ -42,6 +42,8 @@ pub struct GpuInfo {
     pub limits: wgpu::Limits,
     /// A software rasteriser.
     pub software: bool,
+    /// Lanes of a subgroup, where there are always as many in the order of their index; else 1.
+    pub subgroup: usize,
 }
 
 fn instance() -> &'static wgpu::Instance {
@@ -81,6 +83,11 @@ impl GpuInfo {
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             limits,
             software: info.device_type == wgpu::DeviceType::Cpu,
+            // llvmpipe's lanes are in the order of the invocations; nobody promises it of another.
+            subgroup: match info.subgroup_min_size == info.subgroup_max_size && info.driver == "llvmpipe" {
+                true => info.subgroup_min_size as usize,
+                false => 1,
+            },
         }
     }
 
@@ -99,7 +106,17 @@ impl GpuInfo {
                 false => 64,
             },
             f16: self.f16,
+            subgroup: if self.subgroups && self.software { self.subgroup } else { 1 },
         }
+    }
+
+    /// Of those that the adapter has.
+    fn wanted_features(&self) -> wgpu::Features {
+        // For `ActivationFormat::F16`; no other kernel says that it wants it.
+        let f16 = if self.f16 { wgpu::Features::SHADER_F16 } else { wgpu::Features::empty() };
+        // For `Tiles::lanes`.
+        let subgroups = if self.caps().subgroup > 1 { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() };
+        f16 | subgroups
     }
 }
 
@@ -120,8 +137,7 @@ impl Gpu {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpu-rnn"),
             required_limits: info.limits.clone(),
-            // For `ActivationFormat::F16`; no other kernel says that it wants it.
-            required_features: if info.f16 { wgpu::Features::SHADER_F16 } else { wgpu::Features::empty() },
+            required_features: info.wanted_features(),
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))

@@ -588,6 +588,17 @@ impl Kernel {
     }
 }
 
+/// Where `sequence_forward` has R while it goes over the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RPlace {
+    /// In memory, read once per step and tile (`shaders/lib/sequence_product.wgsl`).
+    Cache,
+    /// In registers: one row of it per lane (`shaders/lib/sequence_product_rows.wgsl`); `sequence_width` is at least its rows.
+    Rows,
+    /// In registers: all rows of a lane's unit (`shaders/lib/sequence_product_units.wgsl`).
+    Units,
+}
+
 /// The sizes of workgroups and register tiles: they decide speed, never bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tiles {
@@ -613,13 +624,17 @@ pub struct Tiles {
     /// Whether the operands of `project`, `weight_backward` and `input_backward` pass through workgroup memory
     /// (`shaders/lib/tile.wgsl`), and of the way back what all lanes of a workgroup read.
     pub shared: bool,
-    /// Whether a lane of `sequence_forward` owns one row of R, in registers for all steps
-    /// (`shaders/lib/sequence_product_rows.wgsl`); `sequence_width` is then at least the rows of R.
-    pub rows: bool,
+    /// Where `sequence_forward` has R.
+    pub r: RPlace,
     /// Whether every row of `pre`, of the history and of every layer's input is made of whole vec4s, which the way back then loads as
     /// such (`shaders/kernels/weight_backward_fours.wgsl`): of software rasterisers, which pay for every load.
     pub fours: bool,
+    /// Whether lanes of a subgroup load together what all of them read (`shaders/lib/lanes.wgsl`).
+    pub lanes: bool,
 }
+
+/// Lanes of the subgroups that load together; the twin of SUBGROUP in `shaders/lib/lanes.wgsl`.
+pub(crate) const SUBGROUP: usize = 8;
 
 impl Tiles {
     /// Sequences per invocation on the way back: fewer where the way forward has more workgroups by sharing units.

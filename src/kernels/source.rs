@@ -3,7 +3,7 @@
 use super::functions::functions;
 use super::layout::{HistoryLayout, KeptLayout, shared_stride, transposed_offsets, weight_offsets};
 use super::zoneout;
-use super::{GRADIENT_BLOCK, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, Variant};
+use super::{GRADIENT_BLOCK, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, RPlace, SUBGROUP, Variant};
 use crate::activation_format::ActivationFormat;
 use crate::cell::{Initial, Product};
 use crate::config::{Layout, RnnConfig, StageShape};
@@ -37,6 +37,9 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
     }
     if kernel.bindings().iter().any(|b| b.0 == "weights") {
         parts.push(weights_text(variant.weights).into());
+    }
+    if shares_lanes(kernel) {
+        parts.push(if variant.tiles.lanes { LANES } else { LANES_ALONE }.into());
     }
     parts.extend(dropout_parts(config, variant));
     if kernel.reads_history() {
@@ -148,9 +151,9 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
                     false => include_str!("../../shaders/kernels/sequence_backward_stage.wgsl"),
                 };
                 parts.push(instantiate(text, n));
-                // Where all lanes load what all read, none stays behind.
-                let guard =
-                    if shares_gradients(next_stage(&stages, n), variant) { "true" } else { "unit < UNITS_STAGE" };
+                // Where lanes load what all read, none stays behind.
+                let shares = gradients(next_stage(&stages, n), variant) != Gradients::Alone;
+                let guard = if shares { "true" } else { "unit < UNITS_STAGE" };
                 calls.push_str(&instantiate(&BACKWARD_CALL.replace("HAS_UNIT", guard), n));
             }
             parts.push(shared_part(&stages, variant));
@@ -161,6 +164,16 @@ fn layer_source(config: &RnnConfig, variant: &Variant) -> String {
     parts.push(zoneout::parts(config, &stages, variant));
     parts.join("\n")
 }
+
+/// Whether lanes of a subgroup may load together what all of them read.
+fn shares_lanes(kernel: Kernel) -> bool {
+    use Kernel::*;
+    let forward = [ProjectVec4, ProjectScalar, StepForward, StepForwardTrain, SequenceForward, SequenceForwardTrain];
+    forward.contains(&kernel) || [StepBackward, SequenceBackward].contains(&kernel)
+}
+
+const LANES: &str = include_str!("../../shaders/lib/lanes.wgsl");
+const LANES_ALONE: &str = include_str!("../../shaders/lib/lanes_alone.wgsl");
 
 /// Whether a matrix product's operands pass through workgroup memory. Not where rows see features of their own.
 fn uses_tiles(stages: &[StageShape], variant: &Variant) -> bool {
@@ -277,9 +290,13 @@ fn sequence_parts(stages: &[StageShape], variant: &Variant) -> Vec<String> {
     let (mut calls, mut loads) = (String::new(), String::new());
     for (n, shape) in stages.iter().enumerate() {
         parts.push(instantiate(
-            match variant.tiles.rows {
-                true => include_str!("../../shaders/lib/sequence_product_rows.wgsl"),
-                false => include_str!("../../shaders/lib/sequence_product.wgsl"),
+            match variant.tiles.r {
+                _ if shape.stage.product == Product::Identity => {
+                    include_str!("../../shaders/lib/sequence_product.wgsl")
+                }
+                RPlace::Cache => include_str!("../../shaders/lib/sequence_product.wgsl"),
+                RPlace::Rows => include_str!("../../shaders/lib/sequence_product_rows.wgsl"),
+                RPlace::Units => include_str!("../../shaders/lib/sequence_product_units.wgsl"),
             },
             n,
         ));
@@ -332,10 +349,13 @@ fn next_part(stages: &[StageShape], n: usize, variant: &Variant) -> String {
     let next = if n + 1 == stages.len() { 0 } else { n + 1 };
     let mut text = include_str!("../../shaders/lib/backward_next.wgsl").to_string();
     let mut parts = Vec::new();
-    if shares_gradients(next_stage(stages, n), variant) {
-        text = text.replace("operand_gradients_NEXT", "shared_gradients_NEXT");
-        parts.push(instantiate(include_str!("../../shaders/lib/shared_gradients.wgsl"), next));
-    }
+    let (name, product) = match gradients(next_stage(stages, n), variant) {
+        Gradients::Alone => ("operand_gradients_NEXT", ""),
+        Gradients::Workgroup => ("shared_gradients_NEXT", include_str!("../../shaders/lib/shared_gradients.wgsl")),
+        Gradients::Lanes => ("lane_gradients_NEXT", include_str!("../../shaders/lib/lane_gradients.wgsl")),
+    };
+    text = text.replace("operand_gradients_NEXT", name);
+    parts.push(instantiate(product, next));
     parts.push(instantiate(&text.replace("_NEXT", &format!("_{next}")), n));
     parts.join("\n")
 }
@@ -345,21 +365,40 @@ fn next_stage(stages: &[StageShape], n: usize) -> &StageShape {
     &stages[(n + 1) % stages.len()]
 }
 
-/// Whether what goes back through a stage's product passes through workgroup memory. Not where units of a workgroup see
-/// gradients of their own.
-fn shares_gradients(stage: &StageShape, variant: &Variant) -> bool {
-    variant.tiles.shared && stage.heads == 1 && stage.stage.product == Product::Dense
+/// Who loads what goes back through a stage's product.
+#[derive(Clone, Copy, PartialEq)]
+enum Gradients {
+    /// Every lane what it reads.
+    Alone,
+    /// All lanes of a workgroup, into its memory.
+    Workgroup,
+    /// The lanes of a subgroup (`shaders/lib/lanes.wgsl`).
+    Lanes,
 }
 
-/// The workgroup memory for that, where any stage needs it.
+/// Together only where units of a workgroup do not see gradients of their own.
+fn gradients(stage: &StageShape, variant: &Variant) -> Gradients {
+    let tiles = &variant.tiles;
+    match stage.heads == 1 && stage.stage.product == Product::Dense {
+        true if tiles.shared => Gradients::Workgroup,
+        true if tiles.lanes && SUBGROUP.is_multiple_of(tiles.back_tile()) => Gradients::Lanes,
+        _ => Gradients::Alone,
+    }
+}
+
+/// What lanes need to load together, where they do for any stage.
 fn shared_part(stages: &[StageShape], variant: &Variant) -> String {
-    let shares = match variant.kernel {
-        Kernel::StepBackward => shares_gradients(next_stage(stages, variant.stage), variant),
-        _ => stages.iter().any(|stage| shares_gradients(stage, variant)),
+    let of = |stage: &StageShape| gradients(stage, variant);
+    let all: Vec<Gradients> = match variant.kernel {
+        Kernel::StepBackward => vec![of(next_stage(stages, variant.stage))],
+        _ => stages.iter().map(of).collect(),
     };
-    match shares {
-        true => include_str!("../../shaders/lib/shared_gradients_memory.wgsl").into(),
-        false => "fn set_lane(lane: u32) {}\nfn may_leave(idle: bool) -> bool {\n    return idle;\n}".into(),
+    if all.contains(&Gradients::Workgroup) {
+        include_str!("../../shaders/lib/shared_gradients_memory.wgsl").into()
+    } else if all.contains(&Gradients::Lanes) {
+        include_str!("../../shaders/lib/own_lane.wgsl").into()
+    } else {
+        "fn set_lane(lane: u32) {}\nfn may_leave(idle: bool) -> bool {\n    return idle;\n}".into()
     }
 }
 

@@ -29,18 +29,20 @@ const TABLE: [Row; 3] = [
     // Not measured on a GPU: up to 64 units R stays in registers (`tiles.rs`); beyond, one workgroup re-reads R (4·H²·gates bytes)
     // from cache every step, so that past this `Step`, which spreads the units over the whole device, is expected to win. Rates: a small integrated GPU's.
     Row { class: DeviceClass::Gpu, sequence_units: 128, flops: 2e11, dispatch: 1e-5 },
-    // A workgroup's invocations share one thread. Measured on lavapipe (2 cores, `wgpu-rnn bench --device gpu --strategy ..`,
-    // T = 100, I = H, 3 rounds in turn, median of `Sequence` time / `Step` time):
+    // A workgroup's invocations share one thread; up to 128 units R stays in their registers (`tiles.rs`). Measured on lavapipe 22.3
+    // (2 cores, `wgpu-rnn bench --device gpu --strategy ..`, T = 100, I = H, least of 7 runs), `Sequence` time / `Step` time:
     //
-    // | H | LSTM B=1 | LSTM B=16 | GRU B=1 | GRU B=16 |
-    // |---|---|---|---|---|
-    // | 64 | 0.57 | 0.79 | 0.65 | 1.14 |
-    // | 128 | 1.05 | 1.12 | 0.96 | 1.16 |
-    // | 192 | 1.77 | 1.24 | 1.77 | 1.29 |
-    // | 256 | 1.86 | 1.29 | 1.77 | 1.40 |
+    // | H | LSTM B=1 | LSTM B=16 | GRU B=1 | GRU B=16 | with the way back: LSTM B=1 | B=16 | GRU B=1 | B=16 |
+    // |---|---|---|---|---|---|---|---|---|
+    // | 32 | 0.12 | 0.36 | 0.13 | 0.30 | 0.30 | 0.45 | 0.28 | 0.41 |
+    // | 64 | 0.10 | 0.40 | 0.11 | 0.43 | 0.55 | 0.72 | 0.51 | 0.71 |
+    // | 96 | 0.22 | 0.54 | 0.26 | 0.54 | 0.64 | 0.84 | 0.60 | 0.83 |
+    // | 128 | 0.17 | 0.64 | 0.24 | 0.61 | 0.81 | 1.00 | 0.71 | 0.94 |
+    // | 192 | 2.1 | 2.1 | 2.0 | 2.2 | 1.6 | 1.6 | 1.5 | 1.5 |
+    // | 256 | 2.1 | 2.3 | 1.9 | 2.6 | 1.5 | 1.6 | 1.4 | 1.6 |
     //
     // Rates: its slower kernels (2.6 to 11 GFLOP/s, see `tiles.rs`); a dispatch takes 30 to 60 microseconds there.
-    Row { class: DeviceClass::SoftwareGpu, sequence_units: 64, flops: 4e9, dispatch: 6e-5 },
+    Row { class: DeviceClass::SoftwareGpu, sequence_units: 128, flops: 4e9, dispatch: 6e-5 },
 ];
 
 fn row(class: DeviceClass) -> &'static Row {

@@ -84,6 +84,8 @@ pub struct Caps {
     pub parallel_groups: usize,
     /// Whether shaders may store f16 (wgpu's `Features::SHADER_F16`): what [`ActivationFormat::F16`] needs.
     pub f16: bool,
+    /// Lanes of a subgroup, where it is known to have always as many in the order of their index; else 1.
+    pub subgroup: usize,
 }
 
 /// Device classes that the planner's choices differ for.

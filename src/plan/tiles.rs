@@ -3,7 +3,7 @@
 use super::{Caps, DeviceClass, Options, Strategy};
 use crate::cell::Product;
 use crate::config::{RnnConfig, Shape, StageShape};
-use crate::kernels::{TILE_LANES, Tiles, sequence_workgroup_bytes};
+use crate::kernels::{RPlace, SUBGROUP, TILE_LANES, Tiles, sequence_workgroup_bytes};
 
 /// Workgroups and register tiles; of real GPUs see [`gpu_tiles`], of software rasterisers [`software_tiles`].
 pub(super) fn choose_tiles(
@@ -46,11 +46,12 @@ pub(super) fn choose_tiles(
         weight: (8, 4),
         input: 4,
         shared: false,
-        rows: false,
+        r: RPlace::Cache,
         fours: false,
+        lanes: false,
     };
     match class {
-        DeviceClass::SoftwareGpu => software_tiles(config, shape, caps, base),
+        DeviceClass::SoftwareGpu => software_tiles(config, shape, caps, strategy, base),
         DeviceClass::Gpu if caps.max_workgroup_memory < SHARED_BYTES => base,
         DeviceClass::Gpu => gpu_tiles(config, shape, caps, strategy, base),
         DeviceClass::Cpu => base,
@@ -70,7 +71,18 @@ pub(super) fn choose_tiles(
 /// | `weight_backward` (rows, columns) | 8, 8 | 6.6 | 16, 16, in fours | 17.7 | 2.7 |
 /// | `input_backward` (features of 8 rows) | 8 | 12.7 | 16, in fours | 19.5 | 1.5 |
 /// | `step_backward` (units of 8 sequences) | 4 | 5.9 | 8 | 7.8 | 1.3 |
-fn software_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, base: Tiles) -> Tiles {
+///
+/// Where lanes of a subgroup can give each other what they load ([`Caps::subgroup`]: llvmpipe), what all of them read is loaded once
+/// ([`Tiles::lanes`]), and what a lane reads at every step it keeps ([`RPlace::Units`]). Median ms with both and without either, in
+/// turn, nothing else running, `wgpu-rnn bench --device gpu --cell lstm --time 100`, with `--train` forward and backward:
+///
+/// | B, I, H | forward, without | with | forward and backward, without | with |
+/// |---|---|---|---|---|
+/// | 1, 64, 64 | 3.2 | 0.86 | 11.4 | 5.7 |
+/// | 16, 64, 64 | 13.3 | 5.5 | 58 | 28 |
+/// | 16, 256, 256 | 114 | 73 | 299 | 239 |
+/// | 32, 512, 512 (T = 50) | 419 | 290 | 1212 | 997 |
+fn software_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, strategy: Strategy, base: Tiles) -> Tiles {
     let fours = is_in_fours(config);
     let rows = shape.time.saturating_mul(shape.batch).div_ceil(8);
     let busy = |lanes: usize| lanes.saturating_mul(config.directions()) >= caps.parallel_groups * base.width;
@@ -80,7 +92,20 @@ fn software_tiles(config: &RnnConfig, shape: Shape, caps: &Caps, base: Tiles) ->
     let back_units = if groups * config.directions() >= caps.parallel_groups { 8 } else { 4 };
     let weight = if fours { (16, 16) } else { (8, 8) };
     let input = side(config.input_size);
-    Tiles { back_units, unroll: false, project: (columns, 8), weight, input, fours, ..base }
+    let r = match strategy {
+        Strategy::Sequence if keeps_units(config) => RPlace::Units,
+        _ => base.r,
+    };
+    let lanes = caps.subgroup == SUBGROUP;
+    Tiles { back_units, unroll: false, project: (columns, 8), weight, input, fours, r, lanes, ..base }
+}
+
+/// Whether a lane can keep R's rows of its unit: 512 values, in loops of 32 fours of k, which llvmpipe's compiler still unrolls.
+fn keeps_units(config: &RnnConfig) -> bool {
+    let fours = |s: &StageShape| s.depth().div_ceil(4);
+    let stages = config.stages();
+    let values: usize = stages.iter().map(|s| 4 * fours(s) * s.stage.recurrent_gates()).sum();
+    values <= 512 && stages.iter().all(|s| fours(s) <= 32)
 }
 
 /// Whether rows of everything that training reads are made of whole vec4s, the head's, too.
@@ -145,7 +170,7 @@ fn row_tiles(config: &RnnConfig, caps: &Caps, tiles: Tiles) -> Tiles {
     let width = stage.matrix_rows().next_multiple_of(8).max(tiles.sequence_width);
     let dense = stage.stage.product == Product::Dense && !stage.stage.normalise && stage.heads == 1;
     let fits = width <= caps.max_invocations && stage.depth().div_ceil(4) <= ROW_DEPTH;
-    let with = |tile| Tiles { rows: true, sequence_width: width, tile, ..tiles };
+    let with = |tile| Tiles { r: RPlace::Rows, sequence_width: width, tile, ..tiles };
     let small = |tile: &usize| sequence_bytes(config, &with(*tile)) <= caps.max_workgroup_memory;
     let halves = std::iter::successors(Some(tiles.tile), |tile| Some(tile / 2)).take_while(|tile| *tile > 0);
     match halves.into_iter().find(small) {
@@ -156,7 +181,8 @@ fn row_tiles(config: &RnnConfig, caps: &Caps, tiles: Tiles) -> Tiles {
 
 /// Bytes of workgroup memory that strategy `Sequence` takes with such tiles.
 pub(super) fn sequence_bytes(config: &RnnConfig, tiles: &Tiles) -> usize {
-    let rows: usize = if tiles.rows { config.stages().iter().map(StageShape::matrix_rows).sum() } else { 0 };
+    let rows: usize =
+        if tiles.r == RPlace::Rows { config.stages().iter().map(StageShape::matrix_rows).sum() } else { 0 };
     sequence_workgroup_bytes(config, tiles.tile, tiles.sequence_width) + 4 * tiles.tile * rows
 }
 

@@ -17,6 +17,7 @@ pub fn webgpu_caps() -> Caps {
         max_workgroups: l.max_compute_workgroups_per_dimension as usize,
         parallel_groups: 64,
         f16: false,
+        subgroup: 1,
     }
 }
 
@@ -27,7 +28,9 @@ pub fn parse(text: &str, label: &str) -> (Module, ModuleInfo) {
     // No capability beyond core WebGPU, of which unpack2x16float is part (naga counts it apart for OpenGL ES 3.0), but for f16
     // where activations are.
     let half = if text.starts_with("enable f16;") { Capabilities::SHADER_FLOAT16 } else { Capabilities::empty() };
-    let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32 | half)
+    // And but for what llvmpipe's lanes give each other.
+    let lanes = if text.contains("subgroupBroadcast(") { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32 | half | lanes)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{label}: {}\n{text}", e.emit_to_string(text)));
     (module, info)

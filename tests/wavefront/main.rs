@@ -22,6 +22,7 @@ fn caps() -> Caps {
         max_workgroups: 65535,
         parallel_groups: 64,
         f16: true,
+        subgroup: 1,
     }
 }
 

@@ -40,6 +40,7 @@ fn caps() -> Caps {
         max_workgroups: l.max_compute_workgroups_per_dimension as usize,
         parallel_groups: 64,
         f16: true,
+        subgroup: 1,
     }
 }
 
