@@ -224,9 +224,10 @@ fn the_other_copiers_learn_from_the_first_steps() {
     for n in [1, 2] {
         let mut learner = copy_memory::learner(n, &Device::cpu()).unwrap();
         // The same batch again and again.
-        let losses: Vec<f64> = (0..30).map(|_| learner.learn(&copy_memory::Batch::new(5)).unwrap()).collect();
+        let losses: Vec<f64> = (0..60).map(|_| learner.learn(&copy_memory::Batch::new(5)).unwrap()).collect();
+        println!("{}: {} to {} nats", copy_memory::NAMES[n], losses[0], losses[59]);
         assert!(
-            losses[29] < losses[0] && losses.iter().all(|l| l.is_finite()),
+            losses[59] < 0.8 * losses[0] && losses.iter().all(|l| l.is_finite()),
             "{}: {losses:?}",
             copy_memory::NAMES[n]
         );

@@ -1,4 +1,4 @@
-// scan_carry: the states before all chunks, one after the other: S_next = M S + N with M and N of scan_forward's summaries; BACK:
+// scan_carry: the states before a stretch of chunks, one after the other: S_next = M S + N with M and N of scan_forward's summaries; BACK:
 // the gradients of the states after all chunks, from the last to the first, the same with those of scan_columns.
 //
 // Parallel over (sequence, head, column).
@@ -15,10 +15,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let chunks = (length_of(b) + at_chunk() - 1u) / at_chunk();
     var s: array<f32, KEY>;
     for (var n = 0u; n < KEY; n++) {
-        s[n] = arena[at_first() + state_at(b, h, j) + n];
+        s[n] = arena[at_before() + state_at(b, h, j) + n];
     }
-    for (var i = 0u; i < chunks; i++) {
-        let chunk = select(i, chunks - 1u - i, BACK);
+    let first = min(at_stretch() * at_span(), chunks);
+    let end = min((at_stretch() + 1u) * at_span(), chunks);
+    for (var i = 0u; i < end - first; i++) {
+        let chunk = select(first + i, end - 1u - i, BACK);
         for (var n = 0u; n < KEY; n++) {
             arena[at_kept() + kept_at(chunk, b, h, j) + n] = s[n];
         }

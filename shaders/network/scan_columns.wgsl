@@ -21,7 +21,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var s: array<f32, KEY>;
     for (var n = 0u; n < KEY; n++) {
         if PASS == WHOLE {
-            s[n] = arena[at_d_last() + state_at(b, h, j) + n];
+            s[n] = arena[at_after() + state_at(b, h, j) + n];
         } else if PASS == CHUNKS && p.first < p.length {
             s[n] = arena[at_boundaries() + kept_at(span, b, h, j) + n];
         } else {

@@ -1,4 +1,4 @@
-// scan_forward: the recurrence of src/rule.rs over a span of steps: all of a sequence, or a chunk.
+// scan_forward: the recurrence of src/rule.rs over a span of steps: a stretch of a sequence (dispatched one after the other), or a chunk.
 //
 //   u = Sᵀ a      S' = diag(d) S + b uᵀ + k vᵀ      y = S'ᵀ q + r v  (or of S, BEFORE)
 //
@@ -20,7 +20,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var s: array<f32, KEY>;
     for (var n = 0u; n < KEY; n++) {
         if PASS == WHOLE {
-            s[n] = arena[at_initial() + state_at(b, h, j) + n];
+            s[n] = arena[at_before() + state_at(b, h, j) + n];
         } else if PASS == CHUNKS && p.first < p.length {
             s[n] = arena[at_checkpoints() + kept_at(span, b, h, j) + n];
         } else {

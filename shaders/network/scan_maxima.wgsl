@@ -1,4 +1,4 @@
-// scan_maxima: m = max(m_before + log decay, log input) over time, of rules with gates in log space.
+// scan_maxima: m = max(m_before + log decay, log input) over a stretch of time, of rules with gates in log space.
 //
 // Parallel over (sequence, head).
 
@@ -11,8 +11,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let h = item % HEADS;
     let b = item / HEADS;
     let place = b * STATE + HEADS * COLUMNS * KEY + h;
-    var m = arena[at_initial() + place];
-    for (var t = 0u; t < length_of(b); t++) {
+    var m = arena[at_before() + place];
+    for (var t = at_stretch() * at_span(); t < min((at_stretch() + 1u) * at_span(), length_of(b)); t++) {
         let row = row_of(b, t, at_reverse() != 0u);
         if is_reset(b, t, at_reverse() != 0u) {
             m = EMPTY_MAXIMUM;

@@ -1,8 +1,9 @@
 //! Laws that hold bit for bit: pieces and steps are the whole, neighbours do not matter, two runs are one.
 
 use crate::harness::*;
-use wgpu_rnn::network::{NetworkInitial, NetworkInput, NetworkOptions, Parallel};
-use wgpu_rnn::{Device, rules};
+use wgpu_rnn::network::{NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, Parallel};
+use wgpu_rnn::verify::{naive_linear, tolerance};
+use wgpu_rnn::{Caps, Device, DeviceClass, Error, Shape, rules};
 
 fn inference((parallel, chunk): (Parallel, usize)) -> NetworkOptions {
     NetworkOptions { train: false, ..training((parallel, chunk)) }
@@ -163,4 +164,57 @@ fn an_empty_state_is_zeros() {
             assert_eq!(empty.run::<f32>(&device, &options), zeros.run::<f32>(&device, &options), "{}", rule.name);
         }
     }
+}
+
+/// A GPU's dispatch goes over a stretch of steps, or of chunks, at a time: lengths just beyond one.
+#[test]
+fn stretches_are_the_whole() {
+    let gpu = devices().pop().unwrap();
+    let mut failures = Vec::new();
+    for (rule, time) in [
+        (&rules::MINGRU, 10_030),
+        (&rules::RWKV4, 10_030),
+        (&rules::MAMBA, 3_360),
+        (&rules::GLA, 2_760),
+        (&rules::GATED_DELTA, 2_760),
+    ] {
+        let mut case = Case::new(rule, time, 2, 57);
+        case.problem.lengths = vec![time, time / 2];
+        let naive = case.naive();
+        for way in [(Parallel::Recurrent, 64), (Parallel::Chunked, 2)] {
+            let got = case.run::<f32>(&gpu, &training(way));
+            failures.extend(case.wrong(&format!("{way:?}"), &got, &naive, wgpu_rnn::Precision::F32));
+        }
+    }
+    none(&failures);
+}
+
+/// More steps than llvmpipe lets a loop go round.
+#[test]
+fn seventy_thousand_steps_are_all_run() {
+    let gpu = devices().pop().unwrap();
+    for rule in [&rules::RWKV4, &rules::SRU] {
+        let case = Case::new(rule, 70_000, 1, 58);
+        let exact = naive_linear::forward(&case.problem).unwrap();
+        let rounded = naive_linear::forward(&case.problem.map(|v| v as f32)).unwrap();
+        let got = case.run::<f32>(&gpu, &inference(PARALLEL[0]));
+        for (name, got, exact, rounded) in
+            [("y", got.y, exact.y, wide(&rounded.y)), ("last", got.last, exact.last, wide(&rounded.last))]
+        {
+            let bound = tolerance::bound_f32(tolerance::scale(&exact), tolerance::error(&rounded, &exact));
+            let error = tolerance::error(&got, &exact);
+            assert!(error <= bound, "{} {name}: {error:e}, bound {bound:e}", rule.name);
+        }
+    }
+}
+
+/// What would go round more often than that at one step is refused.
+#[test]
+fn loops_beyond_a_rasterisers_are_refused() {
+    let gpu = devices().pop().unwrap();
+    let network = Case::new(&rules::MINGRU, 9, 1, 59).problem.network(false).unwrap();
+    let options = training((Parallel::Chunked, 70_000));
+    let caps = Caps { class: DeviceClass::SoftwareGpu, ..gpu.caps() };
+    let plan = NetworkPlan::new(&network, Shape { time: 70_000, batch: 1 }, &caps, &options);
+    assert!(matches!(&plan, Err(Error::Limit { unit: "iterations", .. })), "{plan:?}");
 }

@@ -2,13 +2,15 @@
 
 use super::super::{Operand, Source};
 use super::kernel::Kernel;
-use super::program::Build;
+use super::program::{Build, STRETCH};
 use super::text::{Route, Share};
 
 const FOLD: &str = include_str!("../../../shaders/network/fold.wgsl");
 
 /// Rows that one lane adds up for a parameter; longer sums are made of blocks.
 const BLOCK: usize = 128;
+/// Blocks that one lane adds up at most.
+const MOST: usize = 1 << 14;
 
 /// Where contributions are, and of which rows.
 #[derive(Clone, Copy)]
@@ -33,7 +35,7 @@ impl Build<'_> {
         match operand.source {
             Source::Value(part) => {
                 let (to, stride) = (self.gradient(part), self.width(part.value));
-                let kernel = fold_kernel(operand, given, given.rows).word("scatter", 1).word("add", 1).word("block", 1);
+                let kernel = fold_kernel(operand, given, given.rows, 1).word("scatter", 1).word("add", 1);
                 self.push(kernel.word("to", to).word("stride", stride));
             }
             Source::Param { param, first, .. } => {
@@ -46,13 +48,14 @@ impl Build<'_> {
     /// Adds contributions of all rows to `to`.
     fn fold_rows(&mut self, operand: &Operand, given: Given, to: usize) {
         let (width, mask) = (operand.source_width(), usize::from(given.padded));
-        if given.rows <= 2 * BLOCK {
-            let kernel = fold_kernel(operand, given, 1).word("mask", mask).word("add", 1).word("block", given.rows);
+        let block = (STRETCH / 2 / rounds(operand, given)).clamp(1, BLOCK);
+        if given.rows <= 2 * block {
+            let kernel = fold_kernel(operand, given, 1, given.rows).word("mask", mask).word("add", 1);
             return self.push(kernel.word("to", to));
         }
-        let blocks = given.rows.div_ceil(BLOCK);
+        let blocks = given.rows.div_ceil(block);
         let partial = self.take(blocks * width);
-        let kernel = fold_kernel(operand, given, blocks).word("mask", mask).word("block", BLOCK);
+        let kernel = fold_kernel(operand, given, blocks, block).word("mask", mask);
         self.push(kernel.word("to", partial).word("stride", width));
         self.fold_blocks(partial, blocks, width, to);
     }
@@ -61,7 +64,15 @@ impl Build<'_> {
     pub fn fold_blocks(&mut self, at: usize, blocks: usize, width: usize, to: usize) {
         let operand = Operand { source: Source::Param { param: 0, first: 0, width }, inner: width, repeat: 1 };
         let given = Given { at, rows: blocks, first: 0, reverse: false, each: 1, padded: false };
-        self.push(fold_kernel(&operand, given, 1).word("add", 1).word("block", blocks).word("to", to));
+        if blocks > MOST {
+            // Blocks of blocks first.
+            let fewer = blocks.div_ceil(BLOCK);
+            let partial = self.take(fewer * width);
+            let kernel = fold_kernel(&operand, given, fewer, BLOCK).word("to", partial).word("stride", width);
+            self.push(kernel);
+            return self.fold_blocks(partial, fewer, width, to);
+        }
+        self.push(fold_kernel(&operand, given, 1, blocks).word("add", 1).word("to", to));
     }
 
     /// Folds what [`Build::share`] left to fold: of every row, or sums of blocks.
@@ -75,8 +86,8 @@ impl Build<'_> {
     }
 }
 
-/// One row of results per block; words left out are 0.
-fn fold_kernel(operand: &Operand, given: Given, blocks: usize) -> Kernel {
+/// One row of results per block of so many rows; words left out are 0.
+fn fold_kernel(operand: &Operand, given: Given, blocks: usize, block: usize) -> Kernel {
     Kernel::new("network.fold", &[FOLD], blocks * operand.source_width())
         .word("width", operand.source_width())
         .word("inner", operand.inner)
@@ -86,4 +97,11 @@ fn fold_kernel(operand: &Operand, given: Given, blocks: usize) -> Kernel {
         .word("source", given.at)
         .word("rows", given.rows)
         .word("first", given.first)
+        .word("block", block)
+        .rounds(block * rounds(operand, given))
+}
+
+/// Rounds of loops of a row.
+fn rounds(operand: &Operand, given: Given) -> usize {
+    1 + operand.repeat * (1 + given.each)
 }

@@ -20,6 +20,8 @@ pub(crate) struct Job {
     pub words: Vec<u32>,
     /// Workgroups in x and y.
     pub groups: [u32; 2],
+    /// Rounds of all loops of a lane, at most; 0: few.
+    pub rounds: usize,
 }
 
 /// A dispatch as it is put together.
@@ -30,13 +32,20 @@ pub(super) struct Kernel {
     words: Vec<(String, usize)>,
     constants: String,
     functions: String,
+    rounds: usize,
 }
 
 impl Kernel {
     /// `bodies`: files of `shaders/network`, the kernel's own last; `items`: one lane each.
     pub fn new(name: &'static str, bodies: &[&'static str], items: usize) -> Self {
         let (words, constants, functions) = (Vec::new(), String::new(), String::new());
-        Self { name, bodies: bodies.to_vec(), items, words, constants, functions }
+        Self { name, bodies: bodies.to_vec(), items, words, constants, functions, rounds: 0 }
+    }
+
+    /// Rounds of all loops of a lane, at most, where they may be many.
+    pub fn rounds(mut self, rounds: usize) -> Self {
+        self.rounds = rounds;
+        self
     }
 
     /// A constant size.
@@ -102,7 +111,7 @@ impl Kernel {
         text += &rest;
         let mut words: Vec<u32> = words.into_iter().map(|(_, value)| value as u32).collect();
         words.resize(words.len().next_multiple_of(4), 0);
-        Job { name: self.name, text, words, groups: [wide as u32, groups.div_ceil(wide) as u32] }
+        Job { name: self.name, text, words, groups: [wide as u32, groups.div_ceil(wide) as u32], rounds: self.rounds }
     }
 }
 

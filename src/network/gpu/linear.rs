@@ -83,6 +83,7 @@ impl Build<'_> {
             Kernel::new("network.linear_weight", &[WEIGHT], blocks * out.div_ceil(4) * x.width.div_ceil(4))
                 .size("IN", x.width)
                 .size("OUT", out)
+                .rounds(block)
                 .size("X_STRIDE", stride)
                 .word("rows", rows)
                 .word("block", block)
@@ -101,6 +102,7 @@ fn row_kernel(name: &'static str, [rows, columns]: [usize; 2], depth: usize, bac
         .flag("BACK", back)
         .size("COLUMNS", columns)
         .size("DEPTH", depth)
+        .rounds(depth)
         .word("rows", rows)
 }
 
@@ -109,6 +111,8 @@ fn tiles(t: &Tiles) -> Kernel {
     let count = t.blocks.0 * t.result[0].div_ceil(SIDE) * t.result[1].div_ceil(SIDE);
     Kernel::new("network.linear_tile", &[TILE], count * SIDE)
         .size("SUM", t.sum)
+        // A loop over tiles of the depth, and one over a tile's own.
+        .rounds(2 * t.blocks.1)
         .size("COLUMNS", t.result[1])
         .size("X_STRIDE", t.strides[0])
         .size("W_STRIDE", t.strides[1])

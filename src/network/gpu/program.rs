@@ -5,6 +5,7 @@ use super::super::{Op, Operand, ParamId, Part, Source};
 use super::kernel::{Job, Kernel};
 use super::text::{Route, Share};
 use crate::error::{Error, Result};
+use crate::plan::DeviceClass;
 
 /// Where everything is, and what runs.
 #[derive(Clone, Debug)]
@@ -20,6 +21,12 @@ pub(crate) struct Program {
     pub forward: Vec<Job>,
     pub backward: Vec<Job>,
 }
+
+/// Mesa's llvmpipe ends all loops of an invocation, without a word, once together they have gone round so often.
+const ROUNDS: usize = 65_535;
+/// Rounds of loops after which long work is cut: it ends in time for any watchdog, and before those. It decides in which order
+/// gradients of parameters are added up: the same on every device.
+pub(super) const STRETCH: usize = 60_000;
 
 /// A program as it is put together.
 pub(super) struct Build<'a> {
@@ -79,6 +86,17 @@ impl Program {
         if needs > limit {
             let limit_name = "the device's max_storage_buffer_binding_size";
             return Err(Error::Limit { what: what(), needs, limit, unit: "bytes", limit_name, hint: hint() });
+        }
+        let longest = self.forward.iter().chain(&self.backward).max_by_key(|job| job.rounds);
+        if let Some(job) = longest.filter(|job| job.rounds > ROUNDS && plan.caps.class == DeviceClass::SoftwareGpu) {
+            return Err(Error::Limit {
+                what: format!("{} of {}", job.name, what()),
+                needs: job.rounds as u64,
+                limit: ROUNDS as u64,
+                unit: "iterations",
+                limit_name: "llvmpipe's loops",
+                hint: "; shorten the sequences or chunks, or use the CPU executor".into(),
+            });
         }
         let groups = self.forward.iter().chain(&self.backward).map(|j| u64::from(j.groups[1])).max().unwrap_or(1);
         let limit = plan.caps.max_workgroups as u64;

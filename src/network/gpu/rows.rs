@@ -65,6 +65,7 @@ impl Build<'_> {
             .float("EPSILON", *epsilon)
             .size("GROUPS", *groups)
             .size("SIZE", x.width / groups)
+            .rounds(4 * x.width / groups)
             .size("X_STRIDE", self.width(x.value))
             .flag("GAIN", gain.is_some())
             .flag("BIAS", bias.is_some())
@@ -94,6 +95,7 @@ impl Build<'_> {
         Kernel::new(name, &[body], self.rows() * items)
             .size("GROUPS", groups)
             .size("SIZE", x.width / groups)
+            .rounds(x.width / groups)
             .size("X_STRIDE", self.width(x.value))
     }
 
@@ -119,6 +121,7 @@ impl Build<'_> {
         let state = self.plan.states.iter().find(|s| s.node == n);
         let slot = |slot: Option<usize>| self.slot(slot);
         Kernel::new(name, &[CONV, body], items * x.width)
+            .rounds(taps * (1 + taps))
             .flag("SHIFT", weight.is_none())
             .flag("STATEFUL", stateful && low > 0)
             .flag("BIAS", bias.is_some())
@@ -175,6 +178,7 @@ impl Build<'_> {
         let partial = self.take(blocks * weights);
         let kernel = self.conv_kernel(n, "network.conv_weight", CONV_WEIGHT, blocks * taps);
         let kernel = kernel.word("dy", dy).word("rows", rows).word("block", block).word("to", partial);
+        let kernel = kernel.rounds(block * (1 + taps));
         self.push(kernel);
         self.fold_blocks(partial, blocks, weights, self.d_param(weight));
         self.fold_bias(n, bias);

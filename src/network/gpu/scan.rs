@@ -2,7 +2,7 @@
 
 use super::super::{Parallel, ScanShape};
 use super::kernel::Kernel;
-use super::program::Build;
+use super::program::{Build, STRETCH};
 use super::text::RuleText;
 use crate::rule::{Divisor, EMPTY_MAXIMUM, Read};
 
@@ -28,20 +28,31 @@ impl Build<'_> {
         let slots = &self.plan.scans[n];
         if slots.maxima.is_some() {
             let items = self.plan.shape.batch * shape.heads;
-            let kernel = self.scan_kernel(n, shape, ("network.scan_maxima", MAXIMA), items);
-            self.push(kernel.float("EMPTY_MAXIMUM", EMPTY_MAXIMUM).functions(&RuleText::new(shape).gates()));
+            let (span, count) = cut(self.plan.shape.time, 1);
+            for stretch in 0..count {
+                let kernel = self.scan_kernel(n, shape, ("network.scan_maxima", MAXIMA), items);
+                let kernel = kernel.word("before", self.before(n, stretch)).word("stretch", stretch).word("span", span);
+                let kernel = kernel.float("EMPTY_MAXIMUM", EMPTY_MAXIMUM).functions(&RuleText::new(shape).gates());
+                self.push(kernel.rounds(span));
+            }
         }
         match self.plan.parallel {
-            Parallel::Recurrent => self.scan_pass(n, shape, Pass::Whole, 0),
+            Parallel::Recurrent => {
+                for stretch in 0..self.spans(shape, Pass::Whole).1 {
+                    self.scan_pass(n, shape, Pass::Whole, stretch, 0);
+                }
+            }
             Parallel::Chunked => {
                 let summary = self.take(self.summary_len(shape));
-                self.scan_pass(n, shape, Pass::Summary, summary);
-                let state = self.plan.states.iter().find(|s| s.node == n);
-                let kernel = self.carry_kernel(n, shape, false).word("summary", summary);
-                let kernel = kernel.word("first", self.slot(state.map(|s| s.initial)));
-                let kernel = kernel.word("end", self.slot(state.map(|s| s.last)));
-                self.push(kernel.word("kept", self.slot(self.plan.scans[n].checkpoints)));
-                self.scan_pass(n, shape, Pass::Chunks, 0);
+                self.scan_pass(n, shape, Pass::Summary, 0, summary);
+                let (span, count) = self.carry_spans(shape);
+                for stretch in 0..count {
+                    let kernel = self.carry_kernel(n, shape, false).word("summary", summary);
+                    let kernel = kernel.word("before", self.before(n, stretch)).word("end", self.after(n));
+                    let kernel = kernel.word("stretch", stretch).word("span", span);
+                    self.push(kernel.word("kept", self.slot(self.plan.scans[n].checkpoints)));
+                }
+                self.scan_pass(n, shape, Pass::Chunks, 0, 0);
             }
         }
         if let Some(divisor) = shape.divisor() {
@@ -51,34 +62,53 @@ impl Build<'_> {
         }
     }
 
-    /// States before all chunks (or, back, gradients of those after them): from `first`, into `kept`, to `end`.
-    pub fn carry_kernel(&self, n: usize, shape: &ScanShape, back: bool) -> Kernel {
-        let items = self.plan.shape.batch * shape.heads * shape.columns();
-        self.scan_kernel(n, shape, ("network.scan_carry", CARRY), items).flag("BACK", back)
+    /// The state before a stretch: that before the first step, or what the stretch before left.
+    fn before(&self, n: usize, stretch: usize) -> usize {
+        let state = self.plan.states.iter().find(|s| s.node == n);
+        self.slot(state.map(|s| if stretch == 0 { s.initial } else { s.last }))
     }
 
-    fn scan_pass(&mut self, n: usize, shape: &ScanShape, pass: Pass, summary: usize) {
+    fn after(&self, n: usize) -> usize {
+        self.slot(self.plan.states.iter().find(|s| s.node == n).map(|s| s.last))
+    }
+
+    /// States before all chunks (or, back, gradients of those after them): from `before`, into `kept`, to `end`.
+    pub fn carry_kernel(&self, n: usize, shape: &ScanShape, back: bool) -> Kernel {
+        let items = self.plan.shape.batch * shape.heads * shape.columns();
+        let rounds = self.carry_spans(shape).0 * carry_rounds(shape);
+        self.scan_kernel(n, shape, ("network.scan_carry", CARRY), items).flag("BACK", back).rounds(rounds)
+    }
+
+    fn scan_pass(&mut self, n: usize, shape: &ScanShape, pass: Pass, stretch: usize, summary: usize) {
         let slots = &self.plan.scans[n];
         let y = slots.sums.map_or(self.made(n), |s| self.slots[s]);
         let (span, spans) = self.spans(shape, pass);
-        let items = spans * self.plan.shape.batch * shape.heads * self.lane_columns(shape, pass);
+        let items = side_by_side(pass, spans) * self.plan.shape.batch * shape.heads * self.lane_columns(shape, pass);
         let kernel = self.scan_kernel(n, shape, ("network.scan", FORWARD), items);
         let kernel = kernel
             .size("PASS", pass as usize)
             .flag("KEEP", slots.checkpoints.is_some())
             .flag("ERASED", slots.erased.is_some())
+            .rounds(span * step_rounds(shape))
+            .word("before", self.before(n, stretch))
+            .word("stretch", stretch)
             .word("span", span)
             .word("summary", summary)
             .word("y", y);
         self.push(kernel);
     }
 
-    /// Steps of a lane's span, and spans.
+    /// Steps of a lane's span, and spans: of whole sequences one dispatch each, of chunks side by side.
     pub fn spans(&self, shape: &ScanShape, pass: Pass) -> (usize, usize) {
         match pass {
-            Pass::Whole => (self.plan.shape.time, 1),
+            Pass::Whole => cut(self.plan.shape.time, step_rounds(shape)),
             Pass::Summary | Pass::Chunks => (self.plan.chunk(shape), self.plan.chunks(shape)),
         }
+    }
+
+    /// Chunks that one dispatch carries the state over, and dispatches.
+    pub fn carry_spans(&self, shape: &ScanShape) -> (usize, usize) {
+        cut(self.plan.chunks(shape), carry_rounds(shape))
     }
 
     /// Columns of a state, virtual ones included.
@@ -124,6 +154,28 @@ impl Build<'_> {
             .word("m_before", self.m_before[n]);
         self.with_operands(kernel, &shape.operands)
     }
+}
+
+/// Spans that one dispatch of a pass goes over.
+pub(super) fn side_by_side(pass: Pass, spans: usize) -> usize {
+    if pass == Pass::Whole { 1 } else { spans }
+}
+
+/// `count` steps, of so many rounds each, in stretches: steps of one, and how many of them.
+fn cut(count: usize, rounds: usize) -> (usize, usize) {
+    let span = (STRETCH / rounds).clamp(1, count.max(1));
+    (span, count.div_ceil(span))
+}
+
+/// Rounds of loops of a step, there and back, in `scan_forward` and `scan_columns`.
+pub(super) fn step_rounds(shape: &ScanShape) -> usize {
+    2 + 4 * shape.key_size
+}
+
+/// Rounds of loops of a chunk in `scan_carry`.
+fn carry_rounds(shape: &ScanShape) -> usize {
+    let correction = if shape.form().erase.is_some() { shape.key_size * (1 + shape.key_size) } else { 0 };
+    1 + 4 * shape.key_size + correction
 }
 
 /// Columns that stand for the state before a chunk.

@@ -4,7 +4,7 @@ use super::super::{Parallel, ScanShape};
 use super::fold::Given;
 use super::kernel::Kernel;
 use super::program::{Build, Lanes};
-use super::scan::Pass;
+use super::scan::{Pass, side_by_side, step_rounds};
 use super::text::{RuleText, Share, sums, writers};
 use crate::expr::Expr;
 use crate::rule::{Divisor, Extent};
@@ -57,21 +57,40 @@ impl Build<'_> {
     fn columns_chunked(&mut self, n: usize, shape: &ScanShape, scratch: &Scratch) {
         let (free, len) = (self.free, self.summary_len(shape));
         let summary = self.take(len);
-        let (kernel, _) = self.columns_kernel(n, shape, Pass::Summary, scratch);
+        let (kernel, _) = self.columns_kernel(n, shape, Pass::Summary, 0, scratch);
         self.push(kernel.word("summary", summary));
-        let state = self.plan.states.iter().find(|s| s.node == n);
-        let (d_last, d_initial) = (state.and_then(|s| s.d_last), state.and_then(|s| s.d_initial));
-        let kernel = self.carry_kernel(n, shape, true).word("summary", summary);
-        let kernel = kernel.word("first", self.slot(d_last)).word("end", self.slot(d_initial));
-        self.push(kernel.word("kept", scratch.boundaries));
+        let (span, count) = self.carry_spans(shape);
+        for stretch in (0..count).rev() {
+            let kernel = self.carry_kernel(n, shape, true).word("summary", summary);
+            let kernel = kernel.word("before", self.after_stretch(n, stretch, count)).word("end", self.d_initial(n));
+            let kernel = kernel.word("stretch", stretch).word("span", span);
+            self.push(kernel.word("kept", scratch.boundaries));
+        }
         self.free = free;
         self.columns_pass(n, shape, Pass::Chunks, scratch);
     }
 
+    fn d_initial(&self, n: usize) -> usize {
+        self.slot(self.plan.states.iter().find(|s| s.node == n).and_then(|s| s.d_initial))
+    }
+
+    /// The gradient of the state after a stretch: that after the last step, or what the stretch after left.
+    fn after_stretch(&self, n: usize, stretch: usize, count: usize) -> usize {
+        let state = self.plan.states.iter().find(|s| s.node == n);
+        if stretch + 1 == count { self.slot(state.and_then(|s| s.d_last)) } else { self.d_initial(n) }
+    }
+
     fn columns_pass(&mut self, n: usize, shape: &ScanShape, pass: Pass, scratch: &Scratch) {
-        let (kernel, shares) = self.columns_kernel(n, shape, pass, scratch);
-        self.push(kernel);
-        let blocks = self.spans(shape, pass).1 * self.plan.shape.batch;
+        let spans = self.spans(shape, pass).1;
+        let (free, mut shares) = (self.free, Vec::new());
+        for stretch in (0..if pass == Pass::Whole { spans } else { 1 }).rev() {
+            // Every stretch has the same places.
+            self.free = free;
+            let kernel;
+            (kernel, shares) = self.columns_kernel(n, shape, pass, stretch, scratch);
+            self.push(kernel);
+        }
+        let blocks = spans * self.plan.shape.batch;
         for share in &shares {
             let each = if shape.rule.ports()[share.port].extent == Extent::Head { shape.value_size } else { 1 };
             let given = Given { at: 0, rows: self.rows(), first: 0, reverse: shape.reverse, each, padded: true };
@@ -80,7 +99,14 @@ impl Build<'_> {
     }
 
     /// Lanes keep columns of Λ: gradients of what v is made of.
-    fn columns_kernel(&mut self, n: usize, shape: &ScanShape, pass: Pass, scratch: &Scratch) -> (Kernel, Vec<Share>) {
+    fn columns_kernel(
+        &mut self,
+        n: usize,
+        shape: &ScanShape,
+        pass: Pass,
+        stretch: usize,
+        scratch: &Scratch,
+    ) -> (Kernel, Vec<Share>) {
         let (rule, batch) = (RuleText::new(shape), self.plan.shape.batch);
         let (span, spans) = self.spans(shape, pass);
         let gradients = (0..shape.operands.len()).filter_map(|p| Some((p, rule.of_value(p)?)));
@@ -94,15 +120,16 @@ impl Build<'_> {
         let all: Vec<Expr> = gradients.into_iter().map(|(_, e)| e).collect();
         let column = ("h * VALUE + j", shape.heads * shape.value_size);
         let text = writers(&shares, "h: u32, j: u32, dv: f32", &rule.lets(&all), column) + &sums(&shares, "j", column);
-        let items = spans * batch * shape.heads * self.lane_columns(shape, pass);
-        let state = self.plan.states.iter().find(|s| s.node == n);
+        let items = side_by_side(pass, spans) * batch * shape.heads * self.lane_columns(shape, pass);
         let kernel = self.scan_kernel(n, shape, ("network.scan_columns", COLUMNS), items);
         let kernel = kernel
             .size("PASS", pass as usize)
             .functions(&text)
+            .rounds(span * step_rounds(shape))
             .word("span", span)
-            .word("d_last", self.slot(state.and_then(|s| s.d_last)))
-            .word("d_initial", self.slot(state.and_then(|s| s.d_initial)))
+            .word("stretch", stretch)
+            .word("after", self.after_stretch(n, stretch, spans))
+            .word("d_initial", self.d_initial(n))
             .word("dy", scratch.dy)
             .word("g", scratch.g)
             .word("boundaries", scratch.boundaries);
@@ -138,6 +165,7 @@ impl Build<'_> {
             let kernel = self.scan_kernel(n, shape, ("network.scan_rows", ROWS), count * batch * key);
             let kernel = kernel
                 .functions(&text)
+                .rounds(2 * chunk * (1 + shape.columns()))
                 .word("first", first)
                 .word("window", kept)
                 .word("dy", scratch.dy)
