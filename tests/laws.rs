@@ -182,6 +182,23 @@ fn padding_never_leaks() {
     });
 }
 
+/// A session's earlier runs leave nothing behind the ends of later ones' sequences.
+#[test]
+fn padding_is_zero_whatever_ran_before() {
+    for (device, strategy) in executors() {
+        for (num_layers, layout) in [(1, Layout::TimeMajor), (2, Layout::BatchFirst)] {
+            let config = RnnConfig { num_layers, layout, ..config(&cells::GRU, Direction::Bidirectional) };
+            let case = Case::new(config, 6, 3, 15);
+            let mut session = case.session(&device, strategy, None);
+            for lengths in [[6, 6, 6], [2, 6, 1], [4, 1, 6], [6, 6, 6], [1, 2, 3], [1, 2, 3]] {
+                let case = case.clone().with_lengths(&lengths);
+                let what = format!("{device} {strategy} layers={num_layers} {lengths:?}");
+                assert_same(&what, &case.run_in(&mut session), &case.run(&device, strategy));
+            }
+        }
+    }
+}
+
 /// Batch-first data gives what time-major data gives; unbatched is B = 1.
 #[test]
 fn layouts_agree() {

@@ -227,7 +227,7 @@ fn the_other_copiers_learn_from_the_first_steps() {
         let losses: Vec<f64> = (0..60).map(|_| learner.learn(&copy_memory::Batch::new(5)).unwrap()).collect();
         println!("{}: {} to {} nats", copy_memory::NAMES[n], losses[0], losses[59]);
         assert!(
-            losses[59] < 0.8 * losses[0] && losses.iter().all(|l| l.is_finite()),
+            losses[59] < 0.75 * losses[0] && losses.iter().all(|l| l.is_finite()),
             "{}: {losses:?}",
             copy_memory::NAMES[n]
         );

@@ -38,7 +38,6 @@ use crate::schedule::Schedule;
 use crate::weights::{LayerWeights, WeightFormat, Weights};
 use packed::Packed;
 use random::Masks;
-use rayon::prelude::*;
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -212,6 +211,8 @@ pub(crate) struct Executor<T: Real> {
     /// What the cell calls, per direction.
     act: Vec<Functions>,
     masks: Masks,
+    /// Per slot of y's rows, those that may hold something else than zeros; `None`: any.
+    written: Vec<Option<Vec<bool>>>,
 }
 
 /// Sees a dispatch after it ran, its step if it runs once per step, and all slots.
@@ -365,6 +366,7 @@ impl<T: Real> Executor<T> {
             past: HistoryLayout::new(&plan.config, &plan.config.stages()),
             act: (0..plan.config.directions()).map(|d| Functions::new(&plan.config, d)).collect(),
             masks: Masks::none(),
+            written: vec![Some(Vec::new()); plan.slots.len()],
         }
     }
 
@@ -373,6 +375,7 @@ impl<T: Real> Executor<T> {
     }
 
     pub(crate) fn slot_mut(&mut self, id: SlotId) -> &mut [T] {
+        self.written[id] = None;
         &mut self.slots[id]
     }
 
@@ -381,7 +384,28 @@ impl<T: Real> Executor<T> {
     }
 
     pub(crate) fn slot_vec(&mut self, id: SlotId) -> &mut Vec<T> {
+        self.written[id] = None;
         &mut self.slots[id]
+    }
+
+    /// Zeros in the rows of y past sequences' ends, where there are not zeros already: only what earlier runs wrote there.
+    fn clear_padding(&mut self, plan: &Plan, schedule: &Schedule, slot: SlotId) {
+        if !schedule.is_ragged() {
+            self.written[slot] = None;
+            return;
+        }
+        let (time, rows) = (plan.shape.time, plan.shape.time * plan.shape.batch);
+        let width = plan.config.directions() * plan.config.state_size();
+        let mut now = vec![false; rows];
+        schedule.rows(0)[..schedule.row_offset(time)].iter().for_each(|&row| now[row as usize] = true);
+        let before = self.written[slot].take();
+        let stale = |row: usize| !now[row] && before.as_ref().is_none_or(|b| b.get(row) == Some(&true));
+        for layer in self.slots[slot].chunks_exact_mut(rows * width) {
+            for (_, values) in layer.chunks_exact_mut(width).enumerate().filter(|(row, _)| stale(*row)) {
+                values.fill(T::default());
+            }
+        }
+        self.written[slot] = Some(now);
     }
 
     /// Sets the masks of the runs to come.
@@ -396,10 +420,7 @@ impl<T: Real> Executor<T> {
         for step in steps {
             match step {
                 Step::ClearPadding(slot) => {
-                    if schedule.is_ragged() {
-                        // Memory's pace is more than one thread's.
-                        self.slots[*slot].par_chunks_mut(1 << 16).for_each(|part| part.fill(T::default()));
-                    }
+                    self.clear_padding(plan, schedule, *slot);
                 }
                 Step::Once(d) => {
                     if plan.groups_y(d, schedule, None) > 0 {
