@@ -21,7 +21,7 @@ struct Step {
 }
 
 // Whether lanes load the operand together (lib/lanes.wgsl), and how many fours of k of all the tile's sequences.
-const SHARES_STAGE: bool = SUBGROUP > 1u && HEADS_STAGE == 1u && SUBGROUP % TILE == 0u;
+const SHARES_STAGE: bool = SUBGROUP > 1u && SPLIT == 1u && HEADS_STAGE == 1u && SUBGROUP % TILE == 0u;
 const AT_ONCE_STAGE: u32 = select(1u, max(SUBGROUP / TILE, 1u), SHARES_STAGE);
 
 @compute @workgroup_size(WIDTH)

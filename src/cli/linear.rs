@@ -146,7 +146,11 @@ fn bench(bench: &BenchArgs) -> Result<ExitCode, Box<dyn Error>> {
     writeln!(out, "device    {device}\n{plan}")?;
     let Shape { time, batch } = checked.shape;
     let verdict = if checked.passed() { "verified" } else { "NOT VERIFIED" };
-    writeln!(out, "{verdict}: {batch} sequence(s) of {time} step(s) against the naive f64 loop:")?;
+    let heads = match checked.heads {
+        heads if heads == args.heads => String::new(),
+        heads => format!(", {heads} of {} heads,", args.heads),
+    };
+    writeln!(out, "{verdict}: {batch} sequence(s) of {time} step(s){heads} against the naive f64 loop:")?;
     for Comparison { tensor, error, bound } in &checked.tensors {
         writeln!(out, "          {tensor} {error:.1e} (bound {bound:.1e})")?;
     }

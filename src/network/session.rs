@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::expr::Element;
 use crate::plan::Precision;
 use crate::tensor::{Tensor, View};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 enum Executor<T: Element> {
@@ -148,7 +149,7 @@ impl<T: Element> NetworkSession<T> {
             NetworkInitial::Given(given) => self.check_states("initial states", given)?,
             _ => {}
         }
-        (self.tape, self.gradients) = (false, false);
+        (self.tape, self.upstream, self.gradients) = (false, false, false);
         if let Executor::Gpu(e) = &self.executor {
             e.write_times(&self.times)?;
         }
@@ -198,12 +199,16 @@ impl<T: Element> NetworkSession<T> {
         if !self.has_run {
             return Err(Error::mismatch("output", "a run before it", "none"));
         }
-        let outputs: Vec<Part> = self.plan.network.outputs.iter().map(|(_, part)| *part).collect();
-        let slots = outputs.iter().map(|part| self.plan.values[part.value]);
+        // Outputs may show parts of one value.
+        let shown: Vec<usize> = shown_values(&self.plan.network).into_iter().collect();
+        let slots = shown.iter().map(|&value| self.plan.values[value]);
         let slots: Vec<SlotId> = slots.chain(self.plan.states.iter().map(|s| s.last)).collect();
-        let mut read = self.read_slots(&slots, false)?.into_iter();
-        let values = outputs.iter().zip(&mut read).map(|(part, all)| self.part_of(&all, *part)).collect();
-        let states = self.plan.states.iter().zip(read).map(|(s, data)| self.state_of(data, s.size)).collect();
+        let mut read = self.read_slots(&slots, false)?;
+        let last = read.split_off(shown.len());
+        let whole: BTreeMap<usize, Vec<T>> = shown.into_iter().zip(read).collect();
+        let outputs = self.plan.network.outputs.iter();
+        let values = outputs.map(|(_, part)| self.part_of(&whole[&part.value], *part)).collect();
+        let states = self.plan.states.iter().zip(last).map(|(s, data)| self.state_of(data, s.size)).collect();
         Ok(NetworkOutput { values, states })
     }
 
@@ -405,6 +410,11 @@ impl<T: Element> NetworkSession<T> {
         }
         Ok(())
     }
+}
+
+/// The values that outputs show, whole or in part.
+pub(super) fn shown_values(network: &Network) -> BTreeSet<usize> {
+    network.outputs.iter().map(|(_, part)| part.value).collect()
 }
 
 /// As the GPU has them; its sessions are of f32.

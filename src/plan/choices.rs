@@ -276,7 +276,9 @@ fn software_block(
     };
     let backward = |s: &StageShape| {
         let statistics = if s.stage.normalise { tiles.sequence_width + 4 } else { 0 };
-        let product = s.stage.recurrent_gates() * (1 + s.head_units().div_ceil(4) * (1 + tiles.tile));
+        let fours = s.head_units().div_ceil(4);
+        // Where lanes load together, a loop over what they load at once, too.
+        let product = s.stage.recurrent_gates() * (1 + fours * (1 + tiles.tile) + fours * usize::from(tiles.lanes));
         product + tiles.tile * (8 + statistics + draws)
     };
     let sum = |of: &dyn Fn(&StageShape) -> usize| 2 + config.stages().iter().map(of).sum::<usize>();

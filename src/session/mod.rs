@@ -19,7 +19,7 @@ use crate::cpu;
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::gpu::{self, IoBinding, IoBuffers};
-use crate::plan::{Half, Options, Plan, Precision, SlotId, cell_dim};
+use crate::plan::{Caps, Half, Options, Plan, Precision, SlotId, cell_dim};
 use crate::real::Real;
 use crate::schedule::Schedule;
 use crate::tensor::{Tensor, View};
@@ -165,6 +165,10 @@ impl<T: Real> Session<T> {
             return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
         }
         plan.options.check_activations(&device.caps())?;
+        if plan.tiles.lanes && device.caps().subgroup != plan.caps.subgroup {
+            let lanes = |caps: &Caps| format!("subgroups of {}", caps.subgroup);
+            return Err(Error::mismatch("device of the plan", lanes(&plan.caps), lanes(&device.caps())));
+        }
         let start = Instant::now();
         let executor = match &device.0 {
             Kind::Cpu => Executor::Cpu(Box::new(cpu::Executor::new(&plan, weights))),

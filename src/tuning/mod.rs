@@ -104,6 +104,9 @@ pub struct Tuning {
     records: Vec<Record>,
 }
 
+/// The crate's version, and how often its kernels have changed so much that what was measured before says nothing.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), ", kernels 2");
+
 impl Tuning {
     /// Nothing measured yet on a device.
     pub fn new(device: &Device) -> Self {
@@ -111,7 +114,7 @@ impl Tuning {
             Some(info) => (format!("{} ({})", info.name, info.backend), info.driver.clone()),
             None => (device.to_string(), std::env::consts::ARCH.to_string()),
         };
-        Self { machine: Machine { adapter, driver, version: env!("CARGO_PKG_VERSION").into() }, records: Vec::new() }
+        Self { machine: Machine { adapter, driver, version: VERSION.into() }, records: Vec::new() }
     }
 
     /// What a file says of a device. Records of other adapters, drivers and versions are not used.

@@ -16,8 +16,13 @@ use crate::tensor::{Tensor, View};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::sync::Arc;
 
-/// Steps and sequences that are held against the naive loop, and elements of states of all of them, at most.
-const CHECKED: (Shape, usize) = (Shape { time: 100, batch: 2 }, 1 << 18);
+/// Steps and sequences that are held against the naive loop at most, but for what it takes to see a third chunk.
+const CHECKED: Shape = Shape { time: 100, batch: 2 };
+/// Elements of all states that it goes through at most: forward, and where it keeps every operation for the gradients.
+const ELEMENTS: [usize; 2] = [1 << 23, 1 << 19];
+
+/// The longest chunk that a plan takes by itself.
+const MOST_CHUNK: usize = 64;
 
 impl<N: Copy> Problem<N> {
     /// The recurrence in a network: an input per input, a parameter per parameter; its output is y, times silu of one more input if it
@@ -80,6 +85,8 @@ pub struct Bare {
 pub struct Checked {
     /// The steps and sequences of the run.
     pub shape: Shape,
+    /// Its heads, which have nothing to do with each other.
+    pub heads: usize,
     /// y and, of a run that trains, the gradient by every port.
     pub tensors: Vec<Comparison>,
 }
@@ -155,18 +162,21 @@ impl Bare {
         Ok(())
     }
 
-    /// Holds its first steps and sequences, as many as a naive loop may take, against the naive f64 loop: y and, if `options` train,
-    /// the gradients of a random loss.
+    /// Holds its first steps and sequences, and as many heads as a naive loop may take, against the naive f64 loop: y and, if
+    /// `options` train, the gradients of a random loss. Over time it goes as the whole would.
     ///
     /// # Errors
     /// As [`Bare::session`].
     pub fn check(&self, device: &Device, options: &NetworkOptions) -> Result<Checked> {
-        self.plan(device, options)?;
-        let (most, elements) = CHECKED;
-        let batch = self.shape.batch.min(most.batch);
+        let whole = self.plan(device, options)?;
+        let chunk = options.chunk.unwrap_or(MOST_CHUNK);
+        let options = &NetworkOptions { parallel: Some(whole.parallel), ..options.clone() };
         let [heads, keys, values] = self.sizes;
-        let time = self.shape.time.min(most.time).min(elements / (batch * heads * keys * values)).max(1);
-        let part = Self { shape: Shape { time, batch }, ..self.clone() };
+        let elements = ELEMENTS[usize::from(options.train)] / (keys * values);
+        let time = self.shape.time.min(CHECKED.time.max(2 * chunk + 1)).min(elements.max(1));
+        let batch = self.shape.batch.min(CHECKED.batch).min((elements / time).max(1));
+        let heads = heads.min((elements / (time * batch)).max(1));
+        let part = Self::new(self.rule, [heads, keys, values], Shape { time, batch }, self.reverse, self.seed)?;
         let problem = part.problem();
         let mut session = part.started(device, part.plan(device, options)?, &problem)?;
         session.run()?;
@@ -188,7 +198,7 @@ impl Bare {
             let bound = tolerance::bound_f32(tolerance::scale(truth), tolerance::error(rounded, truth));
             Comparison { tensor, error: tolerance::error(&wide(got), truth), bound }
         });
-        Ok(Checked { shape: part.shape, tensors: tensors.collect() })
+        Ok(Checked { shape: part.shape, heads, tensors: tensors.collect() })
     }
 }
 

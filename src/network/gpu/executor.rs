@@ -2,6 +2,7 @@
 
 use super::super::io::Times;
 use super::super::plan::{NetworkPlan, SlotId};
+use super::super::session::shown_values;
 use super::kernel::Job;
 use super::program::Program;
 use crate::error::{Error, Result};
@@ -240,7 +241,7 @@ impl Executor {
 fn readback_len(plan: &NetworkPlan) -> usize {
     let network = &plan.network;
     let len = |slot: SlotId| plan.slots[slot].len;
-    let outputs: usize = network.outputs.iter().map(|(_, part)| len(plan.values[part.value])).sum();
+    let outputs: usize = shown_values(network).into_iter().map(|value| len(plan.values[value])).sum();
     let gradients = |v: &usize| plan.gradients.get(*v).map_or(0, |&slot| len(slot));
     let inputs: usize = network.inputs.iter().map(gradients).sum();
     let states: usize = plan.states.iter().map(|s| len(s.last)).sum();
