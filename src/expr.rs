@@ -191,6 +191,16 @@ impl Expr {
         if let Self::Constant(v) = self { Some(*v) } else { None }
     }
 
+    /// How many inputs it has: one more than the last that it names.
+    pub fn inputs(&self) -> usize {
+        match self {
+            Self::Input(i) => i.saturating_add(1),
+            Self::Constant(_) => 0,
+            Self::Apply(_, x) => x.inputs(),
+            Self::Combine(_, a, b) => a.inputs().max(b.inputs()),
+        }
+    }
+
     /// Whether it depends on the n-th input.
     pub fn uses(&self, n: usize) -> bool {
         match self {

@@ -3,6 +3,11 @@
 //
 // Parallel over (sequence, head, column).
 
+// What passes an element of M; 0 lets nothing pass, not even what is no number.
+fn through(m: f32, s: f32, sum: f32) -> f32 {
+    return select(fma(m, s, sum), sum, m == 0.0);
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let item = item_of(group, lane);
@@ -32,13 +37,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var i = 0u; i < KEY; i++) {
                 let column = at_summary() + summary_at(chunk, b, h, COLUMNS + i);
                 for (var n = 0u; n < KEY; n++) {
-                    after[n] = fma(arena[column + n], s[i], after[n]);
+                    after[n] = through(arena[column + n], s[i], after[n]);
                 }
             }
         } else {
             let column = at_summary() + summary_at(chunk, b, h, COLUMNS);
             for (var n = 0u; n < KEY; n++) {
-                after[n] = fma(arena[column + n], s[n], after[n]);
+                after[n] = through(arena[column + n], s[n], after[n]);
             }
         }
         for (var n = 0u; n < KEY; n++) {

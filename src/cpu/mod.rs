@@ -398,11 +398,15 @@ impl<T: Real> Executor<T> {
         let width = plan.config.directions() * plan.config.state_size();
         let mut now = vec![false; rows];
         schedule.rows(0)[..schedule.row_offset(time)].iter().for_each(|&row| now[row as usize] = true);
-        let before = self.written[slot].take();
-        let stale = |row: usize| !now[row] && before.as_ref().is_none_or(|b| b.get(row) == Some(&true));
-        for layer in self.slots[slot].chunks_exact_mut(rows * width) {
-            for (_, values) in layer.chunks_exact_mut(width).enumerate().filter(|(row, _)| stale(*row)) {
-                values.fill(T::default());
+        match self.written[slot].take() {
+            None => self.slots[slot].fill(T::default()),
+            Some(before) => {
+                let stale = |row: usize| !now[row] && before.get(row) == Some(&true);
+                for layer in self.slots[slot].chunks_exact_mut(rows * width) {
+                    for (_, values) in layer.chunks_exact_mut(width).enumerate().filter(|(row, _)| stale(*row)) {
+                        values.fill(T::default());
+                    }
+                }
             }
         }
         self.written[slot] = Some(now);

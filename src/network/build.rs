@@ -66,7 +66,8 @@ impl Builder {
         if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_none() {
             return Err(Error::mismatch(format!("parameter {name}"), "a number of elements", format!("{shape:?}")));
         }
-        if self.network.param(name).is_some() {
+        let stored = |p: &Param| p.stored.as_ref().is_some_and(|s| s.tensor == name);
+        if self.network.param(name).is_some() || self.network.params.iter().any(stored) {
             return Err(Error::mismatch(format!("parameter {name}"), "a name of its own", "one that is taken"));
         }
         self.network.params.push(Param { name: name.into(), shape: shape.to_vec(), stored: None });
@@ -80,11 +81,16 @@ impl Builder {
     /// differently.
     pub fn stored_param(&mut self, name: &str, [out, inputs]: [usize; 2], stored: Stored) -> Result<ParamId> {
         let beyond = stored.slice.is_some_and(|(at, count)| at >= count);
-        let mut others =
-            self.network.params.iter().filter_map(|p| p.stored.as_ref()).filter(|s| s.tensor == stored.tensor);
-        let differs =
-            |o: &Stored| o.transposed != stored.transposed || o.slice.map(|s| s.1) != stored.slice.map(|s| s.1);
-        if beyond || others.any(differs) {
+        let same = |p: &&Param| p.stored.as_ref().map_or(&p.name, |s| &s.tensor) == &stored.tensor;
+        // Another slice of as many, of the same shape and way round.
+        let differs = |p: &Param| {
+            let Some(o) = &p.stored else { return true };
+            let slices = o.slice.zip(stored.slice);
+            o.transposed != stored.transposed
+                || p.shape != [out, inputs]
+                || slices.is_none_or(|((a, of), (b, others))| a == b || of != others)
+        };
+        if beyond || self.network.params.iter().filter(same).any(differs) {
             return Err(Error::mismatch(
                 format!("parameter {name}"),
                 "one of the tensor's slices",
@@ -98,7 +104,8 @@ impl Builder {
 
     /// All elements of a parameter as an operand.
     pub fn whole(&self, param: ParamId) -> Operand {
-        let width = self.network.params[param].len();
+        // Of a parameter that there is not, nothing: no operation takes it.
+        let width = self.network.params.get(param).map_or(0, Param::len);
         Operand { source: Source::Param { param, first: 0, width }, inner: width, repeat: 1 }
     }
 
@@ -107,6 +114,8 @@ impl Builder {
     /// # Errors
     /// [`Error::Mismatch`] for parameters of other shapes.
     pub fn linear(&mut self, name: &str, x: Part, weight: ParamId, bias: Option<ParamId>) -> Result<Part> {
+        self.part(name, x)?;
+        self.known(name, Some(weight))?;
         let shape = &self.network.params[weight].shape;
         if shape.len() != 2 || shape[1] != x.width {
             let expected = format!("[out, in] = [_, {}]", x.width);
@@ -129,6 +138,7 @@ impl Builder {
         gain: Option<ParamId>,
         bias: Option<ParamId>,
     ) -> Result<Part> {
+        self.part(name, x)?;
         self.check_groups(name, x, groups)?;
         if !(epsilon >= 0.0 && epsilon.is_finite()) {
             return Err(Error::mismatch(format!("epsilon of {name}"), "at least 0", epsilon));
@@ -143,6 +153,7 @@ impl Builder {
     /// # Errors
     /// [`Error::Mismatch`] for groups that do not divide the columns.
     pub fn sum(&mut self, name: &str, x: Part, groups: usize) -> Result<Part> {
+        self.part(name, x)?;
         self.check_groups(name, x, groups)?;
         self.node(name, groups, Op::Sum { x, groups })
     }
@@ -158,9 +169,13 @@ impl Builder {
         (weight, bias): (ParamId, Option<ParamId>),
         (low, high): (usize, usize),
     ) -> Result<Part> {
-        let (p, taps) = (&self.network.params[weight], low + 1 + high);
+        self.part(name, x)?;
+        self.known(name, Some(weight))?;
+        let p = &self.network.params[weight];
+        let taps = low.saturating_add(1).saturating_add(high);
+        let columns = x.width.saturating_mul(taps);
         let inner = p.shape.iter().filter(|&&d| d != 1).product::<usize>();
-        if p.len() != x.width * taps || inner != x.width * taps || p.shape.last() != Some(&taps) {
+        if p.len() != columns || inner != columns || p.shape.last() != Some(&taps) {
             let expected = format!("[width, 1, taps] = [{}, 1, {taps}]", x.width);
             return Err(Error::mismatch(&p.name, expected, format!("{:?}", p.shape)));
         }
@@ -173,6 +188,7 @@ impl Builder {
     /// # Errors
     /// [`Error::Mismatch`] for a name that is taken.
     pub fn shift(&mut self, name: &str, x: Part) -> Result<Part> {
+        self.part(name, x)?;
         self.node(name, x.width, Op::Shift { x })
     }
 
@@ -192,9 +208,9 @@ impl Builder {
             }
             self.operand(name, operand)?;
         }
-        let beyond = (operands.len()..operands.len() + 64).find(|&n| expr.uses(n));
-        if let Some(n) = beyond {
-            return Err(Error::mismatch(format!("operands of {name}"), format!("at least {}", n + 1), operands.len()));
+        if expr.inputs() > operands.len() {
+            let expected = format!("at least {}", expr.inputs());
+            return Err(Error::mismatch(format!("operands of {name}"), expected, operands.len()));
         }
         self.node(name, width, Op::Map { expr, operands: operands.to_vec() })
     }
@@ -255,6 +271,7 @@ impl Builder {
         if self.network.outputs.iter().any(|(n, _)| n == name) {
             return Err(Error::mismatch(format!("output {name}"), "a name of its own", "one that is taken"));
         }
+        self.part(name, part)?;
         self.network.outputs.push((name.into(), part));
         Ok(())
     }
@@ -295,7 +312,32 @@ impl Builder {
         Err(Error::mismatch(format!("groups of {name}"), format!("a divisor of {}", x.width), groups))
     }
 
+    /// Whether there is such a part.
+    fn part(&self, name: &str, part: Part) -> Result<()> {
+        let width = self.network.values.get(part.value).map_or(0, |v| v.width);
+        let end = part.first.checked_add(part.width);
+        if part.width == 0 || end.is_none_or(|end| end > width) {
+            return Err(Error::mismatch(
+                format!("part that {name} reads"),
+                "columns of what there is",
+                format!("{part:?}"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn known(&self, name: &str, param: Option<ParamId>) -> Result<()> {
+        match param.filter(|&p| p >= self.network.params.len()) {
+            Some(p) => {
+                let expected = format!("one of {}", self.network.params.len());
+                Err(Error::mismatch(format!("parameter of {name}"), expected, p))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn per_column(&self, param: Option<ParamId>, width: usize) -> Result<()> {
+        self.known("a bias or gain", param)?;
         match param.map(|p| &self.network.params[p]) {
             Some(p) if p.len() != width => {
                 Err(Error::mismatch(&p.name, format!("[{width}]"), format!("{:?}", p.shape)))
@@ -306,16 +348,18 @@ impl Builder {
 
     fn operand(&self, name: &str, operand: &Operand) -> Result<()> {
         let within = match operand.source {
-            Source::Value(part) => self
-                .network
-                .values
-                .get(part.value)
-                .is_some_and(|v| part.first + part.width <= v.width && part.width > 0),
+            Source::Value(part) => self.part(name, part).is_ok(),
             Source::Param { param, first, width } => {
-                self.network.params.get(param).is_some_and(|p| first + width <= p.len() && width > 0)
+                let end = first.checked_add(width);
+                width > 0 && self.network.params.get(param).is_some_and(|p| end.is_some_and(|end| end <= p.len()))
             }
         };
-        if !within || operand.inner == 0 || operand.repeat == 0 || !operand.source_width().is_multiple_of(operand.inner)
+        let countable = operand.source_width().checked_mul(operand.repeat).is_some();
+        if !within
+            || !countable
+            || operand.inner == 0
+            || operand.repeat == 0
+            || !operand.source_width().is_multiple_of(operand.inner)
         {
             return Err(Error::mismatch(
                 format!("operand of {name}"),

@@ -102,7 +102,15 @@ impl Operand {
     }
     /// Columns of the operand.
     pub fn width(&self) -> usize {
-        self.source_width() * self.repeat
+        self.source_width().saturating_mul(self.repeat)
+    }
+    /// Whether it shows some of a part's columns, but not the same ones in the same places.
+    pub(crate) fn overlaps(&self, part: Part) -> bool {
+        let Source::Value(other) = self.source else { return false };
+        let meet = other.value == part.value
+            && other.first < part.first + part.width
+            && part.first < other.first + other.width;
+        meet && other != part
     }
     /// The source's column of the operand's column c.
     pub fn column(&self, c: usize) -> usize {

@@ -193,7 +193,9 @@ impl NetworkPlan {
 
     /// Steps of a scan's chunk.
     pub fn chunk(&self, scan: &ScanShape) -> usize {
-        self.options.chunk.unwrap_or(if scan.rule.state == HeadState::Scalar { 64 } else { 32 })
+        let chunk = self.options.chunk.unwrap_or(if scan.rule.state == HeadState::Scalar { 64 } else { 32 });
+        // One that is longer is the whole.
+        chunk.min(self.shape.time)
     }
 
     /// Chunks of a scan.
@@ -293,18 +295,23 @@ impl NetworkPlan {
         slots
     }
 
-    /// Before anything is multiplied: no product of sizes may overflow.
+    /// Before anything is multiplied: no product of sizes may overflow, and what kernels index must be within their reach.
     fn check_sizes(&self) -> Result<()> {
-        let rows = (self.shape.time as u64).checked_mul(self.shape.batch as u64);
-        let widest = self.network.values.iter().map(|v| v.width as u64);
-        let states = self.network.nodes.iter().filter_map(|n| state_size(&n.op)).map(|s| s as u64);
-        let widest = widest.chain(states).max().unwrap_or(1);
-        let parameters = self.network.params.iter().fold(0, |n: u64, p| n.saturating_add(p.len() as u64));
-        let needs = rows.and_then(|r| r.checked_mul(widest)).unwrap_or(u64::MAX).max(parameters);
-        if needs > u64::from(u32::MAX) {
-            let what = format!("network of T={} B={}", self.shape.time, self.shape.batch);
+        let count = |sizes: &[usize]| sizes.iter().fold(1u64, |n, &size| n.saturating_mul(size as u64));
+        let Shape { time, batch } = self.shape;
+        let values = self.network.values.iter().map(|v| count(&[time, batch, v.width]));
+        let params = self.network.params.iter().fold(0, |n: u64, p| n.saturating_add(p.len() as u64));
+        let needs = values.chain([params]).max().unwrap_or(1);
+        // States are per sequence, and per chunk at most.
+        let states = self.network.nodes.iter().filter_map(|n| state_size(&n.op)).map(|s| count(&[time, batch, s]));
+        let needs = if states.max().unwrap_or(0) > 1 << 60 { u64::MAX } else { needs };
+        let (limit, limit_name) = match self.caps.class {
+            DeviceClass::Cpu => (1 << 60, "what can be counted"),
+            _ => (u64::from(u32::MAX), "the kernels' index range"),
+        };
+        if needs > limit {
+            let what = format!("network of T={time} B={batch}");
             let hint = "; shorten or split the sequences".into();
-            let (limit, limit_name) = (u64::from(u32::MAX), "the kernels' index range");
             return Err(Error::Limit { what, needs, limit, unit: "elements", limit_name, hint });
         }
         Ok(())

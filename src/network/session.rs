@@ -43,6 +43,8 @@ pub struct NetworkSession<T: Element = f32> {
     plan: NetworkPlan,
     times: Times,
     executor: Executor<T>,
+    /// Whether there is an input.
+    written: bool,
     has_run: bool,
     /// A forward run whose values no backward pass has consumed yet.
     tape: bool,
@@ -82,6 +84,7 @@ impl<T: Element> NetworkSession<T> {
             plan,
             times,
             executor,
+            written: false,
             has_run: false,
             tape: false,
             upstream: false,
@@ -141,7 +144,7 @@ impl<T: Element> NetworkSession<T> {
             let v = &network.values[value];
             view.check(&v.name, &["T", "B", "width"], &[time, batch, v.width])?;
         }
-        self.times = self.checked_times(input)?;
+        let times = self.checked_times(input)?;
         match input.initial {
             NetworkInitial::Carry if !self.has_run => {
                 return Err(Error::mismatch("initial states", "an earlier run to carry from", "none"));
@@ -149,6 +152,8 @@ impl<T: Element> NetworkSession<T> {
             NetworkInitial::Given(given) => self.check_states("initial states", given)?,
             _ => {}
         }
+        self.times = times;
+        self.written = true;
         (self.tape, self.upstream, self.gradients) = (false, false, false);
         if let Executor::Gpu(e) = &self.executor {
             e.write_times(&self.times)?;
@@ -181,8 +186,11 @@ impl<T: Element> NetworkSession<T> {
     /// Runs what was written last.
     ///
     /// # Errors
-    /// Errors of the device.
+    /// [`Error::Mismatch`] if nothing was; errors of the device.
     pub fn run(&mut self) -> Result<()> {
+        if !self.written {
+            return Err(Error::mismatch("run", "an input written before it", "none"));
+        }
         match &mut self.executor {
             Executor::Cpu(e) => e.forward(&self.plan, &self.times),
             Executor::Gpu(e) => e.forward()?,

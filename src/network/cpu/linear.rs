@@ -47,6 +47,7 @@ impl<T: Element> PackedLinear<T> {
         dy: &[T],
         dx: &mut [T],
         (d_params, places): (&mut [T], (usize, Option<usize>)),
+        padding: impl Fn(usize) -> bool,
     ) {
         let (inputs, outputs) = (self.inputs, self.outputs);
         let rows = dy.len() / outputs;
@@ -57,9 +58,16 @@ impl<T: Element> PackedLinear<T> {
                 to[part.first..][..inputs].iter_mut().zip(from).for_each(|(t, f)| *t = *t + *f);
             }
         }
-        let gathered: Vec<T> = x.chunks_exact(stride).flat_map(|row| &row[part.first..][..inputs]).copied().collect();
+        let mut gathered: Vec<T> =
+            x.chunks_exact(stride).flat_map(|row| &row[part.first..][..inputs]).copied().collect();
+        let mut dy = dy.to_vec();
+        for row in (0..rows).filter(|&row| padding(row)) {
+            // 0 times what may be no number.
+            gathered[row * inputs..][..inputs].fill(T::default());
+            dy[row * outputs..][..outputs].fill(T::default());
+        }
         let dw = &mut d_params[places.0..][..inputs * outputs];
-        product(dy, &gathered, dw, (outputs, rows, inputs), (inputs, true));
+        product(&dy, &gathered, dw, (outputs, rows, inputs), (inputs, true));
         if let Some(at) = places.1 {
             for row in dy.chunks_exact(outputs) {
                 d_params[at..][..outputs].iter_mut().zip(row).for_each(|(d, v)| *d = *d + *v);

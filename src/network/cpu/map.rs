@@ -66,6 +66,11 @@ pub(super) fn backward<T: Element>(
             let mut gradient = vec![T::default(); dy.len()];
             slope.evaluate(&inputs, &mut gradient);
             gradient.iter_mut().zip(dy).for_each(|(g, d)| *g = *g * *d);
+            for (n, row) in gradient.chunks_exact_mut(width).enumerate() {
+                if c.is_padding(block * ROWS + n) {
+                    row.fill(T::default());
+                }
+            }
             scatter(c, slots, operand, block * ROWS, &gradient, d_params);
         }
     }

@@ -38,6 +38,10 @@ impl<T> Context<'_, T> {
         let at = self.plan.network.param_offset(param);
         &self.params[at..][..self.plan.network.params[param].len()]
     }
+    /// Whether a row lies past its sequence's end: it may hold anything.
+    pub fn is_padding(&self, row: usize) -> bool {
+        row / self.times.batch >= self.times.lengths[row % self.times.batch]
+    }
     /// Columns of the value that a part is of.
     pub fn stride(&self, part: Part) -> usize {
         self.plan.network.values[part.value].width
@@ -120,6 +124,7 @@ impl<T: Element> Executor<T> {
                             &dy,
                             &mut dx,
                             (d_params, places),
+                            |row| c.is_padding(row),
                         );
                         slots[plan.gradients[x.value]] = dx;
                     }

@@ -69,7 +69,8 @@ pub(super) fn backward<T: Element>(c: &Context<'_, T>, op: &Op, slots: &mut [Vec
     let place = |param: Option<usize>| param.map(|p| c.plan.network.param_offset(p));
     let (gain_at, bias_at) = (place(s.gain), place(s.bias));
     let (mut centred, mut d_normal) = (Vec::new(), vec![T::default(); size]);
-    for ((row, dx), dy) in x.chunks_exact(stride).zip(dx.chunks_exact_mut(stride)).zip(dy.chunks_exact(width)) {
+    let rows = x.chunks_exact(stride).zip(dx.chunks_exact_mut(stride)).zip(dy.chunks_exact(width));
+    for (_, ((row, dx), dy)) in rows.enumerate().filter(|(row, _)| !c.is_padding(*row)) {
         for group in 0..s.groups {
             let first = group * size;
             let values = &row[s.x.first + first..][..size];

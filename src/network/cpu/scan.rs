@@ -295,7 +295,10 @@ pub(super) fn divisor<T: Element>(divisor: Divisor, sum: T, m: T) -> (T, T) {
         Divisor::Sum => (sum, one),
         Divisor::AtLeastOne => {
             let (size, sign) = if sum < zero { (zero.minus(sum), zero.minus(one)) } else { (sum, one) };
-            let least = zero.minus(m).exp();
+            // As the GPU has it: no divisor of 0.
+            // As the GPU has it: never 0.
+            let most = T::from_f64(80.0);
+            let least = zero.minus(if m > most { most } else { m }).exp();
             if size > least { (size, sign) } else { (least, zero) }
         }
     }

@@ -7,7 +7,7 @@ use super::scan_ports::{Coefficients, Heads, Stretch, scatter, tasks};
 use crate::cpu::shared::Shared;
 use crate::cpu::threads::for_each;
 use crate::expr::Element;
-use crate::network::{ScanShape, Source};
+use crate::network::{Operand, Part, ScanShape, Source};
 use crate::rule::{EMPTY_MAXIMUM, Read};
 use std::sync::{Mutex, PoisonError};
 
@@ -40,7 +40,7 @@ pub(super) fn backward<T: Element>(
     // Values that a head has for itself get their gradients at once; each its own columns.
     let mut own: Vec<(usize, Vec<T>)> = Vec::new();
     for operand in &shape.operands {
-        if let (Source::Value(part), 1) = (operand.source, operand.repeat) {
+        if let Some(part) = alone(shape, operand) {
             let id = c.plan.gradients[part.value];
             if own.iter().all(|(other, _)| *other != id) {
                 own.push((id, std::mem::take(&mut slots[id])));
@@ -96,6 +96,14 @@ fn add_share<T: Element>(
             let at = c.plan.network.param_offset(param) + first;
             d_params[at..][..width].iter_mut().zip(&share.values).for_each(|(t, v)| *t = *t + *v);
         }
+    }
+}
+
+/// What an operand shows, if no head reads what another one's is.
+fn alone(shape: &ScanShape, operand: &Operand) -> Option<Part> {
+    match operand.source {
+        Source::Value(part) if operand.repeat == 1 && !shape.operands.iter().any(|o| o.overlaps(part)) => Some(part),
+        _ => None,
     }
 }
 
@@ -262,7 +270,7 @@ impl<T: Element> Back<'_, T> {
     fn give(&mut self, stretch: &Stretch<'_, T>, port: usize, gradient: &[T], (ids, to): (&[usize], &[Shared<'_, T>])) {
         let operand = &self.scan.shape.operands[port];
         match operand.source {
-            Source::Value(part) if operand.repeat == 1 => {
+            Source::Value(part) if alone(self.scan.shape, operand).is_some() => {
                 let stride = self.scan.c.stride(part);
                 let id = self.scan.c.plan.gradients[part.value];
                 let Some(to) = ids.iter().position(|other| *other == id).map(|n| &to[n]) else { return };

@@ -93,8 +93,11 @@ fn carry<T: Element>(result: &State<T>, from: &State<T>, to: &mut State<T>, full
                 let terms = if full { 0..from.keys } else { key..key + 1 };
                 for term in terms {
                     let unit = columns + if full { term } else { 0 };
-                    sum =
-                        sum + result.values[at(result, key, unit) + head] * from.values[at(from, term, column) + head];
+                    let passes = result.values[at(result, key, unit) + head];
+                    // 0 lets nothing pass, not even what is no number.
+                    if passes != T::default() {
+                        sum = sum + passes * from.values[at(from, term, column) + head];
+                    }
                 }
                 to.values[at(from, key, column) + head] = sum;
             }

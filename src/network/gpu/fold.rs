@@ -10,7 +10,7 @@ const FOLD: &str = include_str!("../../../shaders/network/fold.wgsl");
 /// Rows that one lane adds up for a parameter; longer sums are made of blocks.
 const BLOCK: usize = 128;
 /// Blocks that one lane adds up at most.
-const MOST: usize = 1 << 14;
+const MOST: usize = 1 << 13;
 
 /// Where contributions are, and of which rows.
 #[derive(Clone, Copy)]
@@ -103,5 +103,5 @@ fn fold_kernel(operand: &Operand, given: Given, blocks: usize, block: usize) -> 
 
 /// Rounds of loops of a row.
 fn rounds(operand: &Operand, given: Given) -> usize {
-    1 + operand.repeat * (1 + given.each)
+    3 + operand.repeat * (2 + given.each)
 }

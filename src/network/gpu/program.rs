@@ -217,7 +217,7 @@ impl Build<'_> {
         let contributions = operand.width() * lanes.each;
         if let Source::Value(part) = operand.source {
             let alone = operand.repeat == 1 && lanes.each == 1;
-            if alone && !operands.iter().any(|other| overlaps(other, part)) {
+            if alone && !operands.iter().any(|other| other.overlaps(part)) {
                 let (at, stride) = (self.gradient(part), self.width(part.value));
                 return Share { port: n, value, route: Route::Direct { stride }, at };
             }
@@ -239,12 +239,4 @@ pub(super) struct Lanes {
     pub rows: usize,
     /// Rows of sums, where lanes add up the shares of parameters.
     pub blocks: Option<usize>,
-}
-
-/// Whether an operand shows some of a part's columns, but not the same ones in the same places.
-fn overlaps(operand: &Operand, part: Part) -> bool {
-    let Source::Value(other) = operand.source else { return false };
-    let meet =
-        other.value == part.value && other.first < part.first + part.width && part.first < other.first + other.width;
-    meet && (other != part)
 }

@@ -75,7 +75,7 @@ impl Build<'_> {
     /// States before all chunks (or, back, gradients of those after them): from `before`, into `kept`, to `end`.
     pub fn carry_kernel(&self, n: usize, shape: &ScanShape, back: bool) -> Kernel {
         let items = self.plan.shape.batch * shape.heads * shape.columns();
-        let rounds = self.carry_spans(shape).0 * carry_rounds(shape);
+        let rounds = self.carry_spans(shape).0 * carry_rounds(shape) + 2 * (shape.key_size + 1);
         self.scan_kernel(n, shape, ("network.scan_carry", CARRY), items).flag("BACK", back).rounds(rounds)
     }
 
@@ -89,7 +89,7 @@ impl Build<'_> {
             .size("PASS", pass as usize)
             .flag("KEEP", slots.checkpoints.is_some())
             .flag("ERASED", slots.erased.is_some())
-            .rounds(span * step_rounds(shape))
+            .rounds(span * step_rounds(shape) + 2 * (shape.key_size + 1))
             .word("before", self.before(n, stretch))
             .word("stretch", stretch)
             .word("span", span)
@@ -145,7 +145,6 @@ impl Build<'_> {
             .functions(&rule.functions(&self.plan.network))
             .word("chunk", self.plan.chunk(shape))
             .word("reverse", usize::from(shape.reverse))
-            .word("initial", self.slot(state.map(|s| s.initial)))
             .word("last", self.slot(state.map(|s| s.last)))
             .word("checkpoints", self.slot(slots.checkpoints))
             .word("erased", self.slot(slots.erased))
@@ -169,13 +168,13 @@ fn cut(count: usize, rounds: usize) -> (usize, usize) {
 
 /// Rounds of loops of a step, there and back, in `scan_forward` and `scan_columns`.
 pub(super) fn step_rounds(shape: &ScanShape) -> usize {
-    2 + 4 * shape.key_size
+    8 + 4 * shape.key_size
 }
 
 /// Rounds of loops of a chunk in `scan_carry`.
 fn carry_rounds(shape: &ScanShape) -> usize {
-    let correction = if shape.form().erase.is_some() { shape.key_size * (1 + shape.key_size) } else { 0 };
-    1 + 4 * shape.key_size + correction
+    let correction = if shape.form().erase.is_some() { shape.key_size * (2 + shape.key_size) } else { 0 };
+    8 + 4 * shape.key_size + correction
 }
 
 /// Columns that stand for the state before a chunk.

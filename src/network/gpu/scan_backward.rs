@@ -125,7 +125,7 @@ impl Build<'_> {
         let kernel = kernel
             .size("PASS", pass as usize)
             .functions(&text)
-            .rounds(span * step_rounds(shape))
+            .rounds(span * step_rounds(shape) + 2 * (shape.key_size + 1))
             .word("span", span)
             .word("stretch", stretch)
             .word("after", self.after_stretch(n, stretch, spans))
@@ -165,7 +165,7 @@ impl Build<'_> {
             let kernel = self.scan_kernel(n, shape, ("network.scan_rows", ROWS), count * batch * key);
             let kernel = kernel
                 .functions(&text)
-                .rounds(2 * chunk * (1 + shape.columns()))
+                .rounds(2 * (chunk * (2 + shape.columns()) + shape.columns() + 2))
                 .word("first", first)
                 .word("window", kept)
                 .word("dy", scratch.dy)
