@@ -78,7 +78,7 @@ fn the_strategy_follows_from_device_class_and_hidden_size() {
     }
     let large = Caps { max_invocations: 1024, ..caps(SoftwareGpu) };
     let p = plan(&lstm(300), 5, 3, &large, &Options::default());
-    assert_eq!((p.strategy, p.reason.contains("300 units are more than 64")), (Step, true), "{}", p.reason);
+    assert_eq!((p.strategy, p.reason.contains("300 units are more than 128")), (Step, true), "{}", p.reason);
 
     for hidden in [1, 64, 1000] {
         let p = plan(&lstm(hidden), 5, 3, &Device::cpu().caps(), &Options::default());
