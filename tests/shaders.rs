@@ -17,7 +17,7 @@ use wgpu_rnn::{
 };
 
 fn webgpu_caps() -> Caps {
-    Caps { f16: true, ..translate::webgpu_caps() }
+    Caps { f16: true, ..Caps::webgpu() }
 }
 
 /// Every cell, direction and, of the LSTMs of one cell state, projection, for the given hidden sizes.

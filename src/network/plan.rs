@@ -355,6 +355,7 @@ fn choose(network: &Network, caps: &Caps, options: &NetworkOptions) -> (Parallel
         (DeviceClass::Gpu, Some(columns)) if columns < LANES => {
             (Parallel::Chunked, format!("{columns} columns of state are fewer than the {LANES} lanes of a GPU"))
         }
+        (_, None) => (Parallel::Recurrent, "no scans".into()),
         (DeviceClass::Gpu, _) => (Parallel::Recurrent, "columns of state enough for a GPU".into()),
         (class, _) => (Parallel::Recurrent, format!("{class:?}: as many lanes as columns, or fewer")),
     }

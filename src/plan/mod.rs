@@ -88,6 +88,24 @@ pub struct Caps {
     pub subgroup: usize,
 }
 
+impl Caps {
+    /// A GPU with no more than WebGPU promises of every one: what a plan for devices that are not there yet is made for.
+    pub fn webgpu() -> Self {
+        let l = wgpu::Limits::default();
+        Self {
+            class: DeviceClass::Gpu,
+            max_binding: l.max_storage_buffer_binding_size,
+            max_buffer: l.max_buffer_size,
+            max_workgroup_memory: l.max_compute_workgroup_storage_size as usize,
+            max_invocations: l.max_compute_invocations_per_workgroup as usize,
+            max_workgroups: l.max_compute_workgroups_per_dimension as usize,
+            parallel_groups: 64,
+            f16: false,
+            subgroup: 1,
+        }
+    }
+}
+
 /// Device classes that the planner's choices differ for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceClass {

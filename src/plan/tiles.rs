@@ -73,7 +73,7 @@ pub(super) fn choose_tiles(
 /// | `step_backward` (units of 8 sequences) | 4 | 5.9 | 8 | 7.8 | 1.3 |
 ///
 /// Where lanes of a subgroup can give each other what they load ([`Caps::subgroup`]: llvmpipe), what all of them read is loaded once
-/// ([`Tiles::lanes`]), and what a lane reads at every step it keeps ([`RPlace::Units`]). Median ms with both and without either, in
+/// ([`Tiles::lanes`]), and what a lane reads at every step it keeps ([`RPlace::Units`]). Median ms with both and without either (the commit before), in
 /// turn, nothing else running, `wgpu-rnn bench --device gpu --cell lstm --time 100`, with `--train` forward and backward:
 ///
 /// | B, I, H | forward, without | with | forward and backward, without | with |

@@ -1,25 +1,7 @@
-//! What tests of shaders share: naga's check of a text, its translation to every language that wgpu's backends take, and the
-//! limits that WebGPU guarantees.
+//! What tests of shaders share: naga's check of a text, its translation to every language that wgpu's backends take.
 
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ResourceBinding, back};
-use wgpu_rnn::{Caps, DeviceClass};
-
-/// What WebGPU guarantees on every GPU.
-pub fn webgpu_caps() -> Caps {
-    let l = wgpu_rnn::wgpu::Limits::default();
-    Caps {
-        class: DeviceClass::Gpu,
-        max_binding: l.max_storage_buffer_binding_size,
-        max_buffer: l.max_buffer_size,
-        max_workgroup_memory: l.max_compute_workgroup_storage_size as usize,
-        max_invocations: l.max_compute_invocations_per_workgroup as usize,
-        max_workgroups: l.max_compute_workgroups_per_dimension as usize,
-        parallel_groups: 64,
-        f16: false,
-        subgroup: 1,
-    }
-}
 
 /// The module of a text.
 pub fn parse(text: &str, label: &str) -> (Module, ModuleInfo) {

@@ -1,11 +1,11 @@
 //! Proofs about the kernels of networks that need no GPU: every text of every rule and operation parses, validates and translates.
 
 use crate::networks::{of_everything, of_rule};
-use crate::translate::{parse, to_every_language, webgpu_caps};
+use crate::translate::{parse, to_every_language};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use wgpu_rnn::network::{Network, NetworkOptions, NetworkPlan, Parallel};
-use wgpu_rnn::{Result, Shape, rules};
+use wgpu_rnn::{Caps, Result, Shape, rules};
 
 /// Whether kernels write words, arena, parameters, times.
 const BINDINGS: [bool; 4] = [false, true, false, false];
@@ -15,7 +15,7 @@ fn texts(network: &Arc<Network>) -> Result<BTreeSet<(&'static str, String)>> {
     let mut all = BTreeSet::new();
     for (parallel, train) in [(Parallel::Recurrent, false), (Parallel::Recurrent, true), (Parallel::Chunked, true)] {
         let options = NetworkOptions { parallel: Some(parallel), train, ..Default::default() };
-        let plan = NetworkPlan::new(network, Shape { time: 70, batch: 3 }, &webgpu_caps(), &options)?;
+        let plan = NetworkPlan::new(network, Shape { time: 70, batch: 3 }, &Caps::webgpu(), &options)?;
         all.extend(plan.shaders()?);
     }
     Ok(all)

@@ -6,7 +6,7 @@ use ash::vk;
 use std::collections::HashMap;
 use std::error::Error;
 use wgpu_rnn::kernels::{Access, Kernel};
-use wgpu_rnn::{Caps, DeviceClass, Options, Plan, RnnConfig, Shader, Shape, WeightFormat, cells, wgpu};
+use wgpu_rnn::{Caps, Options, Plan, RnnConfig, Shader, Shape, WeightFormat, cells};
 
 /// Kernels that most of a layer's time is in.
 fn is_hot(kernel: Kernel) -> bool {
@@ -30,18 +30,7 @@ fn is_hot(kernel: Kernel) -> bool {
 
 /// A GPU with the limits that WebGPU promises on every one.
 fn caps() -> Caps {
-    let l = wgpu::Limits::default();
-    Caps {
-        class: DeviceClass::Gpu,
-        max_binding: l.max_storage_buffer_binding_size,
-        max_buffer: l.max_buffer_size,
-        max_workgroup_memory: l.max_compute_workgroup_storage_size as usize,
-        max_invocations: l.max_compute_invocations_per_workgroup as usize,
-        max_workgroups: l.max_compute_workgroups_per_dimension as usize,
-        parallel_groups: 64,
-        f16: true,
-        subgroup: 1,
-    }
+    Caps { f16: true, ..Caps::webgpu() }
 }
 
 /// Which plan: the cell, how weights are stored, `H (B)`.
