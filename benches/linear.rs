@@ -1,5 +1,5 @@
-//! Linear recurrences: what a step costs as T grows, and what chunks side by side gain where channels are few. Every rule is held
-//! against the naive f64 loop before it is timed; a run ends with y (training: all gradients) in host memory.
+//! Linear recurrences: what a step costs as T grows, and what chunks gain: scanned twice where channels are few, as matrix products
+//! where states are wide. Every rule is held against the naive f64 loop before it is timed; a run ends with y (training: all gradients) in host memory.
 //!
 //! `cargo bench --bench linear`; `cargo bench --bench linear -- gpu` for one device, `-- mamba` for one rule.
 
@@ -41,6 +41,17 @@ fn main() {
         for rule in &rules {
             for train in [false, true] {
                 chunks(device, rule, train);
+            }
+        }
+    }
+    println!(
+        "\n| device | rule | heads x K x V | pass | recurrent, ms | chunked | products | recurrent / products | chunked / products |\n\
+         |---|---|---|---|---|---|---|---|---|"
+    );
+    for device in &devices {
+        for rule in rules.iter().filter(|r| r.state == HeadState::Matrix) {
+            for train in [false, true] {
+                products(device, rule, train);
             }
         }
     }
@@ -89,4 +100,18 @@ fn chunks(device: &Device, rule: &'static Rule, train: bool) {
     let ratio = median(times[0].iter().zip(&times[1]).map(|(a, b)| a / b));
     let [a, b] = times.map(median);
     println!("{} {a:.2} | {b:.2} | {ratio:.2} |", row(device, &bare, train));
+}
+
+/// A head of the published models, T = 1024.
+fn products(device: &Device, rule: &'static Rule, train: bool) {
+    let bare = Bare::new(rule, [1, 64, 64], Shape { time: 1024, batch: 1 }, false, 1).unwrap();
+    let of =
+        |parallel| session(&bare, device, &NetworkOptions { train, parallel: Some(parallel), ..Default::default() });
+    let [mut a, mut b, mut c] = [Parallel::Recurrent, Parallel::Chunked, Parallel::Products].map(of);
+    let run = |session: &mut NetworkSession| bare.run(session).unwrap();
+    let times = in_turn(ROUNDS, [&mut || run(&mut a), &mut || run(&mut b), &mut || run(&mut c)]);
+    let ratio = |n: usize| median(times[n].iter().zip(&times[2]).map(|(a, b)| a / b));
+    let (first, second) = (ratio(0), ratio(1));
+    let [a, b, c] = times.map(median);
+    println!("{} {a:.2} | {b:.2} | {c:.2} | {first:.2} | {second:.2} |", row(device, &bare, train));
 }

@@ -19,9 +19,9 @@ fn kept_at(chunk: u32, b: u32, h: u32, j: u32) -> u32 {
     return (((chunk * at_batch() + b) * HEADS + h) * COLUMNS + j) * KEY;
 }
 
-// Summaries of chunks: [chunks, B, heads, columns and virtual ones, K].
+// Summaries of chunks, from one on: [chunks, B, heads, columns and virtual ones, K].
 fn summary_at(chunk: u32, b: u32, h: u32, j: u32) -> u32 {
-    return (((chunk * at_batch() + b) * HEADS + h) * (COLUMNS + VIRTUAL) + j) * KEY;
+    return ((((chunk - at_summary_first()) * at_batch() + b) * HEADS + h) * (COLUMNS + VIRTUAL) + j) * KEY;
 }
 
 // The start of a virtual column: the identity's.

@@ -60,7 +60,8 @@ struct Args {
     /// Where it runs; `auto`: a real GPU if there is one, else the CPU executor.
     #[arg(long, value_enum, default_value_t = DeviceArg::Auto)]
     device: DeviceArg,
-    /// Forces how it goes over time: step after step, or chunks of steps side by side.
+    /// Forces how it goes over time: step after step, or chunks of steps side by side, scanned twice or
+    /// as matrix products where states are matrices.
     #[arg(long, value_enum)]
     scan: Option<ScanArg>,
     /// Steps of a chunk.
@@ -81,6 +82,7 @@ struct BenchArgs {
 enum ScanArg {
     Recurrent,
     Chunked,
+    Products,
 }
 
 fn rule_parser() -> impl TypedValueParser<Value = &'static Rule> {
@@ -126,6 +128,7 @@ impl Args {
         let parallel = self.scan.map(|s| match s {
             ScanArg::Recurrent => Parallel::Recurrent,
             ScanArg::Chunked => Parallel::Chunked,
+            ScanArg::Products => Parallel::Products,
         });
         NetworkOptions { parallel, chunk: self.chunk, train: self.train, ..Default::default() }
     }

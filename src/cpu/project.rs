@@ -70,7 +70,7 @@ pub(crate) fn product<T: Real>(
     (m, k, n): (usize, usize, usize),
     (stride, transposed): (usize, bool),
 ) {
-    assert!(lhs.len() >= m * k && rhs.len() >= k * n && stride >= n && out.len() >= (m - 1) * stride + n);
+    assert!(lhs.len() >= m * k && out.len() >= (m - 1) * stride + n);
     let threads = if m * n * k < PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
     // Parts of a few rows each, for threads that come late; two rows at least in each.
     let part = if threads == 1 { m } else { m.div_ceil(PARTS * threads).next_multiple_of(ROWS) };
@@ -87,18 +87,20 @@ pub(crate) fn product<T: Real>(
 }
 
 /// The same on this thread; `transposed` tells the distance of rows of `lhs` where it is transposed.
-fn one_thread<T: Real>(
+pub(crate) fn one_thread<T: Real>(
     lhs: &[T],
     rhs: &[T],
     out: &mut [T],
     (m, k, n): (usize, usize, usize),
     (stride, transposed): (usize, Option<usize>),
 ) {
+    let last = transposed.map_or((m - 1) * k + k, |rows| (k - 1) * rows + m);
+    assert!(lhs.len() >= last && rhs.len() >= k * n && stride >= n && out.len() >= (m - 1) * stride + n);
     let one = T::from_f64(1.0);
     for start in (0..k).step_by(DEPTH) {
         let depth = DEPTH.min(k - start);
         // SAFETY: the strides address m × depth values of `lhs` from column `start`, depth × n of `rhs` from row `start`
-        // and m × n of `out`, all within the lengths that `product` asserts; `out` is borrowed mutably and overlaps neither.
+        // and m × n of `out`, all within the lengths asserted above; `out` is borrowed mutably and overlaps neither.
         unsafe {
             gemm::gemm(
                 m,

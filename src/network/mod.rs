@@ -282,6 +282,13 @@ impl Network {
     pub fn param(&self, name: &str) -> Option<ParamId> {
         self.params.iter().position(|p| p.name == name)
     }
+    /// Its linear recurrences.
+    pub(crate) fn scans(&self) -> impl Iterator<Item = &ScanShape> {
+        self.nodes.iter().filter_map(|n| match &n.op {
+            Op::Scan(s) => Some(s),
+            _ => None,
+        })
+    }
     /// Number of parameter elements.
     pub fn parameter_count(&self) -> usize {
         self.params.iter().map(Param::len).sum()

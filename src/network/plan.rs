@@ -9,7 +9,7 @@
 //!
 //! Everything that grows, grows with T: [`NetworkPlan::bytes_per_step`] says by how much; [`NetworkPlan::fixed_bytes`] is the rest.
 
-use super::gpu::Program;
+use super::gpu::{Program, STRETCH, pair_rounds};
 use super::{Network, Op, ScanShape};
 use crate::config::Shape;
 use crate::error::{Error, Result};
@@ -27,6 +27,10 @@ pub enum Parallel {
     /// one after the other, then the chunks from those states. More work, less of it in a row: for few columns on wide devices. The
     /// order of additions is another than [`Parallel::Recurrent`]'s.
     Chunked,
+    /// The same where states are matrices (K x V), by matrix products inside a chunk instead of going over its steps twice: for
+    /// wide states. Scans whose states are scalars or vectors go as [`Parallel::Chunked`], and so do those with a correction in
+    /// chunks of more than 32 steps ([`NetworkPlan::products`] tells). The order of additions is another again.
+    Products,
 }
 
 /// What the user may choose.
@@ -40,7 +44,8 @@ pub struct NetworkOptions {
     pub train: bool,
     /// Element type; f64 on the CPU executor only.
     pub precision: Precision,
-    /// Bytes that the way back may take for states between those kept, at most (one chunk's at least).
+    /// Bytes that the way back may take for states between those kept, and chunks as products for what they multiply, at most (one
+    /// chunk's at least).
     pub window_bytes: u64,
     /// Chooses kernels as for another class of device than the one that runs the plan, as [`crate::Options::kernels`]: the same bits.
     pub kernels: Option<DeviceClass>,
@@ -134,6 +139,12 @@ pub struct NetworkPlan {
 /// Columns that keep a GPU busy: with fewer, time is cut into chunks. 64 workgroups of 64 lanes, as `Caps::parallel_groups`.
 const LANES: usize = 4096;
 
+/// Columns of every matrix state from which products gain on a GPU over going over chunks twice (`benches/linear.rs`).
+const WIDE: usize = 32;
+/// Steps of a chunk up to which corrections are products: within a chunk what was written and what was corrected are summed apart,
+/// and digits that cancel are lost (delta rule, error against that of one step after the other: twice at 32 steps, 4 times at 64).
+const CORRECTED: usize = 32;
+
 impl NetworkPlan {
     /// Plans `network` for `shape` on a device with `caps`.
     ///
@@ -193,14 +204,18 @@ impl NetworkPlan {
 
     /// Steps of a scan's chunk.
     pub fn chunk(&self, scan: &ScanShape) -> usize {
-        let chunk = self.options.chunk.unwrap_or(if scan.rule.state == HeadState::Scalar { 64 } else { 32 });
         // One that is longer is the whole.
-        chunk.min(self.shape.time)
+        chunk_of(scan, &self.options).min(self.shape.time)
     }
 
     /// Chunks of a scan.
     pub fn chunks(&self, scan: &ScanShape) -> usize {
         self.shape.time.div_ceil(self.chunk(scan))
+    }
+
+    /// Whether a scan's chunks are matrix products. By the operation alone.
+    pub fn products(&self, scan: &ScanShape) -> bool {
+        self.parallel == Parallel::Products && fits_products(scan, self.chunk(scan))
     }
 
     /// Bytes of everything, parameters (and in training their gradients) included.
@@ -275,7 +290,7 @@ impl NetworkPlan {
         let (form, columns) = (shape.form(), shape.heads * shape.columns());
         let state = columns * shape.key_size;
         let mut slots = ScanSlots::default();
-        if train || self.parallel == Parallel::Chunked {
+        if train || self.parallel != Parallel::Recurrent {
             let (chunk, chunks) = (self.chunk(shape), self.chunks(shape));
             let slot =
                 self.slot(format!("{name}.checkpoints"), chunks * batch * state, (batch * state).div_ceil(chunk));
@@ -343,17 +358,27 @@ pub(crate) fn state_size(op: &Op) -> Option<usize> {
     }
 }
 
+fn fits_products(scan: &ScanShape, chunk: usize) -> bool {
+    let exact = scan.form().erase.is_none() || chunk <= CORRECTED;
+    scan.rule.state == HeadState::Matrix && scan.value_size > 1 && exact && pair_rounds(scan, chunk) <= STRETCH
+}
+
+/// Steps of a scan's chunk, where T is long enough.
+fn chunk_of(scan: &ScanShape, options: &NetworkOptions) -> usize {
+    options.chunk.unwrap_or(if scan.rule.state == HeadState::Scalar { 64 } else { 32 })
+}
+
 fn choose(network: &Network, caps: &Caps, options: &NetworkOptions) -> (Parallel, String) {
     if let Some(parallel) = options.parallel {
         return (parallel, "forced".into());
     }
-    let columns = network.nodes.iter().filter_map(|n| match &n.op {
-        Op::Scan(s) => Some(s.heads * s.columns()),
-        _ => None,
-    });
-    match (caps.class, columns.min()) {
+    let scans: Vec<&ScanShape> = network.scans().collect();
+    let columns = scans.iter().map(|s| s.heads * s.columns()).min();
+    let wide = scans.iter().any(|s| s.value_size >= WIDE && fits_products(s, chunk_of(s, options)));
+    match (caps.class, columns) {
         (DeviceClass::Gpu, Some(columns)) if columns < LANES => {
-            (Parallel::Chunked, format!("{columns} columns of state are fewer than the {LANES} lanes of a GPU"))
+            let (parallel, of) = if wide { (Parallel::Products, ", of wide states") } else { (Parallel::Chunked, "") };
+            (parallel, format!("{columns} columns of state are fewer than the {LANES} lanes of a GPU{of}"))
         }
         (_, None) => (Parallel::Recurrent, "no scans".into()),
         (DeviceClass::Gpu, _) => (Parallel::Recurrent, "columns of state enough for a GPU".into()),
@@ -376,14 +401,14 @@ impl fmt::Display for NetworkPlan {
         for node in &network.nodes {
             if let Op::Scan(s) = &node.op {
                 let (rule, chunk) = (s.rule.name, self.chunk(s));
-                writeln!(
-                    f,
-                    "          {}: {rule}, {} heads, state {} x {}, chunks of {chunk}",
-                    node.name,
-                    s.heads,
-                    s.key_size,
-                    s.columns()
-                )?;
+                let way = match self.parallel {
+                    Parallel::Recurrent if self.options.train => format!(", states kept every {chunk} steps"),
+                    Parallel::Recurrent => String::new(),
+                    _ if self.products(s) => format!(", chunks of {chunk} as products"),
+                    _ => format!(", chunks of {chunk} scanned twice"),
+                };
+                let (heads, keys, columns) = (s.heads, s.key_size, s.columns());
+                writeln!(f, "          {}: {rule}, {heads} heads, state {keys} x {columns}{way}", node.name)?;
             }
         }
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);

@@ -74,7 +74,7 @@ impl Blocks {
         let network = Arc::new(self.model.network()?);
         let params = network.flat(|name| Ok(self.params.iter().find(|(n, _)| n == name).map(|(_, t)| cast::<T>(t))))?;
         let mut runs = Vec::new();
-        for parallel in [Parallel::Recurrent, Parallel::Chunked] {
+        for parallel in [Parallel::Recurrent, Parallel::Chunked, Parallel::Products] {
             // Chunks of 8: several, and a last one that is shorter.
             let options = NetworkOptions {
                 parallel: Some(parallel),

@@ -130,8 +130,9 @@ impl Linear {
         let base = NetworkOptions { precision: options.precision, ..Default::default() };
         let training =
             |parallel| NetworkOptions { train: true, parallel: Some(parallel), chunk: Some(4), ..base.clone() };
-        let all = [base.clone(), training(Parallel::Recurrent), training(Parallel::Chunked)];
-        all.iter().map(|options| Ok(self.named(self.session_run::<T>(device, options)?))).collect()
+        let ways = [Parallel::Recurrent, Parallel::Chunked, Parallel::Products];
+        let all = [base.clone()].into_iter().chain(ways.map(training));
+        all.map(|options| Ok(self.named(self.session_run::<T>(device, &options)?))).collect()
     }
 
     fn session_run<T: Scalar + Element>(&self, device: &Device, options: &NetworkOptions) -> Result<Frame> {

@@ -61,7 +61,7 @@ fn check(device: &Device, precision: Precision) {
             run(&case.model, &case.params, &case.x, &case.dy).unwrap()
         };
         let (exact, rounded) = (naive(false), naive(true));
-        for parallel in [Parallel::Recurrent, Parallel::Chunked] {
+        for parallel in [Parallel::Recurrent, Parallel::Chunked, Parallel::Products] {
             let got = match precision {
                 Precision::F64 => run::<f64>(&case, device, parallel, precision),
                 Precision::F32 => run::<f32>(&case, device, parallel, precision),

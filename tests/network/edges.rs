@@ -108,7 +108,7 @@ fn infinity_does_not_cross_a_reset() -> Result<()> {
             ..NetworkInput::new(&views)
         };
         for device in devices() {
-            for parallel in [Parallel::Recurrent, Parallel::Chunked] {
+            for parallel in [Parallel::Recurrent, Parallel::Chunked, Parallel::Products] {
                 let shape = Shape { time: 12, batch: 1 };
                 let out = session(&device, &network, shape, &training(parallel, 2)).forward(&input)?;
                 let after = &out.values[0].data[2 * 5..];

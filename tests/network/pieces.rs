@@ -55,11 +55,15 @@ fn chunks_side_by_side_give_the_same_numbers() -> Result<()> {
                 let options = NetworkOptions { parallel: Some(parallel), chunk: Some(4), ..Default::default() };
                 session(&network, shape, &options)?.0.forward(&input)
             };
-            let (one, other) = (run(Parallel::Recurrent)?, run(Parallel::Chunked)?);
-            for (a, b) in one.values.iter().zip(&other.values).chain(one.states.iter().zip(&other.states)) {
-                let scale = a.data.iter().filter(|v| v.abs() < 1e20).fold(0.0f64, |m, v| m.max(v.abs()));
-                for (a, b) in a.data.iter().zip(&b.data) {
-                    assert!((a - b).abs() <= 1e-12 * scale || a == b, "{} {reverse}: {a} {b}", rule.name);
+            let one = run(Parallel::Recurrent)?;
+            for way in [Parallel::Chunked, Parallel::Products] {
+                let other = run(way)?;
+                for (a, b) in one.values.iter().zip(&other.values).chain(one.states.iter().zip(&other.states)) {
+                    let scale = a.data.iter().filter(|v| v.abs() < 1e20).fold(0.0f64, |m, v| m.max(v.abs()));
+                    for (a, b) in a.data.iter().zip(&b.data) {
+                        let near = (a - b).abs() <= 1e-12 * scale || a == b;
+                        assert!(near, "{} {way:?} {reverse}: {a} {b}", rule.name);
+                    }
                 }
             }
         }

@@ -13,7 +13,12 @@ const BINDINGS: [bool; 4] = [false, true, false, false];
 /// All texts of a network, inferring and training.
 fn texts(network: &Arc<Network>) -> Result<BTreeSet<(&'static str, String)>> {
     let mut all = BTreeSet::new();
-    for (parallel, train) in [(Parallel::Recurrent, false), (Parallel::Recurrent, true), (Parallel::Chunked, true)] {
+    for (parallel, train) in [
+        (Parallel::Recurrent, false),
+        (Parallel::Recurrent, true),
+        (Parallel::Chunked, true),
+        (Parallel::Products, true),
+    ] {
         let options = NetworkOptions { parallel: Some(parallel), train, ..Default::default() };
         let plan = NetworkPlan::new(network, Shape { time: 70, batch: 3 }, &Caps::webgpu(), &options)?;
         all.extend(plan.shaders()?);

@@ -52,7 +52,7 @@ fn gates_at_their_ends_are_exact() {
         for (seed, all) in [(71, false), (72, true)] {
             let case = extreme(rule, seed, all);
             let naive = case.naive();
-            for parallel in PARALLEL {
+            for parallel in ways(rule, PARALLEL) {
                 let got = case.run::<f64>(&Device::cpu(), &training(parallel));
                 failures.extend(case.wrong(&format!("f64 {parallel:?} all: {all}"), &got, &naive, Precision::F64));
                 for device in devices() {
@@ -78,7 +78,7 @@ fn a_unit_that_forgets_nothing_keeps_its_state() {
         case.problem.ports[rules::RG_LRU.port(port)].fill(-80.0);
     }
     for device in devices() {
-        for parallel in PARALLEL {
+        for parallel in ways(&rules::RG_LRU, PARALLEL) {
             let got = case.run::<f32>(&device, &training(parallel));
             assert!(finite(&got), "{device} {parallel:?}");
             assert!(got.y.chunks(14).all(|y| y == case.problem.initial) && got.last == case.problem.initial);
@@ -102,7 +102,7 @@ fn exponents_that_grow_do_not_overflow() {
             case.problem.ports[rule.port("q")] = case.problem.ports[rule.port("k")].clone();
         }
         let naive = case.naive();
-        for parallel in PARALLEL {
+        for parallel in ways(rule, PARALLEL) {
             let got = case.run::<f64>(&Device::cpu(), &training(parallel));
             failures.extend(case.wrong(&format!("f64 {parallel:?}"), &got, &naive, Precision::F64));
             for device in devices() {

@@ -15,8 +15,15 @@ pub fn devices() -> Vec<Device> {
     vec![Device::cpu(), GPU.clone()]
 }
 
-/// Both ways over time, in chunks that fit no length here.
-pub const PARALLEL: [(Parallel, usize); 2] = [(Parallel::Recurrent, 4), (Parallel::Chunked, 4)];
+/// All ways over time, in chunks that fit no length here.
+pub const PARALLEL: [(Parallel, usize); 3] =
+    [(Parallel::Recurrent, 4), (Parallel::Chunked, 4), (Parallel::Products, 4)];
+
+/// Those of them that a rule knows apart: products are of matrices.
+pub fn ways<const N: usize>(rule: &Rule, all: [(Parallel, usize); N]) -> impl Iterator<Item = (Parallel, usize)> {
+    let matrix = rule.state == HeadState::Matrix;
+    all.into_iter().filter(move |(parallel, _)| matrix || *parallel != Parallel::Products)
+}
 
 /// A recurrence and the gradients of what it gives.
 #[derive(Clone)]
@@ -45,7 +52,7 @@ pub fn sizes(rule: &Rule) -> [usize; 3] {
         (HeadState::Scalar, _) => [7, 1, 1],
         (HeadState::Vector, _) => [5, 4, 1],
         (HeadState::Matrix, "gla" | "mamba2") => [4, 5, 3],
-        (HeadState::Matrix, _) => [3, 5, 4],
+        (HeadState::Matrix, _) => [3, 5, 6],
     };
     assert_eq!(rule.state.sizes(sizes), sizes);
     sizes

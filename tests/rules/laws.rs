@@ -85,7 +85,7 @@ fn neighbours_do_not_matter() {
             [Case::new(rule, 9, 3, 54), Case::new(rule, 9, 3, 55).ragged(false), Case::new(rule, 9, 3, 56).ragged(true)]
         {
             for device in devices() {
-                for parallel in PARALLEL {
+                for parallel in ways(rule, PARALLEL) {
                     let options = training(parallel);
                     let all = case.run::<f32>(&device, &options);
                     let size = case.problem.state_size();
@@ -116,7 +116,7 @@ fn two_runs_are_one() {
     for rule in rules::ALL {
         let case = Case::new(rule, 9, 3, 57).ragged(false);
         for device in devices() {
-            for parallel in PARALLEL {
+            for parallel in ways(rule, PARALLEL) {
                 let options = training(parallel);
                 assert_eq!(case.run::<f32>(&device, &options), case.run::<f32>(&device, &options), "{}", rule.name);
                 let mut session = case.session::<f32>(&device, &options).unwrap();
@@ -181,7 +181,7 @@ fn stretches_are_the_whole() {
         let mut case = Case::new(rule, time, 2, 57);
         case.problem.lengths = vec![time, time / 2];
         let naive = case.naive();
-        for way in [(Parallel::Recurrent, 64), (Parallel::Chunked, 2)] {
+        for way in ways(rule, [(Parallel::Recurrent, 64), (Parallel::Chunked, 2), (Parallel::Products, 2)]) {
             let got = case.run::<f32>(&gpu, &training(way));
             failures.extend(case.wrong(&format!("{way:?}"), &got, &naive, wgpu_rnn::Precision::F32));
         }

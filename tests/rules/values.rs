@@ -18,7 +18,7 @@ fn in_f64_they_are_the_naive_loops() {
     let mut failures = Vec::new();
     for (what, case) in cases() {
         let naive = case.naive();
-        for parallel in PARALLEL {
+        for parallel in ways(case.problem.rule, PARALLEL) {
             let got = case.clone().poisoned().run::<f64>(&Device::cpu(), &training(parallel));
             failures.extend(case.wrong(&format!("{what} {parallel:?}"), &got, &naive, Precision::F64));
         }
@@ -32,7 +32,7 @@ fn in_f32_they_are_as_near_as_the_naive_loops() {
     for (what, case) in cases() {
         let naive = case.naive();
         for device in devices() {
-            for parallel in PARALLEL {
+            for parallel in ways(case.problem.rule, PARALLEL) {
                 let got = case.clone().poisoned().run::<f32>(&device, &training(parallel));
                 failures.extend(case.wrong(&format!("{what} {device} {parallel:?}"), &got, &naive, Precision::F32));
             }
@@ -45,7 +45,7 @@ fn in_f32_they_are_as_near_as_the_naive_loops() {
 fn inference_is_training_without_the_way_back() {
     for (what, case) in cases() {
         for device in devices() {
-            for parallel in PARALLEL {
+            for parallel in ways(case.problem.rule, PARALLEL) {
                 let options = training(parallel);
                 let trained = case.run::<f32>(&device, &options);
                 let inferred = case.run::<f32>(&device, &NetworkOptions { train: false, ..options });
@@ -60,6 +60,15 @@ fn inference_is_training_without_the_way_back() {
     }
 }
 
+/// Step after step; chunks scanned twice; chunks as products, where 64 steps are too many for those with a correction.
+const WAYS: [(Parallel, usize); 5] = [
+    (Parallel::Recurrent, 64),
+    (Parallel::Chunked, 16),
+    (Parallel::Chunked, 64),
+    (Parallel::Products, 16),
+    (Parallel::Products, 64),
+];
+
 #[test]
 fn chunks_of_any_length_make_the_same_sequence() {
     let mut failures = Vec::new();
@@ -68,7 +77,7 @@ fn chunks_of_any_length_make_the_same_sequence() {
             let case = Case::new(rule, time, 1, 10 + n as u64);
             let naive = case.naive();
             for device in devices() {
-                for way in [(Parallel::Recurrent, 64), (Parallel::Chunked, 16), (Parallel::Chunked, 64)] {
+                for way in ways(rule, WAYS) {
                     let got = case.run::<f32>(&device, &training(way));
                     let what = format!("T = {time} {device} {way:?}");
                     failures.extend(case.wrong(&what, &got, &naive, Precision::F32));
@@ -93,7 +102,7 @@ fn slow_decays_do_not_drift() {
             }
             let naive = case.naive();
             for device in devices() {
-                for way in [(Parallel::Recurrent, 64), (Parallel::Chunked, 64)] {
+                for way in [(Parallel::Recurrent, 64), (Parallel::Chunked, 64), (Parallel::Products, 64)] {
                     let got = case.run::<f32>(&device, &training(way));
                     failures.extend(case.wrong(&format!("{seed} {device} {way:?}"), &got, &naive, Precision::F32));
                 }
@@ -105,14 +114,16 @@ fn slow_decays_do_not_drift() {
 
 /// The way back holds a window of states at a time: a small one must not change a bit.
 #[test]
-fn the_window_of_the_way_back_changes_nothing() {
+fn windows_change_nothing() {
     for rule in rules::ALL {
         let case = Case::new(rule, 21, 2, 40);
         for device in devices() {
-            let options = training((Parallel::Recurrent, 4));
-            let wide = case.run::<f32>(&device, &options);
-            let narrow = case.run::<f32>(&device, &NetworkOptions { window_bytes: 1, ..options });
-            assert_eq!(wide, narrow, "{} {device}", rule.name);
+            for way in ways(rule, [(Parallel::Recurrent, 4), (Parallel::Products, 4)]) {
+                let options = training(way);
+                let wide = case.run::<f32>(&device, &options);
+                let narrow = case.run::<f32>(&device, &NetworkOptions { window_bytes: 1, ..options });
+                assert_eq!(wide, narrow, "{} {device} {way:?}", rule.name);
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod scan;
 mod scan_backward;
 mod scan_chunked;
 mod scan_ports;
+mod scan_products;
 mod sum;
 
 use super::io::Times;

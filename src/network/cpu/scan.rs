@@ -1,4 +1,4 @@
-//! Linear recurrences forward: step after step, or in chunks side by side.
+//! Linear recurrences forward: step after step, in chunks side by side, or by products.
 
 use super::Context;
 use super::scan_ports::{Coefficients, Heads, Stretch, tasks};
@@ -182,19 +182,20 @@ pub(super) fn forward<T: Element>(
     let threads = if work < PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
     let initial = &slots_read[states.initial];
     match c.plan.parallel {
-        Parallel::Recurrent => for_each(tasks.len(), threads, |n| {
+        way if way == Parallel::Recurrent || c.plan.products(shape) => for_each(tasks.len(), threads, |n| {
             let heads = tasks[n];
             let mut state = scan.state(heads);
             state.load(heads.first, &initial[heads.b * states.size..][..states.size], shape.heads);
             for (chunk, steps) in scan.chunks(heads.b).enumerate() {
                 scan.checkpoint(heads, chunk, &state, &outputs);
-                scan.run(heads, steps, &mut state, slots_read, Some(&outputs));
+                match way {
+                    Parallel::Products => scan.run_products(heads, steps, &mut state, slots_read, &outputs),
+                    _ => scan.run(heads, steps, &mut state, slots_read, Some(&outputs)),
+                }
             }
             scan.finish(heads, &state, states.size, &outputs);
         }),
-        Parallel::Chunked => {
-            super::scan_chunked::forward(&scan, &tasks, (initial, states.size), threads, slots_read, &outputs)
-        }
+        _ => super::scan_chunked::forward(&scan, &tasks, (initial, states.size), threads, slots_read, &outputs),
     }
     let mut put = |id: Option<usize>, values: Vec<T>| {
         if let Some(id) = id {
@@ -236,7 +237,7 @@ impl<T: Element> Scan<'_, T> {
         }
     }
 
-    fn write(&self, stretch: &Stretch<'_, T>, n: usize, y: &[T], outputs: &Outputs<'_, T>) {
+    pub(super) fn write(&self, stretch: &Stretch<'_, T>, n: usize, y: &[T], outputs: &Outputs<'_, T>) {
         let (heads, shape) = (stretch.heads, self.shape);
         let (columns, values, row) = (shape.columns(), shape.value_size, stretch.rows[n]);
         // SAFETY: this task's heads of this row alone.

@@ -13,6 +13,7 @@ mod executor;
 mod fold;
 mod kernel;
 mod linear;
+mod products;
 mod program;
 mod rows;
 mod scan;
@@ -20,4 +21,5 @@ mod scan_backward;
 mod text;
 
 pub(crate) use executor::Executor;
-pub(crate) use program::Program;
+pub(crate) use products::pair_rounds;
+pub(crate) use program::{Program, STRETCH};

@@ -26,7 +26,7 @@ pub(crate) struct Program {
 const ROUNDS: usize = 65_535;
 /// Rounds of loops after which long work is cut: it ends in time for any watchdog, and before those. It decides in which order
 /// gradients of parameters are added up: the same on every device.
-pub(super) const STRETCH: usize = 60_000;
+pub(crate) const STRETCH: usize = 60_000;
 
 /// A program as it is put together.
 pub(super) struct Build<'a> {

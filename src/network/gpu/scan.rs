@@ -42,8 +42,9 @@ impl Build<'_> {
                     self.scan_pass(n, shape, Pass::Whole, stretch, 0);
                 }
             }
-            Parallel::Chunked => {
-                let summary = self.take(self.summary_len(shape));
+            _ if self.plan.products(shape) => self.scan_products(n, shape),
+            Parallel::Chunked | Parallel::Products => {
+                let summary = self.take(self.summary_len(shape, self.plan.chunks(shape)));
                 self.scan_pass(n, shape, Pass::Summary, 0, summary);
                 let (span, count) = self.carry_spans(shape);
                 for stretch in 0..count {
@@ -59,6 +60,22 @@ impl Build<'_> {
             let items = self.rows() * shape.heads * shape.value_size;
             let kernel = self.scan_kernel(n, shape, ("network.scan_divide", DIVIDE), items);
             self.push(kernel.flag("AT_LEAST_ONE", divisor == Divisor::AtLeastOne).word("y", self.made(n)));
+        }
+    }
+
+    /// Chunks as matrix products, a window of them after the other.
+    fn scan_products(&mut self, n: usize, shape: &ScanShape) {
+        let slots = &self.plan.scans[n];
+        let y = slots.sums.map_or(self.made(n), |s| self.slots[s]);
+        let (kept, erased) = (self.slot(slots.checkpoints), slots.erased.map(|s| self.slots[s]));
+        let mut blocks = self.take_blocks(shape, false);
+        for window in 0..blocks.windows {
+            self.sum_blocks(n, shape, &mut blocks, window, 0);
+            let kernel = self.carry_kernel(n, shape, false).word("summary", self.block_place(&blocks, "summary"));
+            let kernel = kernel.word("before", self.before(n, window)).word("end", self.after(n)).word("kept", kept);
+            let kernel = kernel.word("stretch", window).word("span", blocks.window);
+            self.push(kernel.word("summary_first", window * blocks.window));
+            self.read_blocks(n, shape, &blocks, kept, (erased, y));
         }
     }
 
@@ -116,10 +133,10 @@ impl Build<'_> {
         shape.columns() + if pass == Pass::Summary { virtual_columns(shape) } else { 0 }
     }
 
-    /// Elements of the summaries of all chunks.
-    pub fn summary_len(&self, shape: &ScanShape) -> usize {
+    /// Elements of the summaries of so many chunks.
+    pub fn summary_len(&self, shape: &ScanShape, chunks: usize) -> usize {
         let columns = self.lane_columns(shape, Pass::Summary);
-        self.plan.chunks(shape) * self.plan.shape.batch * shape.heads * columns * shape.key_size
+        chunks * self.plan.shape.batch * shape.heads * columns * shape.key_size
     }
 
     /// A kernel of a scan with all that its rule says.
@@ -161,7 +178,7 @@ pub(super) fn side_by_side(pass: Pass, spans: usize) -> usize {
 }
 
 /// `count` steps, of so many rounds each, in stretches: steps of one, and how many of them.
-fn cut(count: usize, rounds: usize) -> (usize, usize) {
+pub(super) fn cut(count: usize, rounds: usize) -> (usize, usize) {
     let span = (STRETCH / rounds).clamp(1, count.max(1));
     (span, count.div_ceil(span))
 }
@@ -172,7 +189,7 @@ pub(super) fn step_rounds(shape: &ScanShape) -> usize {
 }
 
 /// Rounds of loops of a chunk in `scan_carry`.
-fn carry_rounds(shape: &ScanShape) -> usize {
+pub(super) fn carry_rounds(shape: &ScanShape) -> usize {
     let correction = if shape.form().erase.is_some() { shape.key_size * (2 + shape.key_size) } else { 0 };
     8 + 4 * shape.key_size + correction
 }

@@ -3,6 +3,7 @@
 use super::super::{Parallel, ScanShape};
 use super::fold::Given;
 use super::kernel::Kernel;
+use super::products::GIVE;
 use super::program::{Build, Lanes};
 use super::scan::{Pass, side_by_side, step_rounds};
 use super::text::{RuleText, Share, sums, writers};
@@ -38,7 +39,8 @@ impl Build<'_> {
         let scratch = Scratch { dy, g, boundaries: self.take(states) };
         match self.plan.parallel {
             Parallel::Recurrent => self.columns_pass(n, shape, Pass::Whole, &scratch),
-            Parallel::Chunked => self.columns_chunked(n, shape, &scratch),
+            _ if self.plan.products(shape) => self.columns_products(n, shape, &scratch),
+            Parallel::Chunked | Parallel::Products => self.columns_chunked(n, shape, &scratch),
         }
         self.rows_passes(n, shape, &scratch);
     }
@@ -55,7 +57,7 @@ impl Build<'_> {
 
     /// Λ after all chunks first, then all chunks side by side.
     fn columns_chunked(&mut self, n: usize, shape: &ScanShape, scratch: &Scratch) {
-        let (free, len) = (self.free, self.summary_len(shape));
+        let (free, len) = (self.free, self.summary_len(shape, self.plan.chunks(shape)));
         let summary = self.take(len);
         let (kernel, _) = self.columns_kernel(n, shape, Pass::Summary, 0, scratch);
         self.push(kernel.word("summary", summary));
@@ -68,6 +70,30 @@ impl Build<'_> {
         }
         self.free = free;
         self.columns_pass(n, shape, Pass::Chunks, scratch);
+    }
+
+    /// The same as matrix products, from the last window of chunks to the first.
+    fn columns_products(&mut self, n: usize, shape: &ScanShape, scratch: &Scratch) {
+        let batch = self.plan.shape.batch;
+        let free = self.free;
+        let mut blocks = self.take_blocks(shape, true);
+        let (shares, text) = self.column_shares(shape, self.plan.chunks(shape), true);
+        let given = self.block_place(&blocks, "y");
+        let g = shape.form().erase.is_some().then_some(scratch.g);
+        for window in (0..blocks.windows).rev() {
+            self.sum_blocks(n, shape, &mut blocks, window, scratch.dy);
+            let kernel = self.carry_kernel(n, shape, true).word("summary", self.block_place(&blocks, "summary"));
+            let kernel = kernel.word("before", self.after_stretch(n, window, blocks.windows));
+            let kernel = kernel.word("end", self.d_initial(n)).word("kept", scratch.boundaries);
+            let kernel = kernel.word("stretch", window).word("span", blocks.window);
+            self.push(kernel.word("summary_first", window * blocks.window));
+            self.read_blocks(n, shape, &blocks, scratch.boundaries, (g, given));
+            let kernel = self.block_kernel(n, shape, &blocks, ("network.products_give", GIVE), shape.value_size);
+            let kernel = kernel.functions(&text).rounds(self.plan.chunk(shape));
+            self.push(with_shares(kernel, &shares));
+        }
+        self.fold_values(shape, &shares, self.plan.chunks(shape) * batch);
+        self.free = free;
     }
 
     fn d_initial(&self, n: usize) -> usize {
@@ -90,12 +116,33 @@ impl Build<'_> {
             (kernel, shares) = self.columns_kernel(n, shape, pass, stretch, scratch);
             self.push(kernel);
         }
-        let blocks = spans * self.plan.shape.batch;
-        for share in &shares {
+        self.fold_values(shape, &shares, spans * self.plan.shape.batch);
+    }
+
+    /// Folds the shares of columns, sums of so many blocks.
+    fn fold_values(&mut self, shape: &ScanShape, shares: &[Share], blocks: usize) {
+        for share in shares {
             let each = if shape.rule.ports()[share.port].extent == Extent::Head { shape.value_size } else { 1 };
             let given = Given { at: 0, rows: self.rows(), first: 0, reverse: shape.reverse, each, padded: true };
             self.fold_share(&shape.operands[share.port], share, given, blocks);
         }
+    }
+
+    /// The gradients of what v is made of, over so many spans of steps, and what adds them.
+    fn column_shares(&mut self, shape: &ScanShape, spans: usize, gives: bool) -> (Vec<Share>, String) {
+        let (rule, batch) = (RuleText::new(shape), self.plan.shape.batch);
+        let gradients = (0..shape.operands.len()).filter_map(|p| Some((p, rule.of_value(p)?)));
+        let gradients: Vec<(usize, Expr)> = gradients.filter(|_| gives).collect();
+        let mut shares = Vec::new();
+        for (port, e) in &gradients {
+            let each = if rule.ports[*port].extent == Extent::Head { shape.value_size } else { 1 };
+            let lanes = Lanes { each, rows: self.rows(), blocks: Some(spans * batch) };
+            shares.push(self.share(&shape.operands, *port, rule.gradient(e), &lanes));
+        }
+        let all: Vec<Expr> = gradients.into_iter().map(|(_, e)| e).collect();
+        let column = ("h * VALUE + j", shape.heads * shape.value_size);
+        let text = writers(&shares, "h: u32, j: u32, dv: f32", &rule.lets(&all), column) + &sums(&shares, "j", column);
+        (shares, text)
     }
 
     /// Lanes keep columns of Λ: gradients of what v is made of.
@@ -107,19 +154,9 @@ impl Build<'_> {
         stretch: usize,
         scratch: &Scratch,
     ) -> (Kernel, Vec<Share>) {
-        let (rule, batch) = (RuleText::new(shape), self.plan.shape.batch);
+        let batch = self.plan.shape.batch;
         let (span, spans) = self.spans(shape, pass);
-        let gradients = (0..shape.operands.len()).filter_map(|p| Some((p, rule.of_value(p)?)));
-        let gradients: Vec<(usize, Expr)> = gradients.filter(|_| pass != Pass::Summary).collect();
-        let mut shares = Vec::new();
-        for (port, e) in &gradients {
-            let each = if rule.ports[*port].extent == Extent::Head { shape.value_size } else { 1 };
-            let lanes = Lanes { each, rows: self.rows(), blocks: Some(spans * batch) };
-            shares.push(self.share(&shape.operands, *port, rule.gradient(e), &lanes));
-        }
-        let all: Vec<Expr> = gradients.into_iter().map(|(_, e)| e).collect();
-        let column = ("h * VALUE + j", shape.heads * shape.value_size);
-        let text = writers(&shares, "h: u32, j: u32, dv: f32", &rule.lets(&all), column) + &sums(&shares, "j", column);
+        let (shares, text) = self.column_shares(shape, spans, pass != Pass::Summary);
         let items = side_by_side(pass, spans) * batch * shape.heads * self.lane_columns(shape, pass);
         let kernel = self.scan_kernel(n, shape, ("network.scan_columns", COLUMNS), items);
         let kernel = kernel
