@@ -346,6 +346,15 @@ impl<T: Real> Executor<T> {
         executor
     }
 
+    /// Other parameters in the place of those it was made with.
+    pub(crate) fn set_weights(&mut self, plan: &Plan, weights: &Weights<T>) {
+        let packed = PackedWeights::new(plan, weights);
+        *self.weights.write().unwrap_or_else(PoisonError::into_inner) = packed;
+        if let Some(update) = &plan.ids.update {
+            self.slots[update.parameters] = weights.flat(&plan.config);
+        }
+    }
+
     /// The same weights for another shape.
     pub(crate) fn sibling(&self, plan: &Plan) -> Self {
         Self::with_weights(plan, Arc::clone(&self.weights))

@@ -115,6 +115,23 @@ impl Executor {
         Ok(executor)
     }
 
+    /// Other parameters in the place of those it was made with: all of them, in canonical order.
+    pub(crate) fn set_weights(&self, plan: &Plan, parameters: &[f32]) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        gpu.scoped("uploading weights", || {
+            let encoder = Encoder::new(&plan.config, plan.options.weights, parameters);
+            for (pack, buffer) in &self.shared.weights {
+                gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&encoder.words(*pack)));
+            }
+        })?;
+        plan.ids.update.as_ref().map_or(Ok(()), |u| self.write(u.parameters, bytemuck::cast_slice(parameters)))
+    }
+
+    /// A slot's buffer.
+    pub(crate) fn buffer(&self, slot: SlotId) -> &wgpu::Buffer {
+        &self.slots[slot]
+    }
+
     /// The same weights and pipelines for another shape.
     pub(crate) fn sibling(&self, plan: &Plan) -> Result<Self> {
         Self::with_shared(Arc::clone(&self.shared), plan)

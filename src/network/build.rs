@@ -1,9 +1,12 @@
 //! Building a network operation by operation.
 
+use super::layers::{self, LayersShape};
 use super::{Network, Node, Norm, Op, Operand, Param, ParamId, Part, ScanShape, Source, Stored, Value};
+use crate::config::RnnConfig;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::rule::{HeadState, Rule};
+use crate::weights::parameters;
 
 /// Puts a network together; every method checks what it is given.
 ///
@@ -261,6 +264,40 @@ impl Builder {
             shape.operands.push(spread);
         }
         self.node(name, heads * value_size, Op::Scan(shape))
+    }
+
+    /// A stack of recurrent layers over x; parameters are `<name>.weight_ih_l0` and so on, as in PyTorch
+    /// ([`crate::weights::parameters`]).
+    ///
+    /// # Errors
+    /// As [`RnnConfig::validate`]; [`Error::Mismatch`] for an `input_size` that is not x's width; [`Error::Unsupported`] for what
+    /// networks do not have: batch-first layout, a vocabulary, a head, dropout, zoneout.
+    ///
+    /// ```
+    /// use wgpu_rnn::network::Builder;
+    /// use wgpu_rnn::{Direction, RnnConfig, cells, rules};
+    /// # fn main() -> wgpu_rnn::Result<()> {
+    /// let mut b = Builder::new();
+    /// let (z, h) = (b.input("z", 6)?, b.input("h", 6)?);
+    /// let y = b.scan("mingru", &rules::MINGRU, [6, 1, 1], &[z.into(), h.into()], false)?;
+    /// let lstm = RnnConfig { cell: &cells::LSTM, input_size: 6, hidden_size: 4, direction: Direction::Bidirectional, ..Default::default() };
+    /// let y = b.layers("lstm", y, &lstm)?;
+    /// assert_eq!(y.width, 8);
+    /// b.output("y", y)?;
+    /// assert!(b.finish()?.param("lstm.weight_hh_l0_reverse").is_some());
+    /// # Ok(()) }
+    /// ```
+    pub fn layers(&mut self, name: &str, x: Part, config: &RnnConfig) -> Result<Part> {
+        self.part(name, x)?;
+        layers::check(name, x, config)?;
+        let whole = self.network.values.get(x.value).is_some_and(|v| v.width == x.width);
+        let x = if whole { x } else { self.map(&format!("{name}.x"), Expr::input(0), &[x.into()])? };
+        let first = self.network.params.len();
+        for p in parameters(config) {
+            self.param(&format!("{name}.{}", p.name), &p.shape)?;
+        }
+        let shape = LayersShape { x, config: Box::new(config.clone()), first };
+        self.node(name, config.output_size(), Op::Layers(shape))
     }
 
     /// Names a part of a value as an output.

@@ -41,7 +41,8 @@ pub struct NetworkOutput<T> {
     /// One `[T, B, width]` per output; 0 past a sequence's end.
     pub values: Vec<Tensor<T>>,
     /// `[B, size]` of every operation over time, at each sequence's own end. A scan's is `[heads, columns, K]` per sequence (columns:
-    /// V, and the divisor's), then m `[heads]` where it has one; a convolution's its last inputs `[low, width]`, the oldest first.
+    /// V, and the divisor's), then m `[heads]` where it has one; a convolution's its last inputs `[low, width]`, the oldest first; that of
+    /// layers h `[L·D, P or H]`, then the cell states `[L·D, S·H]`.
     pub states: Vec<Tensor<T>>,
 }
 

@@ -6,12 +6,12 @@
 //! linear   x·Wᵀ + b                      norm   RMS, layer or L2, over groups of columns
 //! conv     depthwise over time           map    a pointwise expression of several operands
 //! shift    the step before               scan   a linear recurrence (crate::rule)
-//! sum      of groups of columns
+//! sum      of groups of columns          layers a stack of LSTM, GRU, … (crate::RnnConfig)
 //! ```
 //!
 //! An operation makes one new value; it reads parts of values (ranges of columns), so that what one product gives several readers
 //! take without a copy. Each has its adjoint, and the backward pass walks the operations in reverse: gradients of values and
-//! parameters are sums over their readers, in that fixed order. Operations over time (conv, shift, scan) know lengths and resets and
+//! parameters are sums over their readers, in that fixed order. Operations over time (conv, shift, scan, layers) know lengths and resets and
 //! carry a state from run to run, so that a network runs whole, in pieces or step by step; all others work row by row.
 //!
 //! Published blocks are functions that add their operations to a network, in `crate::blocks`.
@@ -20,6 +20,7 @@ mod build;
 mod cpu;
 mod gpu;
 mod io;
+mod layers;
 mod named;
 mod plan;
 mod scan;
@@ -27,6 +28,7 @@ mod session;
 
 pub use build::Builder;
 pub use io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkUpstream};
+pub use layers::LayersShape;
 pub use plan::{NetworkOptions, NetworkPlan, NetworkSlot, Parallel};
 pub use scan::ScanShape;
 pub use session::NetworkSession;
@@ -207,6 +209,8 @@ pub enum Op {
     },
     /// A linear recurrence; the value has V columns per head.
     Scan(ScanShape),
+    /// A stack of recurrent layers: the value is its y. It has a plan of its own within the network's.
+    Layers(LayersShape),
 }
 
 /// An operation and the value it makes.

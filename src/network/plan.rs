@@ -12,9 +12,13 @@
 use super::gpu::{Program, STRETCH, pair_rounds};
 use super::{Network, Op, ScanShape};
 use crate::config::Shape;
+use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::plan::{Caps, DeviceClass, Precision};
+use crate::plan::{Caps, DeviceClass, Plan, Precision};
+use crate::real::Real;
 use crate::rule::HeadState;
+use crate::session::Session;
+use crate::weights::Weights;
 use std::fmt;
 use std::sync::Arc;
 
@@ -122,8 +126,10 @@ pub struct NetworkPlan {
     pub parallel: Parallel,
     /// Why.
     pub reason: String,
-    /// All memory but the parameters and their gradients.
+    /// All memory but the parameters and their gradients, and that of `layers`.
     pub slots: Vec<NetworkSlot>,
+    /// Plans of the stacks of recurrent layers in it, by operation.
+    pub layers: Vec<(usize, Plan)>,
     /// Per value.
     pub(crate) values: Vec<SlotId>,
     /// Per value, in training.
@@ -169,6 +175,7 @@ impl NetworkPlan {
             parallel,
             reason,
             slots: Vec::new(),
+            layers: Vec::new(),
             values: Vec::new(),
             gradients: Vec::new(),
             states: Vec::new(),
@@ -176,6 +183,11 @@ impl NetworkPlan {
             scratch: 0,
         };
         plan.check_sizes()?;
+        for (n, node) in network.nodes.iter().enumerate() {
+            if let Op::Layers(layers) = &node.op {
+                plan.layers.push((n, layers.plan(shape, caps, options)?));
+            }
+        }
         plan.add_slots();
         if caps.class != DeviceClass::Cpu {
             plan.scratch = Program::new(&plan)?.own;
@@ -195,6 +207,30 @@ impl NetworkPlan {
         texts.sort();
         texts.dedup();
         Ok(texts)
+    }
+
+    /// Which of [`NetworkPlan::layers`] is an operation's.
+    pub(super) fn layers_at(&self, node: usize) -> usize {
+        self.layers.iter().position(|(n, _)| *n == node).unwrap_or_default()
+    }
+
+    /// Sessions of all its layers; `params`: all of the network's.
+    pub(super) fn bind_layers<T: Real>(&self, device: &Device, params: &[T]) -> Result<Vec<Session<T>>> {
+        let bind = |(n, plan): &(usize, Plan)| Session::from_plan(device, plan.clone(), &self.weights(*n, params));
+        self.layers.iter().map(bind).collect()
+    }
+
+    /// Other parameters for them.
+    pub(super) fn set_layers<T: Real>(&self, sessions: &mut [Session<T>], params: &[T]) -> Result<()> {
+        let set = |(session, (n, _)): (&mut Session<T>, &(usize, Plan))| session.set_weights(&self.weights(*n, params));
+        sessions.iter_mut().zip(&self.layers).try_for_each(set)
+    }
+
+    fn weights<T: Real>(&self, node: usize, params: &[T]) -> Weights<T> {
+        match &self.network.nodes[node].op {
+            Op::Layers(shape) => Weights::from_flat(&shape.config, &params[shape.params(&self.network)]),
+            _ => unreachable!("layers"),
+        }
     }
 
     /// Rows of a value.
@@ -222,11 +258,11 @@ impl NetworkPlan {
     pub fn bytes(&self) -> u64 {
         let copies = if self.options.train { 2 } else { 1 };
         let parameters = copies * self.network.parameter_count() as u64;
-        (self.slots.iter().map(|s| s.len as u64).sum::<u64>() + self.scratch as u64 + parameters)
-            * self.options.precision.bytes() as u64
+        let own = self.slots.iter().map(|s| s.len as u64).sum::<u64>() + self.scratch as u64 + parameters;
+        own * self.options.precision.bytes() as u64 + self.layers.iter().map(|(_, plan)| plan.bytes()).sum::<u64>()
     }
 
-    /// Bytes that every step (of all B sequences) adds.
+    /// Bytes that every step (of all B sequences) adds, beside those of [`NetworkPlan::layers`].
     pub fn bytes_per_step(&self) -> u64 {
         let scratch = (self.scratch / self.shape.time) as u64;
         (self.slots.iter().map(|s| s.per_step as u64).sum::<u64>() + scratch) * self.options.precision.bytes() as u64
@@ -247,9 +283,10 @@ impl NetworkPlan {
                 let passes = if s.form().erase.is_some() { 5 } else { 3 };
                 2 * passes * s.heads * s.key_size * s.columns()
             }
-            Op::Norm { .. } | Op::Sum { .. } | Op::Shift { .. } | Op::Map { .. } => 0,
+            Op::Norm { .. } | Op::Sum { .. } | Op::Shift { .. } | Op::Map { .. } | Op::Layers(_) => 0,
         };
-        self.rows() as u64 * self.network.nodes.iter().map(|n| per_row(&n.op) as u64).sum::<u64>()
+        let own = self.rows() as u64 * self.network.nodes.iter().map(|n| per_row(&n.op) as u64).sum::<u64>();
+        own + self.layers.iter().map(|(_, plan)| plan.flops()).sum::<u64>()
     }
 
     fn slot(&mut self, name: String, len: usize, per_step: usize) -> SlotId {
@@ -354,6 +391,7 @@ pub(crate) fn state_size(op: &Op) -> Option<usize> {
         Op::Scan(shape) => Some(shape.state_size()),
         Op::Conv { x, low, high: 0, .. } if *low > 0 => Some(low * x.width),
         Op::Shift { x } => Some(x.width),
+        Op::Layers(layers) => Some(layers.state_size()),
         _ => None,
     }
 }
@@ -410,6 +448,11 @@ impl fmt::Display for NetworkPlan {
                 let (heads, keys, columns) = (s.heads, s.key_size, s.columns());
                 writeln!(f, "          {}: {rule}, {heads} heads, state {keys} x {columns}{way}", node.name)?;
             }
+        }
+        for (n, plan) in &self.layers {
+            let (c, name) = (&plan.config, &network.nodes[*n].name);
+            let sizes = format!("{} x {}", c.num_layers * c.directions(), c.hidden_size);
+            writeln!(f, "layers    {name}: {}, {sizes} units, {} ({})", c.cell.name, plan.strategy, plan.reason)?;
         }
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         writeln!(

@@ -1,7 +1,7 @@
 //! A network's plan bound to a device: upload, run, read back.
 
 use super::io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkUpstream, Times};
-use super::plan::{NetworkPlan, SlotId};
+use super::plan::{NetworkPlan, SlotId, StateSlots};
 use super::{Network, Part};
 use super::{cpu, gpu};
 use crate::config::Shape;
@@ -74,7 +74,7 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
         }
         let executor = match &device.0 {
-            Kind::Cpu => Executor::Cpu(Box::new(cpu::Executor::new(&plan, params))),
+            Kind::Cpu => Executor::Cpu(Box::new(cpu::Executor::new(&plan, params)?)),
             Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, &narrow(params))?)),
         };
         let Shape { time, batch } = plan.shape;
@@ -114,8 +114,8 @@ impl<T: Element> NetworkSession<T> {
         // What the last run kept belongs to the parameters it ran with.
         self.tape = false;
         match &mut self.executor {
-            Executor::Cpu(e) => e.set_params(&self.plan, params),
-            Executor::Gpu(e) => e.set_params(&narrow(params))?,
+            Executor::Cpu(e) => e.set_params(&self.plan, params)?,
+            Executor::Gpu(e) => e.set_params(&self.plan, &narrow(params))?,
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl<T: Element> NetworkSession<T> {
         self.times = times;
         self.written = true;
         (self.tape, self.upstream, self.gradients) = (false, false, false);
-        if let Executor::Gpu(e) = &self.executor {
+        if let Executor::Gpu(e) = &mut self.executor {
             e.write_times(&self.times)?;
         }
         for (&value, view) in network.inputs.iter().zip(input.values) {
@@ -171,7 +171,7 @@ impl<T: Element> NetworkSession<T> {
             }
             NetworkInitial::Given(given) => {
                 for (s, view) in states.iter().zip(given) {
-                    self.write_slot(s.initial, view.data.to_vec())?;
+                    self.write_slot(s.initial, self.state_within(s.node, view.data))?;
                 }
             }
             NetworkInitial::Empty => {
@@ -192,8 +192,8 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("run", "an input written before it", "none"));
         }
         match &mut self.executor {
-            Executor::Cpu(e) => e.forward(&self.plan, &self.times),
-            Executor::Gpu(e) => e.forward()?,
+            Executor::Cpu(e) => e.forward(&self.plan, &self.times)?,
+            Executor::Gpu(e) => e.forward(&self.plan)?,
         }
         (self.has_run, self.tape, self.gradients) = (true, self.plan.options.train, false);
         Ok(())
@@ -216,7 +216,7 @@ impl<T: Element> NetworkSession<T> {
         let whole: BTreeMap<usize, Vec<T>> = shown.into_iter().zip(read).collect();
         let outputs = self.plan.network.outputs.iter();
         let values = outputs.map(|(_, part)| self.part_of(&whole[&part.value], *part)).collect();
-        let states = self.plan.states.iter().zip(last).map(|(s, data)| self.state_of(data, s.size)).collect();
+        let states = self.plan.states.iter().zip(last).map(|(s, data)| self.state_of(s, data)).collect();
         Ok(NetworkOutput { values, states })
     }
 
@@ -265,7 +265,7 @@ impl<T: Element> NetworkSession<T> {
         let states = self.plan.states.clone();
         for (n, s) in states.iter().enumerate() {
             let zeros = || vec![T::default(); batch * s.size];
-            let values = upstream.states.map_or_else(zeros, |given| given[n].data.to_vec());
+            let values = upstream.states.map_or_else(zeros, |given| self.state_within(s.node, given[n].data));
             if let Some(slot) = s.d_last {
                 self.write_slot(slot, values)?;
             }
@@ -287,8 +287,8 @@ impl<T: Element> NetworkSession<T> {
         }
         (self.tape, self.upstream, self.gradients) = (false, false, true);
         match &mut self.executor {
-            Executor::Cpu(e) => e.backward(&self.plan, &self.times),
-            Executor::Gpu(e) => e.backward()?,
+            Executor::Cpu(e) => e.backward(&self.plan, &self.times)?,
+            Executor::Gpu(e) => e.backward(&self.plan)?,
         }
         Ok(())
     }
@@ -310,8 +310,15 @@ impl<T: Element> NetworkSession<T> {
         let slots: Vec<SlotId> = slots.chain(self.plan.states.iter().filter_map(|s| s.d_initial)).collect();
         let mut read = self.read_slots(&slots, true)?.into_iter();
         let inputs = network.inputs.iter().zip(&mut read).map(|(&v, all)| self.part_of(&all, whole(v))).collect();
-        let states = self.plan.states.iter().zip(&mut read).map(|(s, data)| self.state_of(data, s.size)).collect();
-        let flat = read.next().unwrap_or_default();
+        let states = self.plan.states.iter().zip(&mut read).map(|(s, data)| self.state_of(s, data)).collect();
+        let mut flat = read.next().unwrap_or_default();
+        if let Executor::Gpu(e) = &self.executor {
+            for (n, own) in e.layer_gradients(&self.plan)? {
+                if let super::Op::Layers(shape) = &network.nodes[n].op {
+                    flat[shape.params(&network)].copy_from_slice(&widen::<T>(&own));
+                }
+            }
+        }
         Ok(NetworkGradients { inputs, params: by_param(&network, &flat), states })
     }
 
@@ -388,8 +395,22 @@ impl<T: Element> NetworkSession<T> {
         Tensor { data, shape: vec![time, batch, part.width] }
     }
 
-    fn state_of(&self, data: Vec<T>, size: usize) -> Tensor<T> {
-        Tensor { data, shape: vec![self.plan.shape.batch, size] }
+    fn state_of(&self, state: &StateSlots, data: Vec<T>) -> Tensor<T> {
+        let batch = self.plan.shape.batch;
+        let data = match &self.plan.network.nodes[state.node].op {
+            super::Op::Layers(shape) => shape.state_order(batch).into_iter().map(|at| data[at]).collect(),
+            _ => data,
+        };
+        Tensor { data, shape: vec![batch, state.size] }
+    }
+
+    /// A state `[B, size]` as its slot has it.
+    fn state_within(&self, node: usize, data: &[T]) -> Vec<T> {
+        let mut within = data.to_vec();
+        if let super::Op::Layers(shape) = &self.plan.network.nodes[node].op {
+            shape.state_order(self.plan.shape.batch).into_iter().zip(data).for_each(|(at, v)| within[at] = *v);
+        }
+        within
     }
 
     /// Slots, and behind them, if asked for, the gradients of all parameters: all at once.

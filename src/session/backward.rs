@@ -181,7 +181,7 @@ impl<T: Real> Session<T> {
 }
 
 /// The slots of parameter gradients as parameters.
-fn gradients<T: Real>(plan: &Plan, values: &HashMap<SlotId, Vec<T>>) -> Weights<T> {
+pub(super) fn gradients<T: Real>(plan: &Plan, values: &HashMap<SlotId, Vec<T>>) -> Weights<T> {
     let places = Flat::new(&plan.config);
     let mut flat = vec![T::default(); places.len];
     for (slot, of) in plan.ids.parameter_gradients() {

@@ -7,12 +7,14 @@ mod optimise;
 mod profile;
 mod startup;
 mod trace;
+mod within;
 
 pub use backward::{Gradients, Upstream};
 pub use ends::{TargetValues, Targets};
 pub use profile::KernelTime;
 pub use startup::Startup;
 pub use trace::Snapshot;
+pub(crate) use within::Port;
 
 use crate::config::{Layout, Shape};
 use crate::cpu;

@@ -104,6 +104,7 @@ fn empty_states(network: &Network, batch: usize) -> Vec<Vec<f64>> {
         Op::Scan(s) => Some(s.state_size()),
         Op::Conv { x, low, high: 0, .. } => Some(low * x.width),
         Op::Shift { x } => Some(x.width),
+        Op::Layers(layers) => Some(layers.state_size()),
         _ => None,
     };
     network.nodes.iter().filter_map(|n| of(&n.op)).map(|size| vec![0.0; batch * size]).collect()
@@ -184,11 +185,11 @@ fn runs_make_no_objects_and_equal_shapes_no_texts() -> Result<()> {
     let session =
         || NetworkSession::new(&device, NetworkPlan::new(&network, shape, &device.caps(), &options)?, &params);
     let mut first = session()?;
-    let (x, dx) = (vec![0.5; 60], [vec![0.5; 60], vec![0.5; 50]]);
-    let shapes = [vec![5, 2, 6], vec![5, 2, 5]];
+    let (x, dx) = (vec![0.5; 60], [vec![0.5; 50], vec![0.5; 60], vec![0.5; 50]]);
+    let shapes = [vec![5, 2, 5], vec![5, 2, 6], vec![5, 2, 5]];
     let mut run = || -> Result<()> {
-        let out = first.forward(&NetworkInput::new(&[View::new(&x, &shapes[0])]))?;
-        assert_eq!(out.values.len(), 2);
+        let out = first.forward(&NetworkInput::new(&[View::new(&x, &shapes[1])]))?;
+        assert_eq!(out.values.len(), 3);
         first.backward(&NetworkUpstream { values: &view(&dx, &shapes), states: None })?;
         Ok(())
     };

@@ -3,6 +3,7 @@
 mod edges;
 mod gpu;
 mod gradients;
+mod layers;
 mod naive;
 mod networks;
 mod pieces;

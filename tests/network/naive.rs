@@ -1,10 +1,10 @@
 //! Networks as naive loops over rows and columns, in numbers that a tape may differentiate: nothing of the executors.
 
 use wgpu_rnn::expr::{Expr, Function, Operator};
-use wgpu_rnn::network::{Network, Norm, Op, Operand, Part, ScanShape, Source};
+use wgpu_rnn::network::{LayersShape, Network, Norm, Op, Operand, Part, ScanShape, Source};
 use wgpu_rnn::verify::naive_linear::{self, Problem};
 use wgpu_rnn::verify::tape::{Number, Tape};
-use wgpu_rnn::{Result, Shape};
+use wgpu_rnn::{Result, Shape, cells};
 
 /// What a network reads: `params` per parameter, `inputs` per input `[T, B, width]`, `states` per operation over time.
 #[derive(Clone)]
@@ -66,6 +66,11 @@ pub fn forward<N: Number>(network: &Network, times: &Times, reads: &Reads<N>) ->
                 let results = run.scan(scan, reads.states[last.len()].clone())?;
                 y = results.y;
                 last.push(results.last);
+            }
+            Op::Layers(layers) => {
+                let (values, state) = run.layers(layers, &reads.states[last.len()]);
+                y = values;
+                last.push(state);
             }
             op => {
                 for (t, b) in times.rows() {
@@ -196,7 +201,7 @@ impl<N: Number> Run<'_, N> {
                 let one = |c: usize| evaluate(expr, &|n| self.operand(&operands[n], t, b, c));
                 (0..operands[0].width()).map(one).collect()
             }
-            Op::Scan(_) => Vec::new(),
+            Op::Scan(_) | Op::Layers(_) => Vec::new(),
         }
     }
 
@@ -218,6 +223,70 @@ impl<N: Number> Run<'_, N> {
             resets: resets.clone(),
             reverse: scan.reverse,
         })
+    }
+}
+
+impl<N: Number> Run<'_, N> {
+    /// LSTM and GRU (reset-after) as PyTorch's documentation has them: y, and h `[L·D, H]` and c of every sequence.
+    fn layers(&self, layers: &LayersShape, initial: &[N]) -> (Vec<N>, Vec<N>) {
+        let (config, Times { shape, lengths, resets }) = (&layers.config, self.times);
+        let (count, units, directions) = (config.num_layers, config.hidden_size, config.directions());
+        let lstm = config.cell == &cells::LSTM;
+        assert!(lstm || config.cell == &cells::GRU, "{}", config.cell.name);
+        let all = count * directions * units;
+        let (size, zero) = (if lstm { 2 * all } else { all }, N::constant(0.0));
+        let mut last = initial.to_vec();
+        let width = |layer: usize| if layer == 0 { config.input_size } else { directions * units };
+        let mut x: Vec<N> = self.values[layers.x.value].clone();
+        for layer in 0..count {
+            let inputs = width(layer);
+            let mut y = vec![zero; shape.time * shape.batch * directions * units];
+            for direction in 0..directions {
+                let at = layer * directions + direction;
+                let [w, r, b_w, b_r] = [0, 1, 2, 3].map(|n| &self.reads.params[layers.first + 4 * at + n]);
+                for b in 0..shape.batch {
+                    let mut h = initial[b * size + at * units..][..units].to_vec();
+                    let mut c = if lstm { initial[b * size + all + at * units..][..units].to_vec() } else { vec![] };
+                    for s in 0..lengths[b] {
+                        let t = if direction == 1 { lengths[b] - 1 - s } else { s };
+                        let first = if direction == 1 { t + 1 } else { t };
+                        if (direction == 0 || s > 0) && resets.get(first * shape.batch + b) == Some(&true) {
+                            h.fill(zero);
+                            c.fill(zero);
+                        }
+                        let x = &x[(t * shape.batch + b) * inputs..][..inputs];
+                        let sum = |rows: &[N], bias: &[N], row: usize, v: &[N]| {
+                            let products = v.iter().zip(&rows[row * v.len()..]);
+                            products.fold(bias[row], |sum, (v, w)| sum + *w * *v)
+                        };
+                        let now: Vec<N> = (0..units)
+                            .map(|n| {
+                                let of_x = |gate: usize| sum(w, b_w, gate * units + n, x);
+                                let of_h = |gate: usize| sum(r, b_r, gate * units + n, &h);
+                                let both = |gate: usize| of_x(gate) + of_h(gate);
+                                if lstm {
+                                    let kept = both(1).sigmoid() * c[n];
+                                    c[n] = kept + both(0).sigmoid() * both(2).tanh();
+                                    return both(3).sigmoid() * c[n].tanh();
+                                }
+                                let candidate = (of_x(2) + both(0).sigmoid() * of_h(2)).tanh();
+                                let z = both(1).sigmoid();
+                                candidate + z * (h[n] - candidate)
+                            })
+                            .collect();
+                        h = now;
+                        let row = (t * shape.batch + b) * directions + direction;
+                        y[row * units..][..units].copy_from_slice(&h);
+                    }
+                    last[b * size + at * units..][..units].copy_from_slice(&h);
+                    if lstm {
+                        last[b * size + all + at * units..][..units].copy_from_slice(&c);
+                    }
+                }
+            }
+            x = y;
+        }
+        (x, last)
     }
 }
 

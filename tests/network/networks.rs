@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wgpu_rnn::expr::{Expr, silu};
 use wgpu_rnn::network::{Builder, Network, NetworkOptions, NetworkPlan, NetworkSession, Norm, Operand};
 use wgpu_rnn::rule::{HeadState, Rule};
-use wgpu_rnn::{Device, Precision, Result, Shape, rules};
+use wgpu_rnn::{Device, Direction, Precision, Result, RnnConfig, Shape, cells, rules};
 
 /// A rule over inputs of its own, with parameters of its own.
 pub fn of_rule(rule: &'static Rule, reverse: bool) -> Result<Arc<Network>> {
@@ -61,6 +61,19 @@ pub fn of_everything() -> Result<Arc<Network>> {
     let forward = b.scan("forward", &rules::MINGRU, [6, 1, 1], &[gates.into(), mixed.into()], false)?;
     let back = b.scan("back", &rules::QRNN, [6, 1, 1], &[gates.into(), mixed.into()], true)?;
     let sum = b.map("sum", of(0) + of(1) + of(2), &[forward.into(), back.into(), x.into()])?;
+    let lstm = RnnConfig {
+        cell: &cells::LSTM,
+        input_size: 6,
+        hidden_size: 3,
+        num_layers: 2,
+        direction: Direction::Bidirectional,
+        ..Default::default()
+    };
+    let layers = b.layers("lstm", sum, &lstm)?;
+    let gru = RnnConfig { cell: &cells::GRU, input_size: 4, hidden_size: 5, ..Default::default() };
+    let layers = b.layers("gru", layers.columns(1, 4)?, &gru)?;
+    let top = b.scan("top", &rules::MINGRU, [5, 1, 1], &[layers.into(), layers.into()], false)?;
+    b.output("top", top)?;
     b.output("y", sum)?;
     b.output("part", h.columns(1, 5)?)?;
     Ok(Arc::new(b.finish()?))

@@ -1,6 +1,7 @@
 //! Networks on the CPU: one file per operation, forward and adjoint. In f64 the oracle of the tests.
 
 mod conv;
+mod layers;
 mod linear;
 mod map;
 mod norm;
@@ -14,7 +15,10 @@ mod sum;
 use super::io::Times;
 use super::plan::{NetworkPlan, SlotId};
 use super::{Op, Part};
+use crate::device::{Device, Kind};
+use crate::error::Result;
 use crate::expr::Element;
+use crate::session::Session;
 use linear::PackedLinear;
 
 /// A plan bound to memory of this process.
@@ -24,6 +28,8 @@ pub(crate) struct Executor<T: Element> {
     d_params: Vec<T>,
     /// Per operation, where it is a product.
     linear: Vec<Option<PackedLinear<T>>>,
+    /// One per entry of [`NetworkPlan::layers`].
+    layers: Vec<Session<T>>,
 }
 
 /// What every operation's functions need.
@@ -50,16 +56,22 @@ impl<T> Context<'_, T> {
 }
 
 impl<T: Element> Executor<T> {
-    pub(crate) fn new(plan: &NetworkPlan, params: &[T]) -> Self {
+    pub(crate) fn new(plan: &NetworkPlan, params: &[T]) -> Result<Self> {
         let slots = plan.slots.iter().map(|s| vec![T::default(); s.len]).collect();
         let d_params = vec![T::default(); if plan.options.train { params.len() } else { 0 }];
-        let mut executor = Self { slots, params: Vec::new(), d_params, linear: Vec::new() };
-        executor.set_params(plan, params);
-        executor
+        let layers = plan.bind_layers(&Device(Kind::Cpu), params)?;
+        let mut executor = Self { slots, params: Vec::new(), d_params, linear: Vec::new(), layers };
+        executor.pack(plan, params);
+        Ok(executor)
     }
 
     /// Other parameters.
-    pub(crate) fn set_params(&mut self, plan: &NetworkPlan, params: &[T]) {
+    pub(crate) fn set_params(&mut self, plan: &NetworkPlan, params: &[T]) -> Result<()> {
+        self.pack(plan, params);
+        plan.set_layers(&mut self.layers, params)
+    }
+
+    fn pack(&mut self, plan: &NetworkPlan, params: &[T]) {
         self.params = params.to_vec();
         let network = &plan.network;
         let packed = network.nodes.iter().map(|node| match &node.op {
@@ -84,8 +96,8 @@ impl<T: Element> Executor<T> {
         &self.d_params
     }
 
-    pub(crate) fn forward(&mut self, plan: &NetworkPlan, times: &Times) {
-        let Self { slots, params, linear, .. } = self;
+    pub(crate) fn forward(&mut self, plan: &NetworkPlan, times: &Times) -> Result<()> {
+        let Self { slots, params, linear, layers, .. } = self;
         let c = Context { plan, times, params };
         for (n, node) in plan.network.nodes.iter().enumerate() {
             let id = plan.values[node.value];
@@ -101,13 +113,15 @@ impl<T: Element> Executor<T> {
                 Op::Conv { .. } | Op::Shift { .. } => conv::forward(&c, n, slots, &mut y),
                 Op::Map { expr, operands } => map::forward(&c, (expr, operands), slots, &mut y),
                 Op::Scan(shape) => scan::forward(&c, (n, shape), slots, &mut y),
+                Op::Layers(shape) => layers::forward(&c, (n, shape), &mut layers[plan.layers_at(n)], slots, &mut y)?,
             }
             slots[id] = y;
         }
+        Ok(())
     }
 
-    pub(crate) fn backward(&mut self, plan: &NetworkPlan, times: &Times) {
-        let Self { slots, params, d_params, linear } = self;
+    pub(crate) fn backward(&mut self, plan: &NetworkPlan, times: &Times) -> Result<()> {
+        let Self { slots, params, d_params, linear, layers } = self;
         d_params.fill(T::default());
         let c = Context { plan, times, params };
         for (n, node) in plan.network.nodes.iter().enumerate().rev() {
@@ -135,8 +149,12 @@ impl<T: Element> Executor<T> {
                 Op::Conv { .. } | Op::Shift { .. } => conv::backward(&c, n, slots, &dy, d_params),
                 Op::Map { expr, operands } => map::backward(&c, (expr, operands), slots, &dy, d_params),
                 Op::Scan(shape) => scan_backward::backward(&c, (n, shape), slots, &dy, d_params),
+                Op::Layers(shape) => {
+                    layers::backward(&c, (n, shape), &mut layers[plan.layers_at(n)], slots, &dy, d_params)?;
+                }
             }
             slots[id] = dy;
         }
+        Ok(())
     }
 }

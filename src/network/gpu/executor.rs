@@ -4,9 +4,12 @@ use super::super::io::Times;
 use super::super::plan::{NetworkPlan, SlotId};
 use super::super::session::shown_values;
 use super::kernel::Job;
-use super::program::Program;
+use super::program::{Call, Program};
+use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pipeline, pipeline_of};
+use crate::network::{LayersShape, Op};
+use crate::session::{Port, Session};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +31,17 @@ pub(crate) struct Executor {
     pipelines: Vec<Arc<Pipeline>>,
     batch: usize,
     param_count: usize,
+    /// One per entry of [`NetworkPlan::layers`].
+    layers: Vec<Session<f32>>,
+}
+
+/// Between a network and the layers in it.
+#[derive(Clone, Copy)]
+enum Way {
+    In,
+    Out,
+    BackIn,
+    BackOut,
 }
 
 /// One layout for all kernels: a block of words, the arena, parameters, lengths and resets.
@@ -51,6 +65,7 @@ impl Executor {
     /// `params`: all parameters, one after the other.
     pub(crate) fn new(gpu: &Arc<Gpu>, plan: &NetworkPlan, params: &[f32]) -> Result<Self> {
         let program = Program::new(plan)?;
+        let layers = plan.bind_layers(&Device(Kind::Gpu(Arc::clone(gpu))), params)?;
         let jobs: Vec<&Job> = program.forward.iter().chain(&program.backward).collect();
         // Several at a time; equal texts wait for one another.
         let compile = |job: &&Job| pipeline_of(gpu, job.name, &job.text, &layout(), gpu.checked);
@@ -108,19 +123,24 @@ impl Executor {
                 pipelines,
                 batch,
                 param_count,
+                layers,
             }
         })
     }
 
     /// Other parameters.
-    pub(crate) fn set_params(&self, params: &[f32]) -> Result<()> {
+    pub(crate) fn set_params(&mut self, plan: &NetworkPlan, params: &[f32]) -> Result<()> {
         self.gpu.scoped("writing parameters", || {
             self.gpu.queue.write_buffer(&self.params, 0, bytemuck::cast_slice(params));
-        })
+        })?;
+        plan.set_layers(&mut self.layers, params)
     }
 
     /// Lengths and resets of the runs to come.
-    pub(crate) fn write_times(&self, times: &Times) -> Result<()> {
+    pub(crate) fn write_times(&mut self, times: &Times) -> Result<()> {
+        for session in &mut self.layers {
+            session.set_times(&times.lengths, &times.resets)?;
+        }
         let flags = times.resets.iter().map(|&r| u32::from(r));
         let words = [u32::from(!times.resets.is_empty())]
             .into_iter()
@@ -131,38 +151,96 @@ impl Executor {
         self.gpu.scoped("writing lengths", || self.gpu.queue.write_buffer(&self.times, 0, bytemuck::cast_slice(&words)))
     }
 
-    pub(crate) fn forward(&self) -> Result<()> {
-        self.run(0..self.program.forward.len(), false)
+    pub(crate) fn forward(&mut self, plan: &NetworkPlan) -> Result<()> {
+        self.run(plan, false)
     }
 
-    pub(crate) fn backward(&self) -> Result<()> {
-        self.run(self.program.forward.len()..self.pipelines.len(), true)
+    pub(crate) fn backward(&mut self, plan: &NetworkPlan) -> Result<()> {
+        self.run(plan, true)
     }
 
-    /// One submit: gradients of parameters begin at 0, then one compute pass.
-    fn run(&self, part: Range<usize>, back: bool) -> Result<()> {
-        let gpu = &self.gpu;
-        gpu.scoped("running a network", || {
-            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            if back && self.param_count > 0 {
-                let (at, size) = (4 * self.program.param_gradients as u64, 4 * self.param_count as u64);
-                encoder.clear_buffer(&self.arena, at, Some(size));
-            }
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            let jobs = self.program.forward.iter().chain(&self.program.backward);
-            let mut current: Option<&Arc<Pipeline>> = None;
-            for (n, job) in jobs.enumerate().skip(part.start).take(part.len()) {
-                let pipeline = &self.pipelines[n];
-                if !current.is_some_and(|c| Arc::ptr_eq(c, pipeline)) {
-                    pass.set_pipeline(&pipeline.pipeline);
-                    current = Some(pipeline);
+    /// One submit, and where there are recurrent layers one more and their own for each; gradients of parameters begin at 0.
+    fn run(&mut self, plan: &NetworkPlan, back: bool) -> Result<()> {
+        let forward = self.program.forward.len();
+        let jobs = if back { forward..self.pipelines.len() } else { 0..forward };
+        let calls = self.program.calls[usize::from(back)].clone();
+        let mut next = jobs.start;
+        for n in 0..=calls.len() {
+            let end = calls.get(n).map_or(jobs.end, |call| jobs.start + call.before);
+            self.gpu.scoped("running a network", || {
+                let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                if back && n == 0 && self.param_count > 0 {
+                    let (at, size) = (4 * self.program.param_gradients as u64, 4 * self.param_count as u64);
+                    encoder.clear_buffer(&self.arena, at, Some(size));
                 }
-                pass.set_bind_group(0, &self.bindings, &[n as u32 * self.stride]);
-                pass.dispatch_workgroups(job.groups[0], job.groups[1], 1);
+                if let Some(call) = n.checked_sub(1).map(|n| &calls[n]) {
+                    self.copy(&mut encoder, plan, call, if back { Way::BackOut } else { Way::Out });
+                }
+                self.encode(&mut encoder, next..end);
+                if let Some(call) = calls.get(n) {
+                    self.copy(&mut encoder, plan, call, if back { Way::BackIn } else { Way::In });
+                }
+                self.gpu.queue.submit([encoder.finish()]);
+            })?;
+            next = end;
+            if let Some(call) = calls.get(n) {
+                let session = &mut self.layers[plan.layers_at(call.node)];
+                if back { session.run_back()? } else { session.run()? }
             }
-            drop(pass);
-            gpu.queue.submit([encoder.finish()]);
-        })
+        }
+        Ok(())
+    }
+
+    /// Jobs as one compute pass.
+    fn encode(&self, encoder: &mut wgpu::CommandEncoder, part: Range<usize>) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let jobs = self.program.forward.iter().chain(&self.program.backward);
+        let mut current: Option<&Arc<Pipeline>> = None;
+        for (n, job) in jobs.enumerate().skip(part.start).take(part.len()) {
+            let pipeline = &self.pipelines[n];
+            if !current.is_some_and(|c| Arc::ptr_eq(c, pipeline)) {
+                pass.set_pipeline(&pipeline.pipeline);
+                current = Some(pipeline);
+            }
+            pass.set_bind_group(0, &self.bindings, &[n as u32 * self.stride]);
+            pass.dispatch_workgroups(job.groups[0], job.groups[1], 1);
+        }
+    }
+
+    /// What goes between the arena and a session of layers.
+    fn copy(&self, encoder: &mut wgpu::CommandEncoder, plan: &NetworkPlan, call: &Call, way: Way) {
+        let Op::Layers(shape) = &plan.network.nodes[call.node].op else { return };
+        let session = &self.layers[plan.layers_at(call.node)];
+        for (port, at, len) in self.ports(plan, call, shape, way) {
+            if let (Some(buffer), true) = (session.buffer(port), len > 0) {
+                let (at, size) = (4 * at as u64, 4 * len as u64);
+                match way {
+                    Way::In | Way::BackIn => encoder.copy_buffer_to_buffer(&self.arena, at, buffer, 0, size),
+                    Way::Out | Way::BackOut => encoder.copy_buffer_to_buffer(buffer, 0, &self.arena, at, size),
+                }
+            }
+        }
+    }
+
+    /// Ports, where they are in the arena, and their elements.
+    fn ports(&self, plan: &NetworkPlan, call: &Call, shape: &LayersShape, way: Way) -> Vec<(Port, usize, usize)> {
+        let Some(state) = plan.states.iter().find(|s| s.node == call.node) else { return Vec::new() };
+        let (x, y) = (shape.x.value, plan.network.nodes[call.node].value);
+        let value = |id: SlotId| (self.program.slots[id], plan.slots[id].len);
+        let (main, (at, len), slot, parts) = match way {
+            Way::In => (Port::X, value(plan.values[x]), Some(state.initial), [Port::H0, Port::C0]),
+            Way::Out => (Port::Y, value(plan.values[y]), Some(state.last), [Port::Hn, Port::Cn]),
+            Way::BackIn => (Port::DY, value(plan.gradients[y]), state.d_last, [Port::DHn, Port::DCn]),
+            Way::BackOut => (Port::DX, (call.dx, value(plan.gradients[x]).1), state.d_initial, [Port::DH0, Port::DC0]),
+        };
+        let slot = slot.map_or(0, |id| self.program.slots[id]);
+        let states = shape.state_places(self.batch).into_iter().zip(parts);
+        [(main, at, len)].into_iter().chain(states.map(|((at, len), port)| (port, slot + at, len))).collect()
+    }
+
+    /// The gradients of the parameters of every stack of layers, by operation.
+    pub(crate) fn layer_gradients(&self, plan: &NetworkPlan) -> Result<Vec<(usize, Vec<f32>)>> {
+        plan.layers.iter().zip(&self.layers).map(|((n, _), session)| Ok((*n, session.flat_gradients()?))).collect()
     }
 
     /// The values of slots, and behind them, if asked for, the gradients of all parameters.

@@ -2,6 +2,7 @@
 
 use super::super::plan::{NetworkPlan, SlotId};
 use super::super::{Op, Operand, ParamId, Part, Source};
+use super::fold::Given;
 use super::kernel::{Job, Kernel};
 use super::text::{Route, Share};
 use crate::error::{Error, Result};
@@ -20,6 +21,19 @@ pub(crate) struct Program {
     pub own: usize,
     pub forward: Vec<Job>,
     pub backward: Vec<Job>,
+    /// Stacks of recurrent layers, forward and backward: sessions that run between the jobs.
+    pub calls: [Vec<Call>; 2],
+}
+
+/// Where a stack of recurrent layers runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// Before which job of its half.
+    pub before: usize,
+    /// Which operation.
+    pub node: usize,
+    /// Back: where the gradient of x goes, for the job behind it.
+    pub dx: usize,
 }
 
 /// Mesa's llvmpipe ends all loops of an invocation, without a word, once together they have gone round so often.
@@ -40,6 +54,7 @@ pub(super) struct Build<'a> {
     base: usize,
     end: usize,
     pub jobs: Vec<Job>,
+    pub calls: Vec<Call>,
 }
 
 impl Program {
@@ -60,19 +75,27 @@ impl Program {
         };
         let m_before = plan.network.nodes.iter().map(|n| place(maxima(&n.op))).collect();
         let (free, base, end) = (place(0), place(0), place(0));
-        let mut build = Build { plan, slots, param_gradients, m_before, free, base, end, jobs: Vec::new() };
+        let mut build =
+            Build { plan, slots, param_gradients, m_before, free, base, end, jobs: Vec::new(), calls: Vec::new() };
         for n in 0..plan.network.nodes.len() {
             build.forward(n);
         }
-        let forward = std::mem::take(&mut build.jobs);
+        let (forward, forward_calls) = (std::mem::take(&mut build.jobs), std::mem::take(&mut build.calls));
         if plan.options.train {
             for n in (0..plan.network.nodes.len()).rev() {
                 build.backward(n);
             }
         }
         let len = build.end.max(1);
-        let program =
-            Self { slots: build.slots, param_gradients, len, own: len - plans.min(len), forward, backward: build.jobs };
+        let program = Self {
+            slots: build.slots,
+            param_gradients,
+            len,
+            own: len - plans.min(len),
+            forward,
+            backward: build.jobs,
+            calls: [forward_calls, build.calls],
+        };
         program.check(plan)?;
         Ok(program)
     }
@@ -126,6 +149,7 @@ impl Build<'_> {
             Op::Conv { .. } | Op::Shift { .. } => self.conv(n),
             Op::Map { expr, operands } => self.map(n, expr, operands),
             Op::Scan(shape) => self.scan(n, shape),
+            Op::Layers(_) => self.calls.push(Call { before: self.jobs.len(), node: n, dx: 0 }),
         }
     }
 
@@ -139,7 +163,17 @@ impl Build<'_> {
             Op::Conv { .. } | Op::Shift { .. } => self.conv_backward(n),
             Op::Map { expr, operands } => self.map_backward(n, expr, operands),
             Op::Scan(shape) => self.scan_backward(n, shape),
+            Op::Layers(shape) => self.layers_backward(n, shape.x),
         }
+    }
+
+    /// The gradient of x, which the session gives, onto that of its value.
+    fn layers_backward(&mut self, n: usize, x: Part) {
+        let rows = self.rows();
+        let dx = self.take(rows * x.width);
+        self.calls.push(Call { before: self.jobs.len(), node: n, dx });
+        let given = Given { at: dx, rows, first: 0, reverse: false, each: 1, padded: false };
+        self.fold(&x.into(), given);
     }
 
     /// Scratch for the operation at hand.
