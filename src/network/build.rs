@@ -266,6 +266,36 @@ impl Builder {
         self.node(name, heads * value_size, Op::Scan(shape))
     }
 
+    /// Parts side by side, the first's columns first.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] without parts, or more columns than can be counted.
+    pub fn concat(&mut self, name: &str, parts: &[Part]) -> Result<Part> {
+        parts.iter().try_for_each(|&part| self.part(name, part))?;
+        let width = parts.iter().try_fold(0usize, |sum, p| sum.checked_add(p.width));
+        let Some(width) = width else {
+            return Err(Error::mismatch(format!("columns of {name}"), "as many as can be counted", "more"));
+        };
+        self.node(name, width, Op::Concat { parts: parts.to_vec() })
+    }
+
+    /// A linear recurrence in both directions: `[T, B, 2 · heads · V]`, the way from each sequence's last step to its first behind
+    /// the other. Operands as in [`Builder::scan`], for the two ways; states are named `<name>.forward` and `<name>.reverse`.
+    ///
+    /// # Errors
+    /// As [`Builder::scan`].
+    pub fn bidirectional_scan(
+        &mut self,
+        name: &str,
+        rule: &'static Rule,
+        sizes: [usize; 3],
+        [forward, reverse]: [&[Operand]; 2],
+    ) -> Result<Part> {
+        let forward = self.scan(&format!("{name}.forward"), rule, sizes, forward, false)?;
+        let reverse = self.scan(&format!("{name}.reverse"), rule, sizes, reverse, true)?;
+        self.concat(name, &[forward, reverse])
+    }
+
     /// A stack of recurrent layers over x; parameters are `<name>.weight_ih_l0` and so on, as in PyTorch
     /// ([`crate::weights::parameters`]).
     ///

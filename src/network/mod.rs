@@ -7,6 +7,7 @@
 //! conv     depthwise over time           map    a pointwise expression of several operands
 //! shift    the step before               scan   a linear recurrence (crate::rule)
 //! sum      of groups of columns          layers a stack of LSTM, GRU, … (crate::RnnConfig)
+//! concat   parts side by side
 //! ```
 //!
 //! An operation makes one new value; it reads parts of values (ranges of columns), so that what one product gives several readers
@@ -206,6 +207,11 @@ pub enum Op {
         expr: Expr,
         /// Its inputs, all of one width.
         operands: Vec<Operand>,
+    },
+    /// Parts side by side.
+    Concat {
+        /// From the first columns on.
+        parts: Vec<Part>,
     },
     /// A linear recurrence; the value has V columns per head.
     Scan(ScanShape),

@@ -283,7 +283,12 @@ impl NetworkPlan {
                 let passes = if s.form().erase.is_some() { 5 } else { 3 };
                 2 * passes * s.heads * s.key_size * s.columns()
             }
-            Op::Norm { .. } | Op::Sum { .. } | Op::Shift { .. } | Op::Map { .. } | Op::Layers(_) => 0,
+            Op::Norm { .. }
+            | Op::Sum { .. }
+            | Op::Shift { .. }
+            | Op::Map { .. }
+            | Op::Concat { .. }
+            | Op::Layers(_) => 0,
         };
         let own = self.rows() as u64 * self.network.nodes.iter().map(|n| per_row(&n.op) as u64).sum::<u64>();
         own + self.layers.iter().map(|(_, plan)| plan.flops()).sum::<u64>()

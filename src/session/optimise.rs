@@ -59,6 +59,23 @@ impl<T: Real> Session<T> {
         Ok(Weights::from_flat(&self.plan.config, &values))
     }
 
+    /// Other parameters on the device, for this session and its siblings; with an optimiser what it remembers of the gradients so far
+    /// stays. A run that was not gone back through yet cannot be any more: its kept values belong to the parameters of before.
+    ///
+    /// # Errors
+    /// As [`Session::from_plan`] for weights that do not fit; [`crate::Error::DeviceLost`] and [`crate::Error::Gpu`] from the
+    /// device.
+    pub fn set_weights(&mut self, weights: &Weights<T>) -> Result<()> {
+        weights.validate(&self.plan.config)?;
+        self.plan.options.weights.check(&self.plan.config, weights)?;
+        self.tape = false;
+        match &mut self.executor {
+            Executor::Cpu(e) => e.set_weights(&self.plan, weights),
+            Executor::Gpu(e) => e.set_weights(&self.plan, &weights.flat(&self.plan.config))?,
+        }
+        Ok(())
+    }
+
     /// Forgets the gradients of the parameters: with [`crate::Options::accumulate`] the next backward pass starts from zeros
     /// (without, every one does).
     pub fn clear_gradients(&mut self) {

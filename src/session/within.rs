@@ -4,7 +4,6 @@ use super::{Executor, Session};
 use crate::error::Result;
 use crate::plan::SlotId;
 use crate::real::Real;
-use crate::weights::Weights;
 
 /// What goes between a network and the layers in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,22 +77,5 @@ impl<T: Real> Session<T> {
         let slots = self.parameter_gradients();
         let values = slots.iter().copied().zip(self.fetch(&slots)?).collect();
         Ok(super::backward::gradients(&self.plan, &values).flat(&self.plan.config))
-    }
-
-    /// Other parameters on the device, for this session and its siblings; with an optimiser what it remembers of the gradients so far
-    /// stays. A run that was not gone back through yet cannot be any more: its kept values belong to the parameters of before.
-    ///
-    /// # Errors
-    /// As [`Session::from_plan`] for weights that do not fit; [`crate::Error::DeviceLost`] and [`crate::Error::Gpu`] from the
-    /// device.
-    pub fn set_weights(&mut self, weights: &Weights<T>) -> Result<()> {
-        weights.validate(&self.plan.config)?;
-        self.plan.options.weights.check(&self.plan.config, weights)?;
-        self.tape = false;
-        match &mut self.executor {
-            Executor::Cpu(e) => e.set_weights(&self.plan, weights),
-            Executor::Gpu(e) => e.set_weights(&self.plan, &weights.flat(&self.plan.config))?,
-        }
-        Ok(())
     }
 }

@@ -185,8 +185,8 @@ fn runs_make_no_objects_and_equal_shapes_no_texts() -> Result<()> {
     let session =
         || NetworkSession::new(&device, NetworkPlan::new(&network, shape, &device.caps(), &options)?, &params);
     let mut first = session()?;
-    let (x, dx) = (vec![0.5; 60], [vec![0.5; 50], vec![0.5; 60], vec![0.5; 50]]);
-    let shapes = [vec![5, 2, 5], vec![5, 2, 6], vec![5, 2, 5]];
+    let (x, dx) = (vec![0.5; 60], [vec![0.5; 160], vec![0.5; 60], vec![0.5; 50]]);
+    let shapes = [vec![5, 2, 16], vec![5, 2, 6], vec![5, 2, 5]];
     let mut run = || -> Result<()> {
         let out = first.forward(&NetworkInput::new(&[View::new(&x, &shapes[1])]))?;
         assert_eq!(out.values.len(), 3);

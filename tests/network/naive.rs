@@ -193,6 +193,9 @@ impl<N: Number> Run<'_, N> {
                 let column = |c: usize| self.at(*x, t, b, c);
                 (0..*groups).map(|g| (1..size).fold(column(g * size), |sum, c| sum + column(g * size + c))).collect()
             }
+            Op::Concat { parts } => {
+                parts.iter().flat_map(|p| (0..p.width).map(move |c| self.at(*p, t, b, c))).collect()
+            }
             Op::Shift { x } => {
                 let at = [t as isize - 1, t as isize];
                 (0..x.width).map(|c| self.seen(*x, 1, Some(state), b, c, at)).collect()

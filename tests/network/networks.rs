@@ -72,7 +72,9 @@ pub fn of_everything() -> Result<Arc<Network>> {
     let layers = b.layers("lstm", sum, &lstm)?;
     let gru = RnnConfig { cell: &cells::GRU, input_size: 4, hidden_size: 5, ..Default::default() };
     let layers = b.layers("gru", layers.columns(1, 4)?, &gru)?;
-    let top = b.scan("top", &rules::MINGRU, [5, 1, 1], &[layers.into(), layers.into()], false)?;
+    let wide = b.concat("wide", &[layers, h.columns(3, 2)?, layers.columns(2, 1)?])?;
+    let operands: [Operand; 2] = [wide.into(), wide.into()];
+    let top = b.bidirectional_scan("top", &rules::MINGRU, [8, 1, 1], [&operands, &operands])?;
     b.output("top", top)?;
     b.output("y", sum)?;
     b.output("part", h.columns(1, 5)?)?;

@@ -57,6 +57,35 @@ fn updated_weights_are_those_of_a_new_session() {
     }
 }
 
+/// Weights put in place are those of a new session, both ways, and a sibling's; an update goes on from them; a run before cannot be
+/// gone back through.
+#[test]
+fn weights_put_in_place_are_those_of_a_new_session() {
+    for (cell, proj_size) in cells_and_projections(4) {
+        for (device, strategy) in executors() {
+            let what = format!("{} P={proj_size} on {} with {strategy}", cell.name, device.kind());
+            let case = Case::new(config(cell, proj_size, Bias::Two), 3, 2, 84);
+            let other = Case { weights: Weights::random(&case.config, 85).unwrap(), ..case.clone() };
+            let one = Case { weights: other.weights.clone(), ..Case::new(case.config.clone(), 1, 1, 86) };
+            let mut session = case.training::<f32>(&device, optimising(strategy));
+            let mut sibling = session.sibling(one.shape, &forced(strategy)).unwrap();
+            case.train_in(&mut session);
+            case.run_in(&mut session);
+            session.set_weights(&other.weights).unwrap();
+            assert!(session.run_back().is_err(), "{what}: a run with other weights");
+            assert_eq!(session.weights().unwrap(), other.weights, "{what}");
+            let (fresh, own) = (other.train(&device, strategy), case.poisoned(&mut session));
+            assert_same(&what, &fresh.0, &own.0);
+            assert_same_gradients(&what, &case.config, &fresh.1, &own.1);
+            assert_same(&format!("{what}: sibling"), &one.run(&device, strategy), &one.run_in(&mut sibling));
+        }
+    }
+    let case = Case::new(config(&cells::GRU, 0, Bias::Two), 3, 2, 87);
+    let mut session = case.session(&Device::cpu(), Strategy::Step, None);
+    let refused = session.set_weights(&Weights::default());
+    assert!(matches!(refused, Err(Error::Mismatch { .. })), "{refused:?}");
+}
+
 #[test]
 fn trainings_repeat() {
     for (device, strategy) in executors() {

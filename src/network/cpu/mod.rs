@@ -1,5 +1,6 @@
 //! Networks on the CPU: one file per operation, forward and adjoint. In f64 the oracle of the tests.
 
+mod concat;
 mod conv;
 mod layers;
 mod linear;
@@ -112,6 +113,7 @@ impl<T: Element> Executor<T> {
                 Op::Sum { x, groups } => sum::forward(&c, (*x, *groups), slots, &mut y),
                 Op::Conv { .. } | Op::Shift { .. } => conv::forward(&c, n, slots, &mut y),
                 Op::Map { expr, operands } => map::forward(&c, (expr, operands), slots, &mut y),
+                Op::Concat { parts } => concat::forward(&c, parts, slots, &mut y),
                 Op::Scan(shape) => scan::forward(&c, (n, shape), slots, &mut y),
                 Op::Layers(shape) => layers::forward(&c, (n, shape), &mut layers[plan.layers_at(n)], slots, &mut y)?,
             }
@@ -148,6 +150,7 @@ impl<T: Element> Executor<T> {
                 Op::Sum { x, groups } => sum::backward(&c, (*x, *groups), slots, &dy),
                 Op::Conv { .. } | Op::Shift { .. } => conv::backward(&c, n, slots, &dy, d_params),
                 Op::Map { expr, operands } => map::backward(&c, (expr, operands), slots, &dy, d_params),
+                Op::Concat { parts } => concat::backward(&c, parts, slots, &dy),
                 Op::Scan(shape) => scan_backward::backward(&c, (n, shape), slots, &dy, d_params),
                 Op::Layers(shape) => {
                     layers::backward(&c, (n, shape), &mut layers[plan.layers_at(n)], slots, &dy, d_params)?;

@@ -148,6 +148,7 @@ impl Build<'_> {
             Op::Sum { x, groups } => self.sum(n, *x, *groups),
             Op::Conv { .. } | Op::Shift { .. } => self.conv(n),
             Op::Map { expr, operands } => self.map(n, expr, operands),
+            Op::Concat { parts } => self.concat(n, parts, false),
             Op::Scan(shape) => self.scan(n, shape),
             Op::Layers(_) => self.calls.push(Call { before: self.jobs.len(), node: n, dx: 0 }),
         }
@@ -162,6 +163,7 @@ impl Build<'_> {
             Op::Sum { x, groups } => self.sum_backward(n, *x, *groups),
             Op::Conv { .. } | Op::Shift { .. } => self.conv_backward(n),
             Op::Map { expr, operands } => self.map_backward(n, expr, operands),
+            Op::Concat { parts } => self.concat(n, parts, true),
             Op::Scan(shape) => self.scan_backward(n, shape),
             Op::Layers(shape) => self.layers_backward(n, shape.x),
         }

@@ -19,6 +19,7 @@ const CONV_STATE_BACKWARD: &str = include_str!("../../../shaders/network/conv_st
 const CONV_WEIGHT: &str = include_str!("../../../shaders/network/conv_weight.wgsl");
 const SUM_FORWARD: &str = include_str!("../../../shaders/network/sum_forward.wgsl");
 const SUM_BACKWARD: &str = include_str!("../../../shaders/network/sum_backward.wgsl");
+const CONCAT: &str = include_str!("../../../shaders/network/concat.wgsl");
 const MAP_FORWARD: &str = include_str!("../../../shaders/network/map_forward.wgsl");
 const MAP_BACKWARD: &str = include_str!("../../../shaders/network/map_backward.wgsl");
 
@@ -186,6 +187,22 @@ impl Build<'_> {
 
     fn readers(&self, operands: &[Operand]) -> String {
         operands.iter().enumerate().map(|(n, operand)| reader(&self.plan.network, n, operand)).collect()
+    }
+
+    pub fn concat(&mut self, n: usize, parts: &[Part], back: bool) {
+        let width = self.width(self.plan.network.nodes[n].value);
+        let mut y = if back { self.d_made(n) } else { self.made(n) };
+        for &part in parts {
+            let kernel = Kernel::new("network.concat", &[CONCAT], self.rows() * part.width)
+                .size("PART", part.width)
+                .size("X_STRIDE", self.width(part.value))
+                .size("WIDTH", width)
+                .flag("BACK", back)
+                .word("x", if back { self.gradient(part) } else { self.part(part) })
+                .word("y", y);
+            self.push(kernel);
+            y += part.width;
+        }
     }
 
     pub fn map(&mut self, n: usize, expr: &Expr, operands: &[Operand]) {
