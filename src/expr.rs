@@ -12,6 +12,7 @@
 //! assert_eq!(silu.derivative(0).at(&[0.0]), 0.5);
 //! ```
 
+use crate::cpu::elementwise;
 use crate::real::Real;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::sync::Arc;
@@ -43,11 +44,9 @@ impl Function {
     /// In place, for every value.
     pub fn apply<T: Element>(self, values: &mut [T]) {
         let f: fn(T) -> T = match self {
-            Self::Exp => T::exp,
+            Self::Exp | Self::Sigmoid | Self::Softplus => return elementwise::apply(self, values),
             Self::ExpM1 => T::exp_m1,
-            Self::Sigmoid => T::sigmoid,
             Self::Tanh => T::tanh,
-            Self::Softplus => T::softplus,
             Self::Relu => T::relu,
             Self::Step => T::step,
             Self::Sqrt => T::sqrt,

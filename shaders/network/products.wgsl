@@ -24,7 +24,7 @@ fn block_of(block: u32) -> Block {
     let b = block / HEADS % at_batch();
     let chunk = at_first() + block / (HEADS * at_batch());
     let length = length_of(b);
-    return Block(h, b, chunk, length, min(chunk * CHUNK, length), min((chunk + 1u) * CHUNK, length));
+    return Block(h, b, chunk, length, min(chunk * at_chunk(), length), min((chunk + 1u) * at_chunk(), length));
 }
 
 // The step of a sequence that is step i of a block.
@@ -34,17 +34,17 @@ fn step_of(p: Block, i: u32) -> u32 {
 
 // [blocks, steps, K]
 fn factor_at(block: u32, i: u32) -> u32 {
-    return (block * CHUNK + i) * KEY;
+    return (block * at_chunk() + i) * KEY;
 }
 
 // [blocks, steps, columns]
 fn values_at(block: u32, i: u32) -> u32 {
-    return (block * CHUNK + i) * COLUMNS;
+    return (block * at_chunk() + i) * COLUMNS;
 }
 
 // What step i reads of the writes of all steps: [blocks, steps, steps].
 fn pair_at(block: u32, i: u32) -> u32 {
-    return (block * CHUNK + i) * CHUNK;
+    return (block * at_chunk() + i) * at_chunk();
 }
 
 // factor · value + sum, where a factor of 0 lets nothing pass, not even what is no number: a new episode's first step.

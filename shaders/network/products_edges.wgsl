@@ -12,7 +12,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let n = item % KEY;
     let block = item / KEY;
     var left = 1.0;
-    for (var i = 0u; i < CHUNK; i++) {
+    for (var i = 0u; i < at_chunk(); i++) {
         let at = factor_at(block, i) + n;
         let after = arena[at_decays() + at] * left;
         if ERASE {

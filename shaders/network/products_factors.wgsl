@@ -1,7 +1,7 @@
 // products_factors: the coefficients of every step of a window of chunks, evaluated once. A new episode's first step lets nothing
 // through from before it.
 //
-// Parallel over (block, step, key index).
+// Parallel over (block, step, key index or column).
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -9,16 +9,31 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if item >= at_items() {
         return;
     }
-    let n = item % KEY;
-    let i = item / KEY % CHUNK;
-    let block = item / (KEY * CHUNK);
+    let n = item % WIDTH;
+    let i = item / WIDTH % at_chunk();
+    let block = item / (WIDTH * at_chunk());
     let p = block_of(block);
     let inside = i < p.end - p.first;
-    var c = Coefficients(1.0, 0.0, 0.0, 0.0, 0.0, 0.0);
+    var t = 0u;
     var row = 0u;
     if inside {
-        let t = step_of(p, i);
+        t = step_of(p, i);
         row = row_of(p.b, t, at_reverse() != 0u);
+    }
+    if n < COLUMNS {
+        var v = 0.0;
+        if inside && BACK {
+            v = arena[at_dy() + (row * HEADS + p.h) * COLUMNS + n];
+        } else if inside {
+            v = column_value(row, p.h, n);
+        }
+        arena[at_values() + values_at(block, i) + n] = v;
+    }
+    if n >= KEY {
+        return;
+    }
+    var c = Coefficients(1.0, 0.0, 0.0, 0.0, 0.0, 0.0);
+    if inside {
         c = coefficients(row, p.h, n, head_values(row, p.h));
         if is_reset(p.b, t, at_reverse() != 0u) {
             c.d = 0.0;
@@ -28,22 +43,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
     }
-    arena[at_decays() + item] = c.d;
-    arena[at_reads() + item] = select(c.q, c.k, BACK);
-    arena[at_writes() + item] = select(c.k, c.q, BACK);
+    let at = factor_at(block, i) + n;
+    arena[at_decays() + at] = c.d;
+    arena[at_reads() + at] = select(c.q, c.k, BACK);
+    arena[at_writes() + at] = select(c.k, c.q, BACK);
     if ERASE {
-        arena[at_crossing() + item] = select(c.a, c.b, BACK);
-        arena[at_corrects() + item] = select(c.b, c.a, BACK);
-    }
-    for (var j = n; j < COLUMNS; j += KEY) {
-        var v = 0.0;
-        if inside {
-            if BACK {
-                v = arena[at_dy() + (row * HEADS + p.h) * COLUMNS + j];
-            } else {
-                v = column_value(row, p.h, j);
-            }
-        }
-        arena[at_values() + values_at(block, i) + j] = v;
+        arena[at_crossing() + at] = select(c.a, c.b, BACK);
+        arena[at_corrects() + at] = select(c.b, c.a, BACK);
     }
 }

@@ -25,9 +25,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if item >= at_items() {
         return;
     }
-    let s = item % CHUNK;
-    let corrects = ERASE && item / CHUNK % 2u == 1u;
-    let block = item / (CHUNK * select(1u, 2u, ERASE));
+    let s = item % at_chunk();
+    let corrects = ERASE && item / at_chunk() % 2u == 1u;
+    let block = item / (at_chunk() * select(1u, 2u, ERASE));
     let own_row = select(at_writes(), at_corrects(), corrects) + factor_at(block, s);
     let reads = select(at_reads_writes(), at_reads_corrects(), corrects);
     let crossing = select(at_crossing_writes(), at_crossing_corrects(), corrects);
@@ -36,7 +36,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var n = 0u; n < KEY; n++) {
         w[n] = arena[own_row + n];
     }
-    for (var i = s; i < CHUNK; i++) {
+    for (var i = s; i < at_chunk(); i++) {
         let at = factor_at(block, i);
         // Whether a step's own write is seen, and decays.
         let sees = i > s || AFTER || (!BEFORE && !corrects);

@@ -15,6 +15,20 @@ const CORRECTIONS: u32 = 2u;
 const OUTPUTS: u32 = 3u;
 
 var<private> sums: array<vec4<f32>, 4>;
+// Whether an episode begins in the block: then what a factor of 0 meets may be no number.
+var<private> guarded: bool;
+
+fn has_reset(p: Block) -> bool {
+    if times[0] == 0u {
+        return false;
+    }
+    for (var t = p.first; t < p.end; t++) {
+        if is_reset(p.b, t, at_reverse() != 0u) {
+            return true;
+        }
+    }
+    return false;
+}
 
 // Four neighbours, `stride` apart, of `count`.
 fn four(at: u32, first: u32, stride: u32, count: u32) -> vec4<u32> {
@@ -27,7 +41,7 @@ fn elements(at: vec4<u32>) -> vec4<f32> {
 
 // sums += left · right over `count` products, from a place to the next by a step.
 fn multiply(left: vec4<u32>, left_step: u32, right: vec4<u32>, right_step: u32, count: u32) {
-    if times[0] != 0u {
+    if guarded {
         for (var k = 0u; k < count; k++) {
             add_guarded(elements(left + k * left_step), elements(right + k * right_step), vec4(true));
         }
@@ -45,17 +59,19 @@ fn multiply(left: vec4<u32>, left_step: u32, right: vec4<u32>, right_step: u32, 
 
 // What a factor of 0, or one that is none of a row's, lets pass is nothing.
 fn add_guarded(l: vec4<f32>, r: vec4<f32>, of_row: vec4<bool>) {
-    for (var n = 0u; n < 4u; n++) {
-        sums[n] = select(sums[n], fma(vec4(l[n]), r, sums[n]), of_row[n] && l[n] != 0.0);
-    }
+    let lets = of_row & (l != vec4(0.0));
+    sums[0] = select(sums[0], fma(vec4(l.x), r, sums[0]), lets.x);
+    sums[1] = select(sums[1], fma(vec4(l.y), r, sums[1]), lets.y);
+    sums[2] = select(sums[2], fma(vec4(l.z), r, sums[2]), lets.z);
+    sums[3] = select(sums[3], fma(vec4(l.w), r, sums[3]), lets.w);
 }
 
 // sums += pairs · values: the rows of a tile see the values of steps up to their own.
 fn multiply_pairs(pairs: u32, values: u32, block: u32, i: u32, j: u32) {
-    let left = four(pairs + pair_at(block, 0u), i, CHUNK, CHUNK);
+    let left = four(pairs + pair_at(block, 0u), i, at_chunk(), at_chunk());
     let right = four(values + values_at(block, 0u), j, 1u, COLUMNS);
     multiply(left, 1u, right, COLUMNS, i);
-    for (var s = i; s < min(i + 4u, CHUNK); s++) {
+    for (var s = i; s < min(i + 4u, at_chunk()); s++) {
         let of_row = vec4(s) <= vec4(i) + vec4(0u, 1u, 2u, 3u);
         add_guarded(elements(left + s), elements(right + s * COLUMNS), of_row);
     }
@@ -69,21 +85,21 @@ fn solve(block: u32, tile: u32) {
     let size = select(KEY, COLUMNS, of_values);
     let to = select(at_crossing() + factor_at(block, 0u), at_corrections() + values_at(block, 0u), of_values);
     let right = four(to, j, 1u, size);
-    for (var i = 0u; i < CHUNK; i += 4u) {
-        let left = four(at_crossing_corrects() + pair_at(block, 0u), i, CHUNK, CHUNK);
+    for (var i = 0u; i < at_chunk(); i += 4u) {
+        let left = four(at_crossing_corrects() + pair_at(block, 0u), i, at_chunk(), at_chunk());
         sums = array<vec4<f32>, 4>();
         if of_values {
             multiply_pairs(at_crossing_writes(), at_values(), block, i, j);
         } else {
             for (var k = 0u; k < 4u; k++) {
-                sums[k] = elements(right + min(i + k, CHUNK - 1u) * size);
+                sums[k] = elements(right + min(i + k, at_chunk() - 1u) * size);
             }
         }
         multiply(left, 1u, right, size, i);
-        for (var s = i; s < min(i + 4u, CHUNK); s++) {
+        for (var s = i; s < min(i + 4u, at_chunk()); s++) {
             add_guarded(elements(left + s), sums[s - i], vec4(s) < vec4(i) + vec4(0u, 1u, 2u, 3u));
         }
-        for (var k = 0u; k < min(4u, CHUNK - i); k++) {
+        for (var k = 0u; k < min(4u, at_chunk() - i); k++) {
             for (var c = 0u; c < min(4u, size - j); c++) {
                 arena[to + (i + k) * size + j + c] = sums[k][c];
             }
@@ -102,7 +118,7 @@ fn summary(p: Block, block: u32, tile: u32) {
     if of_values {
         multiply(
             four(at_writes() + factor_at(block, 0u), n, 1u, KEY), KEY,
-            four(at_values() + values_at(block, 0u), j, 1u, COLUMNS), COLUMNS, CHUNK,
+            four(at_values() + values_at(block, 0u), j, 1u, COLUMNS), COLUMNS, at_chunk(),
         );
     } else {
         for (var k = 0u; k < 4u; k++) {
@@ -114,7 +130,7 @@ fn summary(p: Block, block: u32, tile: u32) {
         let corrected = select(at_crossing() + factor_at(block, 0u), at_corrections() + values_at(block, 0u), of_values);
         multiply(
             four(at_corrects() + factor_at(block, 0u), n, 1u, KEY), KEY,
-            four(corrected, j, 1u, size), size, CHUNK,
+            four(corrected, j, 1u, size), size, at_chunk(),
         );
     }
     for (var c = 0u; c < min(4u, size - j); c++) {
@@ -130,17 +146,17 @@ fn multiply_state(factors: u32, p: Block, block: u32, i: u32, j: u32) {
     // Past a sequence's last chunk there is none.
     if p.first < p.length {
         let state = at_kept() + kept_at(p.chunk, p.b, p.h, 0u);
-        multiply(four(factors + factor_at(block, 0u), i, KEY, CHUNK), 1u, four(state, j, KEY, COLUMNS), 1u, KEY);
+        multiply(four(factors + factor_at(block, 0u), i, KEY, at_chunk()), 1u, four(state, j, KEY, COLUMNS), 1u, KEY);
     }
 }
 
 fn corrections(p: Block, block: u32, i: u32, j: u32) {
     let at = at_corrections() + values_at(block, 0u);
     for (var k = 0u; k < 4u; k++) {
-        sums[k] = elements(four(at + min(i + k, CHUNK - 1u) * COLUMNS, j, 1u, COLUMNS));
+        sums[k] = elements(four(at + min(i + k, at_chunk() - 1u) * COLUMNS, j, 1u, COLUMNS));
     }
     multiply_state(at_crossing(), p, block, i, j);
-    for (var k = 0u; k < min(4u, CHUNK - i); k++) {
+    for (var k = 0u; k < min(4u, at_chunk() - i); k++) {
         for (var c = 0u; c < min(4u, COLUMNS - j); c++) {
             arena[at + (i + k) * COLUMNS + j + c] = sums[k][c];
             if KEPT && i + k < p.end - p.first {
@@ -157,9 +173,9 @@ fn outputs(p: Block, block: u32, i: u32, j: u32) {
     if ERASE {
         multiply_pairs(at_reads_corrects(), at_corrections(), block, i, j);
     }
-    for (var k = 0u; k < min(4u, CHUNK - i); k++) {
+    for (var k = 0u; k < min(4u, at_chunk() - i); k++) {
         var to = at_y() + values_at(block, i + k);
-        let t = p.chunk * CHUNK + i + k;
+        let t = p.chunk * at_chunk() + i + k;
         if !BACK {
             if t >= at_time() {
                 return;
@@ -183,9 +199,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if item >= at_items() {
         return;
     }
-    let block = item / TILES;
-    let tile = item % TILES;
+    let block = item / at_tiles();
+    let tile = item % at_tiles();
     let p = block_of(block);
+    guarded = has_reset(p);
     let wide = (COLUMNS + 3u) / 4u;
     if PRODUCT == SOLVE {
         solve(block, tile);

@@ -39,6 +39,8 @@ pub trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = S
     fn nan_or(self, value: Self) -> Self;
     /// eˣ; f32: for x clamped to ±87, relative error < 2e-7.
     fn exp(self) -> Self;
+    /// eˣ for all x; f32: to the last digit near 1, 0 below −87, infinite from 88 on.
+    fn full_exp(self) -> Self;
     /// log(1 + x) for x in 0..=1.
     fn log_of_one_plus(self) -> Self;
     /// 1 where the lane is above 0, else 0.
@@ -190,6 +192,26 @@ impl<S: Simd> Lanes for F32s<S> {
         let scale = s.transmute_f32s_u32s(s.add_u32s(bits, s.splat_u32s(0x3f80_0000)));
         Self(s, scale) * p
     }
+    // The same; what is small is summed first.
+    #[inline(always)]
+    fn full_exp(self) -> Self {
+        let s = self.0;
+        let x = self.max(self.like(-87.0)).min(self.like(88.0));
+        let round = self.like(12_582_912.0);
+        let biased = x.mul_add(self.like(std::f64::consts::LOG2_E), round);
+        let n = biased - round;
+        let r = n.mul_add(self.like(-0.693_359_375), x);
+        let r = n.mul_add(self.like(2.121_944_4e-4), r);
+        let mut p = self.like(1.987_569_1e-4);
+        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.0e-1] {
+            p = p.mul_add(r, self.like(c));
+        }
+        let p = p.mul_add(r * r, r) + self.like(1.0);
+        let bits = s.wrapping_dyn_shl_u32s(s.transmute_u32s_f32s(biased.1), s.splat_u32s(23));
+        let scale = s.transmute_f32s_u32s(s.add_u32s(bits, s.splat_u32s(0x3f80_0000)));
+        let e = self.pick(self.like(-87.0), Self(s, scale) * p, self.like(0.0));
+        self.nan_or(self.pick(self.like(88.0), self.like(f64::INFINITY), e))
+    }
     // 2 artanh(s) with s = x / (2 + x), at most 1/3: the odd series to s^15, the next term being below 2e-9 of the sum.
     #[inline(always)]
     fn log_of_one_plus(self) -> Self {
@@ -322,6 +344,10 @@ impl<S: Simd> Lanes for F64s<S> {
     }
     #[inline(always)]
     fn exp(self) -> Self {
+        self.map(f64::exp)
+    }
+    #[inline(always)]
+    fn full_exp(self) -> Self {
         self.map(f64::exp)
     }
     #[inline(always)]

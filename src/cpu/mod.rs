@@ -4,6 +4,7 @@
 mod aligned;
 mod collect;
 mod dropout;
+pub(crate) mod elementwise;
 mod ends;
 mod heads;
 mod lanes;

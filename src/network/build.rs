@@ -291,13 +291,15 @@ impl Builder {
         sizes: [usize; 3],
         [forward, reverse]: [&[Operand]; 2],
     ) -> Result<Part> {
-        let forward = self.scan(&format!("{name}.forward"), rule, sizes, forward, false)?;
-        let reverse = self.scan(&format!("{name}.reverse"), rule, sizes, reverse, true)?;
-        self.concat(name, &[forward, reverse])
+        self.whole_or_nothing(|b| {
+            let forward = b.scan(&format!("{name}.forward"), rule, sizes, forward, false)?;
+            let reverse = b.scan(&format!("{name}.reverse"), rule, sizes, reverse, true)?;
+            b.concat(name, &[forward, reverse])
+        })
     }
 
     /// A stack of recurrent layers over x; parameters are `<name>.weight_ih_l0` and so on, as in PyTorch
-    /// ([`crate::weights::parameters`]).
+    /// ([`crate::weights::parameters`]). Where x is part of a value, `<name>.x` is a copy of it.
     ///
     /// # Errors
     /// As [`RnnConfig::validate`]; [`Error::Mismatch`] for an `input_size` that is not x's width; [`Error::Unsupported`] for what
@@ -320,14 +322,29 @@ impl Builder {
     pub fn layers(&mut self, name: &str, x: Part, config: &RnnConfig) -> Result<Part> {
         self.part(name, x)?;
         layers::check(name, x, config)?;
-        let whole = self.network.values.get(x.value).is_some_and(|v| v.width == x.width);
-        let x = if whole { x } else { self.map(&format!("{name}.x"), Expr::input(0), &[x.into()])? };
-        let first = self.network.params.len();
-        for p in parameters(config) {
-            self.param(&format!("{name}.{}", p.name), &p.shape)?;
+        self.whole_or_nothing(|b| {
+            let whole = b.network.values.get(x.value).is_some_and(|v| v.width == x.width);
+            let x = if whole { x } else { b.map(&format!("{name}.x"), Expr::input(0), &[x.into()])? };
+            let first = b.network.params.len();
+            for p in parameters(config) {
+                b.param(&format!("{name}.{}", p.name), &p.shape)?;
+            }
+            let shape = LayersShape { x, config: Box::new(config.clone()), first };
+            b.node(name, config.output_size(), Op::Layers(shape))
+        })
+    }
+
+    /// Adds several things, or, if one is refused, none of them.
+    fn whole_or_nothing(&mut self, add: impl FnOnce(&mut Self) -> Result<Part>) -> Result<Part> {
+        let Network { values, params, nodes, .. } = &self.network;
+        let before = (values.len(), params.len(), nodes.len());
+        let added = add(self);
+        if added.is_err() {
+            self.network.values.truncate(before.0);
+            self.network.params.truncate(before.1);
+            self.network.nodes.truncate(before.2);
         }
-        let shape = LayersShape { x, config: Box::new(config.clone()), first };
-        self.node(name, config.output_size(), Op::Layers(shape))
+        added
     }
 
     /// Names a part of a value as an output.

@@ -19,7 +19,7 @@ pub struct NetworkInput<'a, T> {
 /// States before the first step, of every operation over time.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum NetworkInitial<'a, T> {
-    /// Empty: zeros (and m of stabilised rules at [`crate::rule::EMPTY_MAXIMUM`]).
+    /// Empty: zeros (and m of stabilised scans at [`crate::rule::EMPTY_MAXIMUM`]).
     #[default]
     Empty,
     /// One `[B, size]` per state, in the order of [`NetworkOutput::states`].
@@ -62,7 +62,7 @@ pub struct NetworkGradients<T> {
     pub inputs: Vec<Tensor<T>>,
     /// One per parameter, in its shape.
     pub params: Vec<Tensor<T>>,
-    /// One `[B, size]` per state before the first step; 0 for m, which results do not depend on.
+    /// One `[B, size]` per state before the first step; 0 for m of scans, which results do not depend on.
     pub states: Vec<Tensor<T>>,
 }
 

@@ -74,6 +74,11 @@ impl LayersShape {
         (0..batch).flat_map(|b| (0..h + c).map(move |n| place(b, n))).collect()
     }
 
+    /// Its parameters.
+    pub(super) fn own(&self) -> std::ops::Range<ParamId> {
+        self.first..self.first + parameters(&self.config).len()
+    }
+
     /// The elements of its parameters among all of the network's.
     pub(super) fn params(&self, network: &Network) -> std::ops::Range<usize> {
         let first = network.param_offset(self.first);
@@ -81,14 +86,21 @@ impl LayersShape {
     }
 
     /// How it runs within a network.
-    pub(super) fn plan(&self, shape: Shape, caps: &Caps, options: &NetworkOptions) -> Result<Plan> {
+    pub(super) fn plan(&self, name: &str, shape: Shape, caps: &Caps, options: &NetworkOptions) -> Result<Plan> {
         let options = Options {
             train: options.train,
             precision: options.precision,
             kernels: options.kernels,
-            resets: Some(Reset::Zero),
+            memory: options.memory,
+            resets: options.resets.then_some(Reset::Zero),
             ..Default::default()
         };
-        Plan::new(&self.config, shape, caps, &options)
+        let named = |error| match error {
+            Error::Limit { what, needs, limit, unit, limit_name, hint } => {
+                Error::Limit { what: format!("{what} of {name}"), needs, limit, unit, limit_name, hint }
+            }
+            other => other,
+        };
+        Plan::new(&self.config, shape, caps, &options).map_err(named)
     }
 }

@@ -299,6 +299,21 @@ impl Network {
             _ => None,
         })
     }
+    /// Where every parameter begins among those that operations of the network's own read, `None` for those of layers; and how many
+    /// elements those are.
+    pub(crate) fn own_params(&self) -> (Vec<Option<usize>>, usize) {
+        let of_layers =
+            |p: ParamId| self.nodes.iter().any(|n| matches!(&n.op, Op::Layers(layers) if layers.own().contains(&p)));
+        let mut len = 0;
+        let mut place = |(n, p): (ParamId, &Param)| {
+            (!of_layers(n)).then(|| {
+                len += p.len();
+                len - p.len()
+            })
+        };
+        let places = self.params.iter().enumerate().map(&mut place).collect();
+        (places, len)
+    }
     /// Number of parameter elements.
     pub fn parameter_count(&self) -> usize {
         self.params.iter().map(Param::len).sum()

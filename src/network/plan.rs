@@ -14,7 +14,7 @@ use super::{Network, Op, ScanShape};
 use crate::config::Shape;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::plan::{Caps, DeviceClass, Plan, Precision};
+use crate::plan::{Caps, DeviceClass, Memory, Plan, Precision};
 use crate::real::Real;
 use crate::rule::HeadState;
 use crate::session::Session;
@@ -32,8 +32,9 @@ pub enum Parallel {
     /// order of additions is another than [`Parallel::Recurrent`]'s.
     Chunked,
     /// The same where states are matrices (K x V), by matrix products inside a chunk instead of going over its steps twice: for
-    /// wide states. Scans whose states are scalars or vectors go as [`Parallel::Chunked`], and so do those with a correction in
-    /// chunks of more than 32 steps ([`NetworkPlan::products`] tells). The order of additions is another again.
+    /// wide states. Scans whose states are scalars or vectors go as [`Parallel::Chunked`], and so do those of chunks of more than
+    /// 256 steps (with a correction 32) or of states of very many rows: [`NetworkPlan::products`] and the plan's text tell. The
+    /// order of additions is another again.
     Products,
 }
 
@@ -51,6 +52,10 @@ pub struct NetworkOptions {
     /// Bytes that the way back may take for states between those kept, and chunks as products for what they multiply, at most (one
     /// chunk's at least).
     pub window_bytes: u64,
+    /// What recurrent layers keep in training.
+    pub memory: Memory,
+    /// Whether episodes may begin inside a run ([`super::NetworkInput::resets`]); without it recurrent layers are not ready for them.
+    pub resets: bool,
     /// Chooses kernels as for another class of device than the one that runs the plan, as [`crate::Options::kernels`]: the same bits.
     pub kernels: Option<DeviceClass>,
 }
@@ -63,6 +68,8 @@ impl Default for NetworkOptions {
             train: false,
             precision: Precision::F32,
             window_bytes: 64 << 20,
+            memory: Memory::Save,
+            resets: true,
             kernels: None,
         }
     }
@@ -150,6 +157,8 @@ const WIDE: usize = 32;
 /// Steps of a chunk up to which corrections are products: within a chunk what was written and what was corrected are summed apart,
 /// and digits that cancel are lost (delta rule, error against that of one step after the other: twice at 32 steps, 4 times at 64).
 const CORRECTED: usize = 32;
+/// Of other chunks: what pairs of steps have of one another would take more than what is read of the state.
+const LONGEST: usize = 256;
 
 impl NetworkPlan {
     /// Plans `network` for `shape` on a device with `caps`.
@@ -185,7 +194,7 @@ impl NetworkPlan {
         plan.check_sizes()?;
         for (n, node) in network.nodes.iter().enumerate() {
             if let Op::Layers(layers) = &node.op {
-                plan.layers.push((n, layers.plan(shape, caps, options)?));
+                plan.layers.push((n, layers.plan(&node.name, shape, caps, options)?));
             }
         }
         plan.add_slots();
@@ -249,9 +258,9 @@ impl NetworkPlan {
         self.shape.time.div_ceil(self.chunk(scan))
     }
 
-    /// Whether a scan's chunks are matrix products. By the operation alone.
+    /// Whether a scan's chunks are matrix products: by the operation and [`NetworkOptions::chunk`] alone.
     pub fn products(&self, scan: &ScanShape) -> bool {
-        self.parallel == Parallel::Products && fits_products(scan, self.chunk(scan))
+        self.parallel == Parallel::Products && fits_products(scan, chunk_of(scan, &self.options))
     }
 
     /// Bytes of everything, parameters (and in training their gradients) included.
@@ -262,10 +271,12 @@ impl NetworkPlan {
         own * self.options.precision.bytes() as u64 + self.layers.iter().map(|(_, plan)| plan.bytes()).sum::<u64>()
     }
 
-    /// Bytes that every step (of all B sequences) adds, beside those of [`NetworkPlan::layers`].
+    /// Bytes that every step (of all B sequences) adds, at most: scratch that windows bound counts as if it grew on.
     pub fn bytes_per_step(&self) -> u64 {
         let scratch = (self.scratch / self.shape.time) as u64;
-        (self.slots.iter().map(|s| s.per_step as u64).sum::<u64>() + scratch) * self.options.precision.bytes() as u64
+        let own = self.slots.iter().map(|s| s.per_step as u64).sum::<u64>() + scratch;
+        let layers = self.layers.iter().map(|(_, plan)| plan.bytes_per_step()).sum::<u64>();
+        own * self.options.precision.bytes() as u64 + layers
     }
 
     /// Bytes that do not depend on T.
@@ -291,7 +302,7 @@ impl NetworkPlan {
             | Op::Layers(_) => 0,
         };
         let own = self.rows() as u64 * self.network.nodes.iter().map(|n| per_row(&n.op) as u64).sum::<u64>();
-        own + self.layers.iter().map(|(_, plan)| plan.flops()).sum::<u64>()
+        own + self.layers.iter().map(|(_, plan)| plan.forward_flops()).sum::<u64>()
     }
 
     fn slot(&mut self, name: String, len: usize, per_step: usize) -> SlotId {
@@ -374,15 +385,12 @@ impl NetworkPlan {
         Ok(())
     }
 
+    /// What a GPU has in all, no API tells; its buffers are checked one by one ([`Program::new`], [`Plan::new`]).
     fn check_limits(&self) -> Result<()> {
         let (needs, limit) = (self.bytes(), self.caps.max_buffer);
-        if needs > limit {
+        if self.caps.class == DeviceClass::Cpu && needs > limit {
             let what = format!("network of T={} B={}", self.shape.time, self.shape.batch);
-            let limit_name = if self.caps.class == DeviceClass::Cpu {
-                "this machine's memory"
-            } else {
-                "the device's max_buffer_size"
-            };
+            let limit_name = "this machine's memory";
             let hint = "; shorten or split the sequences".into();
             return Err(Error::Limit { what, needs, limit, unit: "bytes", limit_name, hint });
         }
@@ -402,8 +410,8 @@ pub(crate) fn state_size(op: &Op) -> Option<usize> {
 }
 
 fn fits_products(scan: &ScanShape, chunk: usize) -> bool {
-    let exact = scan.form().erase.is_none() || chunk <= CORRECTED;
-    scan.rule.state == HeadState::Matrix && scan.value_size > 1 && exact && pair_rounds(scan, chunk) <= STRETCH
+    let most = if scan.form().erase.is_some() { CORRECTED } else { LONGEST };
+    scan.rule.state == HeadState::Matrix && scan.value_size > 1 && chunk <= most && pair_rounds(scan, chunk) <= STRETCH
 }
 
 /// Steps of a scan's chunk, where T is long enough.
@@ -417,7 +425,9 @@ fn choose(network: &Network, caps: &Caps, options: &NetworkOptions) -> (Parallel
     }
     let scans: Vec<&ScanShape> = network.scans().collect();
     let columns = scans.iter().map(|s| s.heads * s.columns()).min();
-    let wide = scans.iter().any(|s| s.value_size >= WIDE && fits_products(s, chunk_of(s, options)));
+    let mut matrices = scans.iter().filter(|s| s.rule.state == HeadState::Matrix).peekable();
+    let wide =
+        matrices.peek().is_some() && matrices.all(|s| s.value_size >= WIDE && fits_products(s, chunk_of(s, options)));
     match (caps.class, columns) {
         (DeviceClass::Gpu, Some(columns)) if columns < LANES => {
             let (parallel, of) = if wide { (Parallel::Products, ", of wide states") } else { (Parallel::Chunked, "") };

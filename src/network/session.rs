@@ -153,7 +153,8 @@ impl<T: Element> NetworkSession<T> {
             _ => {}
         }
         self.times = times;
-        self.written = true;
+        // Not before all of it has been.
+        self.written = false;
         (self.tape, self.upstream, self.gradients) = (false, false, false);
         if let Executor::Gpu(e) = &mut self.executor {
             e.write_times(&self.times)?;
@@ -180,6 +181,7 @@ impl<T: Element> NetworkSession<T> {
                 }
             }
         }
+        self.written = true;
         Ok(())
     }
 
@@ -191,6 +193,7 @@ impl<T: Element> NetworkSession<T> {
         if !self.written {
             return Err(Error::mismatch("run", "an input written before it", "none"));
         }
+        self.tape = false;
         match &mut self.executor {
             Executor::Cpu(e) => e.forward(&self.plan, &self.times)?,
             Executor::Gpu(e) => e.forward(&self.plan)?,
@@ -311,14 +314,7 @@ impl<T: Element> NetworkSession<T> {
         let mut read = self.read_slots(&slots, true)?.into_iter();
         let inputs = network.inputs.iter().zip(&mut read).map(|(&v, all)| self.part_of(&all, whole(v))).collect();
         let states = self.plan.states.iter().zip(&mut read).map(|(s, data)| self.state_of(s, data)).collect();
-        let mut flat = read.next().unwrap_or_default();
-        if let Executor::Gpu(e) = &self.executor {
-            for (n, own) in e.layer_gradients(&self.plan)? {
-                if let super::Op::Layers(shape) = &network.nodes[n].op {
-                    flat[shape.params(&network)].copy_from_slice(&widen::<T>(&own));
-                }
-            }
-        }
+        let flat = read.next().unwrap_or_default();
         Ok(NetworkGradients { inputs, params: by_param(&network, &flat), states })
     }
 
@@ -331,7 +327,7 @@ impl<T: Element> NetworkSession<T> {
         match &mut self.executor {
             Executor::Cpu(e) => {
                 (0..self.plan.slots.len()).for_each(|slot| e.slot_mut(slot).fill(T::from_f64(f64::NAN)));
-                Ok(())
+                e.poison_layers()
             }
             Executor::Gpu(e) => e.fill(f32::NAN),
         }
@@ -344,6 +340,10 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("lengths", format!("{batch} in 1..={time}"), format!("{lengths:?}")));
         }
         let resets = input.resets.unwrap_or_default().to_vec();
+        if input.resets.is_some() && !self.plan.options.resets {
+            let expected = "none (the plan was made with NetworkOptions { resets: false, .. })";
+            return Err(Error::mismatch("resets", expected, format!("{} flags", resets.len())));
+        }
         if input.resets.is_some() && resets.len() != time * batch {
             return Err(Error::mismatch(
                 "resets",

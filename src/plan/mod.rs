@@ -701,13 +701,34 @@ impl Plan {
         count(&self.update)
     }
 
+    /// Bytes that every step (of all B sequences) adds, where no block or segment of steps is shorter than T.
+    pub(crate) fn bytes_per_step(&self) -> u64 {
+        let Shape { time, batch } = self.shape;
+        let of = |s: &Slot| {
+            let grows = s.dims.iter().find(|(name, n)| match *name {
+                "T" | "segments" => true,
+                // Of a block or segment that is all of them.
+                "rows" | "B+rows" => *n >= time * batch,
+                _ => false,
+            });
+            match grows {
+                Some(("rows" | "B+rows", n)) => s.bytes() / *n as u64 * batch as u64,
+                Some(_) => s.bytes() / time as u64,
+                None if s.role == Role::Schedule => s.bytes() / time as u64,
+                None => 0,
+            }
+        };
+        self.slots.iter().map(of).sum()
+    }
+
     /// Multiply-adds of all matrix products, times two. The way back has two for each of the forward pass: the gradient of
     /// the matrix and that of what it is multiplied by.
     pub fn flops(&self) -> u64 {
         self.forward_flops() * if self.train { 3 } else { 1 }
     }
 
-    fn forward_flops(&self) -> u64 {
+    /// Those of the forward pass.
+    pub(crate) fn forward_flops(&self) -> u64 {
         let config = &self.config;
         let steps = self.shape.time as u64 * self.shape.batch as u64 * config.directions() as u64;
         let recurrent: usize = config.stages().iter().map(|s| s.matrix_rows() * s.depth()).sum();

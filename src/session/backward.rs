@@ -8,6 +8,7 @@ use crate::real::Real;
 use crate::tensor::{Tensor, View};
 use crate::weights::Weights;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Gradients of a loss with respect to what a run gave: what [`Session::backward`] starts from. `None`: zeros.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +153,9 @@ impl<T: Real> Session<T> {
         let ids = self.gradient_ids()?;
         if !self.tape {
             return Err(Error::mismatch("backward", "a forward run before it", "none since the last backward pass"));
+        }
+        if self.run_at != self.changes.load(Relaxed) {
+            return Err(Error::mismatch("backward", "a forward run before it", "none since the parameters changed"));
         }
         if self.plan.config.head.is_some() && !self.has_loss {
             return Err(Error::mismatch("backward", "a run after write_targets", "a run without targets"));

@@ -27,6 +27,7 @@ use crate::schedule::Schedule;
 use crate::tensor::{Tensor, View};
 use crate::weights::Weights;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// The state before the first step. A cell of S cell states ([`crate::Cell::cell_states`]) has them one after the other in c0 and
@@ -140,6 +141,11 @@ pub struct Session<T: Real = f32> {
     draws: dropout::Draws,
     /// What making the CPU executor took.
     bound_in: Duration,
+    /// Whether it shares the weights of the session that they were given to.
+    is_sibling: bool,
+    /// How often the weights have changed, for all who share them, and as of the last run.
+    changes: Arc<AtomicU64>,
+    run_at: u64,
 }
 
 impl<T: Real> Session<T> {
@@ -227,6 +233,7 @@ impl<T: Real> Session<T> {
         };
         let mut sibling = Self::with_executor(&self.device, plan, executor, start.elapsed())?;
         sibling.draws = self.draws.restarted();
+        (sibling.is_sibling, sibling.changes) = (true, Arc::clone(&self.changes));
         Ok(sibling)
     }
 
@@ -249,6 +256,9 @@ impl<T: Real> Session<T> {
             has_loss: false,
             draws: dropout::Draws::default(),
             bound_in,
+            is_sibling: false,
+            changes: Arc::default(),
+            run_at: 0,
         };
         session.upload_schedule(&session.schedule)?;
         Ok(session)
@@ -539,6 +549,7 @@ impl<T: Real> Session<T> {
     fn has_ended(&mut self) {
         (self.has_run, self.has_state) = (true, true);
         (self.tape, self.has_loss) = (self.plan.train, self.targets);
+        self.run_at = self.changes.load(Relaxed);
     }
 
     fn run_pass(&mut self, half: Half, read: &[SlotId]) -> Result<()> {

@@ -6,6 +6,7 @@ use crate::optimiser::Optimiser;
 use crate::plan::{Half, SlotId, UpdateIds};
 use crate::real::Real;
 use crate::weights::Weights;
+use std::sync::atomic::Ordering::Relaxed;
 
 impl<T: Real> Session<T> {
     /// One step of training on what was written last: forward pass, backward pass, update. Nothing is read back, and on a GPU it
@@ -41,12 +42,13 @@ impl<T: Real> Session<T> {
         self.write_slot(ids.hyper, &hyper)?;
         (self.gradients, self.tape) = (false, false);
         self.updates += 1;
+        self.changes.fetch_add(1, Relaxed);
         let read: Vec<SlotId> = ids.norm.map(|(_, norm)| norm).into_iter().collect();
         self.run_pass(Half::Update, &read)
     }
 
     /// The parameters as they are now, read back; only where there is an optimiser (without one they are those that the session was
-    /// made with).
+    /// made with, or given last by [`Session::set_weights`]).
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the plan has no optimiser; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
@@ -60,15 +62,24 @@ impl<T: Real> Session<T> {
     }
 
     /// Other parameters on the device, for this session and its siblings; with an optimiser what it remembers of the gradients so far
-    /// stays. A run that was not gone back through yet cannot be any more: its kept values belong to the parameters of before.
+    /// stays. Runs of theirs that were not gone back through yet cannot be any more: what they kept belongs to the parameters of
+    /// before.
     ///
     /// # Errors
-    /// As [`Session::from_plan`] for weights that do not fit; [`crate::Error::DeviceLost`] and [`crate::Error::Gpu`] from the
-    /// device.
+    /// [`Error::Mismatch`] from a sibling (the weights are those of the session it was made of), and as [`Session::from_plan`] for
+    /// weights that do not fit; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
     pub fn set_weights(&mut self, weights: &Weights<T>) -> Result<()> {
+        if self.is_sibling {
+            return Err(Error::mismatch(
+                "set_weights",
+                "the session that the weights were given to",
+                "a sibling of it",
+            ));
+        }
         weights.validate(&self.plan.config)?;
         self.plan.options.weights.check(&self.plan.config, weights)?;
         self.tape = false;
+        self.changes.fetch_add(1, Relaxed);
         match &mut self.executor {
             Executor::Cpu(e) => e.set_weights(&self.plan, weights),
             Executor::Gpu(e) => e.set_weights(&self.plan, &weights.flat(&self.plan.config))?,

@@ -173,7 +173,8 @@ impl Bare {
         let options = &NetworkOptions { parallel: Some(whole.parallel), ..options.clone() };
         let [heads, keys, values] = self.sizes;
         let elements = ELEMENTS[usize::from(options.train)] / (keys * values);
-        let time = self.shape.time.min(CHECKED.time.max(2 * chunk + 1)).min(elements.max(1));
+        let time =
+            self.shape.time.min(CHECKED.time.max(chunk.saturating_mul(2).saturating_add(1))).min(elements.max(1));
         let batch = self.shape.batch.min(CHECKED.batch).min((elements / time).max(1));
         let heads = heads.min((elements / (time * batch)).max(1));
         let part = Self::new(self.rule, [heads, keys, values], Shape { time, batch }, self.reverse, self.seed)?;

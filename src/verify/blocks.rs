@@ -69,7 +69,7 @@ impl Blocks {
         Ok((Case::Blocks(Self { model, shape, params, x, dy }), truths))
     }
 
-    /// What the executor makes of it, in both ways of going over time.
+    /// What the executor makes of it, in all ways of going over time.
     pub(super) fn runs<T: Scalar + Element>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
         let network = Arc::new(self.model.network()?);
         let params = network.flat(|name| Ok(self.params.iter().find(|(n, _)| n == name).map(|(_, t)| cast::<T>(t))))?;

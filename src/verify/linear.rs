@@ -125,7 +125,7 @@ impl Linear {
         Ok(truths)
     }
 
-    /// What the executor makes of it: by inference, and by training with either way over time.
+    /// What the executor makes of it: by inference, and by training with every way over time.
     pub(super) fn runs<T: Scalar + Element>(&self, device: &Device, options: &Options) -> Result<Vec<Named>> {
         let base = NetworkOptions { precision: options.precision, ..Default::default() };
         let training =

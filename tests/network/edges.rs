@@ -84,35 +84,60 @@ fn operands_that_overlap_add_up() -> Result<()> {
     Ok(())
 }
 
-/// Nothing crosses a reset, not even what is no number, whichever way over time.
+/// Nothing crosses a reset, not even what is no number, whichever way over time: neither the state before the first step, nor what a
+/// step before it writes, nor, back, a gradient behind it.
 #[test]
 fn infinity_does_not_cross_a_reset() -> Result<()> {
-    for rule in [&rules::LINEAR, &rules::DELTA] {
+    for rule in [&rules::LINEAR, &rules::DELTA, &rules::RWKV6] {
         let mut b = Builder::new();
         let mut operands: Vec<Operand> = Vec::new();
         for port in rule.inputs {
             operands.push(b.input(port.name, port.extent.width([1, 2, 2]))?.into());
+        }
+        for port in rule.params {
+            let param = b.param(port.name, &[port.extent.width([1, 2, 2])])?;
+            operands.push(b.whole(param));
         }
         let y = b.scan("scan", rule, [1, 2, 2], &operands, false)?;
         b.output("y", y)?;
         let network = Arc::new(b.finish()?);
         let inputs: Vec<Tensor<f32>> =
             rule.inputs.iter().map(|port| ramp(&[12, 1, port.extent.width([1, 2, 2])])).collect();
-        let views: Vec<View<'_, f32>> = inputs.iter().map(Tensor::view).collect();
         let resets: Vec<bool> = (0..12).map(|t| t == 5).collect();
-        let first = Tensor { data: vec![f32::INFINITY; 4], shape: vec![1, 4] };
-        let states = [first.view()];
-        let input = NetworkInput {
-            resets: Some(&resets),
-            initial: NetworkInitial::Given(&states),
-            ..NetworkInput::new(&views)
-        };
+        let mut written = inputs.clone();
+        let value = rule.inputs.iter().position(|p| p.name == "v").unwrap();
+        written[value].data[2 * 2..][..2].fill(f32::INFINITY);
         for device in devices() {
-            for parallel in [Parallel::Recurrent, Parallel::Chunked, Parallel::Products] {
+            for (parallel, chunk) in [
+                (Parallel::Recurrent, 2),
+                (Parallel::Chunked, 2),
+                (Parallel::Chunked, 7),
+                (Parallel::Products, 2),
+                (Parallel::Products, 7),
+            ] {
+                let what = format!("{} {device} {parallel:?} {chunk}", rule.name);
                 let shape = Shape { time: 12, batch: 1 };
-                let out = session(&device, &network, shape, &training(parallel, 2)).forward(&input)?;
-                let after = &out.values[0].data[2 * 5..];
-                assert!(after.iter().all(|v| v.is_finite()), "{} {device} {parallel:?}: {after:?}", rule.name);
+                let mut session = session(&device, &network, shape, &training(parallel, chunk));
+                for (inputs, first) in [(&inputs, f32::INFINITY), (&written, 0.5)] {
+                    let views: Vec<View<'_, f32>> = inputs.iter().map(Tensor::view).collect();
+                    let first = Tensor { data: vec![first; 4], shape: vec![1, 4] };
+                    let out = session.forward(&NetworkInput {
+                        resets: Some(&resets),
+                        initial: NetworkInitial::Given(&[first.view()]),
+                        ..NetworkInput::new(&views)
+                    })?;
+                    let after = &out.values[0].data[2 * 5..];
+                    assert!(after.iter().all(|v| v.is_finite()), "{what}: {after:?}");
+                }
+                let views: Vec<View<'_, f32>> = inputs.iter().map(Tensor::view).collect();
+                session.forward(&NetworkInput { resets: Some(&resets), ..NetworkInput::new(&views) })?;
+                let mut up = ramp(&[12, 1, 2]);
+                up.data[2 * 8..][..2].fill(f32::INFINITY);
+                let back = session.backward(&NetworkUpstream { values: &[up.view()], states: None })?;
+                for (gradient, port) in back.inputs.iter().zip(rule.inputs) {
+                    let before = &gradient.data[..gradient.data.len() / 12 * 5];
+                    assert!(before.iter().all(|v| v.is_finite()), "d {} of {what}: {before:?}", port.name);
+                }
             }
         }
     }

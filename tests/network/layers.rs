@@ -4,8 +4,8 @@ use crate::networks::random;
 use std::sync::Arc;
 use wgpu_rnn::network::*;
 use wgpu_rnn::{
-    Device, Direction, Dropout, Error, Head, Initial, Input, Layout, Loss, Options, Plan, Reset, Result, RnnConfig,
-    Session, Shape, Upstream, View, Weights, Zoneout, cells, rules,
+    Device, Direction, Dropout, Error, Head, Initial, Input, InputMode, Layout, Loss, Options, Plan, Reset, Result,
+    RnnConfig, Session, Shape, Upstream, View, Weights, Zoneout, cells, rules,
 };
 
 fn devices() -> Result<[Device; 2]> {
@@ -57,73 +57,91 @@ fn steps_give_the_bits_of_the_whole() -> Result<()> {
     Ok(())
 }
 
+/// Every cell, with and without projection, in all directions.
+fn configurations() -> Vec<RnnConfig> {
+    let plain = RnnConfig { input_size: 4, hidden_size: 4, num_layers: 2, ..Default::default() };
+    let directions = [Direction::Bidirectional, Direction::Reverse, Direction::Forward];
+    let every = cells::ALL.into_iter().zip(directions.into_iter().cycle());
+    let every = every.map(|(cell, direction)| RnnConfig { cell, direction, ..plain.clone() });
+    let more = [
+        RnnConfig { cell: &cells::LSTM, proj_size: 3, direction: Direction::Bidirectional, ..plain.clone() },
+        RnnConfig { cell: &cells::RNN_TANH, num_layers: 1, input: InputMode::Skip, ..plain.clone() },
+    ];
+    every.chain(more).collect()
+}
+
 /// From given states, ragged, with an episode that begins inside: outputs, states and all gradients.
 #[test]
 fn layers_alone_are_a_session() -> Result<()> {
-    let config = RnnConfig {
-        cell: &cells::LSTM,
-        input_size: 5,
-        hidden_size: 4,
-        num_layers: 2,
-        direction: Direction::Bidirectional,
-        ..Default::default()
-    };
-    let (shape, layers) = (Shape { time: 6, batch: 3 }, 4);
+    for config in configurations() {
+        for device in devices()? {
+            alone_and_within(&config, &device)?;
+        }
+    }
+    Ok(())
+}
+
+fn alone_and_within(config: &RnnConfig, device: &Device) -> Result<()> {
+    let what = format!("{} {:?} P={} on {}", config.cell.name, config.direction, config.proj_size, device.kind());
+    let (shape, layers) = (Shape { time: 6, batch: 3 }, config.num_layers * config.directions());
+    let [h_size, c_size, y_size] = [config.state_size(), config.cell_size(), config.output_size()];
     let mut b = Builder::new();
-    let x = b.input("x", 5)?;
-    let y = b.layers("lstm", x, &config)?;
+    let x = b.input("x", config.input_size)?;
+    let y = b.layers("lstm", x, config)?;
     b.output("y", y)?;
     let network = Arc::new(b.finish()?);
-    let weights = Weights::<f32>::random(&config, 9)?;
-    let params: Vec<f32> = weights.named(&config).flat_map(|(_, v)| v.to_vec()).collect();
-    let [x, h, c] = [6 * 3 * 5, layers * 3 * 4, layers * 3 * 4].map(|len| typed(&random(len, len as u64)));
-    let [dy, dh, dc] = [6 * 3 * 8, layers * 3 * 4, layers * 3 * 4].map(|len| typed(&random(len, 3 + len as u64)));
-    let lengths = [4, 6, 1];
-    let resets: Vec<bool> = (0..18).map(|n| [4, 6, 10].contains(&n)).collect();
-    // [L·D, B, 4] of h and c as [B, L·D·4 of h, of c], and back.
+    let weights = Weights::<f32>::random(config, 9)?;
+    let params: Vec<f32> = weights.named(config).flat_map(|(_, v)| v.to_vec()).collect();
+    let some = |len: usize, seed: u64| typed(&random(len, seed));
+    let (x, dy) = (some(18 * config.input_size, 1), some(18 * y_size, 2));
+    let [h, dh] = [3, 4].map(|seed| some(layers * 3 * h_size, seed));
+    // sLSTM's n is a sum of positive gates.
+    let c: Vec<f32> = some(layers * 3 * c_size, 5).iter().map(|v| v.abs() + 0.5).collect();
+    let dc = some(layers * 3 * c_size, 6);
+    let (lengths, resets) = ([4, 6, 1], (0..18).map(|n| [4, 6, 10].contains(&n)).collect::<Vec<bool>>());
+    // [L·D, B, ·] of h and c as [B, L·D·(h's, c's)].
     let joined = |h: &[f32], c: &[f32]| -> Vec<f32> {
-        let of = |v: &[f32], b: usize| v.chunks(4).skip(b).step_by(3).flatten().copied().collect::<Vec<f32>>();
-        (0..3).flat_map(|b| [of(h, b), of(c, b)].concat()).collect()
+        let of = |v: &[f32], size: usize, b: usize| -> Vec<f32> {
+            (0..layers).flat_map(|l| v[(l * 3 + b) * size..][..size].to_vec()).collect()
+        };
+        (0..3).flat_map(|b| [of(h, h_size, b), of(c, c_size, b)].concat()).collect()
     };
-    for device in devices()? {
-        let options = Options { train: true, resets: Some(Reset::Zero), ..Default::default() };
-        let plan = Plan::new(&config, shape, &device.caps(), &options)?;
-        let mut alone = Session::from_plan(&device, plan, &weights)?;
-        let state = [layers, 3, 4];
-        let initial = Initial::Given { h0: Some(View::new(&h, &state)), c0: Some(View::new(&c, &state)) };
-        let (lengths, resets) = (Some(&lengths[..]), Some(&resets[..]));
-        let input = Input { lengths, resets, initial, ..Input::new(View::new(&x, &[6, 3, 5])) };
-        let truth = alone.forward(&input)?;
-        let back = alone.backward(&Upstream {
-            y: Some(View::new(&dy, &[6, 3, 8])),
-            hn: Some(View::new(&dh, &state)),
-            cn: Some(View::new(&dc, &state)),
-        })?;
+    let options = Options { train: true, resets: Some(Reset::Zero), ..Default::default() };
+    let mut alone = Session::from_plan(device, Plan::new(config, shape, &device.caps(), &options)?, &weights)?;
+    let (of_h, of_c, of_y) = ([layers, 3, h_size], [layers, 3, c_size], [6, 3, y_size]);
+    let cell = config.cell.has_cell_state();
+    let initial = Initial::Given { h0: Some(View::new(&h, &of_h)), c0: cell.then_some(View::new(&c, &of_c)) };
+    let (lengths, resets) = (Some(&lengths[..]), Some(&resets[..]));
+    let x_shape = [6, 3, config.input_size];
+    let truth = alone.forward(&Input { lengths, resets, initial, ..Input::new(View::new(&x, &x_shape)) })?;
+    let back = alone.backward(&Upstream {
+        y: Some(View::new(&dy, &of_y)),
+        hn: Some(View::new(&dh, &of_h)),
+        cn: cell.then_some(View::new(&dc, &of_c)),
+    })?;
 
-        let plan =
-            NetworkPlan::new(&network, shape, &device.caps(), &NetworkOptions { train: true, ..Default::default() })?;
-        let mut within = NetworkSession::new(&device, plan, &params)?;
-        let (states, up) = (joined(&h, &c), joined(&dh, &dc));
-        let (views, values) = ([View::new(&states, &[3, 32])], [View::new(&x, &[6, 3, 5])]);
-        let out = within.forward(&NetworkInput {
-            values: &values,
-            lengths,
-            resets,
-            initial: NetworkInitial::Given(&views),
-        })?;
-        assert_eq!(out.values[0].data, truth.y.data, "{device}");
-        let last = joined(&truth.hn.data, &truth.cn.unwrap().data);
-        assert_eq!(out.states[0].data, last, "{device}");
-        let upstream =
-            NetworkUpstream { values: &[View::new(&dy, &[6, 3, 8])], states: Some(&[View::new(&up, &[3, 32])]) };
-        let gradients = within.backward(&upstream)?;
-        assert_eq!(gradients.inputs[0].data, back.x.data, "{device}");
-        assert_eq!(gradients.states[0].data, joined(&back.h0.data, &back.c0.unwrap().data), "{device}");
-        let by_param: Vec<f32> = gradients.params.iter().flat_map(|t| t.data.clone()).collect();
-        let truth: Vec<f32> = back.weights.named(&config).flat_map(|(_, v)| v.to_vec()).collect();
-        assert_eq!(by_param, truth, "{device}");
-        assert!(within.plan().to_string().contains("layers    lstm: lstm, 4 x 4 units"), "{}", within.plan());
-    }
+    let options = NetworkOptions { train: true, ..Default::default() };
+    let plan = NetworkPlan::new(&network, shape, &device.caps(), &options)?;
+    let mut within = NetworkSession::new(device, plan, &params)?;
+    within.poison()?;
+    let state = [3, layers * (h_size + c_size)];
+    let (states, up) = (joined(&h, &c), joined(&dh, &dc));
+    let (views, values) = ([View::new(&states, &state)], [View::new(&x, &x_shape)]);
+    let out =
+        within.forward(&NetworkInput { values: &values, lengths, resets, initial: NetworkInitial::Given(&views) })?;
+    assert_eq!(out.values[0].data, truth.y.data, "{what}");
+    let cn = truth.cn.map_or_else(Vec::new, |t| t.data);
+    assert_eq!(out.states[0].data, joined(&truth.hn.data, &cn), "{what}");
+    let up = [View::new(&up, &state)];
+    let gradients = within.backward(&NetworkUpstream { values: &[View::new(&dy, &of_y)], states: Some(&up) })?;
+    assert_eq!(gradients.inputs[0].data, back.x.data, "{what}");
+    let dc0 = back.c0.map_or_else(Vec::new, |t| t.data);
+    assert_eq!(gradients.states[0].data, joined(&back.h0.data, &dc0), "{what}");
+    let by_param: Vec<f32> = gradients.params.iter().flat_map(|t| t.data.clone()).collect();
+    let truth: Vec<f32> = back.weights.named(config).flat_map(|(_, v)| v.to_vec()).collect();
+    assert_eq!(by_param, truth, "{what}");
+    let line = format!("layers    lstm: {}, {layers} x 4 units", config.cell.name);
+    assert!(within.plan().to_string().contains(&line), "{}", within.plan());
     Ok(())
 }
 
@@ -172,7 +190,21 @@ fn what_networks_do_not_have_is_refused() -> Result<()> {
     }
     let wide = b.layers("lstm", x, &RnnConfig { input_size: 7, ..plain.clone() });
     assert_eq!(wide.unwrap_err().to_string(), "input_size of lstm: expected 6, got 7");
-    b.layers("lstm", x, &plain)?;
+    let part = b.layers("x", x.columns(1, 5)?, &RnnConfig { input_size: 5, ..plain.clone() });
+    assert!(part.is_err(), "a name that is taken");
+    let y = b.layers("lstm", x, &plain)?;
     assert!(b.layers("lstm", x, &plain).is_err(), "a name that is taken");
+    b.output("y", y)?;
+    let network = Arc::new(b.finish()?);
+    assert_eq!((network.params.len(), network.nodes.len()), (4, 1), "what was refused has left nothing behind");
+
+    let options = NetworkOptions { resets: false, ..Default::default() };
+    let plan = NetworkPlan::new(&network, Shape { time: 2, batch: 1 }, &Device::cpu().caps(), &options)?;
+    let mut session = NetworkSession::new(&Device::cpu(), plan, &vec![0.1; network.parameter_count()])?;
+    let (x, flags) = ([0.5f32; 12], [false, true]);
+    let values = [View::new(&x, &[2, 1, 6])];
+    let refused = session.forward(&NetworkInput { resets: Some(&flags), ..NetworkInput::new(&values) });
+    assert!(refused.unwrap_err().to_string().starts_with("resets: expected none"));
+    session.forward(&NetworkInput::new(&values))?;
     Ok(())
 }

@@ -8,5 +8,6 @@ mod naive;
 mod networks;
 mod pieces;
 mod shaders;
+mod strategies;
 #[path = "../harness/translate.rs"]
 mod translate;

@@ -81,6 +81,18 @@ fn weights_put_in_place_are_those_of_a_new_session() {
         }
     }
     let case = Case::new(config(&cells::GRU, 0, Bias::Two), 3, 2, 87);
+    for (device, strategy) in executors() {
+        let mut session = case.training::<f32>(&device, optimising(strategy));
+        let mut sibling = session.sibling(case.shape, &Options { train: true, ..forced(strategy) }).unwrap();
+        case.run_in(&mut sibling);
+        let refused = sibling.set_weights(&case.weights);
+        assert!(refused.unwrap_err().to_string().contains("a sibling of it"));
+        session.set_weights(&case.weights).unwrap();
+        let stale = sibling.run_back();
+        assert!(stale.unwrap_err().to_string().contains("none since the parameters changed"));
+        case.run_in(&mut sibling);
+        sibling.run_back().unwrap();
+    }
     let mut session = case.session(&Device::cpu(), Strategy::Step, None);
     let refused = session.set_weights(&Weights::default());
     assert!(matches!(refused, Err(Error::Mismatch { .. })), "{refused:?}");

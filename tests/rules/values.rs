@@ -2,6 +2,7 @@
 
 use crate::harness::*;
 use wgpu_rnn::network::{NetworkOptions, Parallel};
+use wgpu_rnn::rule::HeadState;
 use wgpu_rnn::{Device, Precision, rules};
 
 /// Whole sequences, then ragged ones with episodes, forwards and backwards; padding is NaN.
@@ -116,14 +117,38 @@ fn slow_decays_do_not_drift() {
 #[test]
 fn windows_change_nothing() {
     for rule in rules::ALL {
-        let case = Case::new(rule, 21, 2, 40);
-        for device in devices() {
-            for way in ways(rule, [(Parallel::Recurrent, 4), (Parallel::Products, 4)]) {
-                let options = training(way);
-                let wide = case.run::<f32>(&device, &options);
-                let narrow = case.run::<f32>(&device, &NetworkOptions { window_bytes: 1, ..options });
-                assert_eq!(wide, narrow, "{} {device} {way:?}", rule.name);
+        for case in [Case::new(rule, 21, 2, 40), Case::new(rule, 21, 3, 41).ragged(true)] {
+            for device in devices() {
+                for way in ways(rule, [(Parallel::Recurrent, 4), (Parallel::Products, 4)]) {
+                    let options = training(way);
+                    let wide = case.run::<f32>(&device, &options);
+                    let narrow = case.run::<f32>(&device, &NetworkOptions { window_bytes: 1, ..options });
+                    assert_eq!(wide, narrow, "{} {device} {way:?}", rule.name);
+                }
             }
         }
     }
+}
+
+/// Chunks that are no multiple of a tile's four steps, with episodes that begin in the middle of one.
+#[test]
+fn tiles_end_where_chunks_end() {
+    let mut failures = Vec::new();
+    for rule in rules::ALL.into_iter().filter(|r| r.state == HeadState::Matrix) {
+        for reverse in [false, true] {
+            let case = Case::new(rule, 27, 3, 42).ragged(reverse);
+            let naive = case.naive();
+            for chunk in [7, 11] {
+                let options = NetworkOptions { window_bytes: 1, ..training((Parallel::Products, chunk)) };
+                let what = format!("chunks of {chunk}, reverse: {reverse}");
+                let oracle = case.clone().poisoned().run::<f64>(&Device::cpu(), &options);
+                failures.extend(case.wrong(&format!("f64, {what}"), &oracle, &naive, Precision::F64));
+                for device in devices() {
+                    let got = case.clone().poisoned().run::<f32>(&device, &options);
+                    failures.extend(case.wrong(&format!("{device}, {what}"), &got, &naive, Precision::F32));
+                }
+            }
+        }
+    }
+    none(&failures);
 }

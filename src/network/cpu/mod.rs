@@ -72,6 +72,11 @@ impl<T: Element> Executor<T> {
         plan.set_layers(&mut self.layers, params)
     }
 
+    /// Fills what layers work in with NaN.
+    pub(crate) fn poison_layers(&mut self) -> Result<()> {
+        self.layers.iter_mut().try_for_each(Session::poison)
+    }
+
     fn pack(&mut self, plan: &NetworkPlan, params: &[T]) {
         self.params = params.to_vec();
         let network = &plan.network;
@@ -102,7 +107,7 @@ impl<T: Element> Executor<T> {
         let c = Context { plan, times, params };
         for (n, node) in plan.network.nodes.iter().enumerate() {
             let id = plan.values[node.value];
-            let mut y = std::mem::take(&mut slots[id]);
+            let (mut y, mut done) = (std::mem::take(&mut slots[id]), Ok(()));
             match &node.op {
                 Op::Linear { x, .. } => {
                     if let Some(packed) = &linear[n] {
@@ -115,9 +120,12 @@ impl<T: Element> Executor<T> {
                 Op::Map { expr, operands } => map::forward(&c, (expr, operands), slots, &mut y),
                 Op::Concat { parts } => concat::forward(&c, parts, slots, &mut y),
                 Op::Scan(shape) => scan::forward(&c, (n, shape), slots, &mut y),
-                Op::Layers(shape) => layers::forward(&c, (n, shape), &mut layers[plan.layers_at(n)], slots, &mut y)?,
+                Op::Layers(shape) => {
+                    done = layers::forward(&c, (n, shape), &mut layers[plan.layers_at(n)], slots, &mut y);
+                }
             }
             slots[id] = y;
+            done?;
         }
         Ok(())
     }
@@ -128,7 +136,7 @@ impl<T: Element> Executor<T> {
         let c = Context { plan, times, params };
         for (n, node) in plan.network.nodes.iter().enumerate().rev() {
             let id = plan.gradients[node.value];
-            let dy = std::mem::take(&mut slots[id]);
+            let (dy, mut done) = (std::mem::take(&mut slots[id]), Ok(()));
             match &node.op {
                 Op::Linear { x, weight, bias } => {
                     if let Some(packed) = &linear[n] {
@@ -153,10 +161,11 @@ impl<T: Element> Executor<T> {
                 Op::Concat { parts } => concat::backward(&c, parts, slots, &dy),
                 Op::Scan(shape) => scan_backward::backward(&c, (n, shape), slots, &dy, d_params),
                 Op::Layers(shape) => {
-                    layers::backward(&c, (n, shape), &mut layers[plan.layers_at(n)], slots, &dy, d_params)?;
+                    done = layers::backward(&c, (n, shape), &mut layers[plan.layers_at(n)], slots, &dy, d_params);
                 }
             }
             slots[id] = dy;
+            done?;
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
 //! Linear recurrences forward: step after step, in chunks side by side, or by products.
 
 use super::Context;
-use super::scan_ports::{Coefficients, Heads, Stretch, tasks};
+use super::scan_ports::{Coefficients, HEADS, Heads, Stretch, tasks};
 use crate::cpu::shared::Shared;
 use crate::cpu::threads::for_each;
 use crate::expr::Element;
 use crate::network::ScanShape;
 use crate::network::plan::Parallel;
 use crate::rule::{Divisor, EMPTY_MAXIMUM, Form, Port, Read};
+use pulp::{Simd, WithSimd};
 
 /// The states of some heads while a scan goes on: `[K][column][head]`, and m `[head]`.
 #[derive(Clone)]
@@ -47,43 +48,105 @@ impl<T: Element> State<T> {
     }
 }
 
-/// One step: the state after it, and where `y` is given what it reads.
+/// One step: the state after it, and where `y` is given what it reads. For the widest registers that the machine has; every value is
+/// computed by itself, so that its bits do not depend on them.
 pub(super) fn step<T: Element>(c: &Coefficients<T>, read: Read, n: usize, s: &mut State<T>, y: &mut [T], u: &mut [T]) {
-    let (keys, width, heads) = (s.keys, s.columns * s.heads, s.heads);
-    let of = |key: usize| (n * keys + key) * heads..(n * keys + key + 1) * heads;
-    let value = &c.value[n * y.len()..][..y.len()];
-    if let Some((a, _)) = &c.erase {
-        u.fill(T::default());
+    T::dispatch(Step { c, read, n, s, y, u });
+}
+
+struct Step<'a, T> {
+    c: &'a Coefficients<T>,
+    read: Read,
+    n: usize,
+    s: &'a mut State<T>,
+    y: &'a mut [T],
+    u: &'a mut [T],
+}
+
+impl<T: Element> WithSimd for Step<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { c, read, n, s, y, u } = self;
+        let (keys, width, heads) = (s.keys, s.columns * s.heads, s.heads);
+        let of = |key: usize| (n * keys + key) * heads..(n * keys + key + 1) * heads;
+        let value = &c.value[n * y.len()..][..y.len()];
+        if let Some((a, _)) = &c.erase {
+            u.fill(T::default());
+            for key in 0..keys {
+                times(u, &s.values[key * width..][..width], &a[of(key)]);
+            }
+        }
+        y.fill(T::default());
+        if let Some(r) = &c.through {
+            times(y, value, &r[n * heads..][..heads]);
+        }
+        let one = [T::from_f64(1.0); HEADS];
         for key in 0..keys {
-            times(u, &s.values[key * width..][..width], &a[of(key)]);
+            // `width` may be wider than the values: virtual columns have none.
+            let (row, rest) = s.values[key * width..][..width].split_at_mut(y.len());
+            let decay = c.decay.as_ref().map_or(&one[..heads], |d| &d[of(key)]);
+            let correct = c.erase.as_ref().map(|(_, b)| &b[of(key)]);
+            scale(rest, decay);
+            if let Some(b) = correct {
+                times(rest, &u[y.len()..], b);
+            }
+            let factors = [decay, correct.unwrap_or(decay), &c.write[of(key)], &c.query[of(key)]];
+            match (correct.is_some(), read) {
+                (false, Read::After) => update::<T, false, false>(row, value, u, y, factors),
+                (false, Read::Before) => update::<T, false, true>(row, value, u, y, factors),
+                (true, Read::After) => update::<T, true, false>(row, value, u, y, factors),
+                (true, Read::Before) => update::<T, true, true>(row, value, u, y, factors),
+            }
         }
     }
-    y.fill(T::default());
-    if let Some(r) = &c.through {
-        times(y, value, &r[n * heads..][..heads]);
+}
+
+/// A row of states: s = d s + b u + k v, y += q s (of the one before, BEFORE). Factors are `[head]`.
+#[inline(always)]
+fn update<T: Element, const ERASE: bool, const BEFORE: bool>(
+    row: &mut [T],
+    value: &[T],
+    u: &[T],
+    y: &mut [T],
+    [d, b, k, q]: [&[T]; 4],
+) {
+    let len = row.len();
+    let (value, y, u) = (&value[..len], &mut y[..len], if ERASE { &u[..len] } else { &value[..len] });
+    let next = |s: T, v: T, u: T, y: &mut T, [d, b, k, q]: [T; 4]| {
+        if BEFORE {
+            *y = *y + q * s;
+        }
+        let mut s = d * s;
+        if ERASE {
+            s = s + b * u;
+        }
+        s = s + k * v;
+        if !BEFORE {
+            *y = *y + q * s;
+        }
+        s
+    };
+    let heads = d.len();
+    if heads == 1 {
+        let factors = [d[0], b[0], k[0], q[0]];
+        for n in 0..len {
+            row[n] = next(row[n], value[n], u[n], &mut y[n], factors);
+        }
+        return;
     }
-    for key in 0..keys {
-        let row = &mut s.values[key * width..][..width];
-        let query = &c.query[of(key)];
-        if read == Read::Before {
-            times(y, row, query);
-        }
-        if let Some(d) = &c.decay {
-            scale(row, &d[of(key)]);
-        }
-        if let Some((_, b)) = &c.erase {
-            times(row, u, &b[of(key)]);
-        }
-        // `width` may be wider than the values: virtual columns have none.
-        times(&mut row[..value.len()], value, &c.write[of(key)]);
-        if read == Read::After {
-            times(y, &row[..y.len()], query);
+    let (b, k, q) = (&b[..heads], &k[..heads], &q[..heads]);
+    for first in (0..len).step_by(heads) {
+        let own = first..first + heads;
+        let (row, y, value, u) = (&mut row[own.clone()], &mut y[own.clone()], &value[own.clone()], &u[own]);
+        for n in 0..heads {
+            row[n] = next(row[n], value[n], u[n], &mut y[n], [d[n], b[n], k[n], q[n]]);
         }
     }
 }
 
 /// out += of each head its factor times its values; `[column][head]`.
-#[inline]
+#[inline(always)]
 pub(super) fn times<T: Element>(out: &mut [T], values: &[T], factors: &[T]) {
     if let [factor] = factors {
         out.iter_mut().zip(values).for_each(|(o, v)| *o = *o + *factor * *v);
@@ -95,7 +158,7 @@ pub(super) fn times<T: Element>(out: &mut [T], values: &[T], factors: &[T]) {
 }
 
 /// Every head's values times its factor.
-#[inline]
+#[inline(always)]
 pub(super) fn scale<T: Element>(values: &mut [T], factors: &[T]) {
     if let [factor] = factors {
         values.iter_mut().for_each(|v| *v = *factor * *v);
@@ -296,7 +359,6 @@ pub(super) fn divisor<T: Element>(divisor: Divisor, sum: T, m: T) -> (T, T) {
         Divisor::Sum => (sum, one),
         Divisor::AtLeastOne => {
             let (size, sign) = if sum < zero { (zero.minus(sum), zero.minus(one)) } else { (sum, one) };
-            // As the GPU has it: no divisor of 0.
             // As the GPU has it: never 0.
             let most = T::from_f64(80.0);
             let least = zero.minus(if m > most { most } else { m }).exp();

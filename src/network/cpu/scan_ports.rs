@@ -4,12 +4,13 @@
 //! neighbouring heads or over neighbouring columns. A block of values is `[step][index][head]`, index the key or value index.
 
 use super::Context;
-use crate::expr::{Element, Expr};
+use crate::expr::{Element, Expr, Function};
 use crate::network::{Operand, ScanShape, Source};
 use crate::rule::{EMPTY_MAXIMUM, Extent, Form, Port};
+use std::cell::RefCell;
 
 /// Heads of a single column that go side by side.
-const HEADS: usize = 32;
+pub(super) const HEADS: usize = 32;
 
 /// Neighbouring heads of a sequence.
 #[derive(Clone, Copy)]
@@ -37,9 +38,12 @@ pub(super) struct Stretch<'a, T: Element> {
     pub rows: Vec<usize>,
     /// Values of every port, m's two included.
     pub values: Vec<Vec<T>>,
+    /// Functions that have been evaluated: derivatives have many in common.
+    known: RefCell<Vec<(Expr, Values<T>)>>,
 }
 
 /// An expression's values, by what they depend on.
+#[derive(Clone)]
 enum Values<T> {
     Constant(f64),
     /// `[step][head]`
@@ -57,7 +61,7 @@ impl<'a, T: Element> Stretch<'a, T> {
         rows: Vec<usize>,
         slots: &[Vec<T>],
     ) -> Self {
-        let mut stretch = Self { shape, form, ports, heads, rows, values: Vec::new() };
+        let mut stretch = Self { shape, form, ports, heads, rows, values: Vec::new(), known: RefCell::default() };
         for (port, operand) in ports.iter().zip(&shape.operands) {
             let values = stretch.read(c, port.extent, operand, slots);
             stretch.values.push(values);
@@ -158,21 +162,14 @@ impl<'a, T: Element> Stretch<'a, T> {
             Expr::Constant(v) => Values::Constant(*v),
             Expr::Input(n) if self.ports[*n].extent == Extent::Head => Values::Head(self.values[*n].clone()),
             Expr::Input(n) => Values::Full(self.values[*n].clone()),
-            Expr::Apply(function, x) => match self.evaluate(x, indices) {
-                Values::Constant(v) => {
-                    let mut value = [v];
-                    function.apply(&mut value);
-                    Values::Constant(value[0])
+            Expr::Apply(function, x) => {
+                if let Some((_, values)) = self.known.borrow().iter().find(|(known, _)| known == expr) {
+                    return values.clone();
                 }
-                Values::Head(mut v) => {
-                    function.apply(&mut v);
-                    Values::Head(v)
-                }
-                Values::Full(mut v) => {
-                    function.apply(&mut v);
-                    Values::Full(v)
-                }
-            },
+                let values = Self::apply(*function, self.evaluate(x, indices));
+                self.known.borrow_mut().push((expr.clone(), values.clone()));
+                values
+            }
             Expr::Combine(operator, a, b) => {
                 let (a, b) = (self.evaluate(a, indices), self.evaluate(b, indices));
                 let heads = |v: f64| vec![T::from_f64(v); self.rows.len() * self.heads.count];
@@ -206,6 +203,24 @@ impl<'a, T: Element> Stretch<'a, T> {
                         Values::Full(a)
                     }
                 }
+            }
+        }
+    }
+
+    fn apply(function: Function, values: Values<T>) -> Values<T> {
+        match values {
+            Values::Constant(v) => {
+                let mut value = [v];
+                function.apply(&mut value);
+                Values::Constant(value[0])
+            }
+            Values::Head(mut v) => {
+                function.apply(&mut v);
+                Values::Head(v)
+            }
+            Values::Full(mut v) => {
+                function.apply(&mut v);
+                Values::Full(v)
             }
         }
     }

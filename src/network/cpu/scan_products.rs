@@ -24,10 +24,12 @@ struct Stream<T> {
 }
 
 impl<T: Element> Stream<T> {
-    fn new(factors: &[T], keys: usize) -> Self {
+    /// `corrects`: whether there are crossings.
+    fn new(factors: &[T], keys: usize, corrects: bool) -> Self {
         let steps = factors.len() / keys;
         let writes = (0..keys).flat_map(|n| factors[n..].iter().step_by(keys).copied()).collect();
-        Self { writes, reads: vec![T::default(); steps * steps], crossing: vec![T::default(); steps * steps] }
+        let crossing = vec![T::default(); if corrects { steps * steps } else { 0 }];
+        Self { writes, reads: vec![T::default(); steps * steps], crossing }
     }
 
     /// Goes on to step `t`: what it crosses, the decay, and what it reads.
@@ -85,8 +87,8 @@ impl<T: Element> Scan<'_, T> {
         let key = |t: usize| t * keys..(t + 1) * keys;
         let read = self.form.read;
 
-        let mut write = Stream::new(&c.write, keys);
-        let mut correct = c.erase.as_ref().map(|(_, b)| Stream::new(b, keys));
+        let mut write = Stream::new(&c.write, keys, c.erase.is_some());
+        let mut correct = c.erase.as_ref().map(|(_, b)| Stream::new(b, keys, true));
         // What reads have of the state before the chunk.
         let mut left = vec![T::from_f64(1.0); keys];
         let mut cross = c.erase.as_ref().map(|(a, _)| a.clone());
@@ -116,14 +118,17 @@ impl<T: Element> Scan<'_, T> {
 
         // Steps from an episode's first on see nothing of that state.
         let seen = resets.first().copied().unwrap_or(count);
-        let of_state = |factors: &[T]| {
-            let mut out = vec![T::default(); count * columns];
-            if seen > 0 {
-                one_thread(factors, &state.values, &mut out, (seen, keys, columns), (columns, None));
-            }
+        let of_state = |mut factors: Vec<T>| {
+            // A single row would be another algorithm's.
+            let rows = count.max(2);
+            factors.resize(rows * keys, T::default());
+            let mut out = vec![T::default(); rows * columns];
+            one_thread(&factors, &state.values, &mut out, (rows, keys, columns), (columns, None));
+            out.truncate(count * columns);
+            out[seen * columns..].fill(T::default());
             out
         };
-        let mut u = cross.map_or_else(Vec::new, |cross| of_state(&cross));
+        let mut u = cross.map_or_else(Vec::new, of_state);
         if let Some(correct) = &correct {
             for t in 0..count {
                 let (earlier, now) = u.split_at_mut(t * columns);
@@ -131,7 +136,7 @@ impl<T: Element> Scan<'_, T> {
                 add_rows(&mut now[..columns], &correct.crossing[t * count..][..t], earlier);
             }
         }
-        let mut y = of_state(&query);
+        let mut y = of_state(query);
         for (t, y) in y.chunks_exact_mut(columns).enumerate() {
             let upto = if read == Read::After { t + 1 } else { t };
             add_rows(y, &write.reads[t * count..][..upto], &c.value);

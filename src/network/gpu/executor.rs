@@ -8,7 +8,7 @@ use super::program::{Call, Program};
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pipeline, pipeline_of};
-use crate::network::{LayersShape, Op};
+use crate::network::{LayersShape, Network, Op};
 use crate::session::{Port, Session};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -30,7 +30,6 @@ pub(crate) struct Executor {
     /// Per job of the program's, forward then backward.
     pipelines: Vec<Arc<Pipeline>>,
     batch: usize,
-    param_count: usize,
     /// One per entry of [`NetworkPlan::layers`].
     layers: Vec<Session<f32>>,
 }
@@ -87,13 +86,15 @@ impl Executor {
             };
             let storage = Usage::STORAGE | Usage::COPY_DST;
             let arena = buffer("network.arena", program.len, storage | Usage::COPY_SRC);
-            let parameters = buffer("network.params", params.len(), storage);
+            let own = own_params(&plan.network, &program, params);
+            let parameters = buffer("network.params", own.len(), storage);
             let times = buffer("network.times", 1 + plan.shape.batch + plan.rows(), storage);
             let words = buffer("network.words", blocks.len() / 4, Usage::UNIFORM | Usage::COPY_DST);
-            let readback = buffer("network.readback", readback_len(plan), Usage::MAP_READ | Usage::COPY_DST);
+            let readback =
+                buffer("network.readback", readback_len(plan, program.params.1), Usage::MAP_READ | Usage::COPY_DST);
             let states = plan.states.iter().map(|s| plan.slots[s.last].len).max().unwrap_or(0);
             let carry = buffer("network.carry", states, Usage::COPY_SRC | Usage::COPY_DST);
-            gpu.queue.write_buffer(&parameters, 0, bytemuck::cast_slice(params));
+            gpu.queue.write_buffer(&parameters, 0, bytemuck::cast_slice(&own));
             gpu.queue.write_buffer(&words, 0, &blocks);
             let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
                 label: Some("network"),
@@ -109,7 +110,7 @@ impl Executor {
                 layout: &layout,
                 entries: &entries,
             });
-            let (gpu, batch, param_count) = (Arc::clone(gpu), plan.shape.batch, params.len());
+            let (gpu, batch) = (Arc::clone(gpu), plan.shape.batch);
             Self {
                 gpu,
                 program,
@@ -122,7 +123,6 @@ impl Executor {
                 stride,
                 pipelines,
                 batch,
-                param_count,
                 layers,
             }
         })
@@ -130,8 +130,9 @@ impl Executor {
 
     /// Other parameters.
     pub(crate) fn set_params(&mut self, plan: &NetworkPlan, params: &[f32]) -> Result<()> {
+        let own = own_params(&plan.network, &self.program, params);
         self.gpu.scoped("writing parameters", || {
-            self.gpu.queue.write_buffer(&self.params, 0, bytemuck::cast_slice(params));
+            self.gpu.queue.write_buffer(&self.params, 0, bytemuck::cast_slice(&own));
         })?;
         plan.set_layers(&mut self.layers, params)
     }
@@ -169,8 +170,9 @@ impl Executor {
             let end = calls.get(n).map_or(jobs.end, |call| jobs.start + call.before);
             self.gpu.scoped("running a network", || {
                 let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                if back && n == 0 && self.param_count > 0 {
-                    let (at, size) = (4 * self.program.param_gradients as u64, 4 * self.param_count as u64);
+                let own = self.program.params.1;
+                if back && n == 0 && own > 0 {
+                    let (at, size) = (4 * self.program.param_gradients as u64, 4 * own as u64);
                     encoder.clear_buffer(&self.arena, at, Some(size));
                 }
                 if let Some(call) = n.checked_sub(1).map(|n| &calls[n]) {
@@ -238,16 +240,33 @@ impl Executor {
         [(main, at, len)].into_iter().chain(states.map(|((at, len), port)| (port, slot + at, len))).collect()
     }
 
-    /// The gradients of the parameters of every stack of layers, by operation.
-    pub(crate) fn layer_gradients(&self, plan: &NetworkPlan) -> Result<Vec<(usize, Vec<f32>)>> {
-        plan.layers.iter().zip(&self.layers).map(|((n, _), session)| Ok((*n, session.flat_gradients()?))).collect()
-    }
-
     /// The values of slots, and behind them, if asked for, the gradients of all parameters.
     pub(crate) fn read_slots(&self, plan: &NetworkPlan, slots: &[SlotId], params: bool) -> Result<Vec<Vec<f32>>> {
         let slots = slots.iter().map(|&s| (self.program.slots[s], plan.slots[s].len));
-        let params = params.then_some((self.program.param_gradients, self.param_count));
-        self.read(&slots.chain(params).collect::<Vec<_>>())
+        let own = params.then_some((self.program.param_gradients, self.program.params.1));
+        let mut read = self.read(&slots.chain(own).collect::<Vec<_>>())?;
+        if let Some(own) = params.then(|| read.pop()).flatten() {
+            read.push(self.all_gradients(plan, &own)?);
+        }
+        Ok(read)
+    }
+
+    /// Those of the network's own operations, and those of the sessions.
+    fn all_gradients(&self, plan: &NetworkPlan, own: &[f32]) -> Result<Vec<f32>> {
+        let network = &plan.network;
+        let mut all = vec![0.0; network.parameter_count()];
+        for (n, place) in self.program.params.0.iter().enumerate() {
+            if let Some(at) = *place {
+                let len = network.params[n].len();
+                all[network.param_offset(n)..][..len].copy_from_slice(&own[at..][..len]);
+            }
+        }
+        for ((n, _), session) in plan.layers.iter().zip(&self.layers) {
+            if let Op::Layers(shape) = &network.nodes[*n].op {
+                all[shape.params(network)].copy_from_slice(&session.flat_gradients()?);
+            }
+        }
+        Ok(all)
     }
 
     pub(crate) fn write_slot(&self, slot: SlotId, values: &[f32]) -> Result<()> {
@@ -256,8 +275,9 @@ impl Executor {
         self.gpu.scoped("writing a buffer", write)
     }
 
-    /// Fills the arena with one value.
-    pub(crate) fn fill(&self, value: f32) -> Result<()> {
+    /// Fills the arena with one value, and what layers work in with NaN.
+    pub(crate) fn fill(&mut self, value: f32) -> Result<()> {
+        self.layers.iter_mut().try_for_each(Session::poison)?;
         let values = vec![value; self.program.len];
         self.gpu
             .scoped("filling the arena", || self.gpu.queue.write_buffer(&self.arena, 0, bytemuck::cast_slice(&values)))
@@ -315,13 +335,19 @@ impl Executor {
     }
 }
 
+/// The parameters that the network's own operations read, of all.
+fn own_params(network: &Network, program: &Program, params: &[f32]) -> Vec<f32> {
+    let own = program.params.0.iter().enumerate().filter(|(_, place)| place.is_some());
+    own.flat_map(|(n, _)| &params[network.param_offset(n)..][..network.params[n].len()]).copied().collect()
+}
+
 /// Elements that reading outputs, and gradients, takes at once.
-fn readback_len(plan: &NetworkPlan) -> usize {
+fn readback_len(plan: &NetworkPlan, params: usize) -> usize {
     let network = &plan.network;
     let len = |slot: SlotId| plan.slots[slot].len;
     let outputs: usize = shown_values(network).into_iter().map(|value| len(plan.values[value])).sum();
     let gradients = |v: &usize| plan.gradients.get(*v).map_or(0, |&slot| len(slot));
     let inputs: usize = network.inputs.iter().map(gradients).sum();
     let states: usize = plan.states.iter().map(|s| len(s.last)).sum();
-    states + outputs.max(inputs + network.parameter_count())
+    states + outputs.max(inputs + params)
 }

@@ -92,9 +92,9 @@ impl Build<'_> {
         let (chunk, erase) = (self.plan.chunk(shape), shape.form().erase.is_some());
         blocks.first = window * blocks.window;
         blocks.chunks = blocks.window.min(self.plan.chunks(shape) - blocks.first);
-        let each = chunk * shape.key_size;
-        let kernel = self.block_kernel(n, shape, blocks, ("network.products_factors", FACTORS), each);
-        self.push(kernel.word("dy", dy));
+        let width = shape.key_size.max(shape.columns());
+        let kernel = self.block_kernel(n, shape, blocks, ("network.products_factors", FACTORS), chunk * width);
+        self.push(kernel.size("WIDTH", width).word("dy", dy));
         let streams = if erase { 2 } else { 1 };
         let kernel = self.block_kernel(n, shape, blocks, ("network.products_pairs", PAIRS), streams * chunk);
         let through = shape.form().through.is_some();
@@ -139,8 +139,8 @@ impl Build<'_> {
         };
         self.block_kernel(n, shape, blocks, ("network.products_tile", TILE), tiles)
             .size("PRODUCT", product as usize)
-            .size("TILES", tiles)
-            .rounds(if product == Product::Solve { chunk * (chunk + 32) } else { shape.key_size + 2 * chunk + 32 })
+            .word("tiles", tiles)
+            .rounds(if product == Product::Solve { chunk * (chunk + 32) } else { shape.key_size + 3 * chunk + 32 })
             .word("kept", kept)
     }
 
@@ -155,7 +155,7 @@ impl Build<'_> {
     ) -> Kernel {
         let items = blocks.chunks * self.plan.shape.batch * shape.heads * each;
         let kernel = self.scan_kernel(n, shape, kernel, items);
-        let kernel = kernel.flag("BACK", blocks.back).size("CHUNK", self.plan.chunk(shape));
+        let kernel = kernel.flag("BACK", blocks.back);
         let kernel = kernel.word("first", blocks.first).word("summary_first", blocks.first);
         blocks.places.iter().fold(kernel, |kernel, (name, at)| kernel.word(*name, *at))
     }
@@ -168,5 +168,5 @@ impl Build<'_> {
 
 /// Rounds of loops of a lane in `products_pairs`.
 pub(crate) fn pair_rounds(shape: &ScanShape, chunk: usize) -> usize {
-    (chunk + 3) * (shape.key_size + 2)
+    chunk.saturating_add(3).saturating_mul(shape.key_size + 2)
 }

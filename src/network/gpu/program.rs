@@ -15,6 +15,8 @@ pub(crate) struct Program {
     pub slots: Vec<usize>,
     /// Offset of the gradients of parameters, in training.
     pub param_gradients: usize,
+    /// Where parameters are in their buffer, and their gradients behind that offset ([`Network::own_params`]); all elements.
+    pub params: (Vec<Option<usize>>, usize),
     /// Elements of the arena.
     pub len: usize,
     /// Those of them that are neither the plan's nor gradients of parameters.
@@ -47,6 +49,7 @@ pub(super) struct Build<'a> {
     pub plan: &'a NetworkPlan,
     pub slots: Vec<usize>,
     pub param_gradients: usize,
+    params: Vec<Option<usize>>,
     /// m before every step `[T·B, heads]`, per operation that has it.
     pub m_before: Vec<usize>,
     /// First free element of scratch, which every operation has to itself while it runs.
@@ -67,7 +70,8 @@ impl Program {
             at - len
         };
         let slots: Vec<usize> = plan.slots.iter().map(|s| place(s.len)).collect();
-        let param_gradients = place(if plan.options.train { plan.network.parameter_count() } else { 0 });
+        let params = plan.network.own_params();
+        let param_gradients = place(if plan.options.train { params.1 } else { 0 });
         let plans = place(0);
         let maxima = |op: &Op| match op {
             Op::Scan(s) if s.divisor().is_some() => plan.rows() * s.heads,
@@ -75,8 +79,18 @@ impl Program {
         };
         let m_before = plan.network.nodes.iter().map(|n| place(maxima(&n.op))).collect();
         let (free, base, end) = (place(0), place(0), place(0));
-        let mut build =
-            Build { plan, slots, param_gradients, m_before, free, base, end, jobs: Vec::new(), calls: Vec::new() };
+        let mut build = Build {
+            plan,
+            slots,
+            param_gradients,
+            params: params.0.clone(),
+            m_before,
+            free,
+            base,
+            end,
+            jobs: Vec::new(),
+            calls: Vec::new(),
+        };
         for n in 0..plan.network.nodes.len() {
             build.forward(n);
         }
@@ -90,6 +104,7 @@ impl Program {
         let program = Self {
             slots: build.slots,
             param_gradients,
+            params,
             len,
             own: len - plans.min(len),
             forward,
@@ -103,12 +118,16 @@ impl Program {
     fn check(&self, plan: &NetworkPlan) -> Result<()> {
         let what = || format!("network of T={} B={}", plan.shape.time, plan.shape.batch);
         let hint = || "; shorten or split the sequences".to_string();
-        let parameters = plan.network.parameter_count();
-        let needs = 4 * self.len.max(parameters) as u64;
+        let needs = 4 * self.len.max(self.params.1) as u64;
         let limit = plan.caps.max_binding.min(plan.caps.max_buffer).min(4 * u64::from(u32::MAX));
         if needs > limit {
             let limit_name = "the device's max_storage_buffer_binding_size";
-            return Err(Error::Limit { what: what(), needs, limit, unit: "bytes", limit_name, hint: hint() });
+            let (what, hint) = if self.len >= self.params.1 {
+                (what(), hint())
+            } else {
+                ("parameters of the network's own operations".into(), "; use the CPU executor".into())
+            };
+            return Err(Error::Limit { what, needs, limit, unit: "bytes", limit_name, hint });
         }
         let longest = self.forward.iter().chain(&self.backward).max_by_key(|job| job.rounds);
         if let Some(job) = longest.filter(|job| job.rounds > ROUNDS && plan.caps.class == DeviceClass::SoftwareGpu) {
@@ -226,12 +245,12 @@ impl Build<'_> {
 
     /// Offset of a parameter among all.
     pub fn param(&self, param: Option<ParamId>) -> usize {
-        param.map_or(0, |p| self.plan.network.param_offset(p))
+        param.and_then(|p| self.params[p]).unwrap_or(0)
     }
 
     /// Offset of a parameter's gradient.
     pub fn d_param(&self, param: ParamId) -> usize {
-        self.param_gradients + self.plan.network.param_offset(param)
+        self.param_gradients + self.param(Some(param))
     }
 
     /// A kernel with the places of its operands: `p<n>`.
