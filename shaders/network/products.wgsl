@@ -46,8 +46,3 @@ fn values_at(block: u32, i: u32) -> u32 {
 fn pair_at(block: u32, i: u32) -> u32 {
     return (block * at_chunk() + i) * at_chunk();
 }
-
-// factor · value + sum, where a factor of 0 lets nothing pass, not even what is no number: a new episode's first step.
-fn through(factor: f32, value: f32, sum: f32) -> f32 {
-    return select(fma(factor, value, sum), sum, factor == 0.0);
-}

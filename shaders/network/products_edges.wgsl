@@ -16,9 +16,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let at = factor_at(block, i) + n;
         let after = arena[at_decays() + at] * left;
         if ERASE {
-            arena[at_crossing() + at] = through(left, arena[at_crossing() + at], 0.0);
+            arena[at_crossing() + at] = passed(left, arena[at_crossing() + at], 0.0);
         }
-        arena[at_reads() + at] = through(select(left, after, AFTER), arena[at_reads() + at], 0.0);
+        arena[at_reads() + at] = passed(select(left, after, AFTER), arena[at_reads() + at], 0.0);
         left = after;
     }
     if ERASE {

@@ -46,12 +46,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var n = 0u; n < KEY; n++) {
             let before = w[n];
             if ERASE {
-                u = through(arena[at_crossing() + at + n], before, u);
+                u = passed(arena[at_crossing() + at + n], before, u);
             }
             if decays {
-                w[n] = through(arena[at_decays() + at + n], before, 0.0);
+                w[n] = passed(arena[at_decays() + at + n], before, 0.0);
             }
-            y = through(arena[at_reads() + at + n], select(before, w[n], AFTER), y);
+            y = passed(arena[at_reads() + at + n], select(before, w[n], AFTER), y);
         }
         if THROUGH && i == s && !corrects {
             y = select(0.0, y, sees) + own(block, i);

@@ -24,6 +24,11 @@ fn summary_at(chunk: u32, b: u32, h: u32, j: u32) -> u32 {
     return ((((chunk - at_summary_first()) * at_batch() + b) * HEADS + h) * (COLUMNS + VIRTUAL) + j) * KEY;
 }
 
+// factor · value + sum, where a factor of 0 lets nothing pass, not even what is no number: a new episode's first step.
+fn passed(factor: f32, value: f32, sum: f32) -> f32 {
+    return select(fma(factor, value, sum), sum, factor == 0.0);
+}
+
 // The start of a virtual column: the identity's.
 fn identity(column: u32, n: u32) -> f32 {
     return select(0.0, 1.0, !ERASE || column == n);

@@ -387,6 +387,15 @@ impl NetworkPlan {
 
     /// What a GPU has in all, no API tells; its buffers are checked one by one ([`Program::new`], [`Plan::new`]).
     fn check_limits(&self) -> Result<()> {
+        // What carries states from chunk to chunk by full matrices has four columns of one in workgroup memory.
+        let corrected = self.network.scans().filter(|s| s.form().erase.is_some()).map(|s| s.key_size).max();
+        let (needs, limit) = (16 * corrected.unwrap_or(0) as u64, self.caps.max_workgroup_memory as u64);
+        let chunks = self.caps.class != DeviceClass::Cpu && self.parallel != Parallel::Recurrent;
+        if chunks && needs > limit {
+            let what = format!("{} rows of a state in chunks", needs / 16);
+            let (limit_name, hint) = ("the device's workgroup memory", "; use Parallel::Recurrent".into());
+            return Err(Error::Limit { what, needs, limit, unit: "bytes", limit_name, hint });
+        }
         let (needs, limit) = (self.bytes(), self.caps.max_buffer);
         if self.caps.class == DeviceClass::Cpu && needs > limit {
             let what = format!("network of T={} B={}", self.shape.time, self.shape.batch);

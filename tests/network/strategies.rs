@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use wgpu_rnn::network::{Builder, Network, NetworkOptions, NetworkPlan, Operand, Parallel, ScanShape};
 use wgpu_rnn::rule::{HeadState, Rule};
-use wgpu_rnn::{Caps, Device, Result, RnnConfig, Shape, cells, rules};
+use wgpu_rnn::{Caps, Device, Error, Result, RnnConfig, Shape, cells, rules};
 
 fn of(scans: &[(&'static Rule, [usize; 3])]) -> Result<Arc<Network>> {
     let mut b = Builder::new();
@@ -73,6 +73,28 @@ fn the_planner_goes_by_columns() -> Result<()> {
     assert_eq!(chosen(&[(&rules::GLA, [128, 8, 32])], &gpu)?, Parallel::Recurrent, "as many columns as lanes");
     assert_eq!(chosen(&[(&rules::MAMBA, [64, 16, 1])], &gpu)?, Parallel::Chunked);
     assert_eq!(chosen(&[(&rules::GLA, [2, 8, 32])], &Device::cpu().caps())?, Parallel::Recurrent);
+    Ok(())
+}
+
+/// Chunks of rules with a correction carry states through workgroup memory: rows beyond it are refused by name.
+#[test]
+fn states_beyond_workgroup_memory_are_refused() -> Result<()> {
+    let caps = Caps::webgpu();
+    let rows = caps.max_workgroup_memory / 16;
+    for (keys, fits) in [(rows, true), (rows + 1, false)] {
+        let network = of(&[(&rules::DELTA, [1, keys, 2])])?;
+        for parallel in [Parallel::Chunked, Parallel::Recurrent] {
+            let options = NetworkOptions { parallel: Some(parallel), ..Default::default() };
+            let plan = NetworkPlan::new(&network, Shape { time: 3, batch: 1 }, &caps, &options);
+            match plan {
+                Ok(_) => assert!(fits || parallel == Parallel::Recurrent),
+                Err(Error::Limit { what, .. }) => {
+                    assert!(!fits && parallel == Parallel::Chunked && what.ends_with("rows of a state in chunks"));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+    }
     Ok(())
 }
 

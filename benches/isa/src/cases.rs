@@ -1,4 +1,4 @@
-//! Which kernels, of which plans; and the table.
+//! Which kernels of layers, of which plans; and the table.
 
 use crate::driver::{Compiled, Driver};
 use crate::mix::hot_block;
@@ -74,10 +74,7 @@ fn name(what: &What, shader: &Shader) -> String {
 /// Prints one family's table: a line per kernel and figures, with the plans that have them.
 pub fn report(driver: &Driver, family: &str, filter: Option<&str>) -> Result<(), Box<dyn Error>> {
     println!("\n## {family}: {}\n", driver.name);
-    println!(
-        "| kernel | H (B) of the plan | VGPRs | spilled | scratch | LDS | waves | code | hot block | multiply-adds |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    heading("H (B) of the plan");
     let mut seen: HashMap<String, String> = HashMap::new();
     let mut lines: Vec<(String, String, Vec<String>)> = Vec::new();
     for (what, plan) in plans()? {
@@ -89,7 +86,7 @@ pub fn report(driver: &Driver, family: &str, filter: Option<&str>) -> Result<(),
             let figures = match seen.get(&shader.text) {
                 Some(figures) => figures.clone(),
                 None => {
-                    let compiled = compile(driver, shader)?;
+                    let compiled = compile(driver, &shader.text, &kinds(shader.kernel))?;
                     if std::env::var_os("ISA_ASSEMBLY").is_some() {
                         println!("\n```text\n{name} {}\n{}\n```\n", what.size, compiled.assembly);
                     }
@@ -110,9 +107,14 @@ pub fn report(driver: &Driver, family: &str, filter: Option<&str>) -> Result<(),
     Ok(())
 }
 
+pub fn heading(of: &str) {
+    println!("| kernel | {of} | VGPRs | spilled | scratch | LDS | waves | code | hot block | multiply-adds |");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+}
+
 /// Vector registers of a lane, spilled registers, bytes of scratch and of workgroup memory, waves per SIMD unit, bytes of code, and
 /// the hot block.
-fn row(compiled: &Compiled) -> String {
+pub fn row(compiled: &Compiled) -> String {
     let get = |name: &str| compiled.get(name).unwrap_or(0);
     let hot = hot_block(&compiled.assembly);
     format!(
@@ -133,9 +135,13 @@ fn row(compiled: &Compiled) -> String {
 }
 
 /// Through naga as wgpu's Vulkan backend uses it for trusted modules, and the driver.
-pub fn compile(driver: &Driver, shader: &Shader) -> Result<Compiled, Box<dyn Error>> {
+pub fn compile(
+    driver: &Driver,
+    text: &str,
+    bindings: &[vk::DescriptorType],
+) -> Result<Compiled, Box<dyn Error>> {
     use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy::Unchecked};
-    let module = naga::front::wgsl::parse_str(&shader.text)?;
+    let module = naga::front::wgsl::parse_str(text)?;
     let capabilities = naga::valid::Capabilities::all();
     let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities).validate(&module)?;
     let options = naga::back::spv::Options {
@@ -154,18 +160,15 @@ pub fn compile(driver: &Driver, shader: &Shader) -> Result<Compiled, Box<dyn Err
     let entry =
         naga::back::spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: "main".into() };
     let words = naga::back::spv::write_vec(&module, &info, &options, Some(&entry))?;
-    let bindings: Vec<_> = shader
-        .kernel
-        .bindings()
-        .iter()
-        .enumerate()
-        .map(|(n, (_, access))| {
-            let uniform = *access == Access::Uniform;
-            (
-                n as u32,
-                if uniform { vk::DescriptorType::UNIFORM_BUFFER_DYNAMIC } else { vk::DescriptorType::STORAGE_BUFFER },
-            )
-        })
-        .collect();
+    let bindings: Vec<_> = bindings.iter().enumerate().map(|(n, &kind)| (n as u32, kind)).collect();
     driver.compile(&words, &bindings)
+}
+
+/// A kernel's bindings.
+fn kinds(kernel: Kernel) -> Vec<vk::DescriptorType> {
+    let kind = |access: &Access| match access {
+        Access::Uniform => vk::DescriptorType::UNIFORM_BUFFER_DYNAMIC,
+        _ => vk::DescriptorType::STORAGE_BUFFER,
+    };
+    kernel.bindings().iter().map(|(_, access)| kind(access)).collect()
 }

@@ -4,6 +4,7 @@
 mod cases;
 mod driver;
 mod mix;
+mod networks;
 
 use driver::Driver;
 use std::error::Error;
@@ -14,7 +15,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let [command, family, rest @ ..] = args.as_slice()
         && command == "--family"
     {
-        return cases::report(&Driver::open()?, family, rest.first().map(String::as_str));
+        let (driver, filter) = (Driver::open()?, rest.first().map(String::as_str));
+        cases::report(&driver, family, filter)?;
+        return networks::report(&driver, family, filter);
     }
     // A process sees one family: the driver reads its name when it is loaded.
     let families: Vec<&str> = match args.iter().take_while(|a| *a != "--").map(String::as_str).collect::<Vec<_>>() {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Lanes of a workgroup, as `LANES` of `frame.wgsl`.
-const LANES: usize = 64;
+pub(super) const LANES: usize = 64;
 
 const FRAME: &str = include_str!("../../../shaders/network/frame.wgsl");
 const MATH: &str = include_str!("../../../shaders/lib/math.wgsl");

@@ -1,7 +1,7 @@
 //! Scans, forward.
 
 use super::super::{Parallel, ScanShape};
-use super::kernel::Kernel;
+use super::kernel::{Kernel, LANES};
 use super::program::{Build, STRETCH};
 use super::text::RuleText;
 use crate::rule::{Divisor, EMPTY_MAXIMUM, Read};
@@ -12,6 +12,7 @@ const FORWARD: &str = concat!(
     include_str!("../../../shaders/network/scan_forward.wgsl")
 );
 const CARRY: &str = include_str!("../../../shaders/network/scan_carry.wgsl");
+const CARRY_FULL: &str = include_str!("../../../shaders/network/scan_carry_full.wgsl");
 const MAXIMA: &str = include_str!("../../../shaders/network/scan_maxima.wgsl");
 const DIVIDE: &str = include_str!("../../../shaders/network/scan_divide.wgsl");
 
@@ -91,9 +92,14 @@ impl Build<'_> {
 
     /// States before all chunks (or, back, gradients of those after them): from `before`, into `kept`, to `end`.
     pub fn carry_kernel(&self, n: usize, shape: &ScanShape, back: bool) -> Kernel {
-        let items = self.plan.shape.batch * shape.heads * shape.columns();
-        let rounds = self.carry_spans(shape).0 * carry_rounds(shape) + 2 * (shape.key_size + 1);
-        self.scan_kernel(n, shape, ("network.scan_carry", CARRY), items).flag("BACK", back).rounds(rounds)
+        let heads = self.plan.shape.batch * shape.heads;
+        let (kernel, items) = match shape.form().erase {
+            None => (("network.scan_carry", CARRY), heads * shape.columns() * shape.key_size),
+            // A workgroup each.
+            Some(_) => (("network.scan_carry_full", CARRY_FULL), heads * shape.columns().div_ceil(4) * LANES),
+        };
+        let rounds = self.carry_spans(shape).0 * carry_rounds(shape) + 2 * (shape.key_size + 8);
+        self.scan_kernel(n, shape, kernel, items).flag("BACK", back).rounds(rounds)
     }
 
     fn scan_pass(&mut self, n: usize, shape: &ScanShape, pass: Pass, stretch: usize, summary: usize) {
@@ -188,10 +194,10 @@ pub(super) fn step_rounds(shape: &ScanShape) -> usize {
     8 + 4 * shape.key_size
 }
 
-/// Rounds of loops of a chunk in `scan_carry`.
+/// Rounds of loops of a chunk in `scan_carry` and `scan_carry_full`.
 pub(super) fn carry_rounds(shape: &ScanShape) -> usize {
-    let correction = if shape.form().erase.is_some() { shape.key_size * (2 + shape.key_size) } else { 0 };
-    8 + 4 * shape.key_size + correction
+    let rows = shape.key_size.div_ceil(LANES);
+    if shape.form().erase.is_some() { 8 + rows * (12 + shape.key_size) } else { 2 }
 }
 
 /// Columns that stand for the state before a chunk.
