@@ -88,8 +88,11 @@ fn uniform(rng: &mut SmallRng, (low, high): (f64, f64)) -> f64 {
 
 impl Case {
     pub fn new(rule: &'static Rule, time: usize, batch: usize, seed: u64) -> Self {
+        Self::sized(rule, sizes(rule), time, batch, seed)
+    }
+
+    pub fn sized(rule: &'static Rule, sizes: [usize; 3], time: usize, batch: usize, seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let sizes = sizes(rule);
         let [heads, keys, values] = sizes;
         let mut problem = Problem {
             rule,

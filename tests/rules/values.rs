@@ -89,6 +89,35 @@ fn chunks_of_any_length_make_the_same_sequence() {
     none(&failures);
 }
 
+/// More rows of a state than registers hold at a time.
+#[test]
+fn states_of_many_rows_go_part_by_part() {
+    let mut failures = Vec::new();
+    for (rule, sizes) in [
+        (&rules::RETENTION, [2, 130, 4]),
+        (&rules::DELTA, [2, 70, 5]),
+        (&rules::RWKV6, [2, 66, 3]),
+        (&rules::MLSTM, [1, 128, 4]),
+    ] {
+        let mut case = Case::sized(rule, sizes, 9, 3, 43);
+        for port in ["k", "beta"] {
+            // So that a correction of many rows does not grow.
+            if let Some(n) = rule.inputs.iter().position(|p| p.name == port) {
+                case.problem.ports[n].iter_mut().for_each(|v| *v = f64::from((*v * 0.2) as f32));
+            }
+        }
+        let case = case.ragged(false);
+        let naive = case.naive();
+        for device in devices() {
+            for way in [(Parallel::Chunked, 4), (Parallel::Products, 4)] {
+                let got = case.clone().poisoned().run::<f32>(&device, &training(way));
+                failures.extend(case.wrong(&format!("{device} {way:?}"), &got, &naive, Precision::F32));
+            }
+        }
+    }
+    none(&failures);
+}
+
 /// A fixed decay near 1 is a power of hundreds of steps: an error of its last digits would add up.
 #[test]
 fn slow_decays_do_not_drift() {

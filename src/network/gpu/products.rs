@@ -38,6 +38,9 @@ enum Product {
     Outputs,
 }
 
+/// Rows of a state that `products_pairs` keeps in registers at a time: of more a compiler makes memory.
+const ROWS: usize = 64;
+
 /// Scratch of a window of chunks, by the names of its words.
 pub(super) struct Blocks {
     /// Which way.
@@ -98,7 +101,9 @@ impl Build<'_> {
         let streams = if erase { 2 } else { 1 };
         let kernel = self.block_kernel(n, shape, blocks, ("network.products_pairs", PAIRS), streams * chunk);
         let through = shape.form().through.is_some();
-        self.push(kernel.flag("THROUGH", through).rounds(pair_rounds(shape, chunk)));
+        let parts = shape.key_size.div_ceil(ROWS);
+        let kernel = kernel.flag("THROUGH", through).size("PART", shape.key_size.div_ceil(parts));
+        self.push(kernel.rounds(pair_rounds(shape, chunk)));
         let kernel = self.block_kernel(n, shape, blocks, ("network.products_edges", EDGES), shape.key_size);
         self.push(kernel.rounds(chunk));
         if erase {
@@ -168,5 +173,6 @@ impl Build<'_> {
 
 /// Rounds of loops of a lane in `products_pairs`.
 pub(crate) fn pair_rounds(shape: &ScanShape, chunk: usize) -> usize {
-    chunk.saturating_add(3).saturating_mul(shape.key_size + 2)
+    let parts = shape.key_size.div_ceil(ROWS);
+    chunk.saturating_add(3).saturating_mul(shape.key_size.saturating_add(2 * parts))
 }
