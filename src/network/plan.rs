@@ -41,7 +41,7 @@ pub enum Parallel {
 /// What the user may choose.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkOptions {
-    /// How scans go over time; `None`: by the network and the device, never by T, B or lengths.
+    /// How scans go over time; `None`: by the network, the device, and whether T is more than a chunk, never by B or lengths.
     pub parallel: Option<Parallel>,
     /// Steps of a chunk; `None`: 64 for elementwise rules, 32 for others.
     pub chunk: Option<usize>,
@@ -175,7 +175,7 @@ impl NetworkPlan {
             let reason = "WGSL has no f64; use the CPU executor".into();
             return Err(Error::Unsupported { what: "f64 on a GPU".into(), reason });
         }
-        let (parallel, reason) = choose(network, caps, options);
+        let (parallel, reason) = choose(network, shape, caps, options);
         let mut plan = Self {
             network: Arc::clone(network),
             shape,
@@ -428,11 +428,16 @@ fn chunk_of(scan: &ScanShape, options: &NetworkOptions) -> usize {
     options.chunk.unwrap_or(if scan.rule.state == HeadState::Scalar { 64 } else { 32 })
 }
 
-fn choose(network: &Network, caps: &Caps, options: &NetworkOptions) -> (Parallel, String) {
+fn choose(network: &Network, shape: Shape, caps: &Caps, options: &NetworkOptions) -> (Parallel, String) {
     if let Some(parallel) = options.parallel {
         return (parallel, "forced".into());
     }
     let scans: Vec<&ScanShape> = network.scans().collect();
+    let longest = scans.iter().map(|s| chunk_of(s, options)).max();
+    if longest.is_some_and(|chunk| shape.time <= chunk) {
+        // Decoding above all.
+        return (Parallel::Recurrent, format!("T={} is no more than a chunk", shape.time));
+    }
     let columns = scans.iter().map(|s| s.heads * s.columns()).min();
     let mut matrices = scans.iter().filter(|s| s.rule.state == HeadState::Matrix).peekable();
     let wide =

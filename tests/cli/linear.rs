@@ -5,13 +5,16 @@ use super::{command, complaint, printed};
 #[test]
 fn plan_says_what_a_recurrence_takes_per_step() {
     let plan = printed(command("plan --cell gla --time 100 --batch 2 --heads 2 --head-dim 8 --train --device cpu"));
-    for part in ["gla, 2 heads, state 8 x 8, chunks of 32", "training", "Recurrent: Cpu", "MiB + T x ", "GFLOP forward"]
-    {
+    let kept = "gla, 2 heads, state 8 x 8, states kept every 32 steps";
+    for part in [kept, "training", "Recurrent: Cpu", "MiB + T x ", "GFLOP forward"] {
         assert!(plan.contains(part), "{part:?} is not in {plan}");
     }
     let chunked =
         printed(command("plan --cell=mamba --time 9 --batch 1 --heads 3 --scan chunked --chunk 4 --device cpu"));
-    assert!(chunked.contains("Chunked: forced") && chunked.contains("state 16 x 1, chunks of 4"), "{chunked}");
+    let scanned = "state 16 x 1, chunks of 4 scanned twice";
+    assert!(chunked.contains("Chunked: forced") && chunked.contains(scanned), "{chunked}");
+    let products = printed(command("plan --cell=gla --time 99 --batch 1 --heads 3 --scan products --device cpu"));
+    assert!(products.contains("Products: forced") && products.contains("chunks of 32 as products"), "{products}");
 }
 
 #[test]
@@ -26,6 +29,20 @@ fn bench_verifies_every_rule_before_it_times() {
             assert!(text.contains("\nverified: 2 sequence(s) of 9 step(s)") && text.contains("us a step"), "{text}");
             let last = rule.inputs.iter().chain(rule.params).last().unwrap().name;
             assert_eq!(text.contains(&format!(" d.{last} ")), !train.is_empty(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn bench_takes_every_way_over_time() {
+    for (scan, way) in [("recurrent", "Recurrent"), ("chunked", "Chunked"), ("products", "Products")] {
+        for device in ["cpu", "gpu"] {
+            let args = format!(
+                "bench --cell rwkv7 --time 40 --batch 2 --heads 2 --head-dim 5 --state 6 --runs 1 --train \
+                 --scan {scan} --chunk 7 --device {device}"
+            );
+            let text = printed(command(&args));
+            assert!(text.contains("\nverified: ") && text.contains(&format!("{way}: forced")), "{text}");
         }
     }
 }

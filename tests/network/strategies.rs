@@ -73,6 +73,11 @@ fn the_planner_goes_by_columns() -> Result<()> {
     assert_eq!(chosen(&[(&rules::GLA, [128, 8, 32])], &gpu)?, Parallel::Recurrent, "as many columns as lanes");
     assert_eq!(chosen(&[(&rules::MAMBA, [64, 16, 1])], &gpu)?, Parallel::Chunked);
     assert_eq!(chosen(&[(&rules::GLA, [2, 8, 32])], &Device::cpu().caps())?, Parallel::Recurrent);
+    let network = of(&[(&rules::GLA, [2, 8, 32])])?;
+    for (time, expected) in [(1, Parallel::Recurrent), (32, Parallel::Recurrent), (33, Parallel::Products)] {
+        let plan = NetworkPlan::new(&network, Shape { time, batch: 64 }, &gpu, &NetworkOptions::default())?;
+        assert_eq!(plan.parallel, expected, "{plan}");
+    }
     Ok(())
 }
 
