@@ -74,13 +74,31 @@ pub enum Operator {
 impl Operator {
     /// a becomes the result, value by value.
     pub fn apply<T: Element>(self, a: &mut [T], b: &[T]) {
-        let pairs = a.iter_mut().zip(b);
+        self.apply_to(a.iter_mut().zip(b.iter().copied()));
+    }
+
+    /// The same with one b for all.
+    pub(crate) fn apply_one<T: Element>(self, a: &mut [T], b: T) {
+        self.apply_to(a.iter_mut().map(|a| (a, b)));
+    }
+
+    /// b becomes the result of one a and each of them.
+    pub(crate) fn apply_from<T: Element>(self, a: T, b: &mut [T]) {
+        b.iter_mut().for_each(|b| {
+            let mut result = a;
+            self.apply_to([(&mut result, *b)].into_iter());
+            *b = result;
+        });
+    }
+
+    #[inline(always)]
+    fn apply_to<'a, T: Element + 'a>(self, pairs: impl Iterator<Item = (&'a mut T, T)>) {
         match self {
-            Self::Add => pairs.for_each(|(a, b)| *a = *a + *b),
-            Self::Sub => pairs.for_each(|(a, b)| *a = a.minus(*b)),
-            Self::Mul => pairs.for_each(|(a, b)| *a = *a * *b),
-            Self::Div => pairs.for_each(|(a, b)| *a = a.over(*b)),
-            Self::Max => pairs.for_each(|(a, b)| *a = if *a > *b { *a } else { *b }),
+            Self::Add => pairs.for_each(|(a, b)| *a = *a + b),
+            Self::Sub => pairs.for_each(|(a, b)| *a = a.minus(b)),
+            Self::Mul => pairs.for_each(|(a, b)| *a = *a * b),
+            Self::Div => pairs.for_each(|(a, b)| *a = a.over(b)),
+            Self::Max => pairs.for_each(|(a, b)| *a = if *a > b { *a } else { b }),
         }
     }
 }

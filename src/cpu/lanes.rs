@@ -91,6 +91,22 @@ operators!(F32s, add_f32s, sub_f32s, mul_f32s);
 operators!(F64s, add_f64s, sub_f64s, mul_f64s);
 
 impl<S: Simd> F32s<S> {
+    /// x = n·ln 2 + r: r, p and 2ⁿ of eˣ = 2ⁿ (1 + r + p r²), p a polynomial in r (Cephes `expf`); for x in −87..=88.
+    #[inline(always)]
+    fn exp_parts(self) -> (Self, Self, Self) {
+        let s = self.0;
+        let round = self.like(12_582_912.0); // 1.5 · 2²³: adding it rounds to an integer in the low mantissa bits
+        let biased = self.mul_add(self.like(std::f64::consts::LOG2_E), round);
+        let n = biased - round;
+        let r = n.mul_add(self.like(-0.693_359_375), self);
+        let r = n.mul_add(self.like(2.121_944_4e-4), r);
+        let mut p = self.like(1.987_569_1e-4);
+        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.0e-1] {
+            p = p.mul_add(r, self.like(c));
+        }
+        let bits = s.wrapping_dyn_shl_u32s(s.transmute_u32s_f32s(biased.1), s.splat_u32s(23));
+        (r, p, Self(s, s.transmute_f32s_u32s(s.add_u32s(bits, s.splat_u32s(0x3f80_0000)))))
+    }
     /// self / by, for `by` in 1e-37..=1e38 (and NaN), to 3e-7 of itself where it is no subnormal: an estimate of 1 / by from its
     /// bits (to 12 %), two Newton steps, and the remainder's share. The machine's own division would take half the time of an
     /// LSTM's pointwise part.
@@ -173,43 +189,17 @@ impl<S: Simd> Lanes for F32s<S> {
         let isa = self.0;
         Self(isa, isa.select_f32s(isa.equal_f32s(self.1, self.1), value.1, self.1))
     }
-    // x = n·ln 2 + r, a polynomial in r (Cephes `expf`), and n added to the exponent.
     #[inline(always)]
     fn exp(self) -> Self {
-        let s = self.0;
-        let x = self.max(self.like(-87.0)).min(self.like(87.0));
-        let round = self.like(12_582_912.0); // 1.5 · 2²³: adding it rounds to an integer in the low mantissa bits
-        let biased = x.mul_add(self.like(std::f64::consts::LOG2_E), round);
-        let n = biased - round;
-        let r = n.mul_add(self.like(-0.693_359_375), x);
-        let r = n.mul_add(self.like(2.121_944_4e-4), r);
-        let mut p = self.like(1.987_569_1e-4);
-        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.0e-1] {
-            p = p.mul_add(r, self.like(c));
-        }
-        let p = p.mul_add(r * r, r + self.like(1.0));
-        let bits = s.wrapping_dyn_shl_u32s(s.transmute_u32s_f32s(biased.1), s.splat_u32s(23));
-        let scale = s.transmute_f32s_u32s(s.add_u32s(bits, s.splat_u32s(0x3f80_0000)));
-        Self(s, scale) * p
+        let (r, p, scale) = self.max(self.like(-87.0)).min(self.like(87.0)).exp_parts();
+        scale * p.mul_add(r * r, r + self.like(1.0))
     }
-    // The same; what is small is summed first.
+    // What is small is summed first.
     #[inline(always)]
     fn full_exp(self) -> Self {
-        let s = self.0;
-        let x = self.max(self.like(-87.0)).min(self.like(88.0));
-        let round = self.like(12_582_912.0);
-        let biased = x.mul_add(self.like(std::f64::consts::LOG2_E), round);
-        let n = biased - round;
-        let r = n.mul_add(self.like(-0.693_359_375), x);
-        let r = n.mul_add(self.like(2.121_944_4e-4), r);
-        let mut p = self.like(1.987_569_1e-4);
-        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.0e-1] {
-            p = p.mul_add(r, self.like(c));
-        }
-        let p = p.mul_add(r * r, r) + self.like(1.0);
-        let bits = s.wrapping_dyn_shl_u32s(s.transmute_u32s_f32s(biased.1), s.splat_u32s(23));
-        let scale = s.transmute_f32s_u32s(s.add_u32s(bits, s.splat_u32s(0x3f80_0000)));
-        let e = self.pick(self.like(-87.0), Self(s, scale) * p, self.like(0.0));
+        let (r, p, scale) = self.max(self.like(-87.0)).min(self.like(88.0)).exp_parts();
+        let e = scale * (p.mul_add(r * r, r) + self.like(1.0));
+        let e = self.pick(self.like(-87.0), e, self.like(0.0));
         self.nan_or(self.pick(self.like(88.0), self.like(f64::INFINITY), e))
     }
     // 2 artanh(s) with s = x / (2 + x), at most 1/3: the odd series to s^15, the next term being below 2e-9 of the sum.

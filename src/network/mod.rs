@@ -23,6 +23,7 @@ mod gpu;
 mod io;
 mod layers;
 mod named;
+mod parallel;
 mod plan;
 mod scan;
 mod session;
@@ -30,7 +31,8 @@ mod session;
 pub use build::Builder;
 pub use io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkUpstream};
 pub use layers::LayersShape;
-pub use plan::{NetworkOptions, NetworkPlan, NetworkSlot, Parallel};
+pub use parallel::Parallel;
+pub use plan::{NetworkOptions, NetworkPlan, NetworkSlot};
 pub use scan::ScanShape;
 pub use session::NetworkSession;
 

@@ -9,34 +9,18 @@
 //!
 //! Everything that grows, grows with T: [`NetworkPlan::bytes_per_step`] says by how much; [`NetworkPlan::fixed_bytes`] is the rest.
 
-use super::gpu::{Program, STRETCH, pair_rounds};
+use super::gpu::Program;
+use super::parallel::{self, Parallel};
 use super::{Network, Op, ScanShape};
 use crate::config::Shape;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::plan::{Caps, DeviceClass, Memory, Plan, Precision};
 use crate::real::Real;
-use crate::rule::HeadState;
 use crate::session::Session;
 use crate::weights::Weights;
 use std::fmt;
 use std::sync::Arc;
-
-/// How scans go over time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parallel {
-    /// One step after the other; a lane per column of a state.
-    Recurrent,
-    /// Chunks of steps side by side, in three passes: what every chunk does to any state before it, the states before all chunks
-    /// one after the other, then the chunks from those states. More work, less of it in a row: for few columns on wide devices. The
-    /// order of additions is another than [`Parallel::Recurrent`]'s.
-    Chunked,
-    /// The same where states are matrices (K x V), by matrix products inside a chunk instead of going over its steps twice: for
-    /// wide states. Scans whose states are scalars or vectors go as [`Parallel::Chunked`], and so do those of chunks of more than
-    /// 256 steps (with a correction 32) or of states of very many rows: [`NetworkPlan::products`] and the plan's text tell. The
-    /// order of additions is another again.
-    Products,
-}
 
 /// What the user may choose.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,17 +133,6 @@ pub struct NetworkPlan {
     pub(crate) scratch: usize,
 }
 
-/// Columns that keep a GPU busy: with fewer, time is cut into chunks. 64 workgroups of 64 lanes, as `Caps::parallel_groups`.
-const LANES: usize = 4096;
-
-/// Columns of every matrix state from which products gain on a GPU over going over chunks twice (`benches/linear.rs`).
-const WIDE: usize = 32;
-/// Steps of a chunk up to which corrections are products: within a chunk what was written and what was corrected are summed apart,
-/// and digits that cancel are lost (delta rule, error against that of one step after the other: twice at 32 steps, 4 times at 64).
-const CORRECTED: usize = 32;
-/// Of other chunks: what pairs of steps have of one another would take more than what is read of the state.
-const LONGEST: usize = 256;
-
 impl NetworkPlan {
     /// Plans `network` for `shape` on a device with `caps`.
     ///
@@ -175,7 +148,7 @@ impl NetworkPlan {
             let reason = "WGSL has no f64; use the CPU executor".into();
             return Err(Error::Unsupported { what: "f64 on a GPU".into(), reason });
         }
-        let (parallel, reason) = choose(network, shape, caps, options);
+        let (parallel, reason) = parallel::choose(network, shape, caps, options);
         let mut plan = Self {
             network: Arc::clone(network),
             shape,
@@ -250,7 +223,7 @@ impl NetworkPlan {
     /// Steps of a scan's chunk.
     pub fn chunk(&self, scan: &ScanShape) -> usize {
         // One that is longer is the whole.
-        chunk_of(scan, &self.options).min(self.shape.time)
+        parallel::chunk_of(scan, &self.options).min(self.shape.time)
     }
 
     /// Chunks of a scan.
@@ -260,7 +233,7 @@ impl NetworkPlan {
 
     /// Whether a scan's chunks are matrix products: by the operation and [`NetworkOptions::chunk`] alone.
     pub fn products(&self, scan: &ScanShape) -> bool {
-        self.parallel == Parallel::Products && fits_products(scan, chunk_of(scan, &self.options))
+        self.parallel == Parallel::Products && parallel::fits_products(scan, parallel::chunk_of(scan, &self.options))
     }
 
     /// Bytes of everything, parameters (and in training their gradients) included.
@@ -415,41 +388,6 @@ pub(crate) fn state_size(op: &Op) -> Option<usize> {
         Op::Shift { x } => Some(x.width),
         Op::Layers(layers) => Some(layers.state_size()),
         _ => None,
-    }
-}
-
-fn fits_products(scan: &ScanShape, chunk: usize) -> bool {
-    let most = if scan.form().erase.is_some() { CORRECTED } else { LONGEST };
-    scan.rule.state == HeadState::Matrix && scan.value_size > 1 && chunk <= most && pair_rounds(scan, chunk) <= STRETCH
-}
-
-/// Steps of a scan's chunk, where T is long enough.
-fn chunk_of(scan: &ScanShape, options: &NetworkOptions) -> usize {
-    options.chunk.unwrap_or(if scan.rule.state == HeadState::Scalar { 64 } else { 32 })
-}
-
-fn choose(network: &Network, shape: Shape, caps: &Caps, options: &NetworkOptions) -> (Parallel, String) {
-    if let Some(parallel) = options.parallel {
-        return (parallel, "forced".into());
-    }
-    let scans: Vec<&ScanShape> = network.scans().collect();
-    let longest = scans.iter().map(|s| chunk_of(s, options)).max();
-    if longest.is_some_and(|chunk| shape.time <= chunk) {
-        // Decoding above all.
-        return (Parallel::Recurrent, format!("T={} is no more than a chunk", shape.time));
-    }
-    let columns = scans.iter().map(|s| s.heads * s.columns()).min();
-    let mut matrices = scans.iter().filter(|s| s.rule.state == HeadState::Matrix).peekable();
-    let wide =
-        matrices.peek().is_some() && matrices.all(|s| s.value_size >= WIDE && fits_products(s, chunk_of(s, options)));
-    match (caps.class, columns) {
-        (DeviceClass::Gpu, Some(columns)) if columns < LANES => {
-            let (parallel, of) = if wide { (Parallel::Products, ", of wide states") } else { (Parallel::Chunked, "") };
-            (parallel, format!("{columns} columns of state are fewer than the {LANES} lanes of a GPU{of}"))
-        }
-        (_, None) => (Parallel::Recurrent, "no scans".into()),
-        (DeviceClass::Gpu, _) => (Parallel::Recurrent, "columns of state enough for a GPU".into()),
-        (class, _) => (Parallel::Recurrent, format!("{class:?}: as many lanes as columns, or fewer")),
     }
 }
 

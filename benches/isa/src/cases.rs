@@ -135,11 +135,7 @@ pub fn row(compiled: &Compiled) -> String {
 }
 
 /// Through naga as wgpu's Vulkan backend uses it for trusted modules, and the driver.
-pub fn compile(
-    driver: &Driver,
-    text: &str,
-    bindings: &[vk::DescriptorType],
-) -> Result<Compiled, Box<dyn Error>> {
+pub fn compile(driver: &Driver, text: &str, bindings: &[vk::DescriptorType]) -> Result<Compiled, Box<dyn Error>> {
     use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy::Unchecked};
     let module = naga::front::wgsl::parse_str(text)?;
     let capabilities = naga::valid::Capabilities::all();

@@ -5,8 +5,8 @@ use super::scan_ports::{Coefficients, HEADS, Heads, Stretch, tasks};
 use crate::cpu::shared::Shared;
 use crate::cpu::threads::for_each;
 use crate::expr::Element;
+use crate::network::Parallel;
 use crate::network::ScanShape;
-use crate::network::plan::Parallel;
 use crate::rule::{Divisor, EMPTY_MAXIMUM, Form, Port, Read};
 use pulp::{Simd, WithSimd};
 

@@ -79,17 +79,27 @@ impl<'a, T: Element> Stretch<'a, T> {
         operand.column((self.heads.first + head) * self.indices(extent) + index)
     }
 
+    /// That of every index and head, `[index][head]`.
+    fn columns(&self, extent: Extent, operand: &Operand) -> Vec<usize> {
+        let all = (0..self.indices(extent)).flat_map(|i| (0..self.heads.count).map(move |h| (i, h)));
+        all.map(|(i, h)| self.column(extent, operand, i, h)).collect()
+    }
+
     fn read(&self, c: &Context<'_, T>, extent: Extent, operand: &Operand, slots: &[Vec<T>]) -> Vec<T> {
-        let (indices, heads) = (self.indices(extent), self.heads.count);
-        let columns: Vec<usize> = (0..indices)
-            .flat_map(|i| (0..heads).map(move |h| (i, h)))
-            .map(|(i, h)| self.column(extent, operand, i, h))
-            .collect();
+        let columns = self.columns(extent, operand);
         match operand.source {
             Source::Value(part) => {
                 let (stride, values) = (c.stride(part), &slots[c.plan.values[part.value]]);
-                let row = |&r: &usize| &values[r * stride + part.first..][..part.width];
-                self.rows.iter().map(row).flat_map(|row| columns.iter().map(|&at| row[at])).collect()
+                let together = columns.windows(2).all(|c| c[0] + 1 == c[1]);
+                let mut read = Vec::with_capacity(self.rows.len() * columns.len());
+                for &r in &self.rows {
+                    let row = &values[r * stride + part.first..][..part.width];
+                    match columns.first() {
+                        Some(&first) if together => read.extend_from_slice(&row[first..][..columns.len()]),
+                        _ => read.extend(columns.iter().map(|&at| row[at])),
+                    }
+                }
+                read
             }
             Source::Param { param, first, width } => {
                 let values = &c.param(param)[first..][..width];
@@ -149,12 +159,11 @@ impl<'a, T: Element> Stretch<'a, T> {
     }
 
     fn widened(&self, values: &[T], indices: usize) -> Vec<T> {
-        values
-            .chunks_exact(self.heads.count)
-            .flat_map(|heads| std::iter::repeat_n(heads, indices))
-            .flatten()
-            .copied()
-            .collect()
+        let mut wide = Vec::with_capacity(values.len() * indices);
+        for heads in values.chunks_exact(self.heads.count) {
+            (0..indices).for_each(|_| wide.extend_from_slice(heads));
+        }
+        wide
     }
 
     fn evaluate(&self, expr: &Expr, indices: usize) -> Values<T> {
@@ -196,6 +205,14 @@ impl<'a, T: Element> Stretch<'a, T> {
                         let mut a = heads(a);
                         operator.apply(&mut a, &b);
                         Values::Head(a)
+                    }
+                    (Values::Full(mut a), Values::Constant(b)) => {
+                        operator.apply_one(&mut a, T::from_f64(b));
+                        Values::Full(a)
+                    }
+                    (Values::Constant(a), Values::Full(mut b)) => {
+                        operator.apply_from(T::from_f64(a), &mut b);
+                        Values::Full(b)
                     }
                     (a, b) => {
                         let mut a = full(a);
@@ -327,16 +344,17 @@ impl<T: Element> Stretch<'_, T> {
                 Extent::Head => self.heads_of(&slope),
                 _ => self.full(&slope, of),
             };
-            let each = slope.iter().zip(d).map(|(s, d)| *s * *d);
             if of == extent {
-                gradient.iter_mut().zip(each).for_each(|(g, v)| *g = *g + v);
+                gradient.iter_mut().zip(&slope).zip(d).for_each(|((g, s), d)| *g = *g + *s * *d);
                 continue;
             }
             // A Head port in an expression per key or value index: summed over it.
             let per_step = self.indices(of) * heads;
-            for (n, v) in each.enumerate() {
-                let at = n / per_step * heads + n % heads;
-                gradient[at] = gradient[at] + v;
+            let steps = slope.chunks_exact(per_step).zip(d.chunks_exact(per_step));
+            for (sums, (slope, d)) in gradient.chunks_exact_mut(heads).zip(steps) {
+                for (slope, d) in slope.chunks_exact(heads).zip(d.chunks_exact(heads)) {
+                    sums.iter_mut().zip(slope).zip(d).for_each(|((sum, s), d)| *sum = *sum + *s * *d);
+                }
             }
         }
         gradient
@@ -351,10 +369,8 @@ pub(super) fn scatter<T: Element>(
     gradient: &[T],
     mut to: impl FnMut(usize, usize, T),
 ) {
-    let (operand, extent, heads) = (&stretch.shape.operands[port], stretch.ports[port].extent, stretch.heads.count);
-    let indices = stretch.indices(extent);
-    for (n, &g) in gradient.iter().enumerate() {
-        let (step, index, head) = (n / (indices * heads), n / heads % indices, n % heads);
-        to(step, stretch.column(extent, operand, index, head), g);
+    let columns = stretch.columns(stretch.ports[port].extent, &stretch.shape.operands[port]);
+    for (step, row) in gradient.chunks_exact(columns.len()).enumerate() {
+        columns.iter().zip(row).for_each(|(&column, &g)| to(step, column, g));
     }
 }
