@@ -77,6 +77,24 @@ mod tests {
     }
 
     #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let all: Vec<f32> = (-9000..9000).map(|n| n as f32 * 0.0117).chain([f32::NAN, f32::INFINITY]).collect();
+        let bits = |y: &[f32]| y.iter().map(|v| if v.is_nan() { 1 } else { v.to_bits() }).collect::<Vec<u32>>();
+        for function in [Function::Exp, Function::Sigmoid, Function::Softplus] {
+            let (mut widest, mut scalars) = (all.clone(), all.clone());
+            apply(function, &mut widest);
+            Simd::vectorize(pulp::Scalar, Apply(function, &mut scalars));
+            assert_eq!(bits(&widest), bits(&scalars), "{function:?}");
+            #[cfg(target_arch = "x86_64")]
+            if let Some(isa) = pulp::x86::V3::try_new() {
+                let mut of_v3 = all.clone();
+                Simd::vectorize(isa, Apply(function, &mut of_v3));
+                assert_eq!(bits(&of_v3), bits(&scalars), "{function:?}");
+            }
+        }
+    }
+
+    #[test]
     fn ends_are_exact() {
         let of = |function, x: f32| {
             let mut value = [x];

@@ -39,7 +39,7 @@ pub trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = S
     fn nan_or(self, value: Self) -> Self;
     /// eˣ; f32: for x clamped to ±87, relative error < 2e-7.
     fn exp(self) -> Self;
-    /// eˣ for all x; f32: to the last digit near 1, 0 below −87, infinite from 88 on.
+    /// eˣ for all x; f32: relative error < 1.5e-7, 0 where it would be subnormal.
     fn full_exp(self) -> Self;
     /// log(1 + x) for x in 0..=1.
     fn log_of_one_plus(self) -> Self;
@@ -53,6 +53,9 @@ pub trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = S
     /// clamped to 87, relative error < 1e-6.
     fn sigmoid_slope(self) -> Self;
 }
+
+/// 1.5 · 2²³: adding it rounds to an integer in the low mantissa bits.
+const ROUND: f64 = 12_582_912.0;
 
 /// `S::f32s` with its instruction set at hand.
 #[derive(Clone, Copy)]
@@ -91,21 +94,25 @@ operators!(F32s, add_f32s, sub_f32s, mul_f32s);
 operators!(F64s, add_f64s, sub_f64s, mul_f64s);
 
 impl<S: Simd> F32s<S> {
-    /// x = n·ln 2 + r: r, p and 2ⁿ of eˣ = 2ⁿ (1 + r + p r²), p a polynomial in r (Cephes `expf`); for x in −87..=88.
+    /// x = n·ln 2 + r: n, r and p of eˣ = 2ⁿ (1 + r + p r²), p a polynomial in r (Cephes `expf`); for |x| up to 89.
     #[inline(always)]
     fn exp_parts(self) -> (Self, Self, Self) {
-        let s = self.0;
-        let round = self.like(12_582_912.0); // 1.5 · 2²³: adding it rounds to an integer in the low mantissa bits
-        let biased = self.mul_add(self.like(std::f64::consts::LOG2_E), round);
-        let n = biased - round;
+        let round = self.like(ROUND);
+        let n = self.mul_add(self.like(std::f64::consts::LOG2_E), round) - round;
         let r = n.mul_add(self.like(-0.693_359_375), self);
         let r = n.mul_add(self.like(2.121_944_4e-4), r);
         let mut p = self.like(1.987_569_1e-4);
         for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.0e-1] {
             p = p.mul_add(r, self.like(c));
         }
-        let bits = s.wrapping_dyn_shl_u32s(s.transmute_u32s_f32s(biased.1), s.splat_u32s(23));
-        (r, p, Self(s, s.transmute_f32s_u32s(s.add_u32s(bits, s.splat_u32s(0x3f80_0000)))))
+        (n, r, p)
+    }
+    /// 2ⁿ of whole numbers n in −126..=127.
+    #[inline(always)]
+    fn power_of_two(self) -> Self {
+        let s = self.0;
+        let bits = s.wrapping_dyn_shl_u32s(s.transmute_u32s_f32s((self + self.like(ROUND)).1), s.splat_u32s(23));
+        Self(s, s.transmute_f32s_u32s(s.add_u32s(bits, s.splat_u32s(0x3f80_0000))))
     }
     /// self / by, for `by` in 1e-37..=1e38 (and NaN), to 3e-7 of itself where it is no subnormal: an estimate of 1 / by from its
     /// bits (to 12 %), two Newton steps, and the remainder's share. The machine's own division would take half the time of an
@@ -191,16 +198,19 @@ impl<S: Simd> Lanes for F32s<S> {
     }
     #[inline(always)]
     fn exp(self) -> Self {
-        let (r, p, scale) = self.max(self.like(-87.0)).min(self.like(87.0)).exp_parts();
-        scale * p.mul_add(r * r, r + self.like(1.0))
+        let (n, r, p) = self.max(self.like(-87.0)).min(self.like(87.0)).exp_parts();
+        n.power_of_two() * p.mul_add(r * r, r + self.like(1.0))
     }
-    // What is small is summed first.
+    // What is small is summed first; 2ⁿ in two halves, for n = 128 is beyond one.
     #[inline(always)]
     fn full_exp(self) -> Self {
-        let (r, p, scale) = self.max(self.like(-87.0)).min(self.like(88.0)).exp_parts();
-        let e = scale * (p.mul_add(r * r, r) + self.like(1.0));
-        let e = self.pick(self.like(-87.0), e, self.like(0.0));
-        self.nan_or(self.pick(self.like(88.0), self.like(f64::INFINITY), e))
+        let (low, high) = (self.like(-87.336_54), self.like(88.722_84));
+        let (n, r, p) = self.max(low).min(high).exp_parts();
+        let round = self.like(ROUND);
+        let half = n.mul_add(self.like(0.5), round) - round;
+        let e = (p.mul_add(r * r, r) + self.like(1.0)) * half.power_of_two() * (n - half).power_of_two();
+        let e = self.pick(low, e, self.like(0.0));
+        self.nan_or(high.pick(self, e, self.like(f64::INFINITY)))
     }
     // 2 artanh(s) with s = x / (2 + x), at most 1/3: the odd series to s^15, the next term being below 2e-9 of the sum.
     #[inline(always)]
@@ -385,7 +395,8 @@ mod tests {
                     0 => x.sigmoid(),
                     1 => x.tanh(),
                     2 => x.exp(),
-                    _ => x.sigmoid_slope(),
+                    3 => x.sigmoid_slope(),
+                    _ => x.full_exp(),
                 };
                 f.store(y);
             }
@@ -433,6 +444,34 @@ mod tests {
                 Simd::vectorize(isa, Map(&x, &mut y, n));
                 run("AVX2", &y);
             }
+        }
+    }
+
+    /// e^x over all of f32, with the same bits on every instruction set.
+    #[test]
+    fn the_whole_range_of_exp() {
+        let x = values();
+        let mut y = vec![0.0; x.len()];
+        Simd::vectorize(pulp::Scalar, Map(&x, &mut y, 4));
+        for (&x, &y) in x.iter().zip(&y) {
+            let exact = f64::from(x).exp();
+            match exact {
+                _ if x.is_nan() => assert!(y.is_nan(), "{x}"),
+                e if e > f64::from(f32::MAX) * (1.0 + 1e-6) => assert_eq!(y, f32::INFINITY, "{x}"),
+                e if e < f64::from(f32::MIN_POSITIVE) * (1.0 - 1e-6) => assert_eq!(y, 0.0, "{x}"),
+                // Either at the very ends.
+                e if e > 3.402_82e38 || e < 1.175_5e-38 => {}
+                e => assert!((f64::from(y) - e).abs() < 1.5e-7 * e, "{x}: {y} for {e}"),
+            }
+        }
+        let bits = |y: &[f32]| y.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+        let mut widest = y.clone();
+        pulp::Arch::new().dispatch(Map(&x, &mut widest, 4));
+        assert_eq!(bits(&widest), bits(&y));
+        #[cfg(target_arch = "x86_64")]
+        if let Some(isa) = pulp::x86::V3::try_new() {
+            Simd::vectorize(isa, Map(&x, &mut widest, 4));
+            assert_eq!(bits(&widest), bits(&y));
         }
     }
 }

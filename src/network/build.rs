@@ -410,14 +410,18 @@ impl Builder {
         Ok(())
     }
 
+    /// Whether there is such a parameter, and it belongs to no stack of layers, whose session has it for itself.
     fn known(&self, name: &str, param: Option<ParamId>) -> Result<()> {
-        match param.filter(|&p| p >= self.network.params.len()) {
-            Some(p) => {
-                let expected = format!("one of {}", self.network.params.len());
-                Err(Error::mismatch(format!("parameter of {name}"), expected, p))
-            }
-            None => Ok(()),
+        let Some(param) = param else { return Ok(()) };
+        let Some(known) = self.network.params.get(param) else {
+            let expected = format!("one of {}", self.network.params.len());
+            return Err(Error::mismatch(format!("parameter of {name}"), expected, param));
+        };
+        if self.network.of_layers(param) {
+            let expected = "one that no recurrent layers have";
+            return Err(Error::mismatch(format!("parameter of {name}"), expected, &known.name));
         }
+        Ok(())
     }
 
     fn per_column(&self, param: Option<ParamId>, width: usize) -> Result<()> {
@@ -434,6 +438,7 @@ impl Builder {
         let within = match operand.source {
             Source::Value(part) => self.part(name, part).is_ok(),
             Source::Param { param, first, width } => {
+                self.known(name, Some(param))?;
                 let end = first.checked_add(width);
                 width > 0 && self.network.params.get(param).is_some_and(|p| end.is_some_and(|end| end <= p.len()))
             }

@@ -301,14 +301,16 @@ impl Network {
             _ => None,
         })
     }
+    /// Whether a parameter belongs to a stack of recurrent layers.
+    pub(crate) fn of_layers(&self, param: ParamId) -> bool {
+        self.nodes.iter().any(|n| matches!(&n.op, Op::Layers(layers) if layers.own().contains(&param)))
+    }
     /// Where every parameter begins among those that operations of the network's own read, `None` for those of layers; and how many
     /// elements those are.
     pub(crate) fn own_params(&self) -> (Vec<Option<usize>>, usize) {
-        let of_layers =
-            |p: ParamId| self.nodes.iter().any(|n| matches!(&n.op, Op::Layers(layers) if layers.own().contains(&p)));
         let mut len = 0;
         let mut place = |(n, p): (ParamId, &Param)| {
-            (!of_layers(n)).then(|| {
+            (!self.of_layers(n)).then(|| {
                 len += p.len();
                 len - p.len()
             })

@@ -45,16 +45,23 @@ pub(super) fn chunk_of(scan: &ScanShape, options: &NetworkOptions) -> usize {
     options.chunk.unwrap_or(if scan.rule.state == HeadState::Scalar { 64 } else { 32 })
 }
 
+/// Bytes of workgroup memory that carrying states from chunk to chunk takes: with a correction four columns of one.
+pub(super) fn carried_bytes(network: &Network) -> u64 {
+    16 * network.scans().filter(|s| s.form().erase.is_some()).map(|s| s.key_size as u64).max().unwrap_or(0)
+}
+
 /// The way over time, and why.
 pub(super) fn choose(network: &Network, shape: Shape, caps: &Caps, options: &NetworkOptions) -> (Parallel, String) {
     if let Some(parallel) = options.parallel {
         return (parallel, "forced".into());
     }
-    let scans: Vec<&ScanShape> = network.scans().collect();
-    let longest = scans.iter().map(|s| chunk_of(s, options)).max();
-    if longest.is_some_and(|chunk| shape.time <= chunk) {
-        // Decoding above all.
+    // Those of several chunks: of a single one (decoding above all) nothing can go side by side.
+    let scans: Vec<&ScanShape> = network.scans().filter(|s| shape.time > chunk_of(s, options)).collect();
+    if scans.is_empty() && network.scans().next().is_some() {
         return (Parallel::Recurrent, format!("T={} is no more than a chunk", shape.time));
+    }
+    if caps.class != DeviceClass::Cpu && carried_bytes(network) > caps.max_workgroup_memory as u64 {
+        return (Parallel::Recurrent, "states of more rows than workgroup memory holds in chunks".into());
     }
     let columns = scans.iter().map(|s| s.heads * s.columns()).min();
     let mut matrices = scans.iter().filter(|s| s.rule.state == HeadState::Matrix).peekable();

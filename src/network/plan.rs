@@ -25,7 +25,7 @@ use std::sync::Arc;
 /// What the user may choose.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkOptions {
-    /// How scans go over time; `None`: by the network, the device, and whether T is more than a chunk, never by B or lengths.
+    /// How scans go over time; `None`: by the network, the device, and which scans have more than one chunk, never by B or lengths.
     pub parallel: Option<Parallel>,
     /// Steps of a chunk; `None`: 64 for elementwise rules, 32 for others.
     pub chunk: Option<usize>,
@@ -239,7 +239,12 @@ impl NetworkPlan {
     /// Bytes of everything, parameters (and in training their gradients) included.
     pub fn bytes(&self) -> u64 {
         let copies = if self.options.train { 2 } else { 1 };
-        let parameters = copies * self.network.parameter_count() as u64;
+        // A GPU has those of layers in their plans alone.
+        let parameters = match self.caps.class {
+            DeviceClass::Cpu => self.network.parameter_count(),
+            _ => self.network.own_params().1,
+        };
+        let parameters = copies * parameters as u64;
         let own = self.slots.iter().map(|s| s.len as u64).sum::<u64>() + self.scratch as u64 + parameters;
         own * self.options.precision.bytes() as u64 + self.layers.iter().map(|(_, plan)| plan.bytes()).sum::<u64>()
     }
@@ -360,9 +365,7 @@ impl NetworkPlan {
 
     /// What a GPU has in all, no API tells; its buffers are checked one by one ([`Program::new`], [`Plan::new`]).
     fn check_limits(&self) -> Result<()> {
-        // What carries states from chunk to chunk by full matrices has four columns of one in workgroup memory.
-        let corrected = self.network.scans().filter(|s| s.form().erase.is_some()).map(|s| s.key_size).max();
-        let (needs, limit) = (16 * corrected.unwrap_or(0) as u64, self.caps.max_workgroup_memory as u64);
+        let (needs, limit) = (parallel::carried_bytes(&self.network), self.caps.max_workgroup_memory as u64);
         let chunks = self.caps.class != DeviceClass::Cpu && self.parallel != Parallel::Recurrent;
         if chunks && needs > limit {
             let what = format!("{} rows of a state in chunks", needs / 16);

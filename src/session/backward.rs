@@ -8,7 +8,6 @@ use crate::real::Real;
 use crate::tensor::{Tensor, View};
 use crate::weights::Weights;
 use std::collections::HashMap;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Gradients of a loss with respect to what a run gave: what [`Session::backward`] starts from. `None`: zeros.
 #[derive(Clone, Copy, Debug)]
@@ -154,7 +153,7 @@ impl<T: Real> Session<T> {
         if !self.tape {
             return Err(Error::mismatch("backward", "a forward run before it", "none since the last backward pass"));
         }
-        if self.run_at != self.changes.load(Relaxed) {
+        if self.run_at != self.changes() {
             return Err(Error::mismatch("backward", "a forward run before it", "none since the parameters changed"));
         }
         if self.plan.config.head.is_some() && !self.has_loss {

@@ -27,7 +27,7 @@ use crate::schedule::Schedule;
 use crate::tensor::{Tensor, View};
 use crate::weights::Weights;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 use std::time::{Duration, Instant};
 
 /// The state before the first step. A cell of S cell states ([`crate::Cell::cell_states`]) has them one after the other in c0 and
@@ -539,17 +539,24 @@ impl<T: Real> Session<T> {
     }
 
     fn start(&mut self, read: &[SlotId]) -> Result<()> {
+        let changes = self.changes();
         self.draw()?;
         self.run_pass(Half::Forward, read)?;
-        self.has_ended();
+        self.has_ended(changes);
         Ok(())
     }
 
-    /// What is true after a run.
-    fn has_ended(&mut self) {
+    /// How often the weights have changed. Read before a run and counted after a change, so that a run beside one on another thread
+    /// belongs to the weights of before.
+    fn changes(&self) -> u64 {
+        self.changes.load(Acquire)
+    }
+
+    /// What is true after a run; `changes`: of the weights, before it.
+    fn has_ended(&mut self, changes: u64) {
         (self.has_run, self.has_state) = (true, true);
         (self.tape, self.has_loss) = (self.plan.train, self.targets);
-        self.run_at = self.changes.load(Relaxed);
+        self.run_at = changes;
     }
 
     fn run_pass(&mut self, half: Half, read: &[SlotId]) -> Result<()> {

@@ -6,7 +6,7 @@ use crate::optimiser::Optimiser;
 use crate::plan::{Half, SlotId, UpdateIds};
 use crate::real::Real;
 use crate::weights::Weights;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::Release;
 
 impl<T: Real> Session<T> {
     /// One step of training on what was written last: forward pass, backward pass, update. Nothing is read back, and on a GPU it
@@ -42,9 +42,10 @@ impl<T: Real> Session<T> {
         self.write_slot(ids.hyper, &hyper)?;
         (self.gradients, self.tape) = (false, false);
         self.updates += 1;
-        self.changes.fetch_add(1, Relaxed);
         let read: Vec<SlotId> = ids.norm.map(|(_, norm)| norm).into_iter().collect();
-        self.run_pass(Half::Update, &read)
+        let done = self.run_pass(Half::Update, &read);
+        self.changes.fetch_add(1, Release);
+        done
     }
 
     /// The parameters as they are now, read back; only where there is an optimiser (without one they are those that the session was
@@ -79,12 +80,15 @@ impl<T: Real> Session<T> {
         weights.validate(&self.plan.config)?;
         self.plan.options.weights.check(&self.plan.config, weights)?;
         self.tape = false;
-        self.changes.fetch_add(1, Relaxed);
-        match &mut self.executor {
-            Executor::Cpu(e) => e.set_weights(&self.plan, weights),
-            Executor::Gpu(e) => e.set_weights(&self.plan, &weights.flat(&self.plan.config))?,
-        }
-        Ok(())
+        let done = match &mut self.executor {
+            Executor::Cpu(e) => {
+                e.set_weights(&self.plan, weights);
+                Ok(())
+            }
+            Executor::Gpu(e) => e.set_weights(&self.plan, &weights.flat(&self.plan.config)),
+        };
+        self.changes.fetch_add(1, Release);
+        done
     }
 
     /// Forgets the gradients of the parameters: with [`crate::Options::accumulate`] the next backward pass starts from zeros

@@ -29,9 +29,10 @@ impl<T: Real> Session<T> {
     /// # Errors
     /// As [`Session::run`].
     pub fn profile(&mut self) -> Result<Vec<KernelTime>> {
+        let changes = self.changes();
         self.draw()?;
         let times = self.profile_pass(Half::Forward)?;
-        self.has_ended();
+        self.has_ended(changes);
         Ok(times)
     }
 

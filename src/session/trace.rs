@@ -41,9 +41,10 @@ impl<T: Real> Session<T> {
     /// As [`Session::forward`].
     pub fn trace(&mut self, input: &Input<'_, T>) -> Result<Vec<Snapshot<T>>> {
         self.write(input)?;
+        let changes = self.changes();
         self.draw()?;
         let snapshots = self.trace_pass(Half::Forward)?;
-        self.has_ended();
+        self.has_ended(changes);
         Ok(snapshots)
     }
 

@@ -2,10 +2,11 @@
 
 use crate::networks::random;
 use std::sync::Arc;
+use wgpu_rnn::expr::Expr;
 use wgpu_rnn::network::*;
 use wgpu_rnn::{
-    Device, Direction, Dropout, Error, Head, Initial, Input, InputMode, Layout, Loss, Options, Plan, Reset, Result,
-    RnnConfig, Session, Shape, Upstream, View, Weights, Zoneout, cells, rules,
+    Device, Direction, Dropout, Error, Head, Initial, Input, InputMode, Layout, Loss, Memory, Options, Plan, Reset,
+    Result, RnnConfig, Session, Shape, Upstream, View, Weights, Zoneout, cells, rules,
 };
 
 fn devices() -> Result<[Device; 2]> {
@@ -169,6 +170,30 @@ fn other_parameters_reach_the_layers() -> Result<()> {
     Ok(())
 }
 
+/// What layers keep is the user's choice there too: checkpoints give the same bits, and take less.
+#[test]
+fn layers_may_keep_checkpoints() -> Result<()> {
+    let network = mixed()?;
+    let shape = Shape { time: 130, batch: 1 };
+    let params = typed(&random(network.parameter_count(), 8));
+    let (x, dy) = (typed(&random(780, 3)), typed(&random(390, 4)));
+    for device in devices()? {
+        let run = |memory| -> Result<_> {
+            let options = NetworkOptions { train: true, memory, ..Default::default() };
+            let plan = NetworkPlan::new(&network, shape, &device.caps(), &options)?;
+            let bytes = plan.bytes();
+            let mut session = NetworkSession::new(&device, plan, &params)?;
+            session.forward(&NetworkInput::new(&[View::new(&x, &[130, 1, 6])]))?;
+            let upstream = NetworkUpstream { values: &[View::new(&dy, &[130, 1, 3])], states: None };
+            Ok((session.backward(&upstream)?, bytes))
+        };
+        let (whole, kept) = (run(Memory::Save)?, run(Memory::Checkpoint(64))?);
+        assert_eq!(whole.0, kept.0, "{device}");
+        assert!(kept.1 < whole.1, "{device}: {} and {} bytes", kept.1, whole.1);
+    }
+    Ok(())
+}
+
 #[test]
 fn what_networks_do_not_have_is_refused() -> Result<()> {
     let plain = RnnConfig { cell: &cells::LSTM, input_size: 6, hidden_size: 4, ..Default::default() };
@@ -195,6 +220,12 @@ fn what_networks_do_not_have_is_refused() -> Result<()> {
     let y = b.layers("lstm", x, &plain)?;
     assert!(b.layers("lstm", x, &plain).is_err(), "a name that is taken");
     b.output("y", y)?;
+    // Parameters of layers are theirs alone.
+    let lent = [b.linear("tied", y, 1, None), b.map("scaled", Expr::input(0), &[b.whole(2)])];
+    for refused in lent {
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains("expected one that no recurrent layers have, got lstm."), "{text}");
+    }
     let network = Arc::new(b.finish()?);
     assert_eq!((network.params.len(), network.nodes.len()), (4, 1), "what was refused has left nothing behind");
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use wgpu_rnn::network::{Builder, Network, NetworkOptions, NetworkPlan, Operand, Parallel, ScanShape};
 use wgpu_rnn::rule::{HeadState, Rule};
-use wgpu_rnn::{Caps, Device, Error, Result, RnnConfig, Shape, cells, rules};
+use wgpu_rnn::{Caps, Device, DeviceClass, Error, Result, RnnConfig, Shape, cells, rules};
 
 fn of(scans: &[(&'static Rule, [usize; 3])]) -> Result<Arc<Network>> {
     let mut b = Builder::new();
@@ -78,6 +78,10 @@ fn the_planner_goes_by_columns() -> Result<()> {
         let plan = NetworkPlan::new(&network, Shape { time, batch: 64 }, &gpu, &NetworkOptions::default())?;
         assert_eq!(plan.parallel, expected, "{plan}");
     }
+    // A scan of one chunk does not count.
+    let both = of(&[(&rules::GLA, [2, 8, 32]), (&rules::MINGRU, [70, 1, 1])])?;
+    let plan = NetworkPlan::new(&both, Shape { time: 64, batch: 1 }, &gpu, &NetworkOptions::default())?;
+    assert_eq!(plan.parallel, Parallel::Products, "{plan}");
     Ok(())
 }
 
@@ -88,13 +92,17 @@ fn states_beyond_workgroup_memory_are_refused() -> Result<()> {
     let rows = caps.max_workgroup_memory / 16;
     for (keys, fits) in [(rows, true), (rows + 1, false)] {
         let network = of(&[(&rules::DELTA, [1, keys, 2])])?;
-        for parallel in [Parallel::Chunked, Parallel::Recurrent] {
-            let options = NetworkOptions { parallel: Some(parallel), ..Default::default() };
-            let plan = NetworkPlan::new(&network, Shape { time: 3, batch: 1 }, &caps, &options);
+        for parallel in [Some(Parallel::Chunked), Some(Parallel::Recurrent), None] {
+            let options = NetworkOptions { parallel, ..Default::default() };
+            let plan = NetworkPlan::new(&network, Shape { time: 99, batch: 1 }, &caps, &options);
             match plan {
-                Ok(_) => assert!(fits || parallel == Parallel::Recurrent),
+                Ok(plan) => {
+                    assert_eq!(plan.parallel == Parallel::Recurrent, parallel == Some(Parallel::Recurrent) || !fits)
+                }
                 Err(Error::Limit { what, .. }) => {
-                    assert!(!fits && parallel == Parallel::Chunked && what.ends_with("rows of a state in chunks"));
+                    assert!(
+                        !fits && parallel == Some(Parallel::Chunked) && what.ends_with("rows of a state in chunks")
+                    );
                 }
                 Err(other) => return Err(other),
             }
@@ -121,7 +129,13 @@ fn figures_count_layers() -> Result<()> {
         assert_eq!(of(70, true)?.flops(), of(70, false)?.flops());
         assert!(of(70, false)?.flops() > 70 * 2 * 2 * 4 * 5 * 11);
         let (short, long) = (of(1000, true)?, of(2000, true)?);
-        assert!(short.bytes() > short.layers[0].1.bytes());
+        let layers = short.layers[0].1.bytes();
+        let slots = short.slots.iter().map(|s| 4 * s.len as u64).sum::<u64>();
+        let own = 8 * if caps.class == DeviceClass::Cpu { network.parameter_count() as u64 } else { 0 };
+        assert!(short.bytes() >= layers + slots + own, "{short}");
+        if caps.class == DeviceClass::Cpu {
+            assert_eq!(short.bytes(), layers + slots + own, "{short}");
+        }
         let grown = (long.bytes() - short.bytes()) as f64 / 1000.0;
         let said = short.bytes_per_step() as f64;
         assert!(grown <= 1.01 * said && grown >= 0.9 * said, "{grown} bytes a step, said {said}: {short}");

@@ -49,9 +49,9 @@ pub fn report(driver: &Driver, family: &str, filter: Option<&str>) -> Result<(),
     heading("K x V");
     for (rule, sizes) in RULES {
         let network = network(rule, sizes)?;
-        let mut seen = BTreeSet::new();
         for parallel in [Parallel::Recurrent, Parallel::Chunked, Parallel::Products] {
             let options = NetworkOptions { parallel: Some(parallel), train: true, ..Default::default() };
+            let mut seen = BTreeSet::new();
             let plan = NetworkPlan::new(&network, Shape { time: 512, batch: 1 }, &Caps::webgpu(), &options)?;
             for (name, text) in plan.shaders()? {
                 let of_scan = name.contains("scan") || name.contains("products");
