@@ -89,15 +89,18 @@ fn chunks_of_any_length_make_the_same_sequence() {
     none(&failures);
 }
 
-/// More rows of a state than registers hold at a time.
+/// More rows and columns of a state than registers hold at a time.
 #[test]
-fn states_of_many_rows_go_part_by_part() {
+fn states_of_many_rows_and_columns_go_part_by_part() {
     let mut failures = Vec::new();
     for (rule, sizes) in [
         (&rules::RETENTION, [2, 130, 4]),
         (&rules::DELTA, [2, 70, 5]),
         (&rules::RWKV6, [2, 66, 3]),
         (&rules::MLSTM, [1, 128, 4]),
+        (&rules::RWKV7, [2, 3, 70]),
+        (&rules::MAMBA2, [2, 5, 33]),
+        (&rules::GLA, [2, 4, 64]),
     ] {
         let mut case = Case::sized(rule, sizes, 9, 3, 43);
         for port in ["k", "beta"] {

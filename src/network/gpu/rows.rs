@@ -226,7 +226,7 @@ impl Build<'_> {
             shares.push(self.share(operands, n, value, &lanes));
         }
         let mut text = self.readers(operands);
-        text += &writers(&shares, "c: u32, dy: f32", &map_lets(operands, &slopes), ("c", width));
+        text += &writers(&shares, "c: u32, dy: f32", &map_lets(operands, &slopes), ("c", width), "false");
         let kernel = Kernel::new("network.map_backward", &[MAP_BACKWARD], rows * width).size("WIDTH", width);
         let mut kernel = self.with_operands(kernel.functions(&text), operands).word("dy", self.d_made(n));
         for share in &shares {

@@ -17,6 +17,9 @@ const COLUMNS: &str = concat!(
 const ROWS: &str = include_str!("../../../shaders/network/scan_rows.wgsl");
 const DIVIDE_BACKWARD: &str = include_str!("../../../shaders/network/scan_divide_backward.wgsl");
 
+/// Columns of a state that a lane of `scan_rows` keeps in registers at a time, twice.
+const COLUMNS_AT_ONCE: usize = 32;
+
 /// Scratch of a scan's way back.
 struct Scratch {
     /// The gradient of y, or of the sums before the division `[T·B, heads, columns]`.
@@ -141,7 +144,8 @@ impl Build<'_> {
         }
         let all: Vec<Expr> = gradients.into_iter().map(|(_, e)| e).collect();
         let column = ("h * VALUE + j", shape.heads * shape.value_size);
-        let text = writers(&shares, "h: u32, j: u32, dv: f32", &rule.lets(&all), column) + &sums(&shares, "j", column);
+        let text = writers(&shares, "h: u32, j: u32, dv: f32", &rule.lets(&all), column, "false");
+        let text = text + &sums(&shares, "j", column);
         (shares, text)
     }
 
@@ -183,7 +187,9 @@ impl Build<'_> {
         }
         let (batch, chunk, chunks) = (self.plan.shape.batch, self.plan.chunk(shape), self.plan.chunks(shape));
         let key = shape.heads * shape.key_size;
-        let states = chunk * shape.columns() * batch * key;
+        let parts = shape.columns().div_ceil(COLUMNS_AT_ONCE);
+        let part = shape.columns().div_ceil(parts);
+        let states = chunk * part * batch * key;
         let per_chunk = 4 * (states + gradients.len() * chunk * batch * key) as u64;
         let window = ((self.plan.options.window_bytes / per_chunk.max(1)) as usize).clamp(1, chunks);
         let kept = self.take(window * states);
@@ -195,14 +201,15 @@ impl Build<'_> {
         }
         let all: Vec<Expr> = gradients.into_iter().map(|(_, e)| e).collect();
         let column = ("h * KEY + n", key);
-        let text =
-            writers(&shares, "h: u32, n: u32, d: Coefficients", &rule.lets(&all), column) + &sums(&shares, "n", column);
+        let text = writers(&shares, "h: u32, n: u32, d: Coefficients", &rule.lets(&all), column, "later_part")
+            + &sums(&shares, "n", column);
         for first in (0..chunks).step_by(window) {
             let count = window.min(chunks - first);
             let kernel = self.scan_kernel(n, shape, ("network.scan_rows", ROWS), count * batch * key);
             let kernel = kernel
                 .functions(&text)
-                .rounds(2 * (chunk * (2 + shape.columns()) + shape.columns() + 2))
+                .size("PART", part)
+                .rounds(2 * parts * (chunk * (2 + part) + part + 2))
                 .word("first", first)
                 .word("window", kept)
                 .word("dy", scratch.dy)

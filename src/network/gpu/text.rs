@@ -55,8 +55,15 @@ pub(super) enum Route {
     Sums,
 }
 
-/// `add_gradients(arguments)` and `store_sums(block, …)`: `column` is the WGSL of a lane's column of `width`, of the same arguments.
-pub(super) fn writers(shares: &[Share], arguments: &str, lets: &str, (column, width): (&str, usize)) -> String {
+/// `add_gradients(arguments)` and `store_sums(block, …)`: `column` is the WGSL of a lane's column of `width`, of the same arguments;
+/// `later`: of whether a lane has given some of it before.
+pub(super) fn writers(
+    shares: &[Share],
+    arguments: &str,
+    lets: &str,
+    (column, width): (&str, usize),
+    later: &str,
+) -> String {
     let mut text = String::new();
     for s in shares.iter().filter(|s| s.route == Route::Sums) {
         let _ = writeln!(text, "var<private> sum_{}: f32;", s.port);
@@ -67,7 +74,10 @@ pub(super) fn writers(shares: &[Share], arguments: &str, lets: &str, (column, wi
             Route::Direct { stride } => {
                 writeln!(text, "    arena[at_g{port}() + row * {stride}u + {column}] += {value};")
             }
-            Route::Rows => writeln!(text, "    arena[at_g{port}() + step * {width}u + {column}] = {value};"),
+            Route::Rows => {
+                let place = format!("arena[at_g{port}() + step * {width}u + {column}]");
+                writeln!(text, "    {place} = select(0.0, {place}, {later}) + {value};")
+            }
             Route::Sums => writeln!(text, "    sum_{port} += {value};"),
         };
     }
