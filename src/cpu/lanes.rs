@@ -94,24 +94,25 @@ operators!(F32s, add_f32s, sub_f32s, mul_f32s);
 operators!(F64s, add_f64s, sub_f64s, mul_f64s);
 
 impl<S: Simd> F32s<S> {
-    /// x = n·ln 2 + r: n, r and p of eˣ = 2ⁿ (1 + r + p r²), p a polynomial in r (Cephes `expf`); for |x| up to 89.
+    /// x = n·ln 2 + r: n + [`ROUND`], r and p of eˣ = 2ⁿ (1 + r + p r²), p a polynomial in r (Cephes `expf`); for |x| up to 89.
     #[inline(always)]
     fn exp_parts(self) -> (Self, Self, Self) {
         let round = self.like(ROUND);
-        let n = self.mul_add(self.like(std::f64::consts::LOG2_E), round) - round;
+        let biased = self.mul_add(self.like(std::f64::consts::LOG2_E), round);
+        let n = biased - round;
         let r = n.mul_add(self.like(-0.693_359_375), self);
         let r = n.mul_add(self.like(2.121_944_4e-4), r);
         let mut p = self.like(1.987_569_1e-4);
         for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.0e-1] {
             p = p.mul_add(r, self.like(c));
         }
-        (n, r, p)
+        (biased, r, p)
     }
-    /// 2ⁿ of whole numbers n in −126..=127.
+    /// 2ⁿ from n + [`ROUND`], n a whole number in −126..=127.
     #[inline(always)]
     fn power_of_two(self) -> Self {
         let s = self.0;
-        let bits = s.wrapping_dyn_shl_u32s(s.transmute_u32s_f32s((self + self.like(ROUND)).1), s.splat_u32s(23));
+        let bits = s.wrapping_dyn_shl_u32s(s.transmute_u32s_f32s(self.1), s.splat_u32s(23));
         Self(s, s.transmute_f32s_u32s(s.add_u32s(bits, s.splat_u32s(0x3f80_0000))))
     }
     /// self / by, for `by` in 1e-37..=1e38 (and NaN), to 3e-7 of itself where it is no subnormal: an estimate of 1 / by from its
@@ -198,17 +199,19 @@ impl<S: Simd> Lanes for F32s<S> {
     }
     #[inline(always)]
     fn exp(self) -> Self {
-        let (n, r, p) = self.max(self.like(-87.0)).min(self.like(87.0)).exp_parts();
-        n.power_of_two() * p.mul_add(r * r, r + self.like(1.0))
+        let (biased, r, p) = self.max(self.like(-87.0)).min(self.like(87.0)).exp_parts();
+        biased.power_of_two() * p.mul_add(r * r, r + self.like(1.0))
     }
     // What is small is summed first; 2ⁿ in two halves, for n = 128 is beyond one.
     #[inline(always)]
     fn full_exp(self) -> Self {
         let (low, high) = (self.like(-87.336_54), self.like(88.722_84));
-        let (n, r, p) = self.max(low).min(high).exp_parts();
+        let (biased, r, p) = self.max(low).min(high).exp_parts();
         let round = self.like(ROUND);
-        let half = n.mul_add(self.like(0.5), round) - round;
-        let e = (p.mul_add(r * r, r) + self.like(1.0)) * half.power_of_two() * (n - half).power_of_two();
+        let n = biased - round;
+        let half = n.mul_add(self.like(0.5), round);
+        let rest = n - (half - round) + round;
+        let e = (p.mul_add(r * r, r) + self.like(1.0)) * half.power_of_two() * rest.power_of_two();
         let e = self.pick(low, e, self.like(0.0));
         self.nan_or(high.pick(self, e, self.like(f64::INFINITY)))
     }
@@ -460,7 +463,7 @@ mod tests {
                 e if e > f64::from(f32::MAX) * (1.0 + 1e-6) => assert_eq!(y, f32::INFINITY, "{x}"),
                 e if e < f64::from(f32::MIN_POSITIVE) * (1.0 - 1e-6) => assert_eq!(y, 0.0, "{x}"),
                 // Either at the very ends.
-                e if e > 3.402_82e38 || e < 1.175_5e-38 => {}
+                e if !(1.175_5e-38..=3.402_82e38).contains(&e) => {}
                 e => assert!((f64::from(y) - e).abs() < 1.5e-7 * e, "{x}: {y} for {e}"),
             }
         }
