@@ -383,12 +383,8 @@ pub trait Element: Real {
     fn exp(self) -> Self;
     /// e^x − 1
     fn exp_m1(self) -> Self;
-    /// 1 / (1 + e^−x)
-    fn sigmoid(self) -> Self;
     /// tanh x
     fn tanh(self) -> Self;
-    /// log(1 + e^x)
-    fn softplus(self) -> Self;
     /// max(x, 0)
     fn relu(self) -> Self;
     /// 1 where x > 0, else 0
@@ -412,16 +408,8 @@ macro_rules! element {
             fn exp_m1(self) -> Self {
                 self.exp_m1()
             }
-            fn sigmoid(self) -> Self {
-                // e^−|x| never overflows.
-                let e = (-self.abs()).exp();
-                if self >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) }
-            }
             fn tanh(self) -> Self {
                 self.tanh()
-            }
-            fn softplus(self) -> Self {
-                self.max(0.0) + (-self.abs()).exp().ln_1p()
             }
             fn relu(self) -> Self {
                 self.max(0.0)

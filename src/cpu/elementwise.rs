@@ -49,15 +49,14 @@ fn softplus<L: Lanes>(x: L) -> L {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::expr::Element;
 
     #[test]
     fn functions_are_those_of_the_standard_library() {
         let all: Vec<f32> = (-4000..4000).map(|n| n as f32 * 0.0237).collect();
         for (function, exact) in [
             (Function::Exp, f64::exp as fn(f64) -> f64),
-            (Function::Sigmoid, <f64 as Element>::sigmoid),
-            (Function::Softplus, <f64 as Element>::softplus),
+            (Function::Sigmoid, |x| 1.0 / (1.0 + (-x).exp())),
+            (Function::Softplus, |x| x.max(0.0) + (-x.abs()).exp().ln_1p()),
         ] {
             let mut got = all.clone();
             apply(function, &mut got);

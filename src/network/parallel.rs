@@ -26,10 +26,10 @@ pub enum Parallel {
 /// Columns that keep a GPU busy: with fewer, time is cut into chunks. 64 workgroups of 64 lanes, as `Caps::parallel_groups`.
 const LANES: usize = 4096;
 
-/// Columns of every matrix state from which products gain on a GPU over going over chunks twice (`benches/linear.rs`).
+/// Columns of every matrix state from which products gain on a GPU over going over chunks twice (`wgpu-rnn bench --scan`).
 const WIDE: usize = 32;
 /// Steps of a chunk up to which corrections are products: within a chunk what was written and what was corrected are summed apart,
-/// and digits that cancel are lost (delta rule, error against that of one step after the other: twice at 32 steps, 4 times at 64).
+/// and digits that cancel are lost, more the longer it is. `tests/rules/values.rs` holds so many to the bound.
 const CORRECTED: usize = 32;
 /// Of other chunks: what pairs of steps have of one another would take more than what is read of the state.
 const LONGEST: usize = 256;

@@ -62,11 +62,12 @@ fn inference_is_training_without_the_way_back() {
 }
 
 /// Step after step; chunks scanned twice; chunks as products, where 64 steps are too many for those with a correction.
-const WAYS: [(Parallel, usize); 5] = [
+const WAYS: [(Parallel, usize); 6] = [
     (Parallel::Recurrent, 64),
     (Parallel::Chunked, 16),
     (Parallel::Chunked, 64),
     (Parallel::Products, 16),
+    (Parallel::Products, 32),
     (Parallel::Products, 64),
 ];
 

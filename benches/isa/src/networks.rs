@@ -5,9 +5,9 @@ use crate::driver::Driver;
 use ash::vk::DescriptorType;
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::sync::Arc;
-use wgpu_rnn::network::{Builder, Network, NetworkOptions, NetworkPlan, Operand, Parallel};
+use wgpu_rnn::network::{NetworkOptions, NetworkPlan, Parallel};
 use wgpu_rnn::rule::Rule;
+use wgpu_rnn::verify::Bare;
 use wgpu_rnn::{Caps, Shape, rules};
 
 /// Words, arena, parameters, lengths and resets.
@@ -28,31 +28,16 @@ const RULES: [(&Rule, [usize; 3]); 6] = [
     (&rules::RWKV7, [4, 64, 64]),
 ];
 
-fn network(rule: &'static Rule, sizes: [usize; 3]) -> wgpu_rnn::Result<Arc<Network>> {
-    let mut b = Builder::new();
-    let mut operands: Vec<Operand> = Vec::new();
-    for port in rule.inputs {
-        operands.push(b.input(port.name, port.extent.width(sizes))?.into());
-    }
-    for port in rule.params {
-        let param = b.param(port.name, &[port.extent.width(sizes)])?;
-        operands.push(b.whole(param));
-    }
-    let y = b.scan("scan", rule, sizes, &operands, false)?;
-    b.output("y", y)?;
-    Ok(Arc::new(b.finish()?))
-}
-
 /// Prints one family's table of scans that train.
 pub fn report(driver: &Driver, family: &str, filter: Option<&str>) -> Result<(), Box<dyn Error>> {
     println!("\n## {family}, linear recurrences: {}\n", driver.name);
     heading("K x V");
     for (rule, sizes) in RULES {
-        let network = network(rule, sizes)?;
+        let bare = Bare::new(rule, sizes, Shape { time: 512, batch: 1 }, false, 1)?;
         for parallel in [Parallel::Recurrent, Parallel::Chunked, Parallel::Products] {
             let options = NetworkOptions { parallel: Some(parallel), train: true, ..Default::default() };
             let mut seen = BTreeSet::new();
-            let plan = NetworkPlan::new(&network, Shape { time: 512, batch: 1 }, &Caps::webgpu(), &options)?;
+            let plan = NetworkPlan::new(&bare.network, bare.shape, &Caps::webgpu(), &options)?;
             for (name, text) in plan.shaders()? {
                 let of_scan = name.contains("scan") || name.contains("products");
                 let label = format!("{}, {}, {parallel:?}", name.trim_start_matches("network."), rule.name);

@@ -21,7 +21,10 @@ pub(super) fn backward<T: Element>(c: &Context<'_, T>, parts: &[Part], slots: &m
     let mut first = 0;
     for part in parts {
         let rows = slots[c.plan.gradients[part.value]].chunks_exact_mut(c.stride(*part));
-        for (_, (dx, dy)) in rows.zip(dy.chunks_exact(width)).enumerate().filter(|(row, _)| !c.is_padding(*row)) {
+        for (row, (dx, dy)) in rows.zip(dy.chunks_exact(width)).enumerate() {
+            if c.is_padding(row) {
+                continue;
+            }
             dx[part.first..][..part.width].iter_mut().zip(&dy[first..]).for_each(|(to, d)| *to = *to + *d);
         }
         first += part.width;
