@@ -21,6 +21,7 @@ pub mod cells;
 mod config;
 pub mod cpu;
 mod device;
+mod entry;
 mod error;
 pub mod expr;
 pub mod gpu;
@@ -50,8 +51,8 @@ pub use gpu::{IoBinding, IoBuffers};
 pub use optimiser::Optimiser;
 pub use plan::{
     Amount, Caps, Choices, DeviceClass, Dims, Dispatch, DispatchWork, EmbeddingGradientIds, EmbeddingIds, Extent,
-    Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, Memory, Options, Origin, PassWork, Plan, Precision,
-    Rates, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
+    Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, Memory, Options, Origin, PassWork, Plan, PlanData,
+    Precision, Rates, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
 };
 pub use real::Real;
 pub use recurrence::Recurrence;

@@ -2,16 +2,11 @@
 
 use crate::cell::StageFn;
 use crate::cpu::{Compiled, F32s, F64s, Lanes};
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
-}
+use crate::entry::Entry;
 
 /// `f32` or `f64`.
 pub trait Real:
-    sealed::Sealed
+    Entry
     + bytemuck::Pod
     + Default
     + PartialEq

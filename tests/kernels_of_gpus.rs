@@ -132,13 +132,13 @@ fn the_same_bits_whoever_loads() {
 #[test]
 fn the_same_bits_with_every_cell() {
     let mut rows = 0;
-    for (cell, proj_size) in cells_and_projections(5) {
+    for (cell, proj_size) in gpu_cells(5) {
         for (strategy, recurrence) in [
             (Strategy::Step, Recurrence::Dense),
             (Strategy::Sequence, Recurrence::Dense),
             (Strategy::Step, Recurrence::Diagonal),
         ] {
-            let config = RnnConfig { cell, input_size: 6, hidden_size: 9, proj_size, recurrence, ..Default::default() };
+            let config = RnnConfig { cell, input_size: 5, hidden_size: 9, proj_size, recurrence, ..Default::default() };
             if config.validate().is_err() {
                 continue;
             }
@@ -147,7 +147,7 @@ fn the_same_bits_with_every_cell() {
             rows += usize::from(assert_same_training(&what, &case, 1000, &forced(strategy)).r == RPlace::Rows);
         }
     }
-    assert!(rows >= 4, "cells of one stage keep R in registers: {rows}");
+    assert!(rows >= 1, "cells of one stage keep R in registers: {rows}");
 }
 
 /// The gradient of W is summed in blocks of 64 steps: three of them, cut into stretches, with lengths that end inside a block.

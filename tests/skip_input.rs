@@ -91,7 +91,7 @@ fn executors_compute_what_the_naive_loops_do() {
             let tight: Vec<_> =
                 truth.iter().map(|(t, _)| (t.clone(), tolerance::bound_f64(tolerance::scale(&t.1)))).collect();
             assert_within(&format!("{what}, f64"), &all(&case, &case.train_in(&mut exact)), &tight);
-            for (device, strategy) in executors() {
+            for (device, strategy) in executors_for(cell, proj_size) {
                 let what = format!("{what} on {} with {strategy}", device.kind());
                 let trained = case.train(&device, strategy);
                 assert_same(&what, &trained.0, &case.run(&device, strategy));
@@ -120,7 +120,7 @@ fn it_is_a_w_of_identities() {
     for (cell, proj_size) in cells_and_projections(5) {
         let case = ragged(cell, proj_size);
         let (truth, linear) = (truth_of(&case), with_identities(&case));
-        for (device, strategy) in executors() {
+        for (device, strategy) in executors_for(cell, proj_size) {
             let what = format!("{} on {} with {strategy}", cell.name, device.kind());
             let (skipping, identities) = (case.train(&device, strategy), linear.train(&device, strategy));
             assert_same(&what, &skipping.0, &identities.0);

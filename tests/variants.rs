@@ -72,10 +72,10 @@ fn variants() -> Vec<RnnConfig> {
     list
 }
 
-/// Few enough for a software GPU: of every cell what is compiled differently.
+/// Few enough for a software GPU: of every cell that properties run on there what is compiled differently.
 fn gpu_variants() -> Vec<RnnConfig> {
     let mut list = Vec::new();
-    for (cell, proj_size) in cells_and_projections(3) {
+    for (cell, proj_size) in gpu_cells(3) {
         let (base, count) = (base(cell, proj_size), cell.activations.len());
         let both = RnnConfig { direction: Direction::Bidirectional, ..base.clone() };
         list.push(RnnConfig { activations: some(3, 2 * count), ..both.clone() });
@@ -295,7 +295,7 @@ fn single(activations: Vec<Activation>, x: &[f32]) -> Case {
 fn every_activation_is_its_definition() {
     let mut x: Vec<f32> = (-60..=60).map(|n| n as f32 / 8.0).collect();
     x.extend([1e-30, 1e-6, 0.3, 17.0, 88.0, 89.0, 200.0, 1e4, 1e20, 3e38].iter().flat_map(|&v| [v, -v]));
-    for activation in ACTIVATIONS {
+    for (n, activation) in ACTIVATIONS.into_iter().enumerate() {
         let case = single(vec![activation], &x);
         let check = |what: &str, got: &[f64], is_slope: bool, f32: bool| {
             for (&x, &got) in x.iter().zip(got) {
@@ -309,7 +309,7 @@ fn every_activation_is_its_definition() {
         let (out, gradients) = case.train_in(&mut case.training::<f64>(&Device::cpu(), Options::default()));
         check("in f64", &out.y.data, false, false);
         check("in f64, slope", &gradients.x.data, true, false);
-        for (device, strategy) in executors() {
+        for (device, strategy) in executors_in_turn(n) {
             let (out, gradients) = case.train(&device, strategy);
             let what = format!("on {} with {strategy}", device.kind());
             check(&what, &cast::<f64>(&out.y.data), false, true);
@@ -320,9 +320,9 @@ fn every_activation_is_its_definition() {
 
 #[test]
 fn nan_goes_through_every_activation() {
-    for activation in ACTIVATIONS {
+    for (n, activation) in ACTIVATIONS.into_iter().enumerate() {
         let case = single(vec![activation], &[0.5, f32::NAN, -0.5, 2.0]);
-        for (device, strategy) in executors() {
+        for (device, strategy) in executors_in_turn(n) {
             let (out, gradients) = case.train(&device, strategy);
             let nan = |v: &[f32]| v.iter().map(|v| v.is_nan()).collect::<Vec<_>>();
             assert_eq!(nan(&out.y.data), [false, true, false, false], "{activation} on {}", device.kind());
@@ -339,7 +339,7 @@ fn nan_goes_through_every_activation() {
 /// Asserts that other configurations give the same bits everywhere, forward and back.
 fn same_bits(plain: &RnnConfig, others: &[RnnConfig]) {
     let plain = case(plain, 304);
-    for (device, strategy) in executors() {
+    for (device, strategy) in executors_for(plain.config.cell, plain.config.proj_size) {
         let (out, gradients) = plain.train(&device, strategy);
         for config in others {
             let what = format!("{config:?} on {} with {strategy}", device.kind());
@@ -404,7 +404,7 @@ fn no_cell_state_is_above_its_threshold() {
         cells_and_projections(3).into_iter().filter(|c| c.0.options.contains(&CellOption::CellClip))
     {
         let config = RnnConfig { cell_clip: Some(0.1), ..base(cell, proj_size) };
-        for (device, strategy) in executors() {
+        for (device, strategy) in executors_for(cell, proj_size) {
             let cn = case(&config, 306).run(&device, strategy).cn.unwrap().data;
             let most = cn.iter().fold(0.0f32, |m, c| m.max(c.abs()));
             assert_eq!(most, 0.1, "{} on {} with {strategy}", cell.name, device.kind());
@@ -431,7 +431,7 @@ fn coupled_gates_do_not_see_the_forget_rows() {
         if let Some(p_f) = other.weights.layers[0].unit.get_mut(h..2 * h) {
             p_f.iter_mut().for_each(|v| *v += 0.5);
         }
-        for (device, strategy) in executors() {
+        for (device, strategy) in executors_for(cell, proj_size) {
             let what = format!("{} on {} with {strategy}", cell.name, device.kind());
             let ((out, gradients), (others, _)) = (plain.train(&device, strategy), other.train(&device, strategy));
             assert_same(&what, &out, &others);
@@ -461,7 +461,7 @@ fn one_bias_is_two_with_a_zero() {
         two.weights.layers[0].b_w.fill(0.0);
         one.weights.layers[0].b_r.clear();
         let joined = cell.stages.iter().all(|s| s.gates.iter().all(|g| g.input && g.recurrent));
-        for (device, strategy) in executors() {
+        for (device, strategy) in executors_for(cell, proj_size) {
             let what = format!("{} on {} with {strategy}", cell.name, device.kind());
             let (out, gradients) = recurrent.train(&device, strategy);
             let (with_zero, all) = two.train(&device, strategy);
@@ -482,7 +482,7 @@ fn each_direction_has_its_own_set() {
         let sets = [some(2, count), some(6, count)];
         let both =
             case(&RnnConfig { direction: Direction::Bidirectional, activations: sets.concat(), ..base.clone() }, 305);
-        for (device, strategy) in executors() {
+        for (device, strategy) in executors_for(cell, proj_size) {
             let whole = both.run(&device, strategy);
             for (d, direction) in [Direction::Forward, Direction::Reverse].into_iter().enumerate() {
                 let mut half = case(&RnnConfig { direction, activations: sets[d].clone(), ..base.clone() }, 305);

@@ -340,6 +340,10 @@ impl<T: Real> Context<'_, T> {
 
 impl<T: Real> Executor<T> {
     pub(crate) fn new(plan: &Plan, weights: &Weights<T>) -> Self {
+        T::bind(plan, weights)
+    }
+
+    pub(crate) fn bind(plan: &Plan, weights: &Weights<T>) -> Self {
         let mut executor = Self::with_weights(plan, Arc::new(RwLock::new(PackedWeights::new(plan, weights))));
         if let Some(update) = &plan.ids.update {
             executor.slots[update.parameters] = weights.flat(&plan.config);
@@ -349,6 +353,10 @@ impl<T: Real> Executor<T> {
 
     /// Other parameters in the place of those it was made with.
     pub(crate) fn set_weights(&mut self, plan: &Plan, weights: &Weights<T>) {
+        T::set_weights(self, plan, weights);
+    }
+
+    pub(crate) fn repack(&mut self, plan: &Plan, weights: &Weights<T>) {
         let packed = PackedWeights::new(plan, weights);
         *self.weights.write().unwrap_or_else(PoisonError::into_inner) = packed;
         if let Some(update) = &plan.ids.update {
@@ -429,6 +437,10 @@ impl<T: Real> Executor<T> {
 
     /// Runs steps of the plan; `watch` sees every dispatch after it ran.
     pub(crate) fn run(&mut self, plan: &Plan, schedule: &Schedule, steps: &[Step], watch: &mut Watch<'_, T>) {
+        T::run(self, plan, schedule, steps, watch);
+    }
+
+    pub(crate) fn walk(&mut self, plan: &Plan, schedule: &Schedule, steps: &[Step], watch: &mut Watch<'_, T>) {
         let shared = Arc::clone(&self.weights);
         let weights: &PackedWeights<T> = &shared.read().unwrap_or_else(PoisonError::into_inner);
         for step in steps {

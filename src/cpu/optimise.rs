@@ -13,6 +13,10 @@ use std::sync::PoisonError;
 impl<T: Real> Executor<T> {
     /// Runs the update. Siblings see it once they run again.
     pub(crate) fn update(&mut self, plan: &Plan) {
+        T::update(self, plan);
+    }
+
+    pub(crate) fn walk_update(&mut self, plan: &Plan) {
         for step in &plan.update {
             let Step::Once(d) = step else { unreachable!("an update has no time steps") };
             self.update_dispatch(plan, d);

@@ -3,7 +3,6 @@
 use super::pipeline::Kept;
 use crate::error::{Error, Result};
 use crate::plan::{Caps, DeviceClass};
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -12,12 +11,24 @@ pub struct Gpu {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     info: GpuInfo,
+    /// Why the device is lost, once that is known.
     lost: Arc<Mutex<Option<String>>>,
-    probe: Mutex<wgpu::Buffer>,
+    /// An error that no scope has caught.
+    stray: Arc<Mutex<Option<String>>>,
+    owner: Owner,
     /// Whether its shaders check indices and bound loops.
     pub(crate) checked: bool,
     /// What was compiled, by its text: sessions of one configuration share it, in whatever shape.
-    pub(super) pipelines: Mutex<HashMap<(&'static str, String), Kept>>,
+    pub(super) pipelines: Mutex<Kept>,
+}
+
+/// Whose device it is: who hears of what goes wrong outside of error scopes.
+enum Owner {
+    /// The crate's own: its callbacks are ours.
+    Ours,
+    /// The host's, whose error handlers and lost callback stay as they are: errors are caught in scopes, and a mapping of this
+    /// buffer tells whether the device still takes work.
+    Host(Mutex<wgpu::Buffer>),
 }
 
 /// What an adapter is and offers.
@@ -142,17 +153,16 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| Error::NoAdapter { reason: format!("{}: {e}", info.name) })?;
-        let gpu = Self::new(device, queue, info);
+        let gpu = Self::with(device, queue, info, Owner::Ours);
         let lost = Arc::clone(&gpu.lost);
         gpu.device.set_device_lost_callback(move |reason, message| {
             let text = format!("{reason:?} {message}").trim().to_string();
             *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
         });
-        // Errors outside our scopes (there should be none) must not panic in the user's process.
-        let stray = Arc::clone(&gpu.lost);
+        // Errors outside of scopes must not panic in the user's process.
+        let stray = Arc::clone(&gpu.stray);
         gpu.device.on_uncaptured_error(Arc::new(move |e| {
-            let mut lost = stray.lock().unwrap_or_else(PoisonError::into_inner);
-            lost.get_or_insert_with(|| e.to_string());
+            stray.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| e.to_string());
         }));
         Ok(gpu)
     }
@@ -160,10 +170,6 @@ impl Gpu {
     /// The host's own device; its error handlers and callbacks stay as they are.
     pub(crate) fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let info = GpuInfo::new(&device.adapter_info(), device.features(), device.limits());
-        Self::new(device, queue, info)
-    }
-
-    fn new(device: wgpu::Device, queue: wgpu::Queue, info: GpuInfo) -> Self {
         // Nothing may reach the host's error handler, not even if the device is lost already.
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let probe = device.create_buffer(&wgpu::BufferDescriptor {
@@ -173,21 +179,22 @@ impl Gpu {
             mapped_at_creation: false,
         });
         drop(pollster::block_on(scope.pop()));
-        Self {
-            device,
-            queue,
-            info,
-            lost: Arc::default(),
-            probe: Mutex::new(probe),
-            checked: false,
-            pipelines: Mutex::default(),
-        }
+        Self::with(device, queue, info, Owner::Host(Mutex::new(probe)))
+    }
+
+    fn with(device: wgpu::Device, queue: wgpu::Queue, info: GpuInfo, owner: Owner) -> Self {
+        let (lost, stray, pipelines) = Default::default();
+        Self { device, queue, info, lost, stray, owner, checked: false, pipelines }
     }
 
     /// The same device, with checks in the shaders that are compiled from now on.
     pub(crate) fn with_checks(&self) -> Self {
-        let lost = Arc::clone(&self.lost);
-        Self { lost, checked: true, ..Self::new(self.device.clone(), self.queue.clone(), self.info.clone()) }
+        let mut gpu = match &self.owner {
+            Owner::Ours => Self::with(self.device.clone(), self.queue.clone(), self.info.clone(), Owner::Ours),
+            Owner::Host(_) => Self::from_wgpu(self.device.clone(), self.queue.clone()),
+        };
+        (gpu.lost, gpu.stray, gpu.checked) = (Arc::clone(&self.lost), Arc::clone(&self.stray), true);
+        gpu
     }
 
     /// The adapter.
@@ -195,42 +202,56 @@ impl Gpu {
         &self.info
     }
 
-    /// Whether the device still takes work. wgpu drops work for a lost device silently and tells the lost callback alone, which
-    /// belongs to the host (and is late after a `destroy`). Mapping is the one operation that says so by itself.
-    fn takes_work(&self) -> bool {
-        let probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
-        // A thread that polls or submits at this moment may complete the mapping between the two calls, after which the unmap
-        // finds nothing mapped or the next mapping finds it mapped: their complaints are no one's, and another try tells.
-        (0..PROBES).any(|_| {
-            let ours = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-            let refused = Arc::new(AtomicBool::new(false));
-            let seen = Arc::clone(&refused);
-            probe.map_async(wgpu::MapMode::Read, .., move |result| seen.store(result.is_err(), Ordering::Relaxed));
-            let refused = refused.load(Ordering::Relaxed);
-            probe.unmap();
-            drop(pollster::block_on(ours.pop()));
-            !refused
-        })
+    /// An error if the device takes no more work. wgpu drops what a lost device is given without a word: of our own device the
+    /// callback says so, once it is polled; a host's callback is the host's, and there a mapping fails.
+    fn check_alive(&self) -> Result<()> {
+        match &self.owner {
+            Owner::Ours => drop(self.device.poll(wgpu::PollType::Poll)),
+            Owner::Host(probe) if !takes_work(&self.device, probe) => {
+                self.check_lost()?;
+                return Err(Error::DeviceLost { reason: "it takes no more work".into() });
+            }
+            Owner::Host(_) => {}
+        }
+        self.check_lost()
     }
 
-    /// Runs `work` with every wgpu error caught and returned.
+    /// Makes objects, with every wgpu error caught and returned.
     pub(crate) fn scoped<R>(&self, what: &str, work: impl FnOnce() -> R) -> Result<R> {
-        self.check_lost()?;
+        self.check_alive()?;
         let filters = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation];
         let scopes = filters.map(|f| self.device.push_error_scope(f));
-        let result = self.takes_work().then(work);
+        let result = work();
+        // All are popped, the last one first; of their errors the first counts.
         let errors =
             scopes.map(Some).into_iter().rev().filter_map(|mut s| s.take().and_then(|s| pollster::block_on(s.pop())));
         let errors: Vec<String> = errors.map(|e| e.to_string()).collect();
         self.check_lost()?;
-        let Some(result) = result else {
-            return Err(Error::DeviceLost { reason: "it takes no more work".into() });
-        };
         match errors.into_iter().next() {
-            Some(reason) if reason.to_lowercase().contains("lost") => Err(Error::DeviceLost { reason }),
+            // What made it fail may be that it is gone by now.
+            Some(reason) => Err(self.check_alive().err().unwrap_or(Error::Gpu { what: what.into(), reason })),
+            None => Ok(result),
+        }
+    }
+
+    /// Hands work on objects that there are to the queue: writes, copies, runs. On our own device that costs no error scope; what
+    /// goes wrong is told by the callbacks.
+    pub(crate) fn submit<R>(&self, what: &str, work: impl FnOnce() -> R) -> Result<R> {
+        if let Owner::Host(_) = self.owner {
+            return self.scoped(what, work);
+        }
+        self.check_alive()?;
+        let result = work();
+        self.check_lost()?;
+        match self.stray.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(reason) => Err(Error::Gpu { what: what.into(), reason }),
             None => Ok(result),
         }
+    }
+
+    /// What went wrong where a buffer could not be read.
+    pub(crate) fn unreadable(&self, reason: String) -> Error {
+        self.check_alive().err().unwrap_or(Error::Gpu { what: "reading a buffer".into(), reason })
     }
 
     /// Waits for the queue and reports a lost device.
@@ -249,4 +270,21 @@ impl Gpu {
             None => Ok(()),
         }
     }
+}
+
+/// Whether a host's device still takes work: mapping is the one operation that says so by itself.
+fn takes_work(device: &wgpu::Device, probe: &Mutex<wgpu::Buffer>) -> bool {
+    let probe = probe.lock().unwrap_or_else(PoisonError::into_inner);
+    // A thread that polls or submits at this moment may complete the mapping between the two calls, after which the unmap
+    // finds nothing mapped or the next mapping finds it mapped: their complaints are no one's, and another try tells.
+    (0..PROBES).any(|_| {
+        let ours = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let refused = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&refused);
+        probe.map_async(wgpu::MapMode::Read, .., move |result| seen.store(result.is_err(), Ordering::Relaxed));
+        let refused = refused.load(Ordering::Relaxed);
+        probe.unmap();
+        drop(pollster::block_on(ours.pop()));
+        !refused
+    })
 }

@@ -118,7 +118,7 @@ impl Executor {
     /// Other parameters in the place of those it was made with: all of them, in canonical order.
     pub(crate) fn set_weights(&self, plan: &Plan, parameters: &[f32]) -> Result<()> {
         let gpu = &self.shared.gpu;
-        gpu.scoped("uploading weights", || {
+        gpu.submit("uploading weights", || {
             let encoder = Encoder::new(&plan.config, plan.options.weights, parameters);
             for (pack, buffer) in &self.shared.weights {
                 gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&encoder.words(*pack)));
@@ -331,7 +331,7 @@ impl Executor {
     }
 
     pub(crate) fn write(&self, slot: SlotId, bytes: &[u8]) -> Result<()> {
-        self.shared.gpu.scoped("writing a buffer", || self.shared.gpu.queue.write_buffer(&self.slots[slot], 0, bytes))
+        self.shared.gpu.submit("writing a buffer", || self.shared.gpu.queue.write_buffer(&self.slots[slot], 0, bytes))
     }
 
     /// Writes all values of a slot, in its own element type.
@@ -346,7 +346,7 @@ impl Executor {
     pub(crate) fn write_last(&self, plan: &Plan, slot: SlotId, words: &[u32]) -> Result<()> {
         let at = plan.slots[slot].bytes() - size_of_val(words) as u64;
         let gpu = &self.shared.gpu;
-        gpu.scoped("writing a buffer", || gpu.queue.write_buffer(&self.slots[slot], at, bytemuck::cast_slice(words)))
+        gpu.submit("writing a buffer", || gpu.queue.write_buffer(&self.slots[slot], at, bytemuck::cast_slice(words)))
     }
 
     /// Encodes one submit's share of the plan: clears, then one compute pass.
@@ -398,7 +398,7 @@ impl Executor {
     pub(crate) fn run(&self, plan: &Plan, schedule: &Schedule, half: Half, read: &[SlotId]) -> Result<()> {
         let submits = plan.half(half).1;
         let gpu = &self.shared.gpu;
-        gpu.scoped("running", || {
+        gpu.submit("running", || {
             for (n, part) in submits.iter().enumerate() {
                 let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
                 self.encode(&mut encoder, plan, schedule, half, part.clone(), None);
@@ -413,7 +413,7 @@ impl Executor {
     /// Runs one entry of the plan and waits for it.
     pub(crate) fn run_entry(&self, plan: &Plan, schedule: &Schedule, half: Half, n: usize) -> Result<()> {
         let gpu = &self.shared.gpu;
-        gpu.scoped("running", || {
+        gpu.submit("running", || {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             self.encode(&mut encoder, plan, schedule, half, n..n + 1, None);
             gpu.queue.submit([encoder.finish()]);
@@ -434,13 +434,13 @@ impl Executor {
         let buffer = |s: &SlotId| self.readback.iter().find(|(id, _)| id == s);
         let buffers: Vec<(&Slot, &wgpu::Buffer)> =
             slots.iter().filter_map(buffer).map(|(id, buffer)| (&plan.slots[*id], buffer)).collect();
-        gpu.scoped("reading back", || map(gpu, &buffers))?
+        gpu.submit("reading back", || map(gpu, &buffers))?
     }
 
     /// Copies outputs to their readback buffers, for [`Self::read`].
     pub(crate) fn fetch(&self, plan: &Plan, slots: &[SlotId]) -> Result<()> {
         let gpu = &self.shared.gpu;
-        gpu.scoped("reading back", || {
+        gpu.submit("reading back", || {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             self.copy_out(&mut encoder, plan, slots);
             gpu.queue.submit([encoder.finish()]);
@@ -453,7 +453,7 @@ impl Executor {
         if !Arc::ptr_eq(gpu, &other.shared.gpu) {
             return Err(Error::mismatch("device of the other session", "the same device", "another one"));
         }
-        gpu.scoped("copying between sessions", || {
+        gpu.submit("copying between sessions", || {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             for &(from, to) in pairs {
                 let bytes = plan.slots[to].bytes();
@@ -466,7 +466,7 @@ impl Executor {
     /// Copies a slot onto another (the carried state).
     pub(crate) fn copy(&self, plan: &Plan, pairs: &[(SlotId, SlotId)]) -> Result<()> {
         let gpu = &self.shared.gpu;
-        gpu.scoped("carrying the state", || {
+        gpu.submit("carrying the state", || {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             for &(from, to) in pairs {
                 encoder.copy_buffer_to_buffer(&self.slots[from], 0, &self.slots[to], 0, plan.slots[from].bytes());
@@ -478,7 +478,7 @@ impl Executor {
     /// Zeroes slots.
     pub(crate) fn clear(&self, slots: &[SlotId]) -> Result<()> {
         let gpu = &self.shared.gpu;
-        gpu.scoped("clearing gradients", || {
+        gpu.submit("clearing gradients", || {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             slots.iter().for_each(|&id| encoder.clear_buffer(&self.slots[id], 0, None));
             gpu.queue.submit([encoder.finish()]);
@@ -516,7 +516,7 @@ impl Executor {
                 if plan.groups_y(d, schedule, at.map(|a| a.0)) == 0 {
                     continue;
                 }
-                gpu.scoped("tracing", || {
+                gpu.submit("tracing", || {
                     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
                     let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                     Pass { pass, current: None }.dispatch(self, plan, schedule, d, bound, at);
@@ -561,23 +561,22 @@ pub(crate) fn written(d: &Dispatch, step: Option<usize>) -> Vec<SlotId> {
 
 /// Maps, waits, copies, unmaps: the values of slots from buffers with their bytes.
 fn map(gpu: &Gpu, buffers: &[(&Slot, &wgpu::Buffer)]) -> Result<Vec<Vec<f32>>> {
-    let failed = Arc::new(Mutex::new(None));
+    // One answer per buffer; a device that is lost may give none.
+    let answers = Arc::new(Mutex::new(Vec::new()));
     for (_, buffer) in buffers {
-        let failed = Arc::clone(&failed);
+        let answers = Arc::clone(&answers);
         buffer.map_async(wgpu::MapMode::Read, .., move |result| {
-            if let Err(e) = result {
-                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.to_string());
-            }
+            answers.lock().unwrap_or_else(PoisonError::into_inner).push(result.map_err(|e| e.to_string()));
         });
     }
     gpu.wait()?;
-    if let Some(reason) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return Err(Error::DeviceLost { reason });
+    let mut answers = std::mem::take(&mut *answers.lock().unwrap_or_else(PoisonError::into_inner));
+    answers.resize(buffers.len(), Err("it was not mapped".into()));
+    if let Some(Err(reason)) = answers.into_iter().find(Result::is_err) {
+        return Err(gpu.unreadable(reason));
     }
     let copy = |(slot, buffer): &(&Slot, &wgpu::Buffer)| {
-        let view = buffer
-            .get_mapped_range(..)
-            .map_err(|e| Error::Gpu { what: "reading a mapped buffer".into(), reason: e.to_string() })?;
+        let view = buffer.get_mapped_range(..).map_err(|e| gpu.unreadable(e.to_string()))?;
         let mut values = if slot.is_half() { from_halves(&view) } else { bytemuck::pod_collect_to_vec(&view) };
         // An odd count of f16 is filled up to a whole word.
         values.truncate(slot.len());

@@ -6,6 +6,7 @@ use crate::config::RnnConfig;
 use crate::error::Result;
 use crate::kernels::{Access, Variant, source};
 use crate::plan::Dims;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,11 +16,37 @@ pub(crate) struct Pipeline {
     pub(super) layout: wgpu::BindGroupLayout,
 }
 
-/// Pipelines that a device keeps: far more than any network has kernels.
-const KEPT: usize = 1024;
+/// Pipelines that a device keeps for sessions to come: more than any network has kernels. (Mesa's lavapipe takes about 1 MB for
+/// each; those of sessions that live are theirs, kept here or not.)
+const KEPT: usize = 256;
 
 /// A text's pipeline, once it is compiled; whoever compiles it holds the lock.
-pub(super) type Kept = Arc<Mutex<Option<Arc<Pipeline>>>>;
+type Place = Arc<Mutex<Option<Arc<Pipeline>>>>;
+
+/// What a device has compiled, by name and text: at most [`KEPT`], the one that nobody has asked for longest goes first.
+#[derive(Default)]
+pub(super) struct Kept {
+    places: HashMap<(&'static str, String), (Place, u64)>,
+    /// How often any was asked for.
+    asked: u64,
+}
+
+impl Kept {
+    fn place(&mut self, key: &(&'static str, String)) -> Place {
+        self.asked += 1;
+        if let Some((place, last)) = self.places.get_mut(key) {
+            *last = self.asked;
+            return Arc::clone(place);
+        }
+        if self.places.len() >= KEPT {
+            let oldest = self.places.iter().min_by_key(|(_, (_, last))| *last).map(|(key, _)| key.clone());
+            oldest.and_then(|key| self.places.remove(&key));
+        }
+        let place = Place::default();
+        self.places.insert(key.clone(), (Arc::clone(&place), self.asked));
+        place
+    }
+}
 
 /// The kernel's pipeline, and whether it was made now.
 pub(super) fn get(gpu: &Gpu, config: &RnnConfig, variant: &Variant) -> Result<(Arc<Pipeline>, bool)> {
@@ -51,13 +78,7 @@ fn kept(
     create: impl FnOnce(&str) -> Result<Pipeline>,
 ) -> Result<(Arc<Pipeline>, bool)> {
     let key = (name, text);
-    let place = {
-        let mut kept = gpu.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT && !kept.contains_key(&key) {
-            kept.clear();
-        }
-        Arc::clone(kept.entry(key.clone()).or_default())
-    };
+    let place = gpu.pipelines.lock().unwrap_or_else(PoisonError::into_inner).place(&key);
     let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(pipeline) = &*place {
         return Ok((Arc::clone(pipeline), false));
@@ -170,4 +191,24 @@ fn shader_module(gpu: &Gpu, label: &str, text: &str, checked: bool) -> wgpu::Sha
 /// Bytes of the uniform at a binding: 0 is `Dims`, 1 is the step index.
 pub(super) fn uniform_size(binding: usize) -> u64 {
     if binding == 0 { size_of::<Dims>() as u64 } else { 4 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is asked for again and again stays, however many others come and go.
+    #[test]
+    fn the_one_that_nobody_asked_for_longest_goes_first() {
+        let mut kept = Kept::default();
+        let key = |n: usize| ("kernel", n.to_string());
+        let first = kept.place(&key(0));
+        let second = kept.place(&key(1));
+        for n in 2..2 * KEPT {
+            kept.place(&key(n));
+            assert!(Arc::ptr_eq(&first, &kept.place(&key(0))), "{n}");
+            assert!(kept.places.len() <= KEPT);
+        }
+        assert!(!Arc::ptr_eq(&second, &kept.place(&key(1))));
+    }
 }

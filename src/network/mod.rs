@@ -29,6 +29,8 @@ mod scan;
 mod session;
 
 pub use build::Builder;
+pub(crate) use cpu::Executor as CpuExecutor;
+pub(crate) use io::Times;
 pub use io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkUpstream};
 pub use layers::LayersShape;
 pub use parallel::Parallel;

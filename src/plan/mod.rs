@@ -478,9 +478,36 @@ pub struct GradientIds {
     pub du: Vec<Option<SlotId>>,
 }
 
-/// How a configuration runs on a device for one shape. `Display` prints it for people.
+/// How a configuration runs on a device for one shape. `Display` prints it for people. Everything in it can be read
+/// ([`PlanData`]) and nothing changed: kernels without checks of their indices trust its sizes. Cheap to clone.
+///
+/// ```compile_fail,E0594
+/// # use wgpu_rnn::{Device, Options, Plan, RnnConfig, Shape, cells};
+/// let config = RnnConfig { cell: &cells::GRU, input_size: 3, hidden_size: 5, ..Default::default() };
+/// let mut plan = Plan::new(&config, Shape { time: 4, batch: 2 }, &Device::cpu().caps(), &Options::default()).unwrap();
+/// plan.slots[0].dims[0].1 = 1; // cannot assign to data in dereference of `Plan`
+/// ```
+///
+/// ```compile_fail,E0423
+/// # use wgpu_rnn::{Device, Options, Plan, RnnConfig, Shape, cells};
+/// # use std::sync::Arc;
+/// let config = RnnConfig { cell: &cells::GRU, input_size: 3, hidden_size: 5, ..Default::default() };
+/// let plan = Plan::new(&config, Shape { time: 4, batch: 2 }, &Device::cpu().caps(), &Options::default()).unwrap();
+/// let mine = Plan(Arc::new((*plan).clone())); // a plan is made by `Plan::new` alone
+/// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct Plan(Arc<PlanData>);
+
+impl std::ops::Deref for Plan {
+    type Target = PlanData;
+    fn deref(&self) -> &PlanData {
+        &self.0
+    }
+}
+
+/// What a [`Plan`] says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanData {
     /// What was asked for.
     pub config: RnnConfig,
     /// What was forced, and what else was asked for.
@@ -602,7 +629,7 @@ impl Plan {
             update = builder.update_steps(&slots);
             ids.update = Some(slots);
         }
-        let mut plan = Self {
+        let plan = Self(Arc::new(PlanData {
             config: config.clone(),
             options: options.clone(),
             shape,
@@ -628,12 +655,17 @@ impl Plan {
             backward_submits: Vec::new(),
             update,
             update_submits: Vec::new(),
-        };
-        plan.submits = plan.split_submits(&plan.steps);
-        plan.backward_submits = plan.split_submits(&plan.backward);
-        plan.update_submits = plan.split_submits(&plan.update);
+        }));
+        let submits = [&plan.steps, &plan.backward, &plan.update].map(|steps| plan.split_submits(steps));
+        let plan = plan.with(|plan| [plan.submits, plan.backward_submits, plan.update_submits] = submits);
         plan.check_limits()?;
         Ok(plan)
+    }
+
+    /// The same but for what `change` changes: for this crate, which made it.
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut PlanData)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
     }
 
     /// The fastest memory policy whose plan takes at most `budget` bytes: `Save`, then `Recompute`, then `Checkpoint` of ever
@@ -646,13 +678,13 @@ impl Plan {
         loop {
             let last = k <= GRADIENT_BLOCK && memory != Memory::Save;
             match Self::new(config, shape, caps, &Options { memory, ..options.clone() }) {
-                Ok(plan) if plan.bytes() <= budget => return Ok(Self { options: options.clone(), ..plan }),
+                Ok(plan) if plan.bytes() <= budget => return Ok(plan.with(|plan| plan.options = options.clone())),
                 // Layers side by side take more memory.
                 Ok(plan) if plan.chunk.is_some() && options.wavefront == Wavefront::Auto => {
                     let plain = Options { memory, wavefront: Wavefront::Off, ..options.clone() };
                     let plan = Self::new(config, shape, caps, &plain)?;
                     if plan.bytes() <= budget {
-                        return Ok(Self { options: options.clone(), ..plan });
+                        return Ok(plan.with(|plan| plan.options = options.clone()));
                     }
                     smallest = smallest.min(plan.bytes());
                 }

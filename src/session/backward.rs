@@ -44,6 +44,7 @@ impl<T: Real> Session<T> {
     /// [`Error::Mismatch`] if the plan does not train, nothing has run since the last backward pass, or a shape is wrong;
     /// [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
     pub fn backward(&mut self, upstream: &Upstream<'_, T>) -> Result<Gradients<T>> {
+        self.check_upstream(upstream)?;
         self.tape_ids()?;
         self.write_upstream(upstream)?;
         let slots = self.gradient_slots()?;
@@ -111,6 +112,15 @@ impl<T: Real> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] if the plan does not train or a shape is wrong; from the device.
     pub fn write_upstream(&mut self, upstream: &Upstream<'_, T>) -> Result<()> {
+        let ids = self.check_upstream(upstream)?;
+        if self.plan.config.head.is_none() {
+            self.write_state(ids.dy, upstream.y)?;
+        }
+        self.write_state(ids.dhn, upstream.hn)?;
+        ids.dcn.map_or(Ok(()), |slot| self.write_state(slot, upstream.cn))
+    }
+
+    fn check_upstream(&self, upstream: &Upstream<'_, T>) -> Result<GradientIds> {
         let ids = self.gradient_ids()?;
         let check = |what: &str, slot: SlotId, view: &Option<View<'_, T>>| {
             let Some(view) = view else { return Ok(()) };
@@ -135,11 +145,7 @@ impl<T: Real> Session<T> {
             }
             (None, None) => {}
         }
-        if self.plan.config.head.is_none() {
-            self.write_state(ids.dy, upstream.y)?;
-        }
-        self.write_state(ids.dhn, upstream.hn)?;
-        ids.dcn.map_or(Ok(()), |slot| self.write_state(slot, upstream.cn))
+        Ok(ids)
     }
 
     pub(super) fn gradient_ids(&self) -> Result<GradientIds> {
@@ -150,13 +156,13 @@ impl<T: Real> Session<T> {
     /// The same, where there is a run to go back through.
     pub(super) fn tape_ids(&self) -> Result<GradientIds> {
         let ids = self.gradient_ids()?;
-        if !self.tape {
+        if !self.phase.has_tape() {
             return Err(Error::mismatch("backward", "a forward run before it", "none since the last backward pass"));
         }
         if self.run_at != self.changes() {
             return Err(Error::mismatch("backward", "a forward run before it", "none since the parameters changed"));
         }
-        if self.plan.config.head.is_some() && !self.has_loss {
+        if self.plan.config.head.is_some() && !self.phase.has_loss() {
             return Err(Error::mismatch("backward", "a run after write_targets", "a run without targets"));
         }
         Ok(ids)
@@ -174,7 +180,7 @@ impl<T: Real> Session<T> {
 
     /// The kept values will turn into gradients, on top of those that are there if they accumulate.
     pub(super) fn begin_backward(&mut self) -> Result<()> {
-        self.tape = false;
+        self.phase = self.phase.without_tape();
         if self.plan.options.accumulate && !self.gradients {
             self.zero(&self.parameter_gradients())?;
         }

@@ -48,6 +48,9 @@ impl<T: Real> Session<T> {
     pub fn write_targets(&mut self, targets: &Targets<'_, T>) -> Result<()> {
         let (ids, head) = (self.head_ids()?, self.plan.config.head);
         let Some(head) = head else { return Err(no_head()) };
+        if !self.phase.is_written() {
+            return Err(Error::mismatch("targets", "an input written before them (Session::write)", "none"));
+        }
         let (outer, names) = self.outer();
         let weights = self.target_weights(targets.weights, head.loss, head.size)?;
         match (head.loss, &targets.values) {
@@ -71,7 +74,7 @@ impl<T: Real> Session<T> {
             (Loss::MeanSquared, _) => return Err(Error::mismatch("targets", "values (mean squared error)", "classes")),
         }
         self.write_slot(ids.target_weights, &weights)?;
-        self.targets = true;
+        self.phase = self.phase.to_run_again(true);
         Ok(())
     }
 
@@ -81,7 +84,7 @@ impl<T: Real> Session<T> {
     /// [`Error::Mismatch`] for a plan without a head, or if no run has seen the targets; errors of the device.
     pub fn loss(&mut self) -> Result<T> {
         let ids = self.head_ids()?;
-        if !self.has_loss {
+        if !self.phase.has_loss() {
             return Err(Error::mismatch("loss", "a run after write_targets", "none"));
         }
         Ok(self.fetch(&[ids.loss])?[0][0])
@@ -94,8 +97,8 @@ impl<T: Real> Session<T> {
     /// [`Error::Mismatch`] for a plan without a head or before any run; errors of the device.
     pub fn predictions(&mut self) -> Result<Tensor<T>> {
         let ids = self.head_ids()?;
-        if !self.has_state {
-            return Err(Error::mismatch("predictions", "a run", "none"));
+        if !self.phase.has_run() {
+            return Err(Error::mismatch("predictions", "a run before it", "none since an input was written"));
         }
         let size = self.plan.config.head.map_or(0, |head| head.size);
         let packed = self.fetch(&[ids.outputs])?.remove(0);

@@ -4,6 +4,7 @@ mod backward;
 mod dropout;
 mod ends;
 mod optimise;
+mod phase;
 mod profile;
 mod startup;
 mod trace;
@@ -26,6 +27,7 @@ use crate::real::Real;
 use crate::schedule::Schedule;
 use crate::tensor::{Tensor, View};
 use crate::weights::Weights;
+use phase::Phase;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 use std::time::{Duration, Instant};
@@ -121,22 +123,16 @@ pub struct Session<T: Real = f32> {
     resets: Option<Vec<bool>>,
     schedule: Schedule,
     executor: Executor<T>,
-    /// Whether anything has run.
-    has_run: bool,
+    /// How far the input at hand has come.
+    phase: Phase,
     /// Whether hn and cn hold a state to carry.
     has_state: bool,
-    /// A forward run whose kept values no backward pass has consumed yet.
-    tape: bool,
     /// Whether there are parameter gradients that no update has used.
     gradients: bool,
     /// Updates so far.
     updates: u64,
     /// The last input came without a batch dimension.
     unbatched: bool,
-    /// Whether targets belong to what was written last.
-    targets: bool,
-    /// Whether the last run compared its outputs with targets.
-    has_loss: bool,
     /// Where the masks of the next run come from.
     draws: dropout::Draws,
     /// What making the CPU executor took.
@@ -198,8 +194,10 @@ impl<T: Real> Session<T> {
             ..self.plan.options.clone()
         };
         let mut sibling = self.sibling(shape, &options)?;
-        sibling.plan.reason = self.plan.reason.clone();
-        sibling.plan.choices.strategy = self.plan.choices.strategy;
+        sibling.plan = sibling.plan.with(|plan| {
+            plan.reason = self.plan.reason.clone();
+            plan.choices.strategy = self.plan.choices.strategy;
+        });
         Ok(sibling)
     }
 
@@ -246,14 +244,11 @@ impl<T: Real> Session<T> {
             resets: None,
             schedule,
             executor,
-            has_run: false,
+            phase: Phase::Empty,
             has_state: false,
-            tape: false,
             gradients: false,
             updates: 0,
             unbatched: false,
-            targets: false,
-            has_loss: false,
             draws: dropout::Draws::default(),
             bound_in,
             is_sibling: false,
@@ -285,13 +280,13 @@ impl<T: Real> Session<T> {
         Ok(self.as_output(values))
     }
 
-    /// What the last run gave, read back now: after [`Session::write`] and [`Session::run`].
+    /// What the last run gave, read back now: after [`Session::write`] and [`Session::run`], and before anything else is written.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if nothing has run; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    /// [`Error::Mismatch`] if what was written last has not run; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
     pub fn output(&mut self) -> Result<Output<T>> {
-        if !self.has_run {
-            return Err(Error::mismatch("output", "a run before it", "none"));
+        if !self.phase.has_run() {
+            return Err(Error::mismatch("output", "a run before it", "none since an input was written"));
         }
         let values = self.fetch(&self.output_slots())?;
         Ok(self.as_output(values))
@@ -353,8 +348,8 @@ impl<T: Real> Session<T> {
             return Err(Error::mismatch("initial state", "an earlier run to carry from", "none"));
         }
         self.set_schedule(input.lengths, input.resets)?;
-        // What the last run kept does not belong to this input.
-        (self.tape, self.targets, self.has_loss) = (false, false, false);
+        // If writing fails half-way there is no input.
+        self.phase = Phase::Empty;
         self.write_ids(input)?;
         self.unbatched = unbatched;
         let ids = self.plan.ids.clone();
@@ -362,12 +357,14 @@ impl<T: Real> Session<T> {
             self.write_x(ids.x, input.x.data)?;
         }
         match input.initial {
-            Initial::Carry => self.carry(),
+            Initial::Carry => self.carry()?,
             _ => {
                 self.write_state(ids.h0, h0)?;
-                ids.c0.map_or(Ok(()), |slot| self.write_state(slot, c0))
+                ids.c0.map_or(Ok(()), |slot| self.write_state(slot, c0))?;
             }
         }
+        self.phase = Phase::Written { targets: false };
+        Ok(())
     }
 
     fn check_state(&self, h0: Option<View<'_, T>>, c0: Option<View<'_, T>>) -> Result<()> {
@@ -422,7 +419,7 @@ impl<T: Real> Session<T> {
         if self.lengths.as_deref() == lengths && self.resets.as_deref() == resets {
             return Ok(());
         }
-        (self.tape, self.targets, self.has_loss) = (false, false, false);
+        self.phase = self.phase.to_run_again(false);
         let schedule = schedule(&self.plan, lengths, resets);
         // First, so that after a failed upload the same lengths are not taken for done.
         self.upload_schedule(&schedule)?;
@@ -435,9 +432,22 @@ impl<T: Real> Session<T> {
     /// Runs what was written. On a GPU it returns once the work is submitted.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    /// [`Error::Mismatch`] if nothing was written; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
     pub fn run(&mut self) -> Result<()> {
+        self.check_written()?;
         self.start(&[])
+    }
+
+    /// The same for a session within a network, whose input is not written but put there.
+    pub(crate) fn run_within(&mut self) -> Result<()> {
+        self.start(&[])
+    }
+
+    fn check_written(&self) -> Result<()> {
+        match self.phase.is_written() {
+            true => Ok(()),
+            false => Err(Error::mismatch("run", "an input written before it (Session::write)", "none")),
+        }
     }
 
     /// Runs what was written and waits for the last state: hn and, for cells that have one, cn.
@@ -448,6 +458,7 @@ impl<T: Real> Session<T> {
         let ids = &self.plan.ids;
         let cell = self.plan.config.cell.has_cell_state();
         let read: Vec<SlotId> = [ids.hn].into_iter().chain(cell.then_some(ids.cn)).collect();
+        self.check_written()?;
         self.run_and_read(&read)
     }
 
@@ -495,7 +506,8 @@ impl<T: Real> Session<T> {
         }
     }
 
-    /// Encodes the whole run into the caller's encoder: one compute pass, no submit, nothing read back. Lengths are those of
+    /// Encodes the whole run into the caller's encoder: one compute pass, no submit, nothing read back. The session's own outputs and
+    /// state are not those of an earlier run any more: read and carry the host's buffers. Lengths are those of
     /// [`Session::set_lengths`]; they are uploaded at once, so encode again after changing them, into another submit.
     ///
     /// # Errors
@@ -522,12 +534,14 @@ impl<T: Real> Session<T> {
         let Some(part) = self.plan.submits.get(index).cloned() else {
             return Err(Error::mismatch("part", format!("0..{}", self.plan.submits.len()), index));
         };
-        self.tape = false;
+        // The session's own y, hn and cn are overwritten where the host's buffers do not replace them.
+        let targets = matches!(self.phase, Phase::Written { targets: true } | Phase::Ran { loss: true, .. });
+        (self.phase, self.has_state) = (self.phase.to_run_again(targets), false);
         if index == 0 {
             self.draw()?;
         }
         let Executor::Gpu(e) = &self.executor else { unreachable!("a GPU device has a GPU executor") };
-        gpu.scoped("encoding", || e.encode(encoder, &self.plan, &self.schedule, Half::Forward, part, Some(io)))
+        gpu.submit("encoding", || e.encode(encoder, &self.plan, &self.schedule, Half::Forward, part, Some(io)))
     }
 
     /// Pipelines and bind groups made since the session was bound, itself included: a test's proof that runs make none.
@@ -554,9 +568,7 @@ impl<T: Real> Session<T> {
 
     /// What is true after a run; `changes`: of the weights, before it.
     fn has_ended(&mut self, changes: u64) {
-        (self.has_run, self.has_state) = (true, true);
-        (self.tape, self.has_loss) = (self.plan.train, self.targets);
-        self.run_at = changes;
+        (self.phase, self.has_state, self.run_at) = (self.phase.ran(self.plan.train), true, changes);
     }
 
     fn run_pass(&mut self, half: Half, read: &[SlotId]) -> Result<()> {

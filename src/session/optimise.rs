@@ -40,7 +40,7 @@ impl<T: Real> Session<T> {
         let hyper = optimiser.hyper(learning_rate, self.updates + 1, self.plan.options.clip_norm);
         let hyper: Vec<T> = hyper.into_iter().map(T::from_f64).collect();
         self.write_slot(ids.hyper, &hyper)?;
-        (self.gradients, self.tape) = (false, false);
+        (self.gradients, self.phase) = (false, self.phase.without_tape());
         self.updates += 1;
         let read: Vec<SlotId> = ids.norm.map(|(_, norm)| norm).into_iter().collect();
         let done = self.run_pass(Half::Update, &read);
@@ -79,7 +79,7 @@ impl<T: Real> Session<T> {
         }
         weights.validate(&self.plan.config)?;
         self.plan.options.weights.check(&self.plan.config, weights)?;
-        self.tape = false;
+        self.phase = self.phase.without_tape();
         let done = match &mut self.executor {
             Executor::Cpu(e) => {
                 e.set_weights(&self.plan, weights);

@@ -29,6 +29,7 @@ impl<T: Real> Session<T> {
     /// # Errors
     /// As [`Session::run`].
     pub fn profile(&mut self) -> Result<Vec<KernelTime>> {
+        self.check_written()?;
         let changes = self.changes();
         self.draw()?;
         let times = self.profile_pass(Half::Forward)?;

@@ -9,7 +9,7 @@ use wgpu_rnn::*;
 fn for_all(law: impl Fn(&str, &Case, &Device, Strategy)) {
     let cells = [(&cells::LSTM, 0), (&cells::LSTM, 5), (&cells::GRU_RESET_BEFORE, 0), (&cells::LSTM_LAYER_NORM, 5)];
     for (cell, proj_size) in cells {
-        for (device, strategy) in executors() {
+        for (device, strategy) in executors_for(cell, proj_size) {
             let what = format!("{} P={proj_size} on {} with {strategy}", cell.name, device.kind());
             law(&what, &ragged(cell, proj_size, ALL), &device, strategy);
         }

@@ -26,6 +26,37 @@ pub fn executors() -> Vec<(Device, Strategy)> {
     both(Device::cpu()).into_iter().chain(both(gpu())).collect()
 }
 
+/// Whether everything runs on the GPU too (`scripts/test.sh --all`): full products of cells and properties, which a software
+/// rasteriser's compiler takes an hour over.
+pub fn all() -> bool {
+    std::env::var_os("WGPU_RNN_ALL").is_some_and(|v| v == "1")
+}
+
+/// Whether a property is run on the GPU with this cell: with every cell if [`all`] is asked for, else with those that between them
+/// have all that kernels tell apart, a projection behind one stage, a chain of two products, and rows that are normalised. (Every
+/// cell's numbers, there and back, are held on the GPU by tests/backward/executors.rs and tests/golden.rs.)
+pub fn on_gpu(cell: &Cell, proj_size: usize) -> bool {
+    let typical = [(&cells::LSTM, true), (&cells::GRU_RESET_BEFORE, false), (&cells::GRU_LAYER_NORM, false)];
+    all() || typical.iter().any(|(c, projects)| *c == cell && *projects == (proj_size > 0))
+}
+
+/// Every executor that a property is run on with this cell, with every strategy.
+pub fn executors_for(cell: &Cell, proj_size: usize) -> Vec<(Device, Strategy)> {
+    let both = |d: Device| [(d.clone(), Strategy::Step), (d, Strategy::Sequence)];
+    both(Device::cpu()).into_iter().chain(on_gpu(cell, proj_size).then(|| both(gpu())).into_iter().flatten()).collect()
+}
+
+/// Both strategies on the CPU executor, and one of them on the GPU: of many cases that are alike, the n-th ([`all`]: both).
+pub fn executors_in_turn(n: usize) -> Vec<(Device, Strategy)> {
+    let list = executors().into_iter().enumerate();
+    list.filter(|(at, _)| *at < 2 || at % 2 == n % 2 || all()).map(|(_, on)| on).collect()
+}
+
+/// The cells, projected or not, that a property is run on the GPU with.
+pub fn gpu_cells(proj_size: usize) -> Vec<(&'static Cell, usize)> {
+    cells_and_projections(proj_size).into_iter().filter(|(cell, proj_size)| on_gpu(cell, *proj_size)).collect()
+}
+
 /// Uniform in ±`scale`.
 pub fn values(seed: u64, n: usize, scale: f32) -> Vec<f32> {
     let mut rng = SmallRng::seed_from_u64(seed);

@@ -26,7 +26,7 @@ fn train(case: &Case, session: &mut Session, steps: usize) {
 fn updated_weights_are_those_of_a_new_session() {
     for (cell, proj_size) in cells_and_projections(4) {
         for bias in [Bias::None, Bias::One, Bias::Two] {
-            for (device, strategy) in executors() {
+            for (device, strategy) in executors_for(cell, proj_size) {
                 // What is packed does not depend on the strategy: both with all biases, one with fewer.
                 if matches!((bias, strategy), (Bias::None, Strategy::Step) | (Bias::One, Strategy::Sequence)) {
                     continue;
@@ -62,7 +62,7 @@ fn updated_weights_are_those_of_a_new_session() {
 #[test]
 fn weights_put_in_place_are_those_of_a_new_session() {
     for (cell, proj_size) in cells_and_projections(4) {
-        for (device, strategy) in executors() {
+        for (device, strategy) in executors_for(cell, proj_size) {
             let what = format!("{} P={proj_size} on {} with {strategy}", cell.name, device.kind());
             let case = Case::new(config(cell, proj_size, Bias::Two), 3, 2, 84);
             let other = Case { weights: Weights::random(&case.config, 85).unwrap(), ..case.clone() };
@@ -81,7 +81,7 @@ fn weights_put_in_place_are_those_of_a_new_session() {
         }
     }
     let case = Case::new(config(&cells::GRU, 0, Bias::Two), 3, 2, 87);
-    for (device, strategy) in executors() {
+    for (device, strategy) in executors_for(cell, proj_size) {
         let mut session = case.training::<f32>(&device, optimising(strategy));
         let mut sibling = session.sibling(case.shape, &Options { train: true, ..forced(strategy) }).unwrap();
         case.run_in(&mut sibling);

@@ -29,7 +29,7 @@ fn gradients_are_those_of_the_rounded_weights() {
                 Err(e) => panic!("{e}"),
             };
             let plain = named(&given.config, &plain);
-            for (device, strategy) in executors() {
+            for (device, strategy) in executors_for(cell, proj_size) {
                 // The kernels of Recompute know nothing of a strategy.
                 let other = (strategy == Strategy::Step && format == WeightFormat::F16).then_some(Memory::Recompute);
                 for memory in [Memory::Save].into_iter().chain(other) {

@@ -20,7 +20,7 @@ fn one_head_is_dense_bit_for_bit() {
         let case = ragged(config);
         let mut heads = case.clone();
         heads.config.recurrence = Recurrence::Heads(1);
-        for (device, strategy) in executors() {
+        for (device, strategy) in executors_for(cell, proj_size) {
             let what = format!("{} P={proj_size} on {} with {strategy}", cell.name, device.kind());
             let (one, other) = (case.train(&device, strategy), heads.train(&device, strategy));
             assert_same(&what, &one.0, &other.0);

@@ -11,7 +11,7 @@ fn for_all(law: impl Fn(&str, &Case, &Device, Strategy)) {
     for (cell, proj_size) in
         [(&cells::LSTM, 0), (&cells::LSTM, 4), (&cells::GRU_RESET_BEFORE, 0), (&cells::RNN_TANH, 0)]
     {
-        for (device, strategy) in executors() {
+        for (device, strategy) in executors_for(cell, proj_size) {
             let what = format!("{} P={proj_size} on {} with {strategy}", cell.name, device.kind());
             law(&what, &ragged(cell, proj_size), &device, strategy);
         }

@@ -22,7 +22,7 @@ pub(super) fn forward<T: Element>(
             session.put(port, &slots[state.initial][at..][..len]);
         }
     }
-    session.run()?;
+    session.run_within()?;
     y.copy_from_slice(session.get(Port::Y));
     if let Some(state) = state {
         for ((at, len), port) in places.into_iter().zip([Port::Hn, Port::Cn]).filter(|((_, len), _)| *len > 0) {

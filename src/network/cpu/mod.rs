@@ -58,6 +58,10 @@ impl<T> Context<'_, T> {
 
 impl<T: Element> Executor<T> {
     pub(crate) fn new(plan: &NetworkPlan, params: &[T]) -> Result<Self> {
+        T::bind_network(plan, params)
+    }
+
+    pub(crate) fn bind(plan: &NetworkPlan, params: &[T]) -> Result<Self> {
         let slots = plan.slots.iter().map(|s| vec![T::default(); s.len]).collect();
         let d_params = vec![T::default(); if plan.options.train { params.len() } else { 0 }];
         let layers = plan.bind_layers(&Device(Kind::Cpu), params)?;
@@ -68,6 +72,10 @@ impl<T: Element> Executor<T> {
 
     /// Other parameters.
     pub(crate) fn set_params(&mut self, plan: &NetworkPlan, params: &[T]) -> Result<()> {
+        T::set_params(self, plan, params)
+    }
+
+    pub(crate) fn repack(&mut self, plan: &NetworkPlan, params: &[T]) -> Result<()> {
         self.pack(plan, params);
         plan.set_layers(&mut self.layers, params)
     }
@@ -103,6 +111,10 @@ impl<T: Element> Executor<T> {
     }
 
     pub(crate) fn forward(&mut self, plan: &NetworkPlan, times: &Times) -> Result<()> {
+        T::run_network(self, plan, times, false)
+    }
+
+    pub(crate) fn walk(&mut self, plan: &NetworkPlan, times: &Times) -> Result<()> {
         let Self { slots, params, linear, layers, .. } = self;
         let c = Context { plan, times, params };
         for (n, node) in plan.network.nodes.iter().enumerate() {
@@ -131,6 +143,10 @@ impl<T: Element> Executor<T> {
     }
 
     pub(crate) fn backward(&mut self, plan: &NetworkPlan, times: &Times) -> Result<()> {
+        T::run_network(self, plan, times, true)
+    }
+
+    pub(crate) fn walk_back(&mut self, plan: &NetworkPlan, times: &Times) -> Result<()> {
         let Self { slots, params, d_params, linear, layers } = self;
         d_params.fill(T::default());
         let c = Context { plan, times, params };

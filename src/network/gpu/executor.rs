@@ -187,7 +187,7 @@ impl Executor {
             next = end;
             if let Some(call) = calls.get(n) {
                 let session = &mut self.layers[plan.layers_at(call.node)];
-                if back { session.run_back()? } else { session.run()? }
+                if back { session.run_back()? } else { session.run_within()? }
             }
         }
         Ok(())
