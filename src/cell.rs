@@ -23,6 +23,7 @@
 
 pub use crate::activation::{Activation, Function, Functions};
 use crate::cpu::{Compiled, Lanes};
+use crate::error::{Error, Result};
 use crate::real::Real;
 
 /// One pre-activation of every unit.
@@ -171,6 +172,51 @@ impl PartialEq for Cell {
 }
 
 impl Cell {
+    /// Refuses what no executor can run: a cell from outside may be anything.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a cell without stages, with more values than [`MAX_VALUES`] or more recurrent gates in a stage than
+    /// [`MAX_RECURRENT_GATES`], with gates out of order, with an identity product of other than one recurrent gate, or with a
+    /// normalising stage whose gates see both x and the operand.
+    pub fn validate(&self) -> Result<()> {
+        let (name, count) = (self.name, |most: usize| format!("at most {most}"));
+        if self.stages.is_empty() {
+            return Err(Error::mismatch(format!("stages of {name}"), "at least one", 0));
+        }
+        let of_cell = [("states", self.states.len()), ("unit parameters", self.params.len())];
+        if let Some((what, got)) = of_cell.into_iter().find(|(_, got)| *got > MAX_VALUES) {
+            return Err(Error::mismatch(format!("{what} of {name}"), count(MAX_VALUES), got));
+        }
+        for (n, stage) in self.stages.iter().enumerate() {
+            let of_stage = [
+                ("gates", stage.gates.len(), MAX_VALUES),
+                ("recurrent gates", stage.recurrent_gates(), MAX_RECURRENT_GATES),
+            ];
+            if let Some((what, got, most)) = of_stage.into_iter().find(|(_, got, most)| got > most) {
+                return Err(Error::mismatch(format!("{what} of stage {n} of {name}"), count(most), got));
+            }
+            if stage.product == Product::Identity && stage.recurrent_gates() != 1 {
+                let what = format!("recurrent gates of stage {n} of {name}, which has no matrix");
+                return Err(Error::mismatch(what, 1, stage.recurrent_gates()));
+            }
+            if !stage.is_ordered() {
+                return Err(Error::mismatch(
+                    format!("gates of stage {n} of {name}"),
+                    "those that see both, then x only, then the operand only",
+                    stage.gates.iter().map(|g| g.name).collect::<Vec<_>>().join(" "),
+                ));
+            }
+            if stage.normalise && stage.both_gates() > 0 {
+                return Err(Error::mismatch(
+                    format!("gates of the normalising stage {n} of {name}"),
+                    "gates that see x only or the operand only",
+                    format!("{} that see both", stage.both_gates()),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Gates that see x, over all stages: row blocks of W, in canonical (PyTorch) order.
     pub fn input_gates(&self) -> usize {
         self.stages.iter().map(Stage::input_gates).sum()
@@ -218,8 +264,11 @@ pub trait Pointwise {
     fn backward<V: Lanes>(act: &Functions, pre: &[V], state: &[V], unit: &[V], d: &mut Adjoint<V>);
 }
 
-/// At most so many pre-activations, states or unit parameters (the size of register arrays).
+/// At most so many pre-activations of a stage, states of a cell or unit parameters of a cell (the size of register arrays).
 pub const MAX_VALUES: usize = 8;
+
+/// At most so many recurrent gates of a stage (registers of a tile of the CPU executor's products).
+pub const MAX_RECURRENT_GATES: usize = 4;
 
 /// Gradients of one stage of one unit.
 #[derive(Clone, Copy, Debug)]

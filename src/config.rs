@@ -368,6 +368,7 @@ impl RnnConfig {
     }
     /// Refuses zero sizes, sizes no device holds, and combinations the cell does not have.
     pub fn validate(&self) -> Result<()> {
+        self.cell.validate()?;
         for (what, size) in
             [("input_size", self.input_size), ("hidden_size", self.hidden_size), ("num_layers", self.num_layers)]
         {
@@ -402,22 +403,6 @@ impl RnnConfig {
         self.recurrence.validate(self.hidden_size, self.proj_size)?;
         self.validate_activations()?;
         self.validate_options()?;
-        for (n, stage) in self.cell.stages.iter().enumerate() {
-            if !stage.is_ordered() {
-                return Err(Error::mismatch(
-                    format!("gates of stage {n} of {}", self.cell.name),
-                    "those that see both, then x only, then the operand only",
-                    stage.gates.iter().map(|g| g.name).collect::<Vec<_>>().join(" "),
-                ));
-            }
-            if stage.normalise && stage.both_gates() > 0 {
-                return Err(Error::mismatch(
-                    format!("gates of the normalising stage {n} of {}", self.cell.name),
-                    "gates that see x only or the operand only",
-                    format!("{} that see both", stage.both_gates()),
-                ));
-            }
-        }
         let needs = self.parameter_count();
         if needs > MAX_PARAMETERS {
             return Err(Error::Limit {

@@ -12,19 +12,54 @@ pub struct Device(pub(crate) Kind);
 
 #[derive(Clone)]
 pub(crate) enum Kind {
-    Cpu,
+    Cpu(Threads),
     Gpu(Arc<Gpu>),
+}
+
+/// The threads of a CPU device.
+#[derive(Clone, Default)]
+pub(crate) struct Threads(Option<Arc<rayon::ThreadPool>>);
+
+impl Threads {
+    /// Runs `work` with them.
+    pub(crate) fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.0 {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.0.as_ref().map_or_else(rayon::current_num_threads, |pool| pool.current_num_threads())
+    }
 }
 
 impl Device {
     /// A real GPU if there is one, else the CPU executor; never a software rasteriser. `to_string()` says which it took.
     pub fn auto() -> Self {
-        Gpu::open(|info| !info.software).map_or(Self(Kind::Cpu), |gpu| Self(Kind::Gpu(Arc::new(gpu))))
+        Gpu::open(|info| !info.software).map_or_else(|_| Self::cpu(), |gpu| Self(Kind::Gpu(Arc::new(gpu))))
     }
 
-    /// The CPU executor.
+    /// The CPU executor, on the calling thread and the threads of the rayon pool that it is in: the global one (as many threads as
+    /// cores, or as `RAYON_NUM_THREADS` says), unless the call is made within `ThreadPool::install`. Small runs use the calling
+    /// thread alone. Results do not depend on the number of threads.
     pub fn cpu() -> Self {
-        Self(Kind::Cpu)
+        Self(Kind::Cpu(Threads::default()))
+    }
+
+    /// The CPU executor on `threads` threads of its own, shared by this device's clones and sessions; the calling thread waits for
+    /// them. Results do not depend on the number.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for 0 threads, [`Error::Unsupported`] where the system gives none.
+    pub fn cpu_with_threads(threads: usize) -> Result<Self> {
+        if threads == 0 {
+            return Err(Error::mismatch("threads of the CPU executor", "at least 1", 0));
+        }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let what = || format!("a CPU executor of {threads} threads");
+        let pool = pool.map_err(|e| Error::Unsupported { what: what(), reason: e.to_string() })?;
+        Ok(Self(Kind::Cpu(Threads(Some(Arc::new(pool))))))
     }
 
     /// Any GPU adapter, real ones first, software rasterisers (lavapipe, WARP) included.
@@ -54,7 +89,7 @@ impl Device {
     #[must_use]
     pub fn checked(&self) -> Self {
         match &self.0 {
-            Kind::Cpu => Self::cpu(),
+            Kind::Cpu(_) => self.clone(),
             Kind::Gpu(gpu) => Self(Kind::Gpu(Arc::new(gpu.with_checks()))),
         }
     }
@@ -67,7 +102,7 @@ impl Device {
     /// What the planner must know of it.
     pub fn caps(&self) -> Caps {
         match &self.0 {
-            Kind::Cpu => cpu::caps(),
+            Kind::Cpu(threads) => Caps { parallel_groups: threads.count(), ..cpu::caps() },
             Kind::Gpu(gpu) => gpu.info().caps(),
         }
     }
@@ -75,7 +110,7 @@ impl Device {
     /// `"cpu"` or `"gpu"`.
     pub fn kind(&self) -> &'static str {
         match &self.0 {
-            Kind::Cpu => "cpu",
+            Kind::Cpu(_) => "cpu",
             Kind::Gpu(_) => "gpu",
         }
     }
@@ -83,7 +118,7 @@ impl Device {
     /// The adapter, if it is a GPU.
     pub fn gpu_info(&self) -> Option<&GpuInfo> {
         match &self.0 {
-            Kind::Cpu => None,
+            Kind::Cpu(_) => None,
             Kind::Gpu(gpu) => Some(gpu.info()),
         }
     }
@@ -91,7 +126,7 @@ impl Device {
     /// The wgpu device and queue, if it is a GPU; to make buffers for [`crate::Session::bind`].
     pub fn wgpu(&self) -> Option<(&wgpu::Device, &wgpu::Queue)> {
         match &self.0 {
-            Kind::Cpu => None,
+            Kind::Cpu(_) => None,
             Kind::Gpu(gpu) => Some((&gpu.device, &gpu.queue)),
         }
     }
@@ -99,7 +134,7 @@ impl Device {
     pub(crate) fn require_gpu(&self, what: &str) -> Result<&Arc<Gpu>> {
         match &self.0 {
             Kind::Gpu(gpu) => Ok(gpu),
-            Kind::Cpu => {
+            Kind::Cpu(_) => {
                 Err(Error::Unsupported { what: what.into(), reason: "the session runs on the CPU executor".into() })
             }
         }
@@ -109,7 +144,7 @@ impl Device {
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
-            Kind::Cpu => write!(f, "CPU executor, {} threads", rayon::current_num_threads()),
+            Kind::Cpu(threads) => write!(f, "CPU executor, {} threads", threads.count()),
             Kind::Gpu(gpu) => {
                 let info = gpu.info();
                 write!(f, "{} ({}, {}, {})", info.name, info.backend, info.device_type, info.driver)

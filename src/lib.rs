@@ -66,7 +66,13 @@ pub use weights::{WeightFormat, Weights};
 pub use wgpu;
 pub use zoneout::Zoneout;
 
-/// The README's examples run as tests.
+/// The examples of the README and of the guide run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/guide.md")]
+struct Guide;
+
+/// Those of the page on files, which export and read ONNX.
+#[cfg(all(doctest, feature = "cli"))]
+#[doc = include_str!("../docs/formats.md")]
+struct Formats;

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 use wgpu_rnn::{
-    Activation, Caps, Cell, Device, Error, Initial, Input, IoBuffers, Options, Output, Plan, Precision, RnnConfig,
-    Session, Shape, Strategy, View, Weights, cells, wgpu,
+    Activation, Caps, Cell, Device, Error, Initial, Input, IoBinding, IoBuffers, Options, Output, Plan, Precision,
+    RnnConfig, Session, Shape, Strategy, Tuning, View, Weights, cells, network, wgpu,
 };
 
 const SHAPE: Shape = Shape { time: 4, batch: 3 };
@@ -388,6 +388,48 @@ fn a_lost_device_is_an_error_again_and_again() {
     }
 }
 
+/// A device that is lost between a run and the reading of it is told as lost by the very next call, whoever owns it.
+#[test]
+fn a_device_lost_in_the_middle_of_a_run_is_told_at_once() {
+    let c = config(&cells::GRU);
+    let x = values(SHAPE.time * SHAPE.batch * c.input_size);
+    let input = Input::new(View::new(&x, &[SHAPE.time, SHAPE.batch, c.input_size]));
+    let host = Host::new();
+    for device in [gpu(), Device::from_wgpu(host.device, host.queue)] {
+        let mut s = session(&device, &c, SHAPE);
+        s.write(&input).expect("an input");
+        s.run().expect("submitted");
+        device.wgpu().expect("a GPU").0.destroy();
+        let error = s.output().expect_err("there is nothing to read");
+        assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
+        assert!(matches!(s.run(), Err(Error::DeviceLost { .. })));
+    }
+}
+
+/// What is asked for in the wrong order is refused, and says what comes first.
+#[test]
+fn calls_out_of_order_are_refused() {
+    let c = config(&cells::GRU);
+    let x = values(SHAPE.time * SHAPE.batch * c.input_size);
+    let input = Input::new(View::new(&x, &[SHAPE.time, SHAPE.batch, c.input_size]));
+    for device in [Device::cpu(), gpu()] {
+        let mut s = session(&device, &c, SHAPE);
+        let first = "run: expected an input written before it (Session::write), got none";
+        assert_eq!(mismatch(s.run()), first);
+        assert_eq!(mismatch(s.run_for_state()), first);
+        assert_eq!(mismatch(s.profile()), first);
+        let not_run = "output: expected a run before it, got none since an input was written";
+        assert_eq!(mismatch(s.output()), not_run);
+        s.forward(&input).expect("a run");
+        s.output().expect("its outputs, again");
+        s.run().expect("the same input, again");
+        s.write(&input).expect("another input");
+        assert_eq!(mismatch(s.output()), not_run);
+        s.run().expect("a run");
+        s.output().expect("its outputs");
+    }
+}
+
 #[test]
 fn the_cpu_executor_has_nothing_to_encode() {
     let mut s = session(&Device::cpu(), &config(&cells::LSTM), SHAPE);
@@ -543,5 +585,52 @@ fn a_hosts_buffers_that_do_not_fit_are_refused() {
     match s.bind(&IoBuffers { x: Some(&foreign), ..Default::default() }) {
         Err(Error::Gpu { .. }) => {}
         other => panic!("expected Error::Gpu, got {:?}", other.err()),
+    }
+}
+
+/// Where there are adapters, but not one that is wanted, no driver is asked for.
+#[test]
+fn adapters_that_nobody_wants_are_listed() {
+    let name = gpu().gpu_info().expect("a GPU").name.clone();
+    let error = Device::gpu_where(|_| false).expect_err("none is wanted").to_string();
+    assert!(error.contains(&name) && error.contains("wants none of them") && !error.contains("driver"), "{error}");
+}
+
+/// Sessions, devices, plans and errors go between threads and are shared by them.
+#[test]
+fn public_types_are_send_and_sync() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Device>();
+    shared::<Plan>();
+    shared::<Session<f32>>();
+    shared::<Session<f64>>();
+    shared::<IoBinding>();
+    shared::<Weights<f32>>();
+    shared::<Tuning>();
+    shared::<Error>();
+    shared::<network::Network>();
+    shared::<network::NetworkPlan>();
+    shared::<network::NetworkSession<f32>>();
+    shared::<network::NetworkSession<f64>>();
+}
+
+/// A CPU device of its own threads: as many as asked for, the same bits, and not none.
+#[test]
+fn the_cpu_executor_takes_a_number_of_threads() {
+    let error = Device::cpu_with_threads(0).expect_err("no threads");
+    assert_eq!(error.to_string(), "threads of the CPU executor: expected at least 1, got 0");
+    let c = RnnConfig { cell: &cells::LSTM, input_size: 64, hidden_size: 129, ..Default::default() };
+    let shape = Shape { time: 20, batch: 13 };
+    let x = values(shape.time * shape.batch * 64);
+    let run = |device: &Device| {
+        let mut s = session(device, &c, shape);
+        s.forward(&Input::new(View::new(&x, &[shape.time, shape.batch, 64]))).expect("a run")
+    };
+    let own = run(&Device::cpu());
+    for threads in [1, 3] {
+        let device = Device::cpu_with_threads(threads).expect("threads");
+        assert_eq!(device.to_string(), format!("CPU executor, {threads} threads"));
+        assert_eq!(device.caps().parallel_groups, threads);
+        assert_eq!(run(&device), own);
     }
 }

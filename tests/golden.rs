@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::all;
+use harness::everything;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use std::collections::HashMap;
@@ -86,7 +86,7 @@ const GPU_GOLDENS: [&str; 9] = [
 fn of_a_gpu(files: Vec<PathBuf>) -> Vec<PathBuf> {
     let kept = GPU_GOLDENS.map(|name| format!("{name}.safetensors"));
     let is_kept = |file: &PathBuf| file.file_name().is_some_and(|name| kept.iter().any(|kept| name == kept.as_str()));
-    let list: Vec<PathBuf> = files.into_iter().filter(|file| all() || is_kept(file)).collect();
+    let list: Vec<PathBuf> = files.into_iter().filter(|file| everything() || is_kept(file)).collect();
     assert!(list.len() >= GPU_GOLDENS.len(), "{list:?}");
     list
 }
@@ -719,7 +719,7 @@ fn every_cell_agrees_with_the_naive_loop_on_a_gpu() {
     let device = Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do");
     let mut settings = settings(&[Direction::Reverse], &[Bias::One]);
     settings.extend(self::settings(&[Direction::Bidirectional], &[Bias::Two]).into_iter().filter(|c| c.num_layers > 1));
-    if !all() {
+    if !everything() {
         // Every cell once, with a projection if it may have one: deep and in both directions, or a layer that is read backwards.
         settings
             .retain(|c| (c.num_layers > 1) == (c.bias == Bias::Two) && (c.proj_size > 0 || !c.cell.has_cell_state()));

@@ -130,7 +130,7 @@ fn what_decides_the_order_of_additions_depends_on_neither_time_nor_batch() {
                 let choice = |time, batch| {
                     let p = plan(&config(cell, 7, hidden), time, batch, &caps, &Options::default());
                     let kernels: BTreeSet<_> = dispatches(&p).iter().map(|d| (d.kernel, d.stage)).collect();
-                    (p.strategy, p.reason, kernels)
+                    (p.strategy, p.reason.clone(), kernels)
                 };
                 let first = choice(1, 1);
                 for time in [1, 2, 3, 17, 100, 400] {

@@ -9,8 +9,8 @@ use super::packed::Packed;
 use crate::real::Real;
 use pulp::{Simd, WithSimd};
 
-/// Registers of units in a tile at most: gates of a stage (asserted by a test over the registry).
-pub(super) const MAX_REGISTERS: usize = 4;
+/// Registers of units in a tile at most: recurrent gates of a stage ([`crate::Cell::validate`]).
+pub(super) const MAX_REGISTERS: usize = crate::cell::MAX_RECURRENT_GATES;
 
 /// Rows of a tile at most.
 pub(super) const MAX_ROWS: usize = 8;

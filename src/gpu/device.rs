@@ -140,10 +140,11 @@ impl Gpu {
         let all = adapters();
         let seen = all.iter().map(|(_, i)| format!("{} ({})", i.name, i.device_type)).collect::<Vec<_>>().join(", ");
         let Some((adapter, info)) = all.into_iter().find(|(_, info)| wanted(info)) else {
-            let seen = if seen.is_empty() { "none".to_string() } else { seen };
-            return Err(Error::NoAdapter {
-                reason: format!("adapters found: {seen}; a Vulkan, Metal or DX12 driver is needed"),
-            });
+            let reason = match seen.is_empty() {
+                true => "adapters found: none; a Vulkan, Metal or DX12 driver is needed".into(),
+                false => format!("adapters found: {seen}; the caller wants none of them"),
+            };
+            return Err(Error::NoAdapter { reason });
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpu-rnn"),
@@ -204,7 +205,7 @@ impl Gpu {
 
     /// An error if the device takes no more work. wgpu drops what a lost device is given without a word: of our own device the
     /// callback says so, once it is polled; a host's callback is the host's, and there a mapping fails.
-    fn check_alive(&self) -> Result<()> {
+    pub(crate) fn check_alive(&self) -> Result<()> {
         match &self.owner {
             Owner::Ours => drop(self.device.poll(wgpu::PollType::Poll)),
             Owner::Host(probe) if !takes_work(&self.device, probe) => {

@@ -561,18 +561,18 @@ pub(crate) fn written(d: &Dispatch, step: Option<usize>) -> Vec<SlotId> {
 
 /// Maps, waits, copies, unmaps: the values of slots from buffers with their bytes.
 fn map(gpu: &Gpu, buffers: &[(&Slot, &wgpu::Buffer)]) -> Result<Vec<Vec<f32>>> {
-    // One answer per buffer; a device that is lost may give none.
-    let answers = Arc::new(Mutex::new(Vec::new()));
+    let failed = Arc::new(Mutex::new(None));
     for (_, buffer) in buffers {
-        let answers = Arc::clone(&answers);
+        let failed = Arc::clone(&failed);
         buffer.map_async(wgpu::MapMode::Read, .., move |result| {
-            answers.lock().unwrap_or_else(PoisonError::into_inner).push(result.map_err(|e| e.to_string()));
+            if let Err(e) = result {
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.to_string());
+            }
         });
     }
     gpu.wait()?;
-    let mut answers = std::mem::take(&mut *answers.lock().unwrap_or_else(PoisonError::into_inner));
-    answers.resize(buffers.len(), Err("it was not mapped".into()));
-    if let Some(Err(reason)) = answers.into_iter().find(Result::is_err) {
+    // No answer yet is none: another thread that polls may be about to give it, after the buffer was mapped.
+    if let Some(reason) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(gpu.unreadable(reason));
     }
     let copy = |(slot, buffer): &(&Slot, &wgpu::Buffer)| {

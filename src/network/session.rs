@@ -74,7 +74,7 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
         }
         let executor = match &device.0 {
-            Kind::Cpu => Executor::Cpu(Box::new(cpu::Executor::new(&plan, params)?)),
+            Kind::Cpu(_) => Executor::Cpu(Box::new(cpu::Executor::new(&plan, params)?)),
             Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, &narrow(params))?)),
         };
         let Shape { time, batch } = plan.shape;

@@ -157,7 +157,7 @@ impl<T: Real> Session<T> {
     pub(super) fn tape_ids(&self) -> Result<GradientIds> {
         let ids = self.gradient_ids()?;
         if !self.phase.has_tape() {
-            return Err(Error::mismatch("backward", "a forward run before it", "none since the last backward pass"));
+            return Err(self.out_of_order("backward", "a forward run before it", "none since the last backward pass"));
         }
         if self.run_at != self.changes() {
             return Err(Error::mismatch("backward", "a forward run before it", "none since the parameters changed"));

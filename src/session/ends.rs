@@ -49,7 +49,7 @@ impl<T: Real> Session<T> {
         let (ids, head) = (self.head_ids()?, self.plan.config.head);
         let Some(head) = head else { return Err(no_head()) };
         if !self.phase.is_written() {
-            return Err(Error::mismatch("targets", "an input written before them (Session::write)", "none"));
+            return Err(self.out_of_order("targets", "an input written before them (Session::write)", "none"));
         }
         let (outer, names) = self.outer();
         let weights = self.target_weights(targets.weights, head.loss, head.size)?;
@@ -85,7 +85,7 @@ impl<T: Real> Session<T> {
     pub fn loss(&mut self) -> Result<T> {
         let ids = self.head_ids()?;
         if !self.phase.has_loss() {
-            return Err(Error::mismatch("loss", "a run after write_targets", "none"));
+            return Err(self.out_of_order("loss", "a run after write_targets", "none"));
         }
         Ok(self.fetch(&[ids.loss])?[0][0])
     }
@@ -98,7 +98,7 @@ impl<T: Real> Session<T> {
     pub fn predictions(&mut self) -> Result<Tensor<T>> {
         let ids = self.head_ids()?;
         if !self.phase.has_run() {
-            return Err(Error::mismatch("predictions", "a run before it", "none since an input was written"));
+            return Err(self.out_of_order("predictions", "a run before it", "none since an input was written"));
         }
         let size = self.plan.config.head.map_or(0, |head| head.size);
         let packed = self.fetch(&[ids.outputs])?.remove(0);

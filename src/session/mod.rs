@@ -175,7 +175,7 @@ impl<T: Real> Session<T> {
         }
         let start = Instant::now();
         let executor = match &device.0 {
-            Kind::Cpu => Executor::Cpu(Box::new(cpu::Executor::new(&plan, weights))),
+            Kind::Cpu(_) => Executor::Cpu(Box::new(cpu::Executor::new(&plan, weights))),
             Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, &weights.flat(&plan.config))?)),
         };
         Self::with_executor(device, plan, executor, start.elapsed())
@@ -286,7 +286,7 @@ impl<T: Real> Session<T> {
     /// [`Error::Mismatch`] if what was written last has not run; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
     pub fn output(&mut self) -> Result<Output<T>> {
         if !self.phase.has_run() {
-            return Err(Error::mismatch("output", "a run before it", "none since an input was written"));
+            return Err(self.out_of_order("output", "a run before it", "none since an input was written"));
         }
         let values = self.fetch(&self.output_slots())?;
         Ok(self.as_output(values))
@@ -446,8 +446,17 @@ impl<T: Real> Session<T> {
     fn check_written(&self) -> Result<()> {
         match self.phase.is_written() {
             true => Ok(()),
-            false => Err(Error::mismatch("run", "an input written before it (Session::write)", "none")),
+            false => Err(self.out_of_order("run", "an input written before it (Session::write)", "none")),
         }
+    }
+
+    /// A call too early; or, where what it waits for failed because of that, a lost device.
+    fn out_of_order(&self, what: &str, expected: &str, got: &str) -> Error {
+        let lost = match &self.device.0 {
+            Kind::Gpu(gpu) => gpu.check_alive().err(),
+            Kind::Cpu(_) => None,
+        };
+        lost.unwrap_or_else(|| Error::mismatch(what, expected, got))
     }
 
     /// Runs what was written and waits for the last state: hn and, for cells that have one, cn.
@@ -572,10 +581,14 @@ impl<T: Real> Session<T> {
     }
 
     fn run_pass(&mut self, half: Half, read: &[SlotId]) -> Result<()> {
-        match &mut self.executor {
-            Executor::Cpu(e) if half == Half::Update => e.update(&self.plan),
-            Executor::Cpu(e) => e.run(&self.plan, &self.schedule, self.plan.half(half).0, &mut |_, _, _| {}),
-            Executor::Gpu(e) => e.run(&self.plan, &self.schedule, half, read)?,
+        let (plan, schedule) = (&self.plan, &self.schedule);
+        match (&mut self.executor, &self.device.0) {
+            (Executor::Cpu(e), Kind::Cpu(threads)) => threads.run(|| match half {
+                Half::Update => e.update(plan),
+                _ => e.run(plan, schedule, plan.half(half).0, &mut |_, _, _| {}),
+            }),
+            (Executor::Gpu(e), _) => e.run(plan, schedule, half, read)?,
+            (Executor::Cpu(_), Kind::Gpu(_)) => unreachable!("a CPU executor runs on a CPU device"),
         }
         Ok(())
     }

@@ -103,7 +103,7 @@ fn compare_on(on: Vec<(Device, Strategy)>, case: &Case, what: &str, failures: &m
 }
 
 /// H, I, B all from the odd sizes, each H with every cell; memory full of NaN before. On the GPU every cell has one of the sizes and
-/// one of the strategies, and all of the sizes are some cell's (with [`all`], every cell has all of both).
+/// one of the strategies, and all of the sizes are some cell's (with [`everything`], every cell has all of both).
 #[test]
 fn odd_sizes_over_poisoned_memory_are_within_what_f32_costs() {
     let (mut failures, mut most) = (Vec::new(), 0.0f64);
@@ -120,7 +120,7 @@ fn odd_sizes_over_poisoned_memory_are_within_what_f32_costs() {
             let what = format!("{} H={hidden_size} I={input_size} B={batch} P={proj_size}", cell.name);
             let (step, sequence) = ([Strategy::Step, Strategy::Sequence], [Strategy::Sequence, Strategy::Step]);
             let order = if turn % 2 == 0 { step } else { sequence };
-            let count = if all() { 2 } else { usize::from(turn % 7 == n) };
+            let count = if everything() { 2 } else { usize::from(turn % 7 == n) };
             let gpus = order.into_iter().take(count).map(|strategy| (gpu(), strategy));
             let on = step.map(|strategy| (Device::cpu(), strategy)).into_iter().chain(gpus).collect();
             most = most.max(compare_on(on, &case, &what, &mut failures));

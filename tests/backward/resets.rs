@@ -217,7 +217,7 @@ fn memory_policies_agree_over_episodes() {
                         let (error, bound) = (tolerance::error(b, a), tolerance::bound_f64(tolerance::scale(a)));
                         assert!(error <= bound, "{what}: {name} differs by {error:e}, bound {bound:e}");
                     }
-                } else if reset == Reset::Zero || !["lstm", "gru-reset-before"].contains(&cell.name) && !all() {
+                } else if reset == Reset::Zero || !["lstm", "gru-reset-before"].contains(&cell.name) && !everything() {
                     // The slow executor: one kind, and a cell of one stage and of two.
                     continue;
                 }

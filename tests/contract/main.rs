@@ -221,3 +221,34 @@ fn a_normalising_stage_with_a_gate_that_sees_both_is_refused() {
         "gates of the normalising stage 0 of lstm-normalised: expected gates that see x only or the operand only, got 4 that see both"
     );
 }
+
+/// A cell from outside may be anything: what the executors have no room for is refused, by planning too, and never a panic.
+#[test]
+fn cells_beyond_the_limits_are_refused() {
+    const GATE: Gate = Gate::both("g");
+    let leak = |gates: Vec<Gate>| -> &'static [Stage] {
+        let gates: &'static [Gate] = Box::leak(gates.into());
+        Box::leak(Box::new([Stage { gates, ..cells::LSTM.stages[0] }]))
+    };
+    let names = |n: usize| -> &'static [&'static str] { Box::leak(vec!["p"; n].into()) };
+    let states: &'static [State] = Box::leak(vec![cells::LSTM.states[0]; 9].into());
+    let (gates, inputs) = (leak(vec![GATE; 5]), leak(vec![Gate::input("g"); 9]));
+    let identity: &'static [Stage] =
+        Box::leak(Box::new([Stage { product: Product::Identity, ..cells::LSTM.stages[0] }]));
+    for (cell, expected) in [
+        (Cell { stages: &[], ..cells::LSTM }, "stages of mine: expected at least one, got 0"),
+        (Cell { stages: gates, ..cells::LSTM }, "recurrent gates of stage 0 of mine: expected at most 4, got 5"),
+        (Cell { stages: inputs, ..cells::LSTM }, "gates of stage 0 of mine: expected at most 8, got 9"),
+        (Cell { states, ..cells::LSTM }, "states of mine: expected at most 8, got 9"),
+        (Cell { params: names(9), ..cells::LSTM }, "unit parameters of mine: expected at most 8, got 9"),
+        (
+            Cell { stages: identity, ..cells::LSTM },
+            "recurrent gates of stage 0 of mine, which has no matrix: expected 1, got 4",
+        ),
+    ] {
+        let cell: &'static Cell = Box::leak(Box::new(Cell { name: "mine", ..cell }));
+        let config = RnnConfig { cell, input_size: 6, hidden_size: 13, ..Default::default() };
+        let plan = Plan::new(&config, Shape { time: 2, batch: 2 }, &Device::cpu().caps(), &Options::default());
+        assert_eq!(plan.expect_err("too large").to_string(), expected);
+    }
+}

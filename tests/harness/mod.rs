@@ -3,7 +3,7 @@
 #![expect(dead_code, reason = "every test file uses its own part")]
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use wgpu_rnn::*;
 
 /// The sizes that fit no tile evenly.
@@ -28,16 +28,16 @@ pub fn executors() -> Vec<(Device, Strategy)> {
 
 /// Whether everything runs on the GPU too (`scripts/test.sh --all`): full products of cells and properties, which a software
 /// rasteriser's compiler takes an hour over.
-pub fn all() -> bool {
+pub fn everything() -> bool {
     std::env::var_os("WGPU_RNN_ALL").is_some_and(|v| v == "1")
 }
 
-/// Whether a property is run on the GPU with this cell: with every cell if [`all`] is asked for, else with those that between them
-/// have all that kernels tell apart, a projection behind one stage, a chain of two products, and rows that are normalised. (Every
+/// Whether a property is run on the GPU with this cell: with every cell if [`everything`] is asked for, else with those that between them
+/// have all that kernels tell apart: a cell state and a chain of two products, and rows that are normalised. (Every
 /// cell's numbers, there and back, are held on the GPU by tests/backward/executors.rs and tests/golden.rs.)
 pub fn on_gpu(cell: &Cell, proj_size: usize) -> bool {
-    let typical = [(&cells::LSTM, true), (&cells::GRU_RESET_BEFORE, false), (&cells::GRU_LAYER_NORM, false)];
-    all() || typical.iter().any(|(c, projects)| *c == cell && *projects == (proj_size > 0))
+    let typical = [(&cells::LSTM, true), (&cells::GRU_LAYER_NORM, false)];
+    everything() || typical.iter().any(|(c, projects)| *c == cell && *projects == (proj_size > 0))
 }
 
 /// Every executor that a property is run on with this cell, with every strategy.
@@ -46,10 +46,10 @@ pub fn executors_for(cell: &Cell, proj_size: usize) -> Vec<(Device, Strategy)> {
     both(Device::cpu()).into_iter().chain(on_gpu(cell, proj_size).then(|| both(gpu())).into_iter().flatten()).collect()
 }
 
-/// Both strategies on the CPU executor, and one of them on the GPU: of many cases that are alike, the n-th ([`all`]: both).
+/// Both strategies on the CPU executor, and one of them on the GPU: of many cases that are alike, the n-th ([`everything`]: both).
 pub fn executors_in_turn(n: usize) -> Vec<(Device, Strategy)> {
     let list = executors().into_iter().enumerate();
-    list.filter(|(at, _)| *at < 2 || at % 2 == n % 2 || all()).map(|(_, on)| on).collect()
+    list.filter(|(at, _)| *at < 2 || at % 2 == n % 2 || everything()).map(|(_, on)| on).collect()
 }
 
 /// The cells, projected or not, that a property is run on the GPU with.
@@ -160,14 +160,33 @@ impl Case {
 
     pub fn session(&self, device: &Device, strategy: Strategy, block: Option<usize>) -> Session {
         let options = Options { max_block: block, resets: self.resets, ..forced(strategy) };
+        let options = self.small_tiles(device, options);
         let plan = Plan::new(&self.config, self.shape, &device.caps(), &options).unwrap();
         Session::from_plan(device, plan, &self.weights).unwrap()
+    }
+
+    /// On a GPU the smallest register tiles that are tiles, in every shape, where nothing else was asked for: a software rasteriser
+    /// compiles them five times as fast as its own choice, and tiles change no bits (tests/kernels_of_gpus.rs, tests/tuning.rs).
+    fn small_tiles(&self, device: &Device, options: Options) -> Options {
+        if device.kind() == "cpu" || options.tuning.is_some() || options.kernels.is_some() {
+            return options;
+        }
+        let tiles = TileChoice { tile: 2, back_units: 2, project: (2, 2), weight: (2, 2), input: 2 };
+        let mut tuning = Tuning::new(device);
+        for (time, batch) in (0..8).flat_map(|t| (0..8).map(move |b| (1 << t, 1 << b))) {
+            for strategy in [Strategy::Step, Strategy::Sequence] {
+                let choice = Choice { tiles, block: None, ratio: 1.0 };
+                tuning.set(&self.config, Shape { time, batch }, &options, strategy, choice).unwrap();
+            }
+        }
+        Options { tuning: Some(Arc::new(tuning)), ..options }
     }
 
     /// A session with a backward pass.
     pub fn training<T: Real>(&self, device: &Device, options: Options) -> Session<T> {
         let precision = if size_of::<T>() == 8 { Precision::F64 } else { Precision::F32 };
         let options = Options { precision, train: true, resets: self.resets, ..options };
+        let options = self.small_tiles(device, options);
         let plan = Plan::new(&self.config, self.shape, &device.caps(), &options).unwrap();
         Session::from_plan(device, plan, &self.weights.cast()).unwrap()
     }

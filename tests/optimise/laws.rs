@@ -81,7 +81,7 @@ fn weights_put_in_place_are_those_of_a_new_session() {
         }
     }
     let case = Case::new(config(&cells::GRU, 0, Bias::Two), 3, 2, 87);
-    for (device, strategy) in executors_for(cell, proj_size) {
+    for (device, strategy) in executors() {
         let mut session = case.training::<f32>(&device, optimising(strategy));
         let mut sibling = session.sibling(case.shape, &Options { train: true, ..forced(strategy) }).unwrap();
         case.run_in(&mut sibling);

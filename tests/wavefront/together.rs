@@ -193,7 +193,7 @@ fn the_choice_follows_from_the_device_and_the_work() {
     let lstm = stack(&cells::LSTM, 4);
     let choose = |config: &RnnConfig, time, batch, caps: &Caps, strategy| {
         let plan = Plan::new(config, Shape { time, batch }, caps, &options(strategy, Wavefront::Auto)).unwrap();
-        (plan.chunk, plan.wavefront_reason, recurrent(&plan.steps))
+        (plan.chunk, plan.wavefront_reason.clone(), recurrent(&plan.steps))
     };
     let (chunk, _, count) = choose(&lstm, 1000, 1, &caps(), Strategy::Step);
     assert_eq!((chunk, count), (Some(64), 1000 + 3 * 64));

@@ -16,7 +16,7 @@ mod sum;
 use super::io::Times;
 use super::plan::{NetworkPlan, SlotId};
 use super::{Op, Part};
-use crate::device::{Device, Kind};
+use crate::device::Device;
 use crate::error::Result;
 use crate::expr::Element;
 use crate::session::Session;
@@ -64,7 +64,7 @@ impl<T: Element> Executor<T> {
     pub(crate) fn bind(plan: &NetworkPlan, params: &[T]) -> Result<Self> {
         let slots = plan.slots.iter().map(|s| vec![T::default(); s.len]).collect();
         let d_params = vec![T::default(); if plan.options.train { params.len() } else { 0 }];
-        let layers = plan.bind_layers(&Device(Kind::Cpu), params)?;
+        let layers = plan.bind_layers(&Device::cpu(), params)?;
         let mut executor = Self { slots, params: Vec::new(), d_params, linear: Vec::new(), layers };
         executor.pack(plan, params);
         Ok(executor)
