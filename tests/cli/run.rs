@@ -241,7 +241,9 @@ fn run_refuses_files_that_do_not_fit() {
     let cases = [
         (
             run("lstm", "v.", Path::new(golden)),
-            format!("{golden}: v.weight_ih_l0: expected a matrix, got none (did you mean the prefix \"w.\"?)"),
+            format!(
+                "{golden}: v.weight_ih_l0: expected a matrix, got none (did you mean one of the prefixes \"grad.\", \"w.\"?)"
+            ),
         ),
         (
             run("gru", "w.", Path::new(golden)),
