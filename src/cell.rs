@@ -146,8 +146,8 @@ pub enum CellOption {
     InputForget,
 }
 
-/// A recurrent cell: plain data.
-#[derive(Clone, Copy, Debug)]
+/// A recurrent cell: plain data. `{:?}` prints its name.
+#[derive(Clone, Copy)]
 pub struct Cell {
     /// The name on the command line, e.g. `gru-reset-before`.
     pub name: &'static str,
@@ -163,6 +163,12 @@ pub struct Cell {
     pub options: &'static [CellOption],
     /// The WGSL text with `forward_0`, `forward_1`, … one per stage.
     pub wgsl: &'static str,
+}
+
+impl std::fmt::Debug for Cell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 impl PartialEq for Cell {

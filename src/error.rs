@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 /// What can go wrong. No function of this crate panics on user input, bad files, a missing adapter, a lost device or a
-/// size beyond a limit: it returns one of these.
-#[derive(Debug, thiserror::Error)]
+/// size beyond a limit: it returns one of these. `{:?}` prints the same message as `{}`, so that a `main` that returns
+/// [`Result`] shows it to people.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A value, shape or count that does not fit: `x: expected [T, B, I] = [100, 8, 64], got [100, 8, 63]`.
@@ -69,6 +70,12 @@ pub enum Error {
         /// Why not, and what to use instead.
         reason: String,
     },
+}
+
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

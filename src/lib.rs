@@ -62,7 +62,7 @@ pub use session::{
 };
 pub use tensor::{Tensor, View};
 pub use tuning::{Choice, TILE_SIZES, TileChoice, Tuning};
-pub use weights::{WeightFormat, Weights};
+pub use weights::{Names, WeightFormat, Weights};
 pub use wgpu;
 pub use zoneout::Zoneout;
 

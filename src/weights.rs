@@ -8,9 +8,11 @@
 mod dense;
 pub(crate) mod format;
 mod keras;
+mod names;
 
 pub use format::WeightFormat;
 pub use keras::KerasLayer;
+pub use names::Names;
 
 use crate::config::RnnConfig;
 use crate::cpu::memory;
@@ -327,7 +329,8 @@ impl<T: Real> Weights<T> {
         weights
     }
 
-    fn empty(config: &RnnConfig) -> Self {
+    /// A place for every layer, with nothing in it.
+    pub(crate) fn empty(config: &RnnConfig) -> Self {
         Self { layers: vec![LayerWeights::default(); config.num_layers * config.directions()], ..Default::default() }
     }
 }

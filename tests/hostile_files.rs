@@ -315,6 +315,32 @@ fn a_deep_file_is_read_in_one_pass() {
     assert!(start.elapsed().as_secs_f64() < 1.0, "{:?}", start.elapsed());
 }
 
+/// What a run would take is in no file: sizes beyond the machine are refused by themselves, and smaller ones by the tensors, which
+/// have other shapes; both before anything is allocated.
+#[test]
+fn gigantic_goldens_are_refused_at_once() {
+    for name in ["mamba_scan_full", "rwkv4_wkv_state", "rwkv5_wkv", "rwkv7_wkv", "train_lstm_adam10"] {
+        for field in ["T", "B", "D", "N", "H", "C", "hidden_size"] {
+            for size in [1000, 100_000, 1 << 30, 1 << 40, u64::MAX] {
+                let bytes = with_config(&golden(name), |config| {
+                    if config.contains_key(field) {
+                        config.insert(field.into(), size.into());
+                    } else {
+                        config.insert("T".into(), size.into());
+                    }
+                });
+                let start = std::time::Instant::now();
+                assert!(read(&bytes), "the container itself is intact");
+                let file = TensorFile::from_bytes("claims.safetensors", bytes).expect("a file");
+                let error = Golden::read(&file).expect_err("it has no such tensors").to_string();
+                assert!(error.starts_with("claims.safetensors: "), "{error}");
+                // Without the claim a run of these is a matter of milliseconds; the first of the thread warms up.
+                assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+            }
+        }
+    }
+}
+
 #[test]
 fn a_folder_or_nothing_is_not_a_file() {
     for path in [env!("CARGO_MANIFEST_DIR"), "/nonexistent/file.safetensors"] {

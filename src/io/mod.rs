@@ -1,5 +1,6 @@
 //! File formats: safetensors (always), `.npy` (with the command line), ONNX (feature `onnx`).
 
+mod foreign;
 #[cfg(feature = "cli")]
 pub mod npy;
 #[cfg(feature = "onnx")]

@@ -1,20 +1,19 @@
 //! Weights from and to safetensors files with PyTorch's names, whole stacks by prefix; f64, f32, f16 and bf16 in, f64 and f32 out.
 
-use crate::cell::Cell;
-use crate::config::{Bias, Direction, RnnConfig};
+mod hints;
+mod stack;
+
+use super::foreign::instead_of_safetensors;
+use crate::config::RnnConfig;
 use crate::error::{Error, Result};
 use crate::real::Real;
 use crate::recurrence::Recurrence;
-use crate::weights::{Weights, parameters};
+use crate::weights::{Names, Weights};
 use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-
-/// What the names of parameters begin with, before the layer's number.
-const KINDS: [&str; 7] =
-    ["weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l", "weight_hr_l", "weight_unit_l", "gain_l"];
 
 /// The header's name for [`RnnConfig::recurrence`].
 const RECURRENCE: &str = "recurrence";
@@ -30,6 +29,10 @@ pub struct TensorFile {
 
 impl TensorFile {
     /// Reads the file and checks its header.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be read or is not safetensors; a PyTorch `.pt` or `.pth` file, an ONNX model, HDF5, GGUF, `.npy`
+    /// and some others are called by their names, with what to do.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let bytes = std::fs::read(&path).map_err(|e| Error::file(&path, e))?;
@@ -37,10 +40,13 @@ impl TensorFile {
     }
 
     /// The same from bytes in memory; `name` stands for the path in errors.
+    ///
+    /// # Errors
+    /// As [`TensorFile::open`], but for reading.
     pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self> {
         let path = name.into();
-        let (header_bytes, header) =
-            SafeTensors::read_metadata(&bytes).map_err(|e| Error::file(&path, format!("not safetensors: {e}")))?;
+        let (header_bytes, header) = SafeTensors::read_metadata(&bytes)
+            .map_err(|e| Error::file(&path, format!("not safetensors: {}", why_not(&bytes, &e))))?;
         Ok(Self { path, bytes, header, data_at: size_of::<u64>() + header_bytes })
     }
 
@@ -104,109 +110,29 @@ impl TensorFile {
     fn tensor_error(&self, name: &str, expected: impl ToString, got: impl ToString) -> Error {
         Error::mismatch(format!("{}: {name}", self.path.display()), expected, got)
     }
-
-    /// The stack of `config` from tensors named `prefix` + PyTorch's names (`weight_ih_l0`, `bias_hh_l1_reverse`, …).
-    pub fn weights<T: Real>(&self, config: &RnnConfig, prefix: &str) -> Result<Weights<T>> {
-        Weights::from_named(config, |name| self.real(&format!("{prefix}{name}"))).map_err(|e| match e {
-            Error::Mismatch { what, expected, got } => self.tensor_error(&format!("{prefix}{what}"), expected, got),
-            other => other,
-        })
-    }
-
-    /// The configuration that the tensors under `prefix` describe for `cell`: sizes, layers, directions, projection, bias. A
-    /// recurrence that is not dense is one the header says (`recurrence`, as [`Weights::save`] writes it): shapes alone would not tell
-    /// heads from a projection whose matrix is missing.
-    /// A file without W of layer 0 is refused: whether that is [`crate::InputMode::Skip`] or a gap, only a caller knows, who sets the
-    /// configuration and calls [`TensorFile::weights`].
-    pub fn config(&self, cell: &'static Cell, prefix: &str) -> Result<RnnConfig> {
-        let shape = |name: &str| self.header.info(&format!("{prefix}{name}")).map(|info| info.shape.clone());
-        let matrix = |name: &str| match shape(name) {
-            Some(s) if s.len() == 2 => Ok(s),
-            other => {
-                let got = other.map_or("none".into(), |s| format!("{s:?}"));
-                Err(self.tensor_error(&format!("{prefix}{name}"), "a matrix", got))
-            }
-        };
-        let (w, r) = (matrix("weight_ih_l0")?, matrix("weight_hh_l0")?);
-        let recurrence = match self.metadata().get(RECURRENCE) {
-            Some(text) => text.parse().map_err(|e| Error::file(&self.path, e))?,
-            None => Recurrence::Dense,
-        };
-        let gates = cell.input_gates();
-        let hidden_size = w[0] / gates;
-        if hidden_size == 0 || w[0] % gates != 0 {
-            return Err(self.tensor_error(
-                &format!("{prefix}weight_ih_l0"),
-                format!("[{gates}·H, I] for {}", cell.name),
-                format!("{w:?}"),
-            ));
-        }
-        let mut num_layers = 1;
-        while shape(&format!("weight_ih_l{num_layers}")).is_some() {
-            num_layers += 1;
-        }
-        let config = RnnConfig {
-            cell,
-            input_size: w[1],
-            hidden_size,
-            num_layers,
-            direction: match shape("weight_ih_l0_reverse") {
-                Some(_) => Direction::Bidirectional,
-                None => Direction::Forward,
-            },
-            bias: match (shape("bias_ih_l0"), shape("bias_hh_l0")) {
-                (None, None) => Bias::None,
-                (None, Some(_)) => Bias::Recurrent,
-                (Some(_), None) => Bias::One,
-                (Some(_), Some(_)) => Bias::Two,
-            },
-            proj_size: match shape("weight_hr_l0") {
-                Some(projection) if recurrence != Recurrence::Dense => projection.first().copied().unwrap_or(0),
-                Some(_) => r[1],
-                None => 0,
-            },
-            recurrence,
-            ..Default::default()
-        };
-        config.validate()?;
-        self.check_all_used(&config, prefix)?;
-        Ok(config)
-    }
-
-    /// Refuses parameters under `prefix` that `config` would leave out: a file with a gap (layer 2 without layer 1, R of a
-    /// reverse direction without its W, a bias that only some layers have) must not run as a smaller network.
-    fn check_all_used(&self, config: &RnnConfig, prefix: &str) -> Result<()> {
-        let known: HashSet<String> = parameters(config).into_iter().map(|p| p.name).collect();
-        let is_parameter = |name: &str| {
-            let layer = KINDS.iter().find_map(|kind| name.strip_prefix(kind));
-            layer.is_some_and(|l| l.starts_with(|c: char| c.is_ascii_digit()))
-        };
-        let mut names = self.names();
-        names.sort_unstable();
-        for name in &names {
-            let Some(parameter) = name.strip_prefix(prefix) else { continue };
-            if is_parameter(parameter) && !known.contains(parameter) {
-                let RnnConfig { cell, num_layers, direction, bias, .. } = config;
-                let network = format!("{}, layers: {num_layers}, {direction:?}, bias {bias:?}", cell.name);
-                let expected = format!("none, for the other tensors make a network without it ({network})");
-                return Err(self.tensor_error(name, expected, "one"));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl<T: Real> Weights<T> {
-    /// Writes every parameter of `config` to a safetensors file, in `T`, under `prefix` + the names of
-    /// [`crate::weights::parameters`]: what [`TensorFile::weights`] reads back and PyTorch's `load_state_dict` takes for the cells
-    /// that it has (with an empty prefix, or that of the module in a larger model, `"lstm."`). An existing file is replaced.
-    /// A recurrence that is not dense is written into the header, for [`TensorFile::config`].
+    /// Writes every parameter of `config` to a safetensors file, in `T`, under `names`: a prefix (`""` or `"lstm."`) with the names of
+    /// [`crate::weights::parameters`] behind it, or [`Names`] with others for embedding and head. [`TensorFile::weights`] reads them
+    /// back by the same names, and PyTorch's `load_state_dict` takes them for the cells that it has, where they are those of the module.
+    /// An existing file is replaced. A recurrence that is not dense is written into the header, for [`TensorFile::config`].
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the weights are not those of `config`; [`Error::File`] if the file cannot be written.
-    pub fn save(&self, config: &RnnConfig, path: impl AsRef<Path>, prefix: &str) -> Result<()> {
+    /// [`Error::Mismatch`] if the weights are not those of `config`, or two parameters have one name; [`Error::File`] if the file
+    /// cannot be written.
+    pub fn save<'n>(&self, config: &RnnConfig, path: impl AsRef<Path>, names: impl Into<Names<'n>>) -> Result<()> {
+        let names = names.into();
+        names.validate()?;
         self.validate(config)?;
-        let tensors = self.named(config).map(|(p, values)| (format!("{prefix}{}", p.name), Tensor(p.shape, values)));
+        let tensors: Vec<_> = self
+            .named(config)
+            .map(|(p, values)| (names.in_file(&p.name).into_owned(), Tensor(p.shape, values)))
+            .collect();
+        let mut seen = HashSet::new();
+        if let Some((twice, _)) = tensors.iter().find(|(name, _)| !seen.insert(name)) {
+            return Err(Error::mismatch("names to save under", "a name for every parameter", format!("{twice} twice")));
+        }
         // What loaders of PyTorch files look for.
         let mut metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
         if config.recurrence != Recurrence::Dense {
@@ -214,6 +140,21 @@ impl<T: Real> Weights<T> {
         }
         let path = path.as_ref();
         safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| Error::file(path, e))
+    }
+}
+
+/// What a file is that has no header of safetensors, or what is wrong with the header.
+fn why_not(bytes: &[u8], error: &SafeTensorError) -> String {
+    if let Some(other) = instead_of_safetensors(bytes) {
+        return other.into();
+    }
+    match (error, bytes.first_chunk()) {
+        (SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeaderLength, Some(length)) => format!(
+            "its first 8 bytes announce a header of {} bytes, but the file has {} (a file of another format, or cut short)",
+            u64::from_le_bytes(*length),
+            bytes.len()
+        ),
+        _ => error.to_string(),
     }
 }
 

@@ -17,6 +17,7 @@ use super::tolerance::{Measure, Recorded};
 use super::training::Training;
 use crate::cells;
 use crate::config::RnnConfig;
+use crate::cpu::memory;
 use crate::error::{Error, Result};
 use crate::io::safetensors::TensorFile;
 use crate::tensor::Tensor;
@@ -28,6 +29,9 @@ use std::path::Path;
 /// The kinds that this build knows.
 const KINDS: &str = "RNN, LSTM, GRU, seq2seq_LSTM, seq2seq_GRU, train_adam, mamba_selective_scan, rwkv4_wkv to rwkv7_wkv, \
     mamba_block, mamba2_block, rwkv4_block, rwkv6_block and rwkv7_block";
+
+/// What one golden may take on any machine: a [`super::tape::Tape`] counts its operations in 32 bits, of about 100 bytes each.
+const MAX_MEMORY: u64 = 1 << 38;
 
 /// A recorded run of another implementation. Values are f64 whatever they were stored in.
 #[derive(Clone, Debug)]
@@ -208,12 +212,25 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Refuses a run of which a tensor has more values than the file has bytes: files are small, and what they ask for is too.
+    /// Refuses sizes of more values than the file has bytes, where the file has to have a tensor that is as large.
     pub fn check_values(&self, what: &str, sizes: [usize; 3]) -> Result<()> {
         let values = sizes.iter().fold(1usize, |n, &size| n.saturating_mul(size));
         if values > self.file.size() {
             let expected = format!("at most as many values as the file has bytes ({})", self.file.size());
             return Err(self.mismatch(what, expected, format!("{sizes:?}")));
+        }
+        Ok(())
+    }
+
+    /// Refuses a run whose `what`, which is in no file, takes more memory than there is: `sizes` values of `bytes` each.
+    pub fn check_memory(&self, what: &str, sizes: &[usize], bytes: u64) -> Result<()> {
+        let needs = sizes.iter().fold(bytes, |n, &size| n.saturating_mul(size as u64));
+        let limit = memory().min(MAX_MEMORY);
+        if needs > limit {
+            let limit_name =
+                if limit < MAX_MEMORY { "this machine's memory" } else { "this crate's limit for a golden" };
+            let hint = "; a golden of fewer steps or sequences takes less".into();
+            return Err(Error::Limit { what: self.what(what), needs, limit, unit: "bytes", limit_name, hint });
         }
         Ok(())
     }
@@ -315,6 +332,9 @@ impl<'a> Reader<'a> {
         match error {
             Error::Mismatch { what, expected, got } => self.mismatch(&what, expected, got),
             Error::Unsupported { what, reason } => Error::Unsupported { what: self.what(&what), reason },
+            Error::Limit { what, needs, limit, unit, limit_name, hint } => {
+                Error::Limit { what: self.what(&what), needs, limit, unit, limit_name, hint }
+            }
             other => other,
         }
     }

@@ -21,6 +21,9 @@ use crate::session::{Initial, Input, Session, Targets, Upstream};
 use crate::tensor::Tensor;
 use crate::weights::{Parameter, Weights};
 
+/// Bytes that a training step takes of one value of a layer at one step of time: its inputs, gates, states and gradients, in f64.
+const STEP: u64 = 1 << 7;
+
 /// A network, the batches that it learns from, and how.
 #[derive(Clone, Debug)]
 pub struct Training {
@@ -58,9 +61,9 @@ impl Training {
             return Err(reader.mismatch(field, "at least 0", value));
         }
         // The results of single steps are not in the file: nothing else bounds their size.
-        for features in [config.input_size, cells::LSTM.input_gates() * config.hidden_size, outputs] {
-            reader.check_values("values of a step", [shape.time, shape.batch, features])?;
-        }
+        let layers = config.input_size.saturating_add(cells::LSTM.input_gates() * config.hidden_size);
+        let features = layers.saturating_mul(config.num_layers).saturating_add(outputs);
+        reader.check_memory("values of a step", &[shape.time, shape.batch, features], STEP)?;
 
         let ids = reader.ids("in.ids", &[steps, shape.time + 1, shape.batch], vocabulary)?;
         let batches = ids.data.chunks_exact((shape.time + 1) * shape.batch).map(|ids| shifted(ids, shape)).collect();

@@ -239,14 +239,25 @@ fn run_refuses_files_that_do_not_fit() {
     };
     let golden = "tests/data/torch_golden/lstm_l1.safetensors";
     let cases = [
-        (run("lstm", "v.", Path::new(golden)), format!("{golden}: v.weight_ih_l0: expected a matrix, got none")),
+        (
+            run("lstm", "v.", Path::new(golden)),
+            format!(
+                "{golden}: v.weight_ih_l0: expected a matrix, got none (did you mean one of the prefixes \"grad.\", \"w.\"?)"
+            ),
+        ),
         (
             run("gru", "w.", Path::new(golden)),
-            format!("{golden}: w.weight_ih_l0: expected [3·H, I] for gru, got [28, 5]"),
+            format!(
+                "{golden}: w.weight_ih_l0: expected [3·H, I] for gru, got [28, 5] \
+                 (the shapes fit lstm or slstm with hidden_size 7)"
+            ),
         ),
         (
             run("rnn-tanh", "w.", Path::new(golden)),
-            format!("{golden}: w.weight_hh_l0: expected [28, 28], got [28, 7], 196 values"),
+            format!(
+                "{golden}: w.weight_hh_l0: expected [1·H, H] = [28, 28] for rnn-tanh with weight_ih_l0 [28, 5], \
+                 got [28, 7] (the shapes fit lstm or slstm with hidden_size 7)"
+            ),
         ),
         (run("lstm", "w.", &lstm.file("none")), format!("DIR/none.npy: {}", no_such_file())),
     ];
@@ -254,7 +265,7 @@ fn run_refuses_files_that_do_not_fit() {
         assert_eq!(reason(&lstm, run), message);
     }
     let text = reason(&lstm, run("lstm", "w.", &lstm.file("x")));
-    assert!(text.starts_with("DIR/x.npy: not safetensors: "), "{text}");
+    assert!(text.starts_with("DIR/x.npy: not safetensors: this is a NumPy .npy file"), "{text}");
 }
 
 /// A network with a tensor too many or too few must not run as a smaller one.
