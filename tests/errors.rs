@@ -393,7 +393,8 @@ fn a_lost_device_is_an_error_again_and_again() {
 fn a_device_lost_in_the_middle_of_a_run_is_told_at_once() {
     let c = config(&cells::GRU);
     let x = values(SHAPE.time * SHAPE.batch * c.input_size);
-    let input = Input::new(View::new(&x, &[SHAPE.time, SHAPE.batch, c.input_size]));
+    let shape = [SHAPE.time, SHAPE.batch, c.input_size];
+    let input = Input::new(View::new(&x, &shape));
     let host = Host::new();
     for device in [gpu(), Device::from_wgpu(host.device, host.queue)] {
         let mut s = session(&device, &c, SHAPE);
@@ -411,7 +412,8 @@ fn a_device_lost_in_the_middle_of_a_run_is_told_at_once() {
 fn calls_out_of_order_are_refused() {
     let c = config(&cells::GRU);
     let x = values(SHAPE.time * SHAPE.batch * c.input_size);
-    let input = Input::new(View::new(&x, &[SHAPE.time, SHAPE.batch, c.input_size]));
+    let shape = [SHAPE.time, SHAPE.batch, c.input_size];
+    let input = Input::new(View::new(&x, &shape));
     for device in [Device::cpu(), gpu()] {
         let mut s = session(&device, &c, SHAPE);
         let first = "run: expected an input written before it (Session::write), got none";
