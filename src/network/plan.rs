@@ -191,6 +191,18 @@ impl NetworkPlan {
         Ok(texts)
     }
 
+    /// What a GPU runs for it on the way there, or back, in order: kernel and workgroups of every dispatch. Recurrent
+    /// layers are left out; they have plans of their own. For tests.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] as [`NetworkPlan::new`].
+    #[doc(hidden)]
+    pub fn jobs(&self, back: bool) -> Result<Vec<(&'static str, [u32; 2])>> {
+        let Program { forward, backward, .. } = Program::new(self)?;
+        let jobs = if back { backward } else { forward };
+        Ok(jobs.into_iter().map(|job| (job.name, job.groups)).collect())
+    }
+
     /// Which of [`NetworkPlan::layers`] is an operation's.
     pub(super) fn layers_at(&self, node: usize) -> usize {
         self.layers.iter().position(|(n, _)| *n == node).unwrap_or_default()
