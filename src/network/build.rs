@@ -250,7 +250,7 @@ impl Builder {
             };
             return Err(Error::mismatch(format!("heads, K, V of {name}"), expected, format!("{sizes:?}")));
         }
-        let mut shape = ScanShape { rule, heads, key_size, value_size, operands: Vec::new(), reverse };
+        let mut shape = ScanShape::new(rule, sizes, reverse);
         for (port, operand) in rule.inputs.iter().chain(rule.params).zip(operands) {
             self.operand(name, operand)?;
             let (wanted, per_head) = (shape.port_width(port.extent), shape.port_width(port.extent) / heads);

@@ -9,6 +9,7 @@
 //!
 //! Everything that grows, grows with T: [`NetworkPlan::bytes_per_step`] says by how much; [`NetworkPlan::fixed_bytes`] is the rest.
 
+use super::cpu;
 use super::gpu::Program;
 use super::parallel::{self, Parallel};
 use super::{Network, Op, ScanShape};
@@ -131,6 +132,8 @@ pub struct NetworkPlan {
     pub(crate) scans: Vec<ScanSlots>,
     /// Elements that the GPU executor needs beyond the slots and the gradients of parameters.
     pub(crate) scratch: usize,
+    /// Per operation: its expressions as the CPU executor runs them; none for a GPU.
+    pub(crate) tapes: Arc<Vec<cpu::Tapes>>,
 }
 
 impl NetworkPlan {
@@ -163,6 +166,7 @@ impl NetworkPlan {
             states: Vec::new(),
             scans: Vec::new(),
             scratch: 0,
+            tapes: Arc::default(),
         };
         plan.check_sizes()?;
         for (n, node) in network.nodes.iter().enumerate() {
@@ -171,7 +175,9 @@ impl NetworkPlan {
             }
         }
         plan.add_slots();
-        if caps.class != DeviceClass::Cpu {
+        if caps.class == DeviceClass::Cpu {
+            plan.tapes = Arc::new(cpu::tapes(network));
+        } else {
             plan.scratch = Program::new(&plan)?.own;
         }
         plan.check_limits()?;

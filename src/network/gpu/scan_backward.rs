@@ -125,7 +125,7 @@ impl Build<'_> {
     /// Folds the shares of columns, sums of so many blocks.
     fn fold_values(&mut self, shape: &ScanShape, shares: &[Share], blocks: usize) {
         for share in shares {
-            let each = if shape.rule.ports()[share.port].extent == Extent::Head { shape.value_size } else { 1 };
+            let each = if shape.ports()[share.port].extent == Extent::Head { shape.value_size } else { 1 };
             let given = Given { at: 0, rows: self.rows(), first: 0, reverse: shape.reverse, each, padded: true };
             self.fold_share(&shape.operands[share.port], share, given, blocks);
         }
@@ -229,7 +229,7 @@ impl Build<'_> {
     }
 
     fn of_keys(&self, shape: &ScanShape, share: &Share, rows: usize, first: usize) -> Given {
-        let each = if shape.rule.ports()[share.port].extent == Extent::Head { shape.key_size } else { 1 };
+        let each = if shape.ports()[share.port].extent == Extent::Head { shape.key_size } else { 1 };
         Given { at: 0, rows, first, reverse: shape.reverse, each, padded: true }
     }
 }
