@@ -43,6 +43,10 @@ pub struct NetworkOptions {
     pub resets: bool,
     /// Chooses kernels as for another class of device than the one that runs the plan, as [`crate::Options::kernels`]: the same bits.
     pub kernels: Option<DeviceClass>,
+    /// Elements that a GPU's arena has between any two slots, which nothing may touch
+    /// ([`super::NetworkSession::check_guards`]). For tests.
+    #[doc(hidden)]
+    pub guard: usize,
 }
 
 impl Default for NetworkOptions {
@@ -56,6 +60,7 @@ impl Default for NetworkOptions {
             memory: Memory::Save,
             resets: true,
             kernels: None,
+            guard: 0,
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What a run may cost: expressions made once, threads that change no bit.
+//! What a run may cost: expressions made once, threads that change no bit, few bytes and submits.
 
-use crate::networks::{inputs, random, wide};
+use crate::networks::{gpu, inputs, of_everything, random, wide};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use wgpu_rnn::expr::Element;
@@ -93,5 +93,63 @@ fn threads_do_not_matter() -> Result<()> {
         assert_eq!(run::<f32>(threads)?, single, "{threads} threads");
         assert_eq!(run::<f64>(threads)?, double, "{threads} threads");
     }
+    Ok(())
+}
+
+fn trained(network: &Arc<Network>, shape: Shape, guard: usize) -> Result<NetworkSession> {
+    let (device, options) = (gpu(), NetworkOptions { train: true, guard, ..Default::default() });
+    let plan = NetworkPlan::new(network, shape, &device.caps(), &options)?;
+    NetworkSession::new(&device, plan, &typed(&random(network.parameter_count(), 5)))
+}
+
+/// 0 is cleared on the device: what a way back uploads is what it was given.
+#[test]
+fn a_way_back_uploads_the_gradients_of_outputs_alone() -> Result<()> {
+    let (network, shape) = (of_everything()?, Shape { time: 5, batch: 2 });
+    let mut session = trained(&network, shape, 0)?;
+    let (first, _) = there_and_back(&mut session, None)?;
+    let up: Vec<View<'_, f32>> = first.values.iter().map(Tensor::view).collect();
+    let states: Vec<View<'_, f32>> = first.states.iter().map(Tensor::view).collect();
+    let shown: usize = network.outputs.iter().map(|(_, part)| network.values[part.value].width).sum();
+    let (shown, held) = (4 * 10 * shown, 4 * first.states.iter().map(|t| t.data.len()).sum::<usize>());
+    let x = Tensor { data: vec![0.5; 60], shape: vec![5, 2, 6] };
+    for (given, expected) in [(None, shown), (Some(&states[..]), shown + held)] {
+        session.forward(&NetworkInput::new(&[x.view()]))?;
+        let before = session.bytes_written();
+        session.backward(&NetworkUpstream { values: &up, states: given })?;
+        assert_eq!(session.bytes_written() - before, expected as u64, "with states: {}", given.is_some());
+    }
+    Ok(())
+}
+
+#[test]
+fn all_states_are_carried_in_one_submit() -> Result<()> {
+    let (network, shape) = (of_everything()?, Shape { time: 5, batch: 2 });
+    let mut session = trained(&network, shape, 0)?;
+    let x = Tensor { data: vec![0.5; 60], shape: vec![5, 2, 6] };
+    let first = session.forward(&NetworkInput::new(&[x.view()]))?;
+    assert!(first.states.len() > 5);
+    let before = session.submits();
+    session.write(&NetworkInput { initial: NetworkInitial::Carry, ..NetworkInput::new(&[x.view()]) })?;
+    assert_eq!(session.submits() - before, 1);
+    session.run()?;
+    let carried = session.output()?;
+    let views: Vec<View<'_, f32>> = first.states.iter().map(Tensor::view).collect();
+    let initial = NetworkInitial::Given(&views);
+    assert_eq!(carried, session.forward(&NetworkInput { initial, ..NetworkInput::new(&[x.view()]) })?);
+    Ok(())
+}
+
+/// Slots lie apart, and what is between them is no number: nothing reads it, and nothing writes it.
+#[test]
+fn no_kernel_leaves_its_slots() -> Result<()> {
+    let network = of_everything()?;
+    let shape = Shape { time: 9, batch: 3 };
+    let (mut close, mut apart) = (trained(&network, shape, 0)?, trained(&network, shape, 37)?);
+    close.poison()?;
+    apart.poison()?;
+    let lengths = Some(&[5, 9, 1][..]);
+    assert_eq!(there_and_back(&mut close, lengths)?, there_and_back(&mut apart, lengths)?);
+    apart.check_guards()?;
     Ok(())
 }

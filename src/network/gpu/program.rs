@@ -13,6 +13,10 @@ use crate::plan::DeviceClass;
 pub(crate) struct Program {
     /// Offset of every slot of the plan.
     pub slots: Vec<usize>,
+    /// First elements and counts of the gradients that a way back begins with: of values, and of states after the last step.
+    pub gradients: Vec<(usize, usize)>,
+    /// First elements of the gaps between slots ([`crate::network::NetworkOptions::guard`]).
+    pub guards: Vec<usize>,
     /// Offset of the gradients of parameters, in training.
     pub param_gradients: usize,
     /// Where parameters are in their buffer, and their gradients behind that offset ([`Network::own_params`]); all elements.
@@ -64,12 +68,32 @@ impl Program {
     /// # Errors
     /// [`Error::Limit`] for an arena or a grid beyond the device's limits.
     pub fn new(plan: &NetworkPlan) -> Result<Self> {
-        let mut at = 0;
+        let (mut at, guard, mut guards) = (0, plan.options.guard, Vec::new());
         let mut place = |len: usize| {
             at += len;
+            if guard > 0 && len > 0 {
+                guards.push(at);
+                at += guard;
+                return at - guard - len;
+            }
             at - len
         };
-        let slots: Vec<usize> = plan.slots.iter().map(|s| place(s.len)).collect();
+        // What a way back begins with 0 lies together: one command clears it.
+        let d_last = plan.states.iter().filter_map(|s| s.d_last);
+        let cleared: Vec<SlotId> = plan.gradients.iter().copied().chain(d_last).collect();
+        let mut slots = vec![0; plan.slots.len()];
+        let mut gradients: Vec<(usize, usize)> = Vec::new();
+        for &id in &cleared {
+            let len = plan.slots[id].len;
+            slots[id] = place(len);
+            match gradients.last_mut() {
+                Some((first, count)) if *first + *count == slots[id] => *count += len,
+                _ => gradients.push((slots[id], len)),
+            }
+        }
+        for (id, slot) in plan.slots.iter().enumerate().filter(|(id, _)| !cleared.contains(id)) {
+            slots[id] = place(slot.len);
+        }
         let params = plan.network.own_params();
         let param_gradients = place(if plan.options.train { params.1 } else { 0 });
         let plans = place(0);
@@ -103,6 +127,8 @@ impl Program {
         let len = build.end.max(1);
         let program = Self {
             slots: build.slots,
+            gradients,
+            guards,
             param_gradients,
             params,
             len,
