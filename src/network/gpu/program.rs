@@ -62,11 +62,14 @@ pub(super) struct Build<'a> {
     end: usize,
     pub jobs: Vec<Job>,
     pub calls: Vec<Call>,
+    /// What was wrong first with a dispatch.
+    wrong: Option<String>,
 }
 
 impl Program {
     /// # Errors
-    /// [`Error::Limit`] for an arena or a grid beyond the device's limits.
+    /// [`Error::Limit`] for an arena or a grid beyond the device's limits; [`Error::Gpu`] for a kernel whose words are not those
+    /// that its text names.
     pub fn new(plan: &NetworkPlan) -> Result<Self> {
         let (mut at, guard, mut guards) = (0, plan.options.guard, Vec::new());
         let mut place = |len: usize| {
@@ -114,6 +117,7 @@ impl Program {
             end,
             jobs: Vec::new(),
             calls: Vec::new(),
+            wrong: None,
         };
         for n in 0..plan.network.nodes.len() {
             build.forward(n);
@@ -123,6 +127,9 @@ impl Program {
             for n in (0..plan.network.nodes.len()).rev() {
                 build.backward(n);
             }
+        }
+        if let Some(reason) = build.wrong {
+            return Err(Error::Gpu { what: "making a network's program".into(), reason });
         }
         let len = build.end.max(1);
         let program = Self {
@@ -232,7 +239,15 @@ impl Build<'_> {
 
     pub fn push(&mut self, kernel: Kernel) {
         let shape = self.plan.shape;
-        self.jobs.push(kernel.job([shape.time, shape.batch], self.plan.caps.max_workgroups));
+        match kernel.job([shape.time, shape.batch], self.plan.caps.max_workgroups) {
+            Ok(job) => self.jobs.push(job),
+            Err(reason) => self.wrong(reason),
+        }
+    }
+
+    /// There can be no program.
+    pub fn wrong(&mut self, reason: String) {
+        self.wrong.get_or_insert(reason);
     }
 
     pub fn rows(&self) -> usize {
@@ -244,9 +259,9 @@ impl Build<'_> {
         self.plan.network.values[value].width
     }
 
-    /// Offset of a slot; 0 for none.
-    pub fn slot(&self, slot: Option<SlotId>) -> usize {
-        slot.map_or(0, |s| self.slots[s])
+    /// Offset of a slot, where there is one.
+    pub fn slot(&self, slot: Option<SlotId>) -> Option<usize> {
+        slot.map(|s| self.slots[s])
     }
 
     /// Offset of a part's first column.
@@ -269,22 +284,27 @@ impl Build<'_> {
         self.slots[self.plan.gradients[self.plan.network.nodes[n].value]]
     }
 
-    /// Offset of a parameter among all.
-    pub fn param(&self, param: Option<ParamId>) -> usize {
-        param.and_then(|p| self.params[p]).unwrap_or(0)
+    /// Offset of a parameter among all, where there is one. Layers' have none: no operation of the network's own reads them
+    /// ([`crate::network::Builder`] refuses it).
+    pub fn param(&self, param: Option<ParamId>) -> Option<usize> {
+        param.and_then(|p| self.params[p])
     }
 
     /// Offset of a parameter's gradient.
-    pub fn d_param(&self, param: ParamId) -> usize {
-        self.param_gradients + self.param(Some(param))
+    pub fn d_param(&mut self, param: ParamId) -> usize {
+        let at = self.param(Some(param));
+        if at.is_none() {
+            self.wrong(format!("parameter {param} is no operation's own"));
+        }
+        self.param_gradients + at.unwrap_or_default()
     }
 
     /// A kernel with the places of its operands: `p<n>`.
     pub fn with_operands(&self, mut kernel: Kernel, operands: &[Operand]) -> Kernel {
         for (n, operand) in operands.iter().enumerate() {
             let at = match operand.source {
-                Source::Value(part) => self.part(part),
-                Source::Param { param, first, .. } => self.param(Some(param)) + first,
+                Source::Value(part) => Some(self.part(part)),
+                Source::Param { param, first, .. } => self.param(Some(param)).map(|at| at + first),
             };
             kernel = kernel.word(format!("p{n}"), at);
         }
