@@ -43,16 +43,15 @@ pub enum Function {
 impl Function {
     /// In place, for every value.
     pub fn apply<T: Element>(self, values: &mut [T]) {
-        let f: fn(T) -> T = match self {
-            Self::Exp | Self::Sigmoid | Self::Softplus => return elementwise::apply(self, values),
-            Self::ExpM1 => T::exp_m1,
-            Self::Tanh => T::tanh,
-            Self::Relu => T::relu,
-            Self::Step => T::step,
-            Self::Sqrt => T::sqrt,
-            Self::Hold => return,
-        };
-        values.iter_mut().for_each(|v| *v = f(*v));
+        match self {
+            Self::Exp | Self::Sigmoid | Self::Softplus => elementwise::apply(self, values),
+            Self::ExpM1 => values.iter_mut().for_each(|v| *v = v.exp_m1()),
+            Self::Tanh => values.iter_mut().for_each(|v| *v = v.tanh()),
+            Self::Relu => values.iter_mut().for_each(|v| *v = v.relu()),
+            Self::Step => values.iter_mut().for_each(|v| *v = v.step()),
+            Self::Sqrt => values.iter_mut().for_each(|v| *v = v.sqrt()),
+            Self::Hold => {}
+        }
     }
 }
 
@@ -74,31 +73,13 @@ pub enum Operator {
 impl Operator {
     /// a becomes the result, value by value.
     pub fn apply<T: Element>(self, a: &mut [T], b: &[T]) {
-        self.apply_to(a.iter_mut().zip(b.iter().copied()));
-    }
-
-    /// The same with one b for all.
-    pub(crate) fn apply_one<T: Element>(self, a: &mut [T], b: T) {
-        self.apply_to(a.iter_mut().map(|a| (a, b)));
-    }
-
-    /// b becomes the result of one a and each of them.
-    pub(crate) fn apply_from<T: Element>(self, a: T, b: &mut [T]) {
-        b.iter_mut().for_each(|b| {
-            let mut result = a;
-            self.apply_to([(&mut result, *b)].into_iter());
-            *b = result;
-        });
-    }
-
-    #[inline(always)]
-    fn apply_to<'a, T: Element + 'a>(self, pairs: impl Iterator<Item = (&'a mut T, T)>) {
+        let pairs = a.iter_mut().zip(b);
         match self {
-            Self::Add => pairs.for_each(|(a, b)| *a = *a + b),
-            Self::Sub => pairs.for_each(|(a, b)| *a = a.minus(b)),
-            Self::Mul => pairs.for_each(|(a, b)| *a = *a * b),
-            Self::Div => pairs.for_each(|(a, b)| *a = a.over(b)),
-            Self::Max => pairs.for_each(|(a, b)| *a = if *a > b { *a } else { b }),
+            Self::Add => pairs.for_each(|(a, b)| *a = *a + *b),
+            Self::Sub => pairs.for_each(|(a, b)| *a = a.minus(*b)),
+            Self::Mul => pairs.for_each(|(a, b)| *a = *a * *b),
+            Self::Div => pairs.for_each(|(a, b)| *a = a.over(*b)),
+            Self::Max => pairs.for_each(|(a, b)| *a = if *a > *b { *a } else { *b }),
         }
     }
 }
@@ -396,27 +377,35 @@ pub trait Element: Real {
 macro_rules! element {
     ($float:ty) => {
         impl Element for $float {
+            #[inline]
             fn minus(self, other: Self) -> Self {
                 self - other
             }
+            #[inline]
             fn over(self, other: Self) -> Self {
                 self / other
             }
+            #[inline]
             fn exp(self) -> Self {
                 self.exp()
             }
+            #[inline]
             fn exp_m1(self) -> Self {
                 self.exp_m1()
             }
+            #[inline]
             fn tanh(self) -> Self {
                 self.tanh()
             }
+            #[inline]
             fn relu(self) -> Self {
                 self.max(0.0)
             }
+            #[inline]
             fn step(self) -> Self {
                 if self > 0.0 { 1.0 } else { 0.0 }
             }
+            #[inline]
             fn sqrt(self) -> Self {
                 self.sqrt()
             }

@@ -1,7 +1,7 @@
 //! Building a network operation by operation.
 
 use super::layers::{self, LayersShape};
-use super::{Network, Node, Norm, Op, Operand, Param, ParamId, Part, ScanShape, Source, Stored, Value};
+use super::{Network, NetworkData, Node, Norm, Op, Operand, Param, ParamId, Part, ScanShape, Source, Stored, Value};
 use crate::config::RnnConfig;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
@@ -26,7 +26,7 @@ use crate::weights::parameters;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Builder {
-    network: Network,
+    network: NetworkData,
 }
 
 impl Default for Builder {
@@ -38,7 +38,7 @@ impl Default for Builder {
 impl Builder {
     /// A network without operations.
     pub fn new() -> Self {
-        let network = Network {
+        let network = NetworkData {
             values: Vec::new(),
             inputs: Vec::new(),
             params: Vec::new(),
@@ -250,7 +250,7 @@ impl Builder {
             };
             return Err(Error::mismatch(format!("heads, K, V of {name}"), expected, format!("{sizes:?}")));
         }
-        let mut shape = ScanShape { rule, heads, key_size, value_size, operands: Vec::new(), reverse };
+        let mut shape = ScanShape::new(rule, sizes, reverse);
         for (port, operand) in rule.inputs.iter().chain(rule.params).zip(operands) {
             self.operand(name, operand)?;
             let (wanted, per_head) = (shape.port_width(port.extent), shape.port_width(port.extent) / heads);
@@ -336,7 +336,7 @@ impl Builder {
 
     /// Adds several things, or, if one is refused, none of them.
     fn whole_or_nothing(&mut self, add: impl FnOnce(&mut Self) -> Result<Part>) -> Result<Part> {
-        let Network { values, params, nodes, .. } = &self.network;
+        let NetworkData { values, params, nodes, .. } = &self.network;
         let before = (values.len(), params.len(), nodes.len());
         let added = add(self);
         if added.is_err() {
@@ -369,7 +369,7 @@ impl Builder {
             let got = format!("{} and {}", self.network.inputs.len(), self.network.outputs.len());
             return Err(Error::mismatch("inputs and outputs of a network", "at least one of each", got));
         }
-        Ok(self.network)
+        Ok(Network(self.network))
     }
 
     fn value(&mut self, name: &str, width: usize) -> Result<Part> {

@@ -82,6 +82,11 @@ impl Times {
         (if reverse { self.lengths[b] - 1 - s } else { s }) * self.batch + b
     }
 
+    /// Whether a row lies past its sequence's end: it may hold anything.
+    pub fn is_padding(&self, row: usize) -> bool {
+        row / self.batch >= self.lengths[row % self.batch]
+    }
+
     /// Whether the state before step `s` is empty because an episode begins (or, in reverse, ends) there.
     pub fn is_reset(&self, b: usize, s: usize, reverse: bool) -> bool {
         match (self.resets.is_empty(), reverse) {

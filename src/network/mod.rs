@@ -34,7 +34,7 @@ pub(crate) use io::Times;
 pub use io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkUpstream};
 pub use layers::LayersShape;
 pub use parallel::Parallel;
-pub use plan::{NetworkOptions, NetworkPlan, NetworkSlot};
+pub use plan::{NetworkOptions, NetworkPlan, NetworkPlanData, NetworkSlot};
 pub use scan::ScanShape;
 pub use session::NetworkSession;
 
@@ -276,9 +276,30 @@ impl Param {
     }
 }
 
-/// Operations in order, each reading what those before it have made. Made by a [`Builder`].
+/// Operations in order, each reading what those before it have made. Made by [`Builder::finish`]; everything in it can be read
+/// ([`NetworkData`]) and nothing changed: kernels without checks of their indices trust its sizes.
+///
+/// ```compile_fail,E0594
+/// # use wgpu_rnn::network::Builder;
+/// let mut b = Builder::new();
+/// let x = b.input("x", 3).unwrap();
+/// b.output("y", x).unwrap();
+/// let mut network = b.finish().unwrap();
+/// network.values[0].width = 4; // cannot assign to data in dereference of `Network`
+/// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct Network {
+pub struct Network(NetworkData);
+
+impl std::ops::Deref for Network {
+    type Target = NetworkData;
+    fn deref(&self) -> &NetworkData {
+        &self.0
+    }
+}
+
+/// What a [`Network`] is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkData {
     /// All values: inputs, then one per operation.
     pub values: Vec<Value>,
     /// Which of them the caller gives.
@@ -291,7 +312,7 @@ pub struct Network {
     pub outputs: Vec<(String, Part)>,
 }
 
-impl Network {
+impl NetworkData {
     /// The parameter of that name.
     pub fn param(&self, name: &str) -> Option<ParamId> {
         self.params.iter().position(|p| p.name == name)

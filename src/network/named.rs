@@ -1,6 +1,6 @@
 //! A network's parameters by name, as files hold them, from and to the flat order in which a session takes them.
 
-use super::{Network, Param};
+use super::{NetworkData, Param};
 use crate::error::{Error, Result};
 use crate::io::safetensors::TensorFile;
 use crate::real::Real;
@@ -14,7 +14,7 @@ struct Held<'a> {
     shape: Vec<usize>,
 }
 
-impl Network {
+impl NetworkData {
     /// All parameters from tensors of a file named `prefix` + their names, one after the other as [`super::NetworkSession::new`]
     /// takes them. Dimensions of 1 in shapes do not count: `[1, 1, C]` is `[C]`. Tensors under `prefix` that no parameter asks for
     /// are refused, unless `others` is true of the rest of their name (an embedding that the caller looks up).

@@ -9,9 +9,10 @@
 //!
 //! Everything that grows, grows with T: [`NetworkPlan::bytes_per_step`] says by how much; [`NetworkPlan::fixed_bytes`] is the rest.
 
+use super::cpu;
 use super::gpu::Program;
 use super::parallel::{self, Parallel};
-use super::{Network, Op, ScanShape};
+use super::{LayersShape, Network, Op, ScanShape};
 use crate::config::Shape;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -42,6 +43,10 @@ pub struct NetworkOptions {
     pub resets: bool,
     /// Chooses kernels as for another class of device than the one that runs the plan, as [`crate::Options::kernels`]: the same bits.
     pub kernels: Option<DeviceClass>,
+    /// Elements that a GPU's arena has between any two slots, which nothing may touch
+    /// ([`super::NetworkSession::check_guards`]). For tests.
+    #[doc(hidden)]
+    pub guard: usize,
 }
 
 impl Default for NetworkOptions {
@@ -55,6 +60,7 @@ impl Default for NetworkOptions {
             memory: Memory::Save,
             resets: true,
             kernels: None,
+            guard: 0,
         }
     }
 }
@@ -102,9 +108,33 @@ pub(crate) struct ScanSlots {
     pub erased: Option<SlotId>,
 }
 
-/// How a network runs on a device for one shape. `Display` prints it for people.
+/// How a network runs on a device for one shape. `Display` prints it for people. Everything in it can be read
+/// ([`NetworkPlanData`]) and nothing changed: kernels without checks of their indices trust its sizes. Cheap to clone.
+///
+/// ```compile_fail,E0594
+/// # use std::sync::Arc;
+/// # use wgpu_rnn::network::{Builder, NetworkOptions, NetworkPlan};
+/// # use wgpu_rnn::{Device, Shape};
+/// let mut b = Builder::new();
+/// let x = b.input("x", 3).unwrap();
+/// b.output("y", x).unwrap();
+/// let (network, shape) = (Arc::new(b.finish().unwrap()), Shape { time: 2, batch: 1 });
+/// let mut plan = NetworkPlan::new(&network, shape, &Device::cpu().caps(), &NetworkOptions::default()).unwrap();
+/// plan.slots[0].len = 1; // cannot assign to data in dereference of `NetworkPlan`
+/// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct NetworkPlan {
+pub struct NetworkPlan(Arc<NetworkPlanData>);
+
+impl std::ops::Deref for NetworkPlan {
+    type Target = NetworkPlanData;
+    fn deref(&self) -> &NetworkPlanData {
+        &self.0
+    }
+}
+
+/// What a [`NetworkPlan`] says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkPlanData {
     /// What runs.
     pub network: Arc<Network>,
     /// T and B.
@@ -131,6 +161,8 @@ pub struct NetworkPlan {
     pub(crate) scans: Vec<ScanSlots>,
     /// Elements that the GPU executor needs beyond the slots and the gradients of parameters.
     pub(crate) scratch: usize,
+    /// Per operation: its expressions as the CPU executor runs them; none for a GPU.
+    pub(crate) tapes: Arc<Vec<cpu::Tapes>>,
 }
 
 impl NetworkPlan {
@@ -149,7 +181,7 @@ impl NetworkPlan {
             return Err(Error::Unsupported { what: "f64 on a GPU".into(), reason });
         }
         let (parallel, reason) = parallel::choose(network, shape, caps, options);
-        let mut plan = Self {
+        let mut plan = Self(Arc::new(NetworkPlanData {
             network: Arc::clone(network),
             shape,
             caps: caps.clone(),
@@ -163,16 +195,18 @@ impl NetworkPlan {
             states: Vec::new(),
             scans: Vec::new(),
             scratch: 0,
-        };
+            tapes: Arc::default(),
+        }));
         plan.check_sizes()?;
-        for (n, node) in network.nodes.iter().enumerate() {
-            if let Op::Layers(layers) = &node.op {
-                plan.layers.push((n, layers.plan(&node.name, shape, caps, options)?));
-            }
-        }
-        plan.add_slots();
-        if caps.class != DeviceClass::Cpu {
-            plan.scratch = Program::new(&plan)?.own;
+        let layers = plan_layers(network, shape, caps, options)?;
+        let data = Arc::make_mut(&mut plan.0);
+        data.layers = layers;
+        data.add_slots();
+        if caps.class == DeviceClass::Cpu {
+            data.tapes = Arc::new(cpu::tapes(network));
+        } else {
+            let scratch = Program::new(&plan)?.own;
+            Arc::make_mut(&mut plan.0).scratch = scratch;
         }
         plan.check_limits()?;
         Ok(plan)
@@ -202,8 +236,10 @@ impl NetworkPlan {
         let jobs = if back { backward } else { forward };
         Ok(jobs.into_iter().map(|job| (job.name, job.groups)).collect())
     }
+}
 
-    /// Which of [`NetworkPlan::layers`] is an operation's.
+impl NetworkPlanData {
+    /// Which of [`NetworkPlanData::layers`] is an operation's.
     pub(super) fn layers_at(&self, node: usize) -> usize {
         self.layers.iter().position(|(n, _)| *n == node).unwrap_or_default()
     }
@@ -393,6 +429,32 @@ impl NetworkPlan {
         }
         Ok(())
     }
+}
+
+/// Plans of the stacks of recurrent layers. [`Memory::Auto`] is one budget for all of them: of what is left every stack has the
+/// share that keeping everything would take it, so that all keep everything if that fits.
+fn plan_layers(network: &Network, shape: Shape, caps: &Caps, options: &NetworkOptions) -> Result<Vec<(usize, Plan)>> {
+    let stacks = network.nodes.iter().enumerate().filter_map(|(n, node)| match &node.op {
+        Op::Layers(layers) => Some((n, node.name.as_str(), layers)),
+        _ => None,
+    });
+    let stacks: Vec<_> = stacks.collect();
+    let plan = |(_, name, layers): &(usize, &str, &LayersShape), memory: Memory| {
+        layers.plan(name, shape, caps, &NetworkOptions { memory, ..options.clone() })
+    };
+    let (Memory::Auto(budget), true) = (options.memory, options.train) else {
+        return stacks.iter().map(|stack| Ok((stack.0, plan(stack, options.memory)?))).collect();
+    };
+    let full = stacks.iter().map(|stack| Ok(plan(stack, Memory::Save)?.bytes())).collect::<Result<Vec<u64>>>()?;
+    let (mut left, mut wanted) = (budget, full.iter().sum::<u64>());
+    let mut plans = Vec::new();
+    for (stack, full) in stacks.iter().zip(full) {
+        let share = u128::from(left) * u128::from(full) / u128::from(wanted.max(1));
+        let plan = plan(stack, Memory::Auto(share as u64))?;
+        (left, wanted) = (left.saturating_sub(plan.bytes()), wanted.saturating_sub(full));
+        plans.push((stack.0, plan));
+    }
+    Ok(plans)
 }
 
 /// Values that an operation carries per sequence.

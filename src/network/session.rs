@@ -75,7 +75,7 @@ impl<T: Element> NetworkSession<T> {
         }
         let executor = match &device.0 {
             Kind::Cpu(_) => Executor::Cpu(Box::new(cpu::Executor::new(&plan, params)?)),
-            Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, &narrow(params))?)),
+            Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, narrow(params))?)),
         };
         let Shape { time, batch } = plan.shape;
         let times = Times { time, batch, lengths: vec![time; batch], resets: Vec::new() };
@@ -115,7 +115,7 @@ impl<T: Element> NetworkSession<T> {
         self.tape = false;
         match &mut self.executor {
             Executor::Cpu(e) => e.set_params(&self.plan, params)?,
-            Executor::Gpu(e) => e.set_params(&self.plan, &narrow(params))?,
+            Executor::Gpu(e) => e.set_params(&self.plan, narrow(params))?,
         }
         Ok(())
     }
@@ -160,24 +160,22 @@ impl<T: Element> NetworkSession<T> {
             e.write_times(&self.times)?;
         }
         for (&value, view) in network.inputs.iter().zip(input.values) {
-            let masked = self.masked(view.data, network.values[value].width);
-            self.write_slot(self.plan.values[value], masked)?;
+            self.write_rows(self.plan.values[value], view.data, network.values[value].width)?;
         }
         let states = self.plan.states.clone();
         match input.initial {
-            NetworkInitial::Carry => {
-                for s in &states {
-                    self.copy_slot(s.last, s.initial)?;
-                }
-            }
+            NetworkInitial::Carry => match &mut self.executor {
+                Executor::Cpu(e) => e.carry(&self.plan),
+                Executor::Gpu(e) => e.carry(&self.plan)?,
+            },
             NetworkInitial::Given(given) => {
                 for (s, view) in states.iter().zip(given) {
-                    self.write_slot(s.initial, self.state_within(s.node, view.data))?;
+                    self.write_state(s.initial, s.node, view.data)?;
                 }
             }
             NetworkInitial::Empty => {
                 for s in &states {
-                    self.write_slot(s.initial, self.empty_state(s.node, s.size))?;
+                    self.write_slot(s.initial, &self.empty_state(s.node, s.size))?;
                 }
             }
         }
@@ -252,29 +250,66 @@ impl<T: Element> NetworkSession<T> {
         if let Some(given) = upstream.states {
             self.check_states("gradients of states", given)?;
         }
-        // Two outputs may show the same columns: their gradients add up.
-        for (value, &slot) in network.values.iter().zip(&self.plan.gradients.clone()) {
-            let mut gradient = vec![T::default(); self.plan.rows() * value.width];
-            for ((_, part), view) in network.outputs.iter().zip(upstream.values) {
-                if network.values[part.value] == *value {
-                    let masked = self.masked(view.data, part.width);
-                    for (to, from) in gradient.chunks_exact_mut(value.width).zip(masked.chunks_exact(part.width)) {
-                        to[part.first..][..part.width].iter_mut().zip(from).for_each(|(t, f)| *t = *t + *f);
-                    }
-                }
-            }
-            self.write_slot(slot, gradient)?;
+        // Everything else begins at 0, without a byte from here.
+        match &mut self.executor {
+            Executor::Cpu(e) => e.clear_gradients(&self.plan),
+            Executor::Gpu(e) => e.clear_gradients()?,
         }
-        let states = self.plan.states.clone();
-        for (n, s) in states.iter().enumerate() {
-            let zeros = || vec![T::default(); batch * s.size];
-            let values = upstream.states.map_or_else(zeros, |given| self.state_within(s.node, given[n].data));
-            if let Some(slot) = s.d_last {
-                self.write_slot(slot, values)?;
+        for value in shown_values(&network) {
+            self.write_gradient(value, upstream)?;
+        }
+        if let Some(given) = upstream.states {
+            let states = self.plan.states.clone();
+            for (s, view) in states.iter().zip(given) {
+                if let Some(slot) = s.d_last {
+                    self.write_state(slot, s.node, view.data)?;
+                }
             }
         }
         self.upstream = true;
         Ok(())
+    }
+
+    /// The gradient of a value that outputs show, whose gradient is 0 yet. Two outputs may show the same columns: theirs add up.
+    fn write_gradient(&mut self, value: usize, upstream: &NetworkUpstream<'_, T>) -> Result<()> {
+        let Self { plan, times, executor, .. } = self;
+        let (width, slot) = (plan.network.values[value].width, plan.gradients[value]);
+        let outputs = plan.network.outputs.iter().zip(upstream.values);
+        let add = |gradient: &mut [T]| {
+            for ((_, part), view) in outputs.filter(|((_, part), _)| part.value == value) {
+                let rows = gradient.chunks_exact_mut(width).zip(view.data.chunks_exact(part.width));
+                for (_, (to, from)) in rows.enumerate().filter(|(row, _)| !times.is_padding(*row)) {
+                    to[part.first..][..part.width].iter_mut().zip(from).for_each(|(t, f)| *t = *t + *f);
+                }
+            }
+        };
+        match executor {
+            Executor::Cpu(e) => add(e.slot_mut(slot)),
+            Executor::Gpu(e) => {
+                let mut gradient = vec![T::default(); plan.rows() * width];
+                add(&mut gradient);
+                e.write_slot(slot, narrow(&gradient))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that the host has written to the GPU for the network's own operations, in all; 0 on the CPU. For tests.
+    #[doc(hidden)]
+    pub fn bytes_written(&self) -> u64 {
+        match &self.executor {
+            Executor::Cpu(_) => 0,
+            Executor::Gpu(e) => e.bytes_written,
+        }
+    }
+
+    /// Submits of the network's own operations to the GPU, in all; 0 on the CPU. For tests.
+    #[doc(hidden)]
+    pub fn submits(&self) -> u64 {
+        match &self.executor {
+            Executor::Cpu(_) => 0,
+            Executor::Gpu(e) => e.submits,
+        }
     }
 
     /// Runs the way back from what was written last.
@@ -333,6 +368,23 @@ impl<T: Element> NetworkSession<T> {
         }
     }
 
+    /// Whether all is as [`NetworkSession::poison`] left it between the slots of a GPU that [`NetworkOptions::guard`] keeps apart. For
+    /// tests.
+    ///
+    /// [`NetworkOptions::guard`]: super::NetworkOptions::guard
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] where something was written between them; errors of the device.
+    #[doc(hidden)]
+    pub fn check_guards(&self) -> Result<()> {
+        match &self.executor {
+            Executor::Gpu(e) if !e.guards_hold()? => {
+                Err(Error::mismatch("what lies between slots", "untouched", "written"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn checked_times(&self, input: &NetworkInput<'_, T>) -> Result<Times> {
         let Shape { time, batch } = self.plan.shape;
         let lengths = input.lengths.map_or_else(|| vec![time; batch], <[usize]>::to_vec);
@@ -365,15 +417,13 @@ impl<T: Element> NetworkSession<T> {
         Ok(())
     }
 
-    /// A sequence's padding may hold anything; nothing of it is read.
-    fn masked(&self, values: &[T], width: usize) -> Vec<T> {
-        let mut values = values.to_vec();
+    /// Zeros past every sequence's end: padding may hold anything, and nothing of it is read.
+    fn mask(times: &Times, values: &mut [T], width: usize) {
         for (row, v) in values.chunks_exact_mut(width).enumerate() {
-            if row / self.times.batch >= self.times.lengths[row % self.times.batch] {
+            if times.is_padding(row) {
                 v.fill(T::default());
             }
         }
-        values
     }
 
     fn empty_state(&self, node: usize, size: usize) -> Vec<T> {
@@ -391,7 +441,8 @@ impl<T: Element> NetworkSession<T> {
         let Shape { time, batch } = self.plan.shape;
         let width = self.plan.network.values[part.value].width;
         let rows = all.chunks_exact(width).map(|row| &row[part.first..][..part.width]);
-        let data = self.masked(&rows.flatten().copied().collect::<Vec<_>>(), part.width);
+        let mut data = rows.flatten().copied().collect::<Vec<_>>();
+        Self::mask(&self.times, &mut data, part.width);
         Tensor { data, shape: vec![time, batch, part.width] }
     }
 
@@ -404,13 +455,33 @@ impl<T: Element> NetworkSession<T> {
         Tensor { data, shape: vec![batch, state.size] }
     }
 
-    /// A state `[B, size]` as its slot has it.
-    fn state_within(&self, node: usize, data: &[T]) -> Vec<T> {
+    /// A state `[B, size]` into its slot, in the slot's order.
+    fn write_state(&mut self, slot: SlotId, node: usize, data: &[T]) -> Result<()> {
+        let super::Op::Layers(shape) = &self.plan.network.nodes[node].op else { return self.write_slot(slot, data) };
         let mut within = data.to_vec();
-        if let super::Op::Layers(shape) = &self.plan.network.nodes[node].op {
-            shape.state_order(self.plan.shape.batch).into_iter().zip(data).for_each(|(at, v)| within[at] = *v);
+        shape.state_order(self.plan.shape.batch).into_iter().zip(data).for_each(|(at, v)| within[at] = *v);
+        self.write_slot(slot, &within)
+    }
+
+    /// Rows `[T, B, width]` into their slot.
+    fn write_rows(&mut self, slot: SlotId, data: &[T], width: usize) -> Result<()> {
+        match &mut self.executor {
+            Executor::Cpu(e) => {
+                let to = e.slot_mut(slot);
+                to.copy_from_slice(data);
+                Self::mask(&self.times, to, width);
+            }
+            // What has no padding goes as it is.
+            Executor::Gpu(e) if self.times.lengths.iter().all(|&l| l == self.times.time) => {
+                e.write_slot(slot, narrow(data))?;
+            }
+            Executor::Gpu(e) => {
+                let mut data = data.to_vec();
+                Self::mask(&self.times, &mut data, width);
+                e.write_slot(slot, narrow(&data))?;
+            }
         }
-        within
+        Ok(())
     }
 
     /// Slots, and behind them, if asked for, the gradients of all parameters: all at once.
@@ -424,18 +495,10 @@ impl<T: Element> NetworkSession<T> {
         }
     }
 
-    fn write_slot(&mut self, slot: SlotId, values: Vec<T>) -> Result<()> {
+    fn write_slot(&mut self, slot: SlotId, values: &[T]) -> Result<()> {
         match &mut self.executor {
-            Executor::Cpu(e) => *e.slot_mut(slot) = values,
-            Executor::Gpu(e) => e.write_slot(slot, &narrow(&values))?,
-        }
-        Ok(())
-    }
-
-    fn copy_slot(&mut self, from: SlotId, to: SlotId) -> Result<()> {
-        match &mut self.executor {
-            Executor::Cpu(e) => *e.slot_mut(to) = e.slot(from).to_vec(),
-            Executor::Gpu(e) => e.copy_slot(&self.plan, from, to)?,
+            Executor::Cpu(e) => e.slot_mut(slot).copy_from_slice(values),
+            Executor::Gpu(e) => e.write_slot(slot, narrow(values))?,
         }
         Ok(())
     }
@@ -446,9 +509,9 @@ pub(super) fn shown_values(network: &Network) -> BTreeSet<usize> {
     network.outputs.iter().map(|(_, part)| part.value).collect()
 }
 
-/// As the GPU has them; its sessions are of f32.
-fn narrow<T: Element>(values: &[T]) -> Vec<f32> {
-    values.iter().map(|v| v.to_f64() as f32).collect()
+/// As the GPU has them; its sessions are of f32 alone.
+fn narrow<T: Element>(values: &[T]) -> &[f32] {
+    bytemuck::cast_slice(values)
 }
 
 fn widen<T: Element>(values: &[f32]) -> Vec<T> {

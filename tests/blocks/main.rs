@@ -6,9 +6,28 @@ mod laws;
 mod loading;
 mod rwkv;
 
-use wgpu_rnn::Tensor;
+use std::sync::LazyLock;
 use wgpu_rnn::blocks::{Mamba, Mamba2, Model, Rwkv4, Rwkv6, Rwkv7};
 use wgpu_rnn::network::Network;
+use wgpu_rnn::{Device, Tensor};
+
+/// One GPU for all tests, so that they share what is compiled; its shaders check their indices.
+fn gpu() -> Device {
+    static GPU: LazyLock<Device> =
+        LazyLock::new(|| Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do").checked());
+    GPU.clone()
+}
+
+/// Whether everything is asked for (`WGPU_RNN_ALL=1`): a driver compiles every text of a kernel anew, which takes it longer than all
+/// runs together.
+fn all() -> bool {
+    std::env::var_os("WGPU_RNN_ALL").is_some_and(|v| v == "1")
+}
+
+/// Whether a model runs on a GPU by default: one of the five has all operations of blocks and a scan with a correction.
+fn on_gpu(model: &Model) -> bool {
+    all() || matches!(model, Model::Rwkv7(_))
+}
 
 /// One small model of each kind; sizes that differ wherever they may.
 fn models() -> [Model; 5] {

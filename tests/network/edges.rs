@@ -1,12 +1,13 @@
 //! Edges: padding that is no number, operands that overlap, resets after infinity, calls out of order, sizes that cannot be.
 
+use crate::networks::all;
 use std::sync::Arc;
 use wgpu_rnn::expr::Expr;
 use wgpu_rnn::network::*;
 use wgpu_rnn::{Device, Error, Result, Shape, Tensor, View, rules};
 
 fn devices() -> [Device; 2] {
-    [Device::cpu(), Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do")]
+    [Device::cpu(), crate::networks::gpu()]
 }
 
 fn training(parallel: Parallel, chunk: usize) -> NetworkOptions {
@@ -107,7 +108,8 @@ fn infinity_does_not_cross_a_reset() -> Result<()> {
         let mut written = inputs.clone();
         let value = rule.inputs.iter().position(|p| p.name == "v").unwrap();
         written[value].data[2 * 2..][..2].fill(f32::INFINITY);
-        for device in devices() {
+        // Corrections have every kernel that others have.
+        for device in devices().into_iter().filter(|d| all() || d.kind() == "cpu" || rule == &rules::DELTA) {
             for (parallel, chunk) in [
                 (Parallel::Recurrent, 2),
                 (Parallel::Chunked, 2),

@@ -1,5 +1,6 @@
 //! Networks: every operation against central differences of itself, whole and in pieces.
 
+mod costs;
 mod edges;
 mod gpu;
 mod gradients;

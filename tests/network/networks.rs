@@ -1,11 +1,24 @@
 //! The networks that the tests run: one per rule, and one of all operations.
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::sync::Arc;
-use wgpu_rnn::expr::{Expr, silu};
+use std::sync::{Arc, LazyLock};
+use wgpu_rnn::expr::{Expr, exp, silu, softplus, tanh};
 use wgpu_rnn::network::{Builder, Network, NetworkOptions, NetworkPlan, NetworkSession, Norm, Operand};
 use wgpu_rnn::rule::{HeadState, Rule};
 use wgpu_rnn::{Device, Direction, Precision, Result, RnnConfig, Shape, cells, rules};
+
+/// One GPU for all tests, so that they share what is compiled; its shaders check their indices.
+pub fn gpu() -> Device {
+    static GPU: LazyLock<Device> =
+        LazyLock::new(|| Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do").checked());
+    GPU.clone()
+}
+
+/// Whether everything is asked for (`WGPU_RNN_ALL=1`): a driver compiles every text of a kernel anew, which takes it longer than all
+/// runs together.
+pub fn all() -> bool {
+    std::env::var_os("WGPU_RNN_ALL").is_some_and(|v| v == "1")
+}
 
 /// A rule over inputs of its own, with parameters of its own.
 pub fn of_rule(rule: &'static Rule, reverse: bool) -> Result<Arc<Network>> {
@@ -75,6 +88,40 @@ pub fn of_everything() -> Result<Arc<Network>> {
     let wide = b.concat("wide", &[layers, h.columns(3, 2)?, layers.columns(2, 1)?])?;
     let operands: [Operand; 2] = [wide.into(), wide.into()];
     let top = b.bidirectional_scan("top", &rules::MINGRU, [8, 1, 1], [&operands, &operands])?;
+    b.output("top", top)?;
+    b.output("y", sum)?;
+    b.output("part", h.columns(1, 5)?)?;
+    Ok(Arc::new(b.finish()?))
+}
+
+/// Every operation but layers, `width` (a multiple of 3) columns wide or twice that, with operands repeated both ways.
+pub fn wide(width: usize) -> Result<Arc<Network>> {
+    let (mut b, of) = (Builder::new(), Expr::input);
+    let x = b.input("x", width)?;
+    let (w, bias) = (b.param("in.weight", &[2 * width, width])?, b.param("in.bias", &[2 * width])?);
+    let h = b.linear("in", x, w, Some(bias))?;
+    let (gain, shift) = (b.param("norm.weight", &[2 * width])?, b.param("norm.bias", &[2 * width])?);
+    let n = b.norm("norm", h, (Norm::Layer, 2, 1e-5), Some(gain), Some(shift))?;
+    let gain = b.param("rms.weight", &[width])?;
+    let rms = b.norm("rms", n.columns(0, width)?, (Norm::Rms, 1, 1e-5), Some(gain), None)?;
+    let l2 = b.norm("l2", n.columns(width, width)?, (Norm::L2, width / 3, 1e-12), None, None)?;
+    let (taps, bias) = (b.param("conv.weight", &[width, 1, 4])?, b.param("conv.bias", &[width])?);
+    let conv = b.conv("conv", rms, (taps, Some(bias)), (3, 0))?;
+    let taps = b.param("same.weight", &[width, 4])?;
+    let same = b.conv("same", l2, (taps, None), (1, 2))?;
+    let before = b.shift("before", conv)?;
+    let third = width / 3;
+    let (mix, each, groups) = (b.param("mix", &[width])?, b.param("each", &[third])?, b.param("groups", &[third])?);
+    let (mix, each, groups) = (b.whole(mix), b.whole(each).each(3), b.whole(groups).groups(third, 3));
+    let spread = Operand::from(h.columns(2, third)?).each(3);
+    let mixed = of(0) * of(2) + silu(of(1)) * of(3) + tanh(of(4)) * exp(of(5) * of(0)) / (softplus(of(0)) + 1.0.into());
+    let mixed = b.map("mixed", mixed, &[before.into(), same.into(), mix, spread, each, groups])?;
+    let gates = b.map("gates", of(0) * 0.5.into(), &[Operand::from(h.columns(0, third)?).groups(third, 3)])?;
+    let forward = b.scan("forward", &rules::MINGRU, [width, 1, 1], &[gates.into(), mixed.into()], false)?;
+    let back = b.scan("back", &rules::QRNN, [width, 1, 1], &[gates.into(), mixed.into()], true)?;
+    let sum = b.map("sum", of(0) + of(1) + of(2), &[forward.into(), back.into(), x.into()])?;
+    let few = b.sum("few", sum, third)?;
+    let top = b.concat("top", &[few, h.columns(3, 2)?, sum.columns(2, 1)?])?;
     b.output("top", top)?;
     b.output("y", sum)?;
     b.output("part", h.columns(1, 5)?)?;

@@ -5,7 +5,7 @@ use crate::translate::{parse, to_every_language};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use wgpu_rnn::network::{Network, NetworkOptions, NetworkPlan, Parallel};
-use wgpu_rnn::{Caps, Result, Shape, rules};
+use wgpu_rnn::{Caps, DeviceClass, Result, Shape, rules};
 
 /// Whether kernels write words, arena, parameters, times.
 const BINDINGS: [bool; 4] = [false, true, false, false];
@@ -19,9 +19,12 @@ fn texts(network: &Arc<Network>) -> Result<BTreeSet<(&'static str, String)>> {
         (Parallel::Chunked, true),
         (Parallel::Products, true),
     ] {
-        let options = NetworkOptions { parallel: Some(parallel), train, ..Default::default() };
-        let plan = NetworkPlan::new(network, Shape { time: 70, batch: 3 }, &Caps::webgpu(), &options)?;
-        all.extend(plan.shaders()?);
+        // A plan is refused if a kernel's words are not those that its text names.
+        for kernels in [None, Some(DeviceClass::SoftwareGpu)] {
+            let options = NetworkOptions { parallel: Some(parallel), train, kernels, ..Default::default() };
+            let plan = NetworkPlan::new(network, Shape { time: 70, batch: 3 }, &Caps::webgpu(), &options)?;
+            all.extend(plan.shaders()?);
+        }
     }
     Ok(all)
 }

@@ -55,7 +55,7 @@ fn gates_at_their_ends_are_exact() {
             for parallel in ways(rule, PARALLEL) {
                 let got = case.run::<f64>(&Device::cpu(), &training(parallel));
                 failures.extend(case.wrong(&format!("f64 {parallel:?} all: {all}"), &got, &naive, Precision::F64));
-                for device in devices() {
+                for device in devices(rule) {
                     let got = case.run::<f32>(&device, &training(parallel));
                     let what = format!("{device} {parallel:?} all: {all}");
                     if !finite(&got) {
@@ -77,7 +77,7 @@ fn a_unit_that_forgets_nothing_keeps_its_state() {
     for port in ["r", "lambda"] {
         case.problem.ports[rules::RG_LRU.port(port)].fill(-80.0);
     }
-    for device in devices() {
+    for device in devices(case.problem.rule) {
         for parallel in ways(&rules::RG_LRU, PARALLEL) {
             let got = case.run::<f32>(&device, &training(parallel));
             assert!(finite(&got), "{device} {parallel:?}");
@@ -105,7 +105,7 @@ fn exponents_that_grow_do_not_overflow() {
         for parallel in ways(rule, PARALLEL) {
             let got = case.run::<f64>(&Device::cpu(), &training(parallel));
             failures.extend(case.wrong(&format!("f64 {parallel:?}"), &got, &naive, Precision::F64));
-            for device in devices() {
+            for device in devices(rule) {
                 let got = case.run::<f32>(&device, &training(parallel));
                 failures.extend(case.wrong(&format!("{device} {parallel:?}"), &got, &naive, Precision::F32));
             }

@@ -9,10 +9,28 @@ use wgpu_rnn::verify::naive_linear::{self, Problem};
 use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::{Device, Precision, Result, Shape, Tensor, View};
 
-/// Every executor of networks; one GPU for all tests, so that they share what is compiled.
-pub fn devices() -> Vec<Device> {
-    static GPU: LazyLock<Device> = LazyLock::new(|| Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do"));
-    vec![Device::cpu(), GPU.clone()]
+/// One GPU for all tests, so that they share what is compiled; its shaders check their indices.
+pub fn gpu() -> Device {
+    static GPU: LazyLock<Device> =
+        LazyLock::new(|| Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do").checked());
+    GPU.clone()
+}
+
+/// Whether everything is asked for (`WGPU_RNN_ALL=1`): a driver compiles every text of a kernel anew, which takes it longer than all
+/// runs together.
+pub fn all() -> bool {
+    std::env::var_os("WGPU_RNN_ALL").is_some_and(|v| v == "1")
+}
+
+/// Rules that stand for all of their kind on a GPU: a scalar state, a diagonal decay, a matrix, a correction, a stabiliser. Which
+/// kernels run, and which of their branches, depends on no more; the expressions of every rule run in
+/// `values::on_a_gpu_every_rule_is_as_near_as_the_naive_loops`.
+const OF_A_KIND: [&str; 5] = ["mingru", "mamba", "gla", "gated-delta", "mlstm"];
+
+/// Every executor of networks; the CPU alone for rules that another one stands for.
+pub fn devices(rule: &Rule) -> Vec<Device> {
+    let on_gpu = all() || OF_A_KIND.contains(&rule.name);
+    [Device::cpu()].into_iter().chain(on_gpu.then(gpu)).collect()
 }
 
 /// All ways over time, in chunks that fit no length here.

@@ -32,7 +32,7 @@ fn in_f32_they_are_as_near_as_the_naive_loops() {
     let mut failures = Vec::new();
     for (what, case) in cases() {
         let naive = case.naive();
-        for device in devices() {
+        for device in devices(case.problem.rule) {
             for parallel in ways(case.problem.rule, PARALLEL) {
                 let got = case.clone().poisoned().run::<f32>(&device, &training(parallel));
                 failures.extend(case.wrong(&format!("{what} {device} {parallel:?}"), &got, &naive, Precision::F32));
@@ -42,10 +42,22 @@ fn in_f32_they_are_as_near_as_the_naive_loops() {
     none(&failures);
 }
 
+/// There and back, step after step: the kernels into which a rule's expressions go.
+#[test]
+fn on_a_gpu_every_rule_is_as_near_as_the_naive_loops() {
+    let mut failures = Vec::new();
+    for rule in rules::ALL {
+        let case = Case::new(rule, 9, 3, 2).ragged(false);
+        let got = case.clone().poisoned().run::<f32>(&gpu(), &training(PARALLEL[0]));
+        failures.extend(case.wrong("on a GPU", &got, &case.naive(), Precision::F32));
+    }
+    none(&failures);
+}
+
 #[test]
 fn inference_is_training_without_the_way_back() {
     for (what, case) in cases() {
-        for device in devices() {
+        for device in devices(case.problem.rule) {
             for parallel in ways(case.problem.rule, PARALLEL) {
                 let options = training(parallel);
                 let trained = case.run::<f32>(&device, &options);
@@ -78,7 +90,7 @@ fn chunks_of_any_length_make_the_same_sequence() {
         for (n, time) in [1, 2, 63, 64, 65, 257].into_iter().enumerate() {
             let case = Case::new(rule, time, 1, 10 + n as u64);
             let naive = case.naive();
-            for device in devices() {
+            for device in devices(rule) {
                 for way in ways(rule, WAYS) {
                     let got = case.run::<f32>(&device, &training(way));
                     let what = format!("T = {time} {device} {way:?}");
@@ -112,7 +124,8 @@ fn states_of_many_rows_and_columns_go_part_by_part() {
         }
         let case = case.ragged(false);
         let naive = case.naive();
-        for device in devices() {
+        // Sizes of their own are texts of their own.
+        for device in devices(rule).into_iter().filter(|d| all() || d.kind() == "cpu" || rule == &rules::GLA) {
             for way in [(Parallel::Chunked, 4), (Parallel::Products, 4)] {
                 let got = case.clone().poisoned().run::<f32>(&device, &training(way));
                 failures.extend(case.wrong(&format!("{device} {way:?}"), &got, &naive, Precision::F32));
@@ -135,7 +148,7 @@ fn slow_decays_do_not_drift() {
                 *value = f64::from((fastest + value.abs() * (slowest - fastest)) as f32);
             }
             let naive = case.naive();
-            for device in devices() {
+            for device in devices(rule) {
                 for way in [(Parallel::Recurrent, 64), (Parallel::Chunked, 64), (Parallel::Products, 64)] {
                     let got = case.run::<f32>(&device, &training(way));
                     failures.extend(case.wrong(&format!("{seed} {device} {way:?}"), &got, &naive, Precision::F32));
@@ -151,7 +164,7 @@ fn slow_decays_do_not_drift() {
 fn windows_change_nothing() {
     for rule in rules::ALL {
         for case in [Case::new(rule, 21, 2, 40), Case::new(rule, 21, 3, 41).ragged(true)] {
-            for device in devices() {
+            for device in devices(rule) {
                 for way in ways(rule, [(Parallel::Recurrent, 4), (Parallel::Products, 4)]) {
                     let options = training(way);
                     let wide = case.run::<f32>(&device, &options);
@@ -176,7 +189,7 @@ fn tiles_end_where_chunks_end() {
                 let what = format!("chunks of {chunk}, reverse: {reverse}");
                 let oracle = case.clone().poisoned().run::<f64>(&Device::cpu(), &options);
                 failures.extend(case.wrong(&format!("f64, {what}"), &oracle, &naive, Precision::F64));
-                for device in devices() {
+                for device in devices(rule) {
                     let got = case.clone().poisoned().run::<f32>(&device, &options);
                     failures.extend(case.wrong(&format!("{device}, {what}"), &got, &naive, Precision::F32));
                 }

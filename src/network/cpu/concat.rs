@@ -1,32 +1,41 @@
 //! Parts side by side.
 
 use super::Context;
+use super::pieces::for_pieces;
+use crate::cpu::shared::Shared;
 use crate::expr::Element;
 use crate::network::Part;
 
 pub(super) fn forward<T: Element>(c: &Context<'_, T>, parts: &[Part], slots: &[Vec<T>], y: &mut [T]) {
-    let width: usize = parts.iter().map(|p| p.width).sum();
-    let mut first = 0;
-    for part in parts {
-        let rows = slots[c.plan.values[part.value]].chunks_exact(c.stride(*part));
-        for (y, x) in y.chunks_exact_mut(width).zip(rows) {
-            y[first..][..part.width].copy_from_slice(&x[part.first..][..part.width]);
+    let (width, elements) = (parts.iter().map(|p| p.width).sum::<usize>(), y.len());
+    let y = Shared::new(y);
+    for_pieces(elements / width, 8, elements, |rows| {
+        for row in rows {
+            // SAFETY: a row of this piece alone.
+            let mut y = unsafe { y.part(row * width, width) };
+            for part in parts {
+                let x = &slots[c.plan.values[part.value]][row * c.stride(*part) + part.first..][..part.width];
+                let (own, rest) = y.split_at_mut(part.width);
+                own.copy_from_slice(x);
+                y = rest;
+            }
         }
-        first += part.width;
-    }
+    });
 }
 
 pub(super) fn backward<T: Element>(c: &Context<'_, T>, parts: &[Part], slots: &mut [Vec<T>], dy: &[T]) {
     let width: usize = parts.iter().map(|p| p.width).sum();
     let mut first = 0;
     for part in parts {
-        let rows = slots[c.plan.gradients[part.value]].chunks_exact_mut(c.stride(*part));
-        for (row, (dx, dy)) in rows.zip(dy.chunks_exact(width)).enumerate() {
-            if c.is_padding(row) {
-                continue;
+        let (stride, rows) = (c.stride(*part), dy.len() / width);
+        let dx = Shared::new(&mut slots[c.plan.gradients[part.value]]);
+        for_pieces(rows, 8, rows * part.width, |rows| {
+            for row in rows.filter(|&row| !c.is_padding(row)) {
+                // SAFETY: a row of this piece alone.
+                let dx = unsafe { dx.part(row * stride + part.first, part.width) };
+                dx.iter_mut().zip(&dy[row * width + first..]).for_each(|(to, d)| *to = *to + *d);
             }
-            dx[part.first..][..part.width].iter_mut().zip(&dy[first..]).for_each(|(to, d)| *to = *to + *d);
-        }
+        });
         first += part.width;
     }
 }

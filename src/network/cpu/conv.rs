@@ -1,6 +1,9 @@
 //! Depthwise convolutions over time, and the shift by one step, which is one with a single tap of 1.
 
 use super::Context;
+use super::pieces::for_pieces;
+use super::scratch::Scratch;
+use crate::cpu::shared::Shared;
 use crate::expr::Element;
 use crate::network::{Op, Part};
 
@@ -61,31 +64,37 @@ pub(super) fn forward<T: Element>(c: &Context<'_, T>, node: usize, slots: &mut [
     let s = settings(c, &c.plan.network.nodes[node].op);
     let (width, stride, taps) = (s.x.width, c.stride(s.x), s.taps());
     let state = state_slots(c, node).map(|n| &c.plan.states[n]);
-    y.fill(T::default());
-    for b in 0..c.times.batch {
-        for t in 0..c.times.lengths[b] {
-            let out = &mut y[(t * c.times.batch + b) * width..][..width];
-            if let Some(bias) = s.bias {
-                out.copy_from_slice(bias);
+    // A tap's weights side by side.
+    let weights = s.weight.map(|w| by_tap(w, taps));
+    let (elements, slots_read, out) = (y.len(), &*slots, Shared::new(y));
+    for_pieces(elements / width, 8, elements * (1 + taps), |rows| {
+        for row in rows {
+            // SAFETY: a row of this piece alone.
+            let out = unsafe { out.part(row * width, width) };
+            let (b, t) = (row % c.times.batch, row / c.times.batch);
+            match s.bias {
+                Some(bias) if t < c.times.lengths[b] => out.copy_from_slice(bias),
+                _ => out.fill(T::default()),
             }
-            for k in 0..taps {
+            for k in 0..if t < c.times.lengths[b] { taps } else { 0 } {
                 let from = match s.tap(c, b, t, k) {
-                    Tap::Row(row) => &slots[c.plan.values[s.x.value]][row * stride + s.x.first..][..width],
+                    Tap::Row(row) => &slots_read[c.plan.values[s.x.value]][row * stride + s.x.first..][..width],
                     Tap::State(at) => match state {
-                        Some(state) => &slots[state.initial][(b * s.low + at) * width..][..width],
+                        Some(state) => &slots_read[state.initial][(b * s.low + at) * width..][..width],
                         None => continue,
                     },
                     Tap::Nothing => continue,
                 };
-                match s.weight {
+                match &weights {
                     Some(w) => {
-                        out.iter_mut().zip(from).enumerate().for_each(|(n, (o, v))| *o = *o + w[n * taps + k] * *v);
+                        let terms = w[k * width..][..width].iter().zip(from);
+                        out.iter_mut().zip(terms).for_each(|(o, (w, v))| *o = *o + *w * *v);
                     }
                     None => out.iter_mut().zip(from).for_each(|(o, v)| *o = *o + *v),
                 }
             }
         }
-    }
+    });
     if let Some(state) = state {
         let mut last = std::mem::take(&mut slots[state.last]);
         for b in 0..c.times.batch {
@@ -104,6 +113,19 @@ pub(super) fn forward<T: Element>(c: &Context<'_, T>, node: usize, slots: &mut [
         slots[state.last] = last;
     }
 }
+
+/// `[taps, width]` of weights `[width, taps]`.
+fn by_tap<T: Element>(weights: &[T], taps: usize) -> Scratch<T> {
+    let width = weights.len() / taps;
+    let mut turned = Scratch::any(weights.len());
+    for (k, turned) in turned.chunks_exact_mut(width).enumerate() {
+        turned.iter_mut().zip(weights[k..].iter().step_by(taps)).for_each(|(t, w)| *t = *w);
+    }
+    turned
+}
+
+/// Columns whose gradients a thread adds up at least.
+const COLUMNS: usize = 32;
 
 /// What the state's row `at` after the last step is.
 fn last_tap<T: Element>(c: &Context<'_, T>, s: &Settings<'_, T>, b: usize, at: usize) -> Tap {
@@ -135,43 +157,74 @@ pub(super) fn backward<T: Element>(
     };
     let (width, stride, taps) = (s.x.width, c.stride(s.x), s.taps());
     let mut dx = std::mem::take(&mut slots[c.plan.gradients[s.x.value]]);
-    let state = state_slots(c, node).map(|n| c.plan.states[n].clone());
-    let mut d_state = vec![T::default(); state.as_ref().map_or(0, |st| c.times.batch * st.size)];
+    let state = state_slots(c, node).map(|n| &c.plan.states[n]);
+    let d_initial = state.and_then(|st| st.d_initial);
+    let mut d_state = d_initial.map_or_else(Vec::new, |id| std::mem::take(&mut slots[id]));
+    d_state.fill(T::default());
     let x = &slots[c.plan.values[s.x.value]];
-    for b in 0..c.times.batch {
-        for t in 0..c.times.lengths[b] {
-            let dy = &dy[(t * c.times.batch + b) * width..][..width];
-            if let Some(at) = places.1 {
-                d_params[at..][..width].iter_mut().zip(dy).for_each(|(d, v)| *d = *d + *v);
-            }
-            for k in 0..taps {
-                let (from, to) = match s.tap(c, b, t, k) {
-                    Tap::Row(row) => {
-                        let at = row * stride + s.x.first;
-                        (&x[at..][..width], &mut dx[at..][..width])
+    let weights = s.weight.map(|w| by_tap(w, taps));
+    {
+        let (to, to_state) = (Shared::new(&mut dx), Shared::new(&mut d_state));
+        let d_params = Shared::new(d_params);
+        // Every column is by itself: a thread goes over all steps of some of them, in one order.
+        for_pieces(width, COLUMNS, dy.len() * (1 + 2 * taps), |columns| {
+            let (first, count) = (columns.start, columns.len());
+            // The gradient of the weights, a tap's side by side.
+            let mut d_weights = places.0.map(|at| {
+                // SAFETY: columns of this piece alone.
+                by_tap(unsafe { d_params.part(at + first * taps, count * taps) }, taps)
+            });
+            for b in 0..c.times.batch {
+                for t in 0..c.times.lengths[b] {
+                    let dy = &dy[(t * c.times.batch + b) * width + first..][..count];
+                    if let Some(at) = places.1 {
+                        let d = match &mut d_weights {
+                            // A single tap's weights may be the bias too.
+                            Some(weights) if places.0 == places.1 => &mut weights[..count],
+                            // SAFETY: columns of this piece alone.
+                            _ => unsafe { d_params.part(at + first, count) },
+                        };
+                        d.iter_mut().zip(dy).for_each(|(d, v)| *d = *d + *v);
                     }
-                    Tap::State(at) => match &state {
-                        Some(state) => {
-                            let at = (b * s.low + at) * width;
-                            (&slots[state.initial][at..][..width], &mut d_state[at..][..width])
+                    for k in 0..taps {
+                        let (from, to) = match s.tap(c, b, t, k) {
+                            Tap::Row(row) => {
+                                let at = row * stride + s.x.first + first;
+                                // SAFETY: columns of this piece alone.
+                                (&x[at..][..count], unsafe { to.part(at, count) })
+                            }
+                            Tap::State(at) => match state {
+                                Some(state) => {
+                                    let at = (b * s.low + at) * width + first;
+                                    // SAFETY: the same.
+                                    (&slots[state.initial][at..][..count], unsafe { to_state.part(at, count) })
+                                }
+                                None => continue,
+                            },
+                            Tap::Nothing => continue,
+                        };
+                        match (&weights, &mut d_weights) {
+                            (Some(w), Some(d)) => {
+                                let w = &w[k * width + first..][..count];
+                                to.iter_mut().zip(w).zip(dy).for_each(|((t, w), d)| *t = *t + *w * *d);
+                                let d = &mut d[k * count..][..count];
+                                d.iter_mut().zip(from).zip(dy).for_each(|((d, v), dy)| *d = *d + *v * *dy);
+                            }
+                            _ => to.iter_mut().zip(dy).for_each(|(t, d)| *t = *t + *d),
                         }
-                        None => continue,
-                    },
-                    Tap::Nothing => continue,
-                };
-                for n in 0..width {
-                    match (s.weight, places.0) {
-                        (Some(w), Some(at)) => {
-                            to[n] = to[n] + w[n * taps + k] * dy[n];
-                            d_params[at + n * taps + k] = d_params[at + n * taps + k] + from[n] * dy[n];
-                        }
-                        _ => to[n] = to[n] + dy[n],
                     }
                 }
             }
-        }
+            if let (Some(at), Some(d_weights)) = (places.0, &d_weights) {
+                // SAFETY: columns of this piece alone.
+                let to = unsafe { d_params.part(at + first * taps, count * taps) };
+                for (n, to) in to.chunks_exact_mut(taps).enumerate() {
+                    to.iter_mut().zip(d_weights[n..].iter().step_by(count)).for_each(|(t, d)| *t = *d);
+                }
+            }
+        });
     }
-    if let Some((Some(d_last), Some(d_initial))) = state.as_ref().map(|s| (s.d_last, s.d_initial)) {
+    if let Some((Some(d_last), Some(d_initial))) = state.map(|s| (s.d_last, s.d_initial)) {
         for b in 0..c.times.batch {
             for at in 0..s.low {
                 let from = &slots[d_last][(b * s.low + at) * width..][..width];

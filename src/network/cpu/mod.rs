@@ -6,21 +6,43 @@ mod layers;
 mod linear;
 mod map;
 mod norm;
+mod pieces;
 mod scan;
 mod scan_backward;
 mod scan_chunked;
 mod scan_ports;
 mod scan_products;
+mod scratch;
 mod sum;
+mod tape;
 
 use super::io::Times;
 use super::plan::{NetworkPlan, SlotId};
-use super::{Op, Part};
+use super::{Network, Op, Part};
 use crate::device::Device;
 use crate::error::Result;
 use crate::expr::Element;
 use crate::session::Session;
 use linear::PackedLinear;
+
+/// What an operation's expressions are for this executor: made once, with the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Tapes {
+    /// It has none.
+    None,
+    Map(map::MapTapes),
+    Scan(scan_ports::ScanTapes),
+}
+
+/// Those of every operation.
+pub(crate) fn tapes(network: &Network) -> Vec<Tapes> {
+    let of = |op: &Op| match op {
+        Op::Map { expr, operands } => Tapes::Map(map::MapTapes::new(expr, operands)),
+        Op::Scan(shape) => Tapes::Scan(scan_ports::ScanTapes::new(shape)),
+        _ => Tapes::None,
+    };
+    network.nodes.iter().map(|node| of(&node.op)).collect()
+}
 
 /// A plan bound to memory of this process.
 pub(crate) struct Executor<T: Element> {
@@ -48,7 +70,7 @@ impl<T> Context<'_, T> {
     }
     /// Whether a row lies past its sequence's end: it may hold anything.
     pub fn is_padding(&self, row: usize) -> bool {
-        row / self.times.batch >= self.times.lengths[row % self.times.batch]
+        self.times.is_padding(row)
     }
     /// Columns of the value that a part is of.
     pub fn stride(&self, part: Part) -> usize {
@@ -67,6 +89,8 @@ impl<T: Element> Executor<T> {
         let layers = plan.bind_layers(&Device::cpu(), params)?;
         let mut executor = Self { slots, params: Vec::new(), d_params, linear: Vec::new(), layers };
         executor.pack(plan, params);
+        // A system gives memory when it is first written: here, so that the first run takes no longer than others.
+        executor.slots.iter_mut().for_each(|slot| std::hint::black_box(slot).fill(T::default()));
         Ok(executor)
     }
 
@@ -106,6 +130,21 @@ impl<T: Element> Executor<T> {
         &mut self.slots[id]
     }
 
+    /// Zeros in the gradients of all values, and of the states after the last steps.
+    pub(crate) fn clear_gradients(&mut self, plan: &NetworkPlan) {
+        let states = plan.states.iter().filter_map(|s| s.d_last);
+        plan.gradients.iter().copied().chain(states).for_each(|slot| self.slots[slot].fill(T::default()));
+    }
+
+    /// The states after the last steps become those before the first.
+    pub(crate) fn carry(&mut self, plan: &NetworkPlan) {
+        for s in &plan.states {
+            let last = std::mem::take(&mut self.slots[s.last]);
+            self.slots[s.initial].copy_from_slice(&last);
+            self.slots[s.last] = last;
+        }
+    }
+
     pub(crate) fn param_gradients(&self) -> &[T] {
         &self.d_params
     }
@@ -129,9 +168,17 @@ impl<T: Element> Executor<T> {
                 Op::Norm { .. } => norm::forward(&c, &node.op, slots, &mut y),
                 Op::Sum { x, groups } => sum::forward(&c, (*x, *groups), slots, &mut y),
                 Op::Conv { .. } | Op::Shift { .. } => conv::forward(&c, n, slots, &mut y),
-                Op::Map { expr, operands } => map::forward(&c, (expr, operands), slots, &mut y),
+                Op::Map { operands, .. } => {
+                    if let Tapes::Map(tapes) = &plan.tapes[n] {
+                        map::forward(&c, (tapes, operands), slots, &mut y);
+                    }
+                }
                 Op::Concat { parts } => concat::forward(&c, parts, slots, &mut y),
-                Op::Scan(shape) => scan::forward(&c, (n, shape), slots, &mut y),
+                Op::Scan(shape) => {
+                    if let Tapes::Scan(tapes) = &plan.tapes[n] {
+                        scan::forward(&c, (n, shape, tapes), slots, &mut y);
+                    }
+                }
                 Op::Layers(shape) => {
                     done = layers::forward(&c, (n, shape), &mut layers[plan.layers_at(n)], slots, &mut y);
                 }
@@ -173,9 +220,17 @@ impl<T: Element> Executor<T> {
                 Op::Norm { .. } => norm::backward(&c, &node.op, slots, &dy, d_params),
                 Op::Sum { x, groups } => sum::backward(&c, (*x, *groups), slots, &dy),
                 Op::Conv { .. } | Op::Shift { .. } => conv::backward(&c, n, slots, &dy, d_params),
-                Op::Map { expr, operands } => map::backward(&c, (expr, operands), slots, &dy, d_params),
+                Op::Map { operands, .. } => {
+                    if let Tapes::Map(tapes) = &plan.tapes[n] {
+                        map::backward(&c, (tapes, operands), slots, &dy, d_params);
+                    }
+                }
                 Op::Concat { parts } => concat::backward(&c, parts, slots, &dy),
-                Op::Scan(shape) => scan_backward::backward(&c, (n, shape), slots, &dy, d_params),
+                Op::Scan(shape) => {
+                    if let Tapes::Scan(tapes) = &plan.tapes[n] {
+                        scan_backward::backward(&c, (n, shape, tapes), slots, &dy, d_params);
+                    }
+                }
                 Op::Layers(shape) => {
                     done = layers::backward(&c, (n, shape), &mut layers[plan.layers_at(n)], slots, &dy, d_params);
                 }

@@ -1,13 +1,14 @@
 //! Linear recurrences forward: step after step, in chunks side by side, or by products.
 
 use super::Context;
-use super::scan_ports::{Coefficients, HEADS, Heads, Stretch, tasks};
+use super::scan_ports::{Coefficients, HEADS, Heads, ScanTapes, Stretch, tasks};
+use super::scratch::Scratch;
 use crate::cpu::shared::Shared;
 use crate::cpu::threads::for_each;
 use crate::expr::Element;
 use crate::network::Parallel;
 use crate::network::ScanShape;
-use crate::rule::{Divisor, EMPTY_MAXIMUM, Form, Port, Read};
+use crate::rule::{Divisor, EMPTY_MAXIMUM, Form, Read};
 use pulp::{Simd, WithSimd};
 
 /// The states of some heads while a scan goes on: `[K][column][head]`, and m `[head]`.
@@ -29,9 +30,12 @@ impl<T: Element> State<T> {
 
     /// From `[heads][column][K]` of all heads (and m behind, where `from` has it).
     pub fn load(&mut self, first: usize, from: &[T], all_heads: usize) {
-        for (n, v) in self.values.iter_mut().enumerate() {
-            let (key, column, head) = (n / (self.columns * self.heads), n / self.heads % self.columns, n % self.heads);
-            *v = from[((first + head) * self.columns + column) * self.keys + key];
+        let (keys, columns, heads) = (self.keys, self.columns, self.heads);
+        for (key, own) in self.values.chunks_exact_mut(columns * heads).enumerate() {
+            for (column, own) in own.chunks_exact_mut(heads).enumerate() {
+                let place = |head: usize| ((first + head) * columns + column) * keys + key;
+                own.iter_mut().enumerate().for_each(|(head, v)| *v = from[place(head)]);
+            }
         }
         let at = all_heads * self.columns * self.keys + first;
         if let Some(maxima) = from.get(at..at + self.heads) {
@@ -41,10 +45,19 @@ impl<T: Element> State<T> {
 
     /// The opposite.
     pub fn each(&self, first: usize, mut to: impl FnMut(usize, T)) {
-        for (n, &v) in self.values.iter().enumerate() {
-            let (key, column, head) = (n / (self.columns * self.heads), n / self.heads % self.columns, n % self.heads);
-            to(((first + head) * self.columns + column) * self.keys + key, v);
+        let (keys, columns, heads) = (self.keys, self.columns, self.heads);
+        for (key, own) in self.values.chunks_exact(columns * heads).enumerate() {
+            for (column, own) in own.chunks_exact(heads).enumerate() {
+                let place = |head: usize| ((first + head) * columns + column) * keys + key;
+                own.iter().enumerate().for_each(|(head, v)| to(place(head), *v));
+            }
         }
+    }
+
+    /// Becomes another of the same sizes.
+    pub fn copy(&mut self, other: &Self) {
+        self.values.copy_from_slice(&other.values);
+        self.maxima.copy_from_slice(&other.maxima);
     }
 }
 
@@ -173,19 +186,24 @@ pub(super) fn scale<T: Element>(values: &mut [T], factors: &[T]) {
 pub(super) struct Scan<'a, T: Element> {
     pub c: &'a Context<'a, T>,
     pub shape: &'a ScanShape,
-    pub form: Form,
-    pub ports: Vec<Port>,
+    pub form: &'a Form,
+    tapes: &'a ScanTapes,
 }
 
 impl<'a, T: Element> Scan<'a, T> {
-    pub fn new(c: &'a Context<'a, T>, shape: &'a ScanShape) -> Self {
-        Self { c, shape, form: shape.form(), ports: shape.rule.ports() }
+    pub fn new(c: &'a Context<'a, T>, (shape, tapes): (&'a ScanShape, &'a ScanTapes)) -> Self {
+        Self { c, shape, form: shape.form(), tapes }
     }
 
-    /// Steps `first..end` of some heads, without m.
-    pub fn stretch(&self, heads: Heads, steps: std::ops::Range<usize>, slots: &[Vec<T>]) -> Stretch<'_, T> {
-        let rows = steps.map(|s| self.c.times.row(heads.b, s, self.shape.reverse)).collect();
-        Stretch::new(self.c, (self.shape, &self.form, &self.ports), heads, rows, slots)
+    /// Stretches of some heads' steps, a chunk at most.
+    pub fn stretch(&self, heads: Heads) -> Stretch<'a, T> {
+        Stretch::new(self.c, (self.shape, self.tapes), heads, self.c.plan.chunk(self.shape))
+    }
+
+    /// Reads what some steps read, but for m.
+    pub fn load(&self, stretch: &mut Stretch<'_, T>, steps: std::ops::Range<usize>, slots: &[Vec<T>]) {
+        let b = stretch.heads.b;
+        stretch.load(self.c, steps.map(|s| self.c.times.row(b, s, self.shape.reverse)), slots);
     }
 
     pub fn is_reset(&self, heads: Heads, s: usize) -> bool {
@@ -219,11 +237,11 @@ const PARALLEL_WORK: usize = 1 << 16;
 
 pub(super) fn forward<T: Element>(
     c: &Context<'_, T>,
-    (node, shape): (usize, &ScanShape),
+    (node, shape, tapes): (usize, &ScanShape, &ScanTapes),
     slots: &mut [Vec<T>],
     y: &mut [T],
 ) {
-    let scan = Scan::new(c, shape);
+    let scan = Scan::new(c, (shape, tapes));
     let Some(states) = c.plan.states.iter().find(|s| s.node == node) else { return };
     let own = &c.plan.scans[node];
     let mut take = |id: Option<usize>| id.map_or_else(Vec::new, |id| std::mem::take(&mut slots[id]));
@@ -249,11 +267,12 @@ pub(super) fn forward<T: Element>(
             let heads = tasks[n];
             let mut state = scan.state(heads);
             state.load(heads.first, &initial[heads.b * states.size..][..states.size], shape.heads);
+            let mut stretch = scan.stretch(heads);
             for (chunk, steps) in scan.chunks(heads.b).enumerate() {
                 scan.checkpoint(heads, chunk, &state, &outputs);
                 match way {
-                    Parallel::Products => scan.run_products(heads, steps, &mut state, slots_read, &outputs),
-                    _ => scan.run(heads, steps, &mut state, slots_read, Some(&outputs)),
+                    Parallel::Products => scan.run_products(&mut stretch, steps, &mut state, slots_read, &outputs),
+                    _ => scan.run(&mut stretch, steps, &mut state, slots_read, Some(&outputs)),
                 }
             }
             scan.finish(heads, &state, states.size, &outputs);
@@ -275,27 +294,29 @@ impl<T: Element> Scan<'_, T> {
     /// Runs steps of some heads from a state, which becomes that after them; writes what they give where there is a place for it.
     pub(super) fn run(
         &self,
-        heads: Heads,
+        stretch: &mut Stretch<'_, T>,
         steps: std::ops::Range<usize>,
         state: &mut State<T>,
         slots: &[Vec<T>],
         outputs: Option<&Outputs<'_, T>>,
     ) {
-        let mut stretch = self.stretch(heads, steps.clone(), slots);
-        let first = steps.start;
-        let mut m = std::mem::take(&mut state.maxima);
-        stretch.maxima(&mut m, &|n| self.is_reset(heads, first + n));
-        state.maxima = m;
-        let coefficients = stretch.coefficients();
-        let width = self.shape.columns() * heads.count;
-        let (mut y, mut u) = (vec![T::default(); width], vec![T::default(); state.columns * heads.count]);
-        for (n, s) in steps.enumerate() {
-            if self.is_reset(heads, s) {
-                state.values.fill(T::default());
-            }
-            step(&coefficients, self.form.read, n, state, &mut y, &mut u);
-            if let Some(outputs) = outputs {
-                self.write(&stretch, n, &y, outputs);
+        self.load(stretch, steps.clone(), slots);
+        let (heads, first) = (stretch.heads, steps.start);
+        stretch.maxima(&mut state.maxima, &|n| self.is_reset(heads, first + n));
+        let (at_once, width) = (stretch.at_once(), self.shape.columns() * heads.count);
+        let mut coefficients = stretch.room(at_once);
+        let (mut y, mut u) = (Scratch::any(width), Scratch::any(state.columns * heads.count));
+        for first in steps.clone().step_by(at_once) {
+            let block = first..steps.end.min(first + at_once);
+            stretch.fill(block.start - steps.start..block.end - steps.start, &mut coefficients);
+            for (n, s) in block.enumerate() {
+                if self.is_reset(heads, s) {
+                    state.values.fill(T::default());
+                }
+                step(&coefficients, self.form.read, n, state, &mut y, &mut u);
+                if let Some(outputs) = outputs {
+                    self.write(stretch, s - steps.start, &y, outputs);
+                }
             }
         }
     }
@@ -306,21 +327,16 @@ impl<T: Element> Scan<'_, T> {
         // SAFETY: this task's heads of this row alone.
         let out = unsafe { outputs.y.part((row * shape.heads + heads.first) * values, heads.count * values) };
         let Some(s) = &self.form.stabiliser else {
-            for (at, v) in out.iter_mut().enumerate() {
-                *v = y[at % values * heads.count + at / values];
-            }
-            return;
+            return by_head(y, values, out);
         };
-        let m = &stretch.values[stretch.ports.len() - 1][n * heads.count..][..heads.count];
+        let m = stretch.m(n);
         // SAFETY: the same.
         let (sums, maxima) = unsafe {
             let sums = outputs.sums.part((row * shape.heads + heads.first) * columns, heads.count * columns);
             (sums, outputs.maxima.part(row * shape.heads + heads.first, heads.count))
         };
         maxima.copy_from_slice(m);
-        for (at, v) in sums.iter_mut().enumerate() {
-            *v = y[at % columns * heads.count + at / columns];
-        }
+        by_head(y, columns, sums);
         for (head, (out, sums)) in out.chunks_exact_mut(values).zip(sums.chunks_exact(columns)).enumerate() {
             let divisor = divisor(s.divisor, sums[values], m[head]).0;
             out.iter_mut().zip(sums).for_each(|(o, v)| *o = v.over(divisor));
@@ -349,6 +365,17 @@ impl<T: Element> Scan<'_, T> {
             // SAFETY: the same.
             unsafe { outputs.last.part(behind, heads.count) }.copy_from_slice(&state.maxima);
         }
+    }
+}
+
+/// `[head][column]` of `[column][head]`.
+fn by_head<T: Element>(values: &[T], columns: usize, out: &mut [T]) {
+    let heads = out.len() / columns;
+    if heads == 1 || columns == 1 {
+        return out.copy_from_slice(values);
+    }
+    for (head, out) in out.chunks_exact_mut(columns).enumerate() {
+        out.iter_mut().zip(values[head..].iter().step_by(heads)).for_each(|(o, v)| *o = *v);
     }
 }
 

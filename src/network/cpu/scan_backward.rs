@@ -3,7 +3,8 @@
 
 use super::Context;
 use super::scan::{Scan, State, divisor, scale, step, times};
-use super::scan_ports::{Coefficients, Heads, Stretch, scatter, tasks};
+use super::scan_ports::{Coefficients, Heads, ScanTapes, Stretch, tasks};
+use super::scratch::Scratch;
 use crate::cpu::shared::Shared;
 use crate::cpu::threads::for_each;
 use crate::expr::Element;
@@ -26,12 +27,12 @@ struct Shares<T> {
 
 pub(super) fn backward<T: Element>(
     c: &Context<'_, T>,
-    (node, shape): (usize, &ScanShape),
+    (node, shape, tapes): (usize, &ScanShape, &ScanTapes),
     slots: &mut [Vec<T>],
     dy: &[T],
     d_params: &mut [T],
 ) {
-    let scan = Scan::new(c, shape);
+    let scan = Scan::new(c, (shape, tapes));
     let Some(states) = c.plan.states.iter().find(|s| s.node == node) else { return };
     let (Some(d_initial), Some(d_last)) = (states.d_initial, states.d_last) else { return };
     let mut first_gradient = std::mem::take(&mut slots[d_initial]);
@@ -53,18 +54,21 @@ pub(super) fn backward<T: Element>(
     let threads = if work < PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
     {
         let to: Vec<Shared<'_, T>> = own.iter_mut().map(|(_, values)| Shared::new(values)).collect();
-        let initial = Shared::new(&mut first_gradient);
+        let (initial, size) = (Shared::new(&mut first_gradient), states.size);
         let slots: &[Vec<T>] = slots;
         for_each(tasks.len(), threads, |n| {
             let heads = tasks[n];
-            let mut back = Back { scan: &scan, node, heads, slots, dy, lambda: scan.state(heads), shares: Vec::new() };
-            back.lambda.load(heads.first, &slots[d_last][heads.b * states.size..][..states.size], shape.heads);
+            let states = vec![scan.state(heads); c.plan.chunk(shape) + 1];
+            let (lambda, zeros) = (scan.state(heads), scan.state(heads));
+            let mut back = Back { scan: &scan, node, heads, slots, dy, lambda, zeros, states, shares: Vec::new() };
+            back.lambda.load(heads.first, &slots[d_last][heads.b * size..][..size], shape.heads);
+            let mut stretch = scan.stretch(heads);
             for (chunk, steps) in scan.chunks(heads.b).enumerate().rev() {
-                back.chunk(chunk, steps, (&ids, &to));
+                back.chunk(&mut stretch, chunk, steps, (&ids, &to));
             }
             let (lambda, own) = (&back.lambda, heads.first * back.lambda.columns * back.lambda.keys);
             // SAFETY: this task's heads of this sequence alone.
-            let out = unsafe { initial.part(heads.b * states.size + own, lambda.values.len()) };
+            let out = unsafe { initial.part(heads.b * size + own, lambda.values.len()) };
             lambda.each(heads.first, |n, v| out[n - own] = v);
             *shares[n].lock().unwrap_or_else(PoisonError::into_inner) = back.shares;
         });
@@ -117,49 +121,59 @@ struct Back<'a, T: Element> {
     dy: &'a [T],
     /// The gradient of the state after the step that comes next.
     lambda: State<T>,
+    zeros: State<T>,
+    /// The states before every step of a chunk, and after its last.
+    states: Vec<State<T>>,
     shares: Vec<Shares<T>>,
 }
 
 impl<T: Element> Back<'_, T> {
-    fn chunk(&mut self, chunk: usize, steps: std::ops::Range<usize>, own: (&[usize], &[Shared<'_, T>])) {
+    fn chunk(
+        &mut self,
+        stretch: &mut Stretch<'_, T>,
+        chunk: usize,
+        steps: std::ops::Range<usize>,
+        own: (&[usize], &[Shared<'_, T>]),
+    ) {
         let (scan, heads) = (self.scan, self.heads);
-        let mut stretch = scan.stretch(heads, steps.clone(), self.slots);
+        scan.load(stretch, steps.clone(), self.slots);
         if scan.form.stabiliser.is_some() {
-            let (before, now) = self.maxima(&stretch, steps.start);
-            stretch.set_maxima(before, now);
+            let (before, now) = self.maxima(stretch, steps.start);
+            stretch.set_maxima(&before, &now);
         }
         let coefficients = stretch.coefficients();
-        // The states before every step of the chunk, and after its last.
-        let mut states = vec![scan.state(heads)];
         let own_slots = &scan.c.plan.scans[self.node];
         let size = scan.shape.heads * scan.shape.columns() * scan.shape.key_size;
         if let Some(id) = own_slots.checkpoints {
             let at = (chunk * scan.c.times.batch + heads.b) * size;
-            states[0].load(heads.first, &self.slots[id][at..][..size], scan.shape.heads);
+            self.states[0].load(heads.first, &self.slots[id][at..][..size], scan.shape.heads);
         }
         let width = scan.shape.columns() * heads.count;
-        let (mut y, mut erased) = (vec![T::default(); width], vec![T::default(); steps.len() * width]);
-        let zeros = scan.state(heads);
+        let mut y = Scratch::any(width);
+        let mut erased = Scratch::filled(steps.len() * width, T::default());
         for n in 0..steps.len() {
             // The state after the step before is still read.
-            let mut next = if scan.is_reset(heads, steps.start + n) { zeros.clone() } else { states[n].clone() };
-            step(&coefficients, scan.form.read, n, &mut next, &mut y, &mut erased[n * width..][..width]);
-            states.push(next);
+            let (before, after) = self.states.split_at_mut(n + 1);
+            let (before, next) = (&before[n], &mut after[0]);
+            next.copy(if scan.is_reset(heads, steps.start + n) { &self.zeros } else { before });
+            step(&coefficients, scan.form.read, n, next, &mut y, &mut erased[n * width..][..width]);
         }
         let mut d = coefficients.zeros();
+        let mut d_sums = Scratch::any(width);
         for n in (0..steps.len()).rev() {
-            let d_sums = self.d_sums(&stretch, n);
-            let u = &erased[n * width..][..width];
+            self.d_sums(stretch, n, &mut d_sums);
+            let (c, u) = (&coefficients, &erased[n * width..][..width]);
             let reset = scan.is_reset(heads, steps.start + n);
-            let before = if reset { &zeros } else { &states[n] };
-            self.step(&coefficients, &mut d, n, (before, &states[n + 1]), &d_sums, u);
+            let before = if reset { &self.zeros } else { &self.states[n] };
+            let (after, read) = (&self.states[n + 1], scan.form.read);
+            T::dispatch(Adjoint { c, d: &mut d, n, before, after, dy: &d_sums, u, read, lambda: &mut self.lambda });
             if reset {
                 self.lambda.values.fill(T::default());
             }
         }
         let gradients = stretch.port_gradients(&d);
         for (port, gradient) in gradients.iter().enumerate() {
-            self.give(&stretch, port, gradient, own);
+            self.give(stretch, port, gradient, own);
         }
     }
 
@@ -187,11 +201,11 @@ impl<T: Element> Back<'_, T> {
     }
 
     /// The gradient of a step's sums, `[column][head]`, from that of its outputs.
-    fn d_sums(&self, stretch: &Stretch<'_, T>, n: usize) -> Vec<T> {
+    fn d_sums(&self, stretch: &Stretch<'_, T>, n: usize, d: &mut [T]) {
         let (shape, heads, row) = (self.scan.shape, self.heads, stretch.rows[n]);
         let (columns, values) = (shape.columns(), shape.value_size);
         let dy = &self.dy[(row * shape.heads + heads.first) * values..][..heads.count * values];
-        let mut d = vec![T::default(); columns * heads.count];
+        d.fill(T::default());
         let sums = self.scan.c.plan.scans[self.node].sums.map(|id| &self.slots[id]);
         for head in 0..heads.count {
             let dy = &dy[head * values..][..values];
@@ -200,7 +214,7 @@ impl<T: Element> Back<'_, T> {
                 continue;
             };
             let sums = &sums[(row * shape.heads + heads.first + head) * columns..][..columns];
-            let m = stretch.values[stretch.ports.len() - 1][n * heads.count + head];
+            let m = stretch.m(n)[head];
             let (by, slope) = divisor(s.divisor, sums[values], m);
             let mut along = T::default();
             for (j, v) in dy.iter().enumerate() {
@@ -209,21 +223,6 @@ impl<T: Element> Back<'_, T> {
             }
             d[values * heads.count + head] = T::default().minus(along.over(by)) * slope;
         }
-        d
-    }
-
-    /// The adjoint of [`step`].
-    fn step(
-        &mut self,
-        c: &Coefficients<T>,
-        d: &mut Coefficients<T>,
-        n: usize,
-        (before, after): (&State<T>, &State<T>),
-        dy: &[T],
-        u: &[T],
-    ) {
-        let (read, lambda) = (self.scan.form.read, &mut self.lambda);
-        T::dispatch(Adjoint { c, d, n, before, after, dy, u, read, lambda });
     }
 
     /// A port's gradients of a stretch: to the operand's own, or to what it shares.
@@ -234,17 +233,18 @@ impl<T: Element> Back<'_, T> {
                 let stride = self.scan.c.stride(part);
                 let id = self.scan.c.plan.gradients[part.value];
                 let Some(to) = ids.iter().position(|other| *other == id).map(|n| &to[n]) else { return };
-                scatter(stretch, port, gradient, |step, column, g| {
-                    // SAFETY: a column of one of this task's heads.
-                    let to = unsafe { to.part(stretch.rows[step] * stride + part.first + column, 1) };
-                    to[0] = to[0] + g;
+                stretch.scatter(port, gradient, |step, column, g| {
+                    // SAFETY: columns of this task's heads.
+                    let to = unsafe { to.part(stretch.rows[step] * stride + part.first + column, g.len()) };
+                    to.iter_mut().zip(g).for_each(|(t, g)| *t = *t + *g);
                 });
             }
             Source::Value(_) => {
                 let width = operand.source_width();
                 let mut values = vec![T::default(); stretch.rows.len() * width];
-                scatter(stretch, port, gradient, |step, column, g| {
-                    values[step * width + column] = values[step * width + column] + g;
+                stretch.scatter(port, gradient, |step, column, g| {
+                    let to = &mut values[step * width + column..][..g.len()];
+                    to.iter_mut().zip(g).for_each(|(t, g)| *t = *t + *g);
                 });
                 self.shares.push(Shares { port, rows: stretch.rows.clone(), values });
             }
@@ -255,7 +255,9 @@ impl<T: Element> Back<'_, T> {
                     self.shares.len() - 1
                 });
                 let values = &mut self.shares[place].values;
-                scatter(stretch, port, gradient, |_, column, g| values[column] = values[column] + g);
+                stretch.scatter(port, gradient, |_, column, g| {
+                    values[column..][..g.len()].iter_mut().zip(g).for_each(|(t, g)| *t = *t + *g);
+                });
             }
         }
     }
@@ -288,7 +290,7 @@ impl<T: Element> WithSimd for Adjoint<'_, T> {
             times(d_value, dy, &r[n * heads..][..heads]);
             dots(&mut dr[n * heads..][..heads], dy, value);
         }
-        let mut g = vec![T::default(); if c.erase.is_some() { width } else { 0 }];
+        let mut g = Scratch::filled(if c.erase.is_some() { width } else { 0 }, T::default());
         for key in 0..keys {
             let row = &mut lambda[key * width..][..width];
             if read == Read::After {

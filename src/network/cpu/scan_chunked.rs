@@ -31,12 +31,13 @@ pub(super) fn forward<T: Element>(
     for heads in tasks {
         let mut state = scan.state(*heads);
         state.load(heads.first, &initial[heads.b * size..][..size], scan.shape.heads);
+        let mut stretch = scan.form.stabiliser.as_ref().map(|_| scan.stretch(*heads));
         // m before every chunk, one step after the other: it is no more than a maximum.
         for steps in scan.chunks(heads.b) {
             before.push(state.clone());
-            if scan.form.stabiliser.is_some() {
+            if let Some(stretch) = &mut stretch {
                 let first = steps.start;
-                let mut stretch = scan.stretch(*heads, steps, slots);
+                scan.load(stretch, steps, slots);
                 stretch.maxima(&mut state.maxima, &|n| scan.is_reset(*heads, first + n));
             }
         }
@@ -46,7 +47,7 @@ pub(super) fn forward<T: Element>(
         let (task, _, steps) = &pieces[n];
         let mut state = summary(scan, tasks[*task]);
         state.maxima.copy_from_slice(&before[n].maxima);
-        scan.run(tasks[*task], steps.clone(), &mut state, slots, None);
+        scan.run(&mut scan.stretch(tasks[*task]), steps.clone(), &mut state, slots, None);
         *results[n].lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
     });
     for n in 1..pieces.len() {
@@ -63,7 +64,7 @@ pub(super) fn forward<T: Element>(
         let heads = tasks[*task];
         let mut state = before[n].clone();
         scan.checkpoint(heads, *chunk, &state, outputs);
-        scan.run(heads, steps.clone(), &mut state, slots, Some(outputs));
+        scan.run(&mut scan.stretch(heads), steps.clone(), &mut state, slots, Some(outputs));
         if steps.end == scan.c.times.lengths[heads.b] {
             scan.finish(heads, &state, size, outputs);
         }

@@ -9,7 +9,8 @@
 //! ```
 
 use super::scan::{Outputs, Scan, State, times};
-use super::scan_ports::{Coefficients, Heads};
+use super::scan_ports::{Coefficients, Stretch};
+use super::scratch::Scratch;
 use crate::cpu::project::one_thread;
 use crate::expr::Element;
 use crate::rule::Read;
@@ -71,14 +72,14 @@ impl<T: Element> Scan<'_, T> {
     /// Runs the steps of one head's chunk from a state, which becomes that after them.
     pub(super) fn run_products(
         &self,
-        heads: Heads,
+        stretch: &mut Stretch<'_, T>,
         steps: Range<usize>,
         state: &mut State<T>,
         slots: &[Vec<T>],
         outputs: &Outputs<'_, T>,
     ) {
-        let mut stretch = self.stretch(heads, steps.clone(), slots);
-        let first = steps.start;
+        self.load(stretch, steps.clone(), slots);
+        let (heads, first) = (stretch.heads, steps.start);
         stretch.maxima(&mut state.maxima, &|n| self.is_reset(heads, first + n));
         let resets: Vec<usize> = (0..steps.len()).filter(|n| self.is_reset(heads, first + n)).collect();
         let mut c = stretch.coefficients();
@@ -91,8 +92,8 @@ impl<T: Element> Scan<'_, T> {
         let mut correct = c.erase.as_ref().map(|(_, b)| Stream::new(b, keys, true));
         // What reads have of the state before the chunk.
         let mut left = vec![T::from_f64(1.0); keys];
-        let mut cross = c.erase.as_ref().map(|(a, _)| a.clone());
-        let mut query = c.query.clone();
+        let mut cross = c.erase.as_ref().map(|(a, _)| a.to_vec());
+        let mut query = c.query.to_vec();
         for t in 0..count {
             let decay = c.decay.as_ref().map(|d| &d[key(t)]);
             let a = c.erase.as_ref().map(|(a, _)| &a[key(t)]);
@@ -146,7 +147,7 @@ impl<T: Element> Scan<'_, T> {
             if let Some(r) = &c.through {
                 add(y, &c.value[t * columns..][..columns], r[t]);
             }
-            self.write(&stretch, t, y, outputs);
+            self.write(stretch, t, y, outputs);
         }
         for (row, &l) in state.values.chunks_exact_mut(columns).zip(&left) {
             if l == T::default() { row.fill(l) } else { row.iter_mut().for_each(|s| *s = l * *s) }
@@ -172,7 +173,7 @@ impl<T: Element> Scan<'_, T> {
         }
         let keys = self.shape.key_size;
         let steps = c.write.len() / keys;
-        let decay = c.decay.get_or_insert_with(|| vec![T::from_f64(1.0); steps * keys]);
+        let decay = c.decay.get_or_insert_with(|| Scratch::filled(steps * keys, T::from_f64(1.0)));
         for &t in resets {
             let own = t * keys..(t + 1) * keys;
             decay[own.clone()].fill(T::default());

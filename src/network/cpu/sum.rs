@@ -1,24 +1,34 @@
 //! Sums of groups of columns.
 
 use super::Context;
+use super::pieces::for_pieces;
+use crate::cpu::shared::Shared;
 use crate::expr::Element;
 use crate::network::Part;
 
 pub(super) fn forward<T: Element>(c: &Context<'_, T>, (x, groups): (Part, usize), slots: &[Vec<T>], y: &mut [T]) {
-    let size = x.width / groups;
-    let rows = slots[c.plan.values[x.value]].chunks_exact(c.stride(x));
-    for (row, y) in rows.zip(y.chunks_exact_mut(groups)) {
-        let sums = row[x.first..][..x.width].chunks_exact(size).map(|g| g.iter().fold(T::default(), |a, v| a + *v));
-        y.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum);
-    }
+    let (size, stride, rows) = (x.width / groups, c.stride(x), y.len() / groups);
+    let (values, y) = (&slots[c.plan.values[x.value]], Shared::new(y));
+    for_pieces(rows, 8, rows * x.width, |rows| {
+        // SAFETY: rows of this piece alone.
+        let y = unsafe { y.part(rows.start * groups, rows.len() * groups) };
+        for (row, y) in rows.zip(y.chunks_exact_mut(groups)) {
+            let groups = values[row * stride + x.first..][..x.width].chunks_exact(size);
+            y.iter_mut().zip(groups).for_each(|(y, g)| *y = g.iter().fold(T::default(), |a, v| a + *v));
+        }
+    });
 }
 
 pub(super) fn backward<T: Element>(c: &Context<'_, T>, (x, groups): (Part, usize), slots: &mut [Vec<T>], dy: &[T]) {
-    let size = x.width / groups;
-    let rows = slots[c.plan.gradients[x.value]].chunks_exact_mut(c.stride(x));
-    for (row, dy) in rows.zip(dy.chunks_exact(groups)) {
-        for (group, d) in row[x.first..][..x.width].chunks_exact_mut(size).zip(dy) {
-            group.iter_mut().for_each(|v| *v = *v + *d);
+    let (size, stride, rows) = (x.width / groups, c.stride(x), dy.len() / groups);
+    let dx = Shared::new(&mut slots[c.plan.gradients[x.value]]);
+    for_pieces(rows, 8, rows * x.width, |rows| {
+        for row in rows {
+            // SAFETY: rows of this piece alone.
+            let dx = unsafe { dx.part(row * stride + x.first, x.width) };
+            for (group, d) in dx.chunks_exact_mut(size).zip(&dy[row * groups..][..groups]) {
+                group.iter_mut().for_each(|v| *v = *v + *d);
+            }
         }
-    }
+    });
 }

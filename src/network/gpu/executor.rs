@@ -6,7 +6,7 @@ use super::super::session::shown_values;
 use super::kernel::Job;
 use super::program::{Call, Program};
 use crate::device::{Device, Kind};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::{Gpu, Pipeline, pipeline_of};
 use crate::network::{LayersShape, Network, Op};
 use crate::session::{Port, Session};
@@ -30,8 +30,13 @@ pub(crate) struct Executor {
     /// Per job of the program's, forward then backward.
     pipelines: Vec<Arc<Pipeline>>,
     batch: usize,
+    /// Elements of a gap between two slots.
+    guard: usize,
     /// One per entry of [`NetworkPlan::layers`].
     layers: Vec<Session<f32>>,
+    /// Of the network's own buffers, since it was made; for tests.
+    pub(crate) bytes_written: u64,
+    pub(crate) submits: u64,
 }
 
 /// Between a network and the layers in it.
@@ -92,7 +97,7 @@ impl Executor {
             let words = buffer("network.words", blocks.len() / 4, Usage::UNIFORM | Usage::COPY_DST);
             let readback =
                 buffer("network.readback", readback_len(plan, program.params.1), Usage::MAP_READ | Usage::COPY_DST);
-            let states = plan.states.iter().map(|s| plan.slots[s.last].len).max().unwrap_or(0);
+            let states = plan.states.iter().map(|s| plan.slots[s.last].len).sum();
             let carry = buffer("network.carry", states, Usage::COPY_SRC | Usage::COPY_DST);
             gpu.queue.write_buffer(&parameters, 0, bytemuck::cast_slice(&own));
             gpu.queue.write_buffer(&words, 0, &blocks);
@@ -123,7 +128,10 @@ impl Executor {
                 stride,
                 pipelines,
                 batch,
+                guard: plan.options.guard,
                 layers,
+                bytes_written: 0,
+                submits: 0,
             }
         })
     }
@@ -131,7 +139,8 @@ impl Executor {
     /// Other parameters.
     pub(crate) fn set_params(&mut self, plan: &NetworkPlan, params: &[f32]) -> Result<()> {
         let own = own_params(&plan.network, &self.program, params);
-        self.gpu.scoped("writing parameters", || {
+        self.bytes_written += 4 * own.len() as u64;
+        self.gpu.submit("writing parameters", || {
             self.gpu.queue.write_buffer(&self.params, 0, bytemuck::cast_slice(&own));
         })?;
         plan.set_layers(&mut self.layers, params)
@@ -149,7 +158,8 @@ impl Executor {
             .chain(flags);
         let words: Vec<u32> = words.collect();
         debug_assert!(words.len() > self.batch, "a length per sequence");
-        self.gpu.scoped("writing lengths", || self.gpu.queue.write_buffer(&self.times, 0, bytemuck::cast_slice(&words)))
+        self.bytes_written += 4 * words.len() as u64;
+        self.gpu.submit("writing lengths", || self.gpu.queue.write_buffer(&self.times, 0, bytemuck::cast_slice(&words)))
     }
 
     pub(crate) fn forward(&mut self, plan: &NetworkPlan) -> Result<()> {
@@ -168,7 +178,7 @@ impl Executor {
         let mut next = jobs.start;
         for n in 0..=calls.len() {
             let end = calls.get(n).map_or(jobs.end, |call| jobs.start + call.before);
-            self.gpu.scoped("running a network", || {
+            self.gpu.submit("running a network", || {
                 let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
                 let own = self.program.params.1;
                 if back && n == 0 && own > 0 {
@@ -184,6 +194,7 @@ impl Executor {
                 }
                 self.gpu.queue.submit([encoder.finish()]);
             })?;
+            self.submits += 1;
             next = end;
             if let Some(call) = calls.get(n) {
                 let session = &mut self.layers[plan.layers_at(call.node)];
@@ -269,27 +280,75 @@ impl Executor {
         Ok(all)
     }
 
-    pub(crate) fn write_slot(&self, slot: SlotId, values: &[f32]) -> Result<()> {
+    pub(crate) fn write_slot(&mut self, slot: SlotId, values: &[f32]) -> Result<()> {
         let at = 4 * self.program.slots[slot] as u64;
+        self.bytes_written += 4 * values.len() as u64;
         let write = || self.gpu.queue.write_buffer(&self.arena, at, bytemuck::cast_slice(values));
-        self.gpu.scoped("writing a buffer", write)
+        self.gpu.submit("writing a buffer", write)
     }
 
     /// Fills the arena with one value, and what layers work in with NaN.
     pub(crate) fn fill(&mut self, value: f32) -> Result<()> {
         self.layers.iter_mut().try_for_each(Session::poison)?;
         let values = vec![value; self.program.len];
+        self.bytes_written += 4 * values.len() as u64;
         self.gpu
-            .scoped("filling the arena", || self.gpu.queue.write_buffer(&self.arena, 0, bytemuck::cast_slice(&values)))
+            .submit("filling the arena", || self.gpu.queue.write_buffer(&self.arena, 0, bytemuck::cast_slice(&values)))
     }
 
-    /// Copies a state's slot onto another of the same size.
-    pub(crate) fn copy_slot(&self, plan: &NetworkPlan, from: SlotId, to: SlotId) -> Result<()> {
-        let (at, size) = (|slot: SlotId| 4 * self.program.slots[slot] as u64, 4 * plan.slots[from].len as u64);
-        self.gpu.scoped("carrying the state", || {
+    /// Zeros in the gradients of all values, and of the states after the last steps.
+    pub(crate) fn clear_gradients(&mut self) -> Result<()> {
+        self.submits += 1;
+        self.gpu.submit("clearing gradients", || {
             let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            encoder.copy_buffer_to_buffer(&self.arena, at(from), &self.carry, 0, size);
-            encoder.copy_buffer_to_buffer(&self.carry, 0, &self.arena, at(to), size);
+            for &(first, count) in &self.program.gradients {
+                encoder.clear_buffer(&self.arena, 4 * first as u64, Some(4 * count as u64));
+            }
+            self.gpu.queue.submit([encoder.finish()]);
+        })
+    }
+
+    /// Whether the gaps between slots hold what [`Executor::fill`] filled them with: NaN.
+    pub(crate) fn guards_hold(&self) -> Result<bool> {
+        let gpu = &self.gpu;
+        let size = 4 * self.program.len as u64;
+        let all = gpu.submit("reading the arena", || -> Result<Vec<f32>> {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            let label = Some("network.guards");
+            let to =
+                gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(&self.arena, 0, &to, 0, size);
+            gpu.queue.submit([encoder.finish()]);
+            to.map_async(wgpu::MapMode::Read, .., |_| ());
+            gpu.wait()?;
+            let failure = |e: wgpu::MapRangeError| gpu.unreadable(e.to_string());
+            Ok(bytemuck::pod_collect_to_vec(&to.get_mapped_range(..).map_err(failure)?))
+        })??;
+        let guard = |&at: &usize| all[at..][..self.guard].iter().all(|v| v.is_nan());
+        Ok(self.program.guards.iter().all(guard))
+    }
+
+    /// The states after the last steps become those before the first: all in one submit.
+    pub(crate) fn carry(&mut self, plan: &NetworkPlan) -> Result<()> {
+        if plan.states.is_empty() {
+            return Ok(());
+        }
+        self.submits += 1;
+        let at = |slot: SlotId| 4 * self.program.slots[slot] as u64;
+        self.gpu.submit("carrying the states", || {
+            let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut end = 0;
+            let mut places = Vec::new();
+            for s in &plan.states {
+                let size = 4 * plan.slots[s.last].len as u64;
+                encoder.copy_buffer_to_buffer(&self.arena, at(s.last), &self.carry, end, size);
+                places.push((s.initial, end, size));
+                end += size;
+            }
+            for (initial, from, size) in places {
+                encoder.copy_buffer_to_buffer(&self.carry, from, &self.arena, at(initial), size);
+            }
             self.gpu.queue.submit([encoder.finish()]);
         })
     }
@@ -301,7 +360,7 @@ impl Executor {
         if total == 0 {
             return Ok(vec![Vec::new(); places.len()]);
         }
-        gpu.scoped("reading back", || -> Result<Vec<Vec<f32>>> {
+        gpu.submit("reading back", || -> Result<Vec<Vec<f32>>> {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut to = 0;
             for &(at, len) in places.iter().filter(|(_, len)| *len > 0) {
@@ -316,10 +375,9 @@ impl Executor {
             });
             gpu.wait()?;
             if let Some(reason) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                return Err(Error::DeviceLost { reason });
+                return Err(gpu.unreadable(reason));
             }
-            let failure =
-                |e: wgpu::MapRangeError| Error::Gpu { what: "reading a mapped buffer".into(), reason: e.to_string() };
+            let failure = |e: wgpu::MapRangeError| gpu.unreadable(e.to_string());
             let view = self.readback.get_mapped_range(..total).map_err(failure)?;
             let all: Vec<f32> = bytemuck::pod_collect_to_vec(&view);
             drop(view);

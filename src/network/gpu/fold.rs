@@ -35,8 +35,8 @@ impl Build<'_> {
         match operand.source {
             Source::Value(part) => {
                 let (to, stride) = (self.gradient(part), self.width(part.value));
-                let kernel = fold_kernel(operand, given, given.rows, 1).word("scatter", 1).word("add", 1);
-                self.push(kernel.word("to", to).word("stride", stride));
+                let sums = Sums { scatter: true, add: true, mask: false, to, stride: Some(stride) };
+                self.push(fold_kernel(operand, given, (given.rows, 1), sums));
             }
             Source::Param { param, first, .. } => {
                 let to = self.d_param(param) + first;
@@ -47,16 +47,16 @@ impl Build<'_> {
 
     /// Adds contributions of all rows to `to`.
     fn fold_rows(&mut self, operand: &Operand, given: Given, to: usize) {
-        let (width, mask) = (operand.source_width(), usize::from(given.padded));
+        let (width, mask) = (operand.source_width(), given.padded);
         let block = (STRETCH / 2 / rounds(operand, given)).clamp(1, BLOCK);
         if given.rows <= 2 * block {
-            let kernel = fold_kernel(operand, given, 1, given.rows).word("mask", mask).word("add", 1);
-            return self.push(kernel.word("to", to));
+            let sums = Sums { scatter: false, add: true, mask, to, stride: None };
+            return self.push(fold_kernel(operand, given, (1, given.rows), sums));
         }
         let blocks = given.rows.div_ceil(block);
         let partial = self.take(blocks * width);
-        let kernel = fold_kernel(operand, given, blocks, block).word("mask", mask);
-        self.push(kernel.word("to", partial).word("stride", width));
+        let sums = Sums { scatter: false, add: false, mask, to: partial, stride: Some(width) };
+        self.push(fold_kernel(operand, given, (blocks, block), sums));
         self.fold_blocks(partial, blocks, width, to);
     }
 
@@ -68,11 +68,12 @@ impl Build<'_> {
             // Blocks of blocks first.
             let fewer = blocks.div_ceil(BLOCK);
             let partial = self.take(fewer * width);
-            let kernel = fold_kernel(&operand, given, fewer, BLOCK).word("to", partial).word("stride", width);
-            self.push(kernel);
+            let sums = Sums { scatter: false, add: false, mask: false, to: partial, stride: Some(width) };
+            self.push(fold_kernel(&operand, given, (fewer, BLOCK), sums));
             return self.fold_blocks(partial, fewer, width, to);
         }
-        self.push(fold_kernel(&operand, given, 1, blocks).word("add", 1).word("to", to));
+        let sums = Sums { scatter: false, add: true, mask: false, to, stride: None };
+        self.push(fold_kernel(&operand, given, (1, blocks), sums));
     }
 
     /// Folds what [`Build::share`] left to fold: of every row, or sums of blocks.
@@ -86,8 +87,23 @@ impl Build<'_> {
     }
 }
 
-/// One row of results per block of so many rows; words left out are 0.
-fn fold_kernel(operand: &Operand, given: Given, blocks: usize, block: usize) -> Kernel {
+/// Where sums go.
+#[derive(Clone, Copy)]
+struct Sums {
+    /// Every row of contributions has its own row of sums, a step of a sequence.
+    scatter: bool,
+    /// Onto what is there.
+    add: bool,
+    /// Rows past a sequence's end hold nothing.
+    mask: bool,
+    /// Offset.
+    to: usize,
+    /// Between two rows of sums, where there are several.
+    stride: Option<usize>,
+}
+
+/// One row of results per block of so many rows.
+fn fold_kernel(operand: &Operand, given: Given, (blocks, block): (usize, usize), sums: Sums) -> Kernel {
     Kernel::new("network.fold", &[FOLD], blocks * operand.source_width())
         .word("width", operand.source_width())
         .word("inner", operand.inner)
@@ -98,6 +114,11 @@ fn fold_kernel(operand: &Operand, given: Given, blocks: usize, block: usize) -> 
         .word("rows", given.rows)
         .word("first", given.first)
         .word("block", block)
+        .word("scatter", usize::from(sums.scatter))
+        .word("add", usize::from(sums.add))
+        .word("mask", usize::from(sums.mask))
+        .word("to", sums.to)
+        .word("stride", sums.stride)
         .rounds(block * rounds(operand, given))
 }
 

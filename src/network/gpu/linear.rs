@@ -64,6 +64,7 @@ impl Build<'_> {
             .flag("BIAS", false)
             .word("x", self.d_made(n))
             .word("w", self.param(Some(weight)))
+            .without("bias")
             .word("y", self.gradient(x));
         self.push(kernel);
         self.linear_weight(n, x, weight);
@@ -78,7 +79,8 @@ impl Build<'_> {
         let kernel = if self.tiled(rows) {
             let (result, strides) = ([out, x.width], [out, stride, x.width]);
             let kernel = tiles(&Tiles { sum: 2, result, depth: rows, blocks: (blocks, block), strides });
-            kernel.flag("BIAS", false).word("x", self.d_made(n)).word("w", self.part(x)).word("y", partial)
+            let kernel = kernel.flag("BIAS", false).without("bias");
+            kernel.word("x", self.d_made(n)).word("w", self.part(x)).word("y", partial)
         } else {
             Kernel::new("network.linear_weight", &[WEIGHT], blocks * out.div_ceil(4) * x.width.div_ceil(4))
                 .size("IN", x.width)
@@ -92,7 +94,8 @@ impl Build<'_> {
                 .word("to", partial)
         };
         self.push(kernel);
-        self.fold_blocks(partial, blocks, weights, self.d_param(weight));
+        let to = self.d_param(weight);
+        self.fold_blocks(partial, blocks, weights, to);
     }
 }
 

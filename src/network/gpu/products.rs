@@ -55,6 +55,17 @@ pub(super) struct Blocks {
     places: Vec<(&'static str, usize)>,
 }
 
+/// Blocks that only rules with a correction have.
+const OF_CORRECTIONS: [&str; 7] =
+    ["crossing", "corrects", "corrections", "reads_corrects", "crossing_writes", "crossing_corrects", "left"];
+
+impl Blocks {
+    /// Where the blocks of a name begin, where there are such.
+    pub fn place(&self, name: &str) -> Option<usize> {
+        self.places.iter().find(|(n, _)| *n == name).map(|(_, at)| *at)
+    }
+}
+
 impl Build<'_> {
     /// Elements of scratch per block, by the names of their words.
     fn block_places(&self, shape: &ScanShape, back: bool) -> Vec<(&'static str, usize)> {
@@ -91,7 +102,7 @@ impl Build<'_> {
     }
 
     /// Everything of one window up to what its chunks do to any state.
-    pub fn sum_blocks(&mut self, n: usize, shape: &ScanShape, blocks: &mut Blocks, window: usize, dy: usize) {
+    pub fn sum_blocks(&mut self, n: usize, shape: &ScanShape, blocks: &mut Blocks, window: usize, dy: Option<usize>) {
         let (chunk, erase) = (self.plan.chunk(shape), shape.form().erase.is_some());
         blocks.first = window * blocks.window;
         blocks.chunks = blocks.window.min(self.plan.chunks(shape) - blocks.first);
@@ -107,9 +118,9 @@ impl Build<'_> {
         let kernel = self.block_kernel(n, shape, blocks, ("network.products_edges", EDGES), shape.key_size);
         self.push(kernel.rounds(chunk));
         if erase {
-            self.tiles(n, shape, blocks, Product::Solve, (0, 0));
+            self.tiles(n, shape, blocks, Product::Solve, (None, None));
         }
-        self.tiles(n, shape, blocks, Product::Sums, (0, 0));
+        self.tiles(n, shape, blocks, Product::Sums, (None, None));
     }
 
     /// What the steps of a window read, from the states before its chunks, which are at `kept`; `u`: where those of corrections
@@ -119,22 +130,36 @@ impl Build<'_> {
         n: usize,
         shape: &ScanShape,
         blocks: &Blocks,
-        kept: usize,
-        (u, y): (Option<usize>, usize),
+        kept: Option<usize>,
+        (u, y): (Option<usize>, Option<usize>),
     ) {
         if shape.form().erase.is_some() {
             let kernel = self.tile_kernel(n, shape, blocks, Product::Corrections, kept);
-            self.push(kernel.flag("KEPT", u.is_some()).word("u", u.unwrap_or(0)));
+            self.push(kernel.flag("KEPT", u.is_some()).word("u", u).without("y"));
         }
         self.tiles(n, shape, blocks, Product::Outputs, (kept, y));
     }
 
-    fn tiles(&mut self, n: usize, shape: &ScanShape, blocks: &Blocks, product: Product, (kept, y): (usize, usize)) {
+    fn tiles(
+        &mut self,
+        n: usize,
+        shape: &ScanShape,
+        blocks: &Blocks,
+        product: Product,
+        (kept, y): (Option<usize>, Option<usize>),
+    ) {
         let kernel = self.tile_kernel(n, shape, blocks, product, kept);
-        self.push(kernel.flag("KEPT", false).word("y", y));
+        self.push(kernel.flag("KEPT", false).without("u").word("y", y));
     }
 
-    fn tile_kernel(&self, n: usize, shape: &ScanShape, blocks: &Blocks, product: Product, kept: usize) -> Kernel {
+    fn tile_kernel(
+        &self,
+        n: usize,
+        shape: &ScanShape,
+        blocks: &Blocks,
+        product: Product,
+        kept: Option<usize>,
+    ) -> Kernel {
         let (chunk, fours) = (self.plan.chunk(shape), |size: usize| size.div_ceil(4));
         let virtual_fours = if shape.form().erase.is_some() { fours(shape.key_size) } else { 0 };
         let tiles = match product {
@@ -162,12 +187,9 @@ impl Build<'_> {
         let kernel = self.scan_kernel(n, shape, kernel, items);
         let kernel = kernel.flag("BACK", blocks.back);
         let kernel = kernel.word("first", blocks.first).word("summary_first", blocks.first);
-        blocks.places.iter().fold(kernel, |kernel, (name, at)| kernel.word(*name, *at))
-    }
-
-    /// The place of what a name stands for.
-    pub fn block_place(&self, blocks: &Blocks, name: &str) -> usize {
-        blocks.places.iter().find(|(n, _)| *n == name).map_or(0, |(_, at)| *at)
+        let none = OF_CORRECTIONS.iter().filter(|_| shape.form().erase.is_none()).map(|name| (*name, None));
+        let places = blocks.places.iter().map(|(name, at)| (*name, Some(*at)));
+        places.chain(none).fold(kernel, |kernel, (name, at)| kernel.offer(name, at))
     }
 }
 

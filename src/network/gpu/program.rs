@@ -13,6 +13,10 @@ use crate::plan::DeviceClass;
 pub(crate) struct Program {
     /// Offset of every slot of the plan.
     pub slots: Vec<usize>,
+    /// First elements and counts of the gradients that a way back begins with: of values, and of states after the last step.
+    pub gradients: Vec<(usize, usize)>,
+    /// First elements of the gaps between slots ([`crate::network::NetworkOptions::guard`]).
+    pub guards: Vec<usize>,
     /// Offset of the gradients of parameters, in training.
     pub param_gradients: usize,
     /// Where parameters are in their buffer, and their gradients behind that offset ([`Network::own_params`]); all elements.
@@ -58,18 +62,41 @@ pub(super) struct Build<'a> {
     end: usize,
     pub jobs: Vec<Job>,
     pub calls: Vec<Call>,
+    /// What was wrong first with a dispatch.
+    wrong: Option<String>,
 }
 
 impl Program {
     /// # Errors
-    /// [`Error::Limit`] for an arena or a grid beyond the device's limits.
+    /// [`Error::Limit`] for an arena or a grid beyond the device's limits; [`Error::Gpu`] for a kernel whose words are not those
+    /// that its text names.
     pub fn new(plan: &NetworkPlan) -> Result<Self> {
-        let mut at = 0;
+        let (mut at, guard, mut guards) = (0, plan.options.guard, Vec::new());
         let mut place = |len: usize| {
             at += len;
+            if guard > 0 && len > 0 {
+                guards.push(at);
+                at += guard;
+                return at - guard - len;
+            }
             at - len
         };
-        let slots: Vec<usize> = plan.slots.iter().map(|s| place(s.len)).collect();
+        // What a way back begins with 0 lies together: one command clears it.
+        let d_last = plan.states.iter().filter_map(|s| s.d_last);
+        let cleared: Vec<SlotId> = plan.gradients.iter().copied().chain(d_last).collect();
+        let mut slots = vec![0; plan.slots.len()];
+        let mut gradients: Vec<(usize, usize)> = Vec::new();
+        for &id in &cleared {
+            let len = plan.slots[id].len;
+            slots[id] = place(len);
+            match gradients.last_mut() {
+                Some((first, count)) if *first + *count == slots[id] => *count += len,
+                _ => gradients.push((slots[id], len)),
+            }
+        }
+        for (id, slot) in plan.slots.iter().enumerate().filter(|(id, _)| !cleared.contains(id)) {
+            slots[id] = place(slot.len);
+        }
         let params = plan.network.own_params();
         let param_gradients = place(if plan.options.train { params.1 } else { 0 });
         let plans = place(0);
@@ -90,6 +117,7 @@ impl Program {
             end,
             jobs: Vec::new(),
             calls: Vec::new(),
+            wrong: None,
         };
         for n in 0..plan.network.nodes.len() {
             build.forward(n);
@@ -100,9 +128,14 @@ impl Program {
                 build.backward(n);
             }
         }
+        if let Some(reason) = build.wrong {
+            return Err(Error::Gpu { what: "making a network's program".into(), reason });
+        }
         let len = build.end.max(1);
         let program = Self {
             slots: build.slots,
+            gradients,
+            guards,
             param_gradients,
             params,
             len,
@@ -206,7 +239,15 @@ impl Build<'_> {
 
     pub fn push(&mut self, kernel: Kernel) {
         let shape = self.plan.shape;
-        self.jobs.push(kernel.job([shape.time, shape.batch], self.plan.caps.max_workgroups));
+        match kernel.job([shape.time, shape.batch], self.plan.caps.max_workgroups) {
+            Ok(job) => self.jobs.push(job),
+            Err(reason) => self.wrong(reason),
+        }
+    }
+
+    /// There can be no program.
+    pub fn wrong(&mut self, reason: String) {
+        self.wrong.get_or_insert(reason);
     }
 
     pub fn rows(&self) -> usize {
@@ -218,9 +259,9 @@ impl Build<'_> {
         self.plan.network.values[value].width
     }
 
-    /// Offset of a slot; 0 for none.
-    pub fn slot(&self, slot: Option<SlotId>) -> usize {
-        slot.map_or(0, |s| self.slots[s])
+    /// Offset of a slot, where there is one.
+    pub fn slot(&self, slot: Option<SlotId>) -> Option<usize> {
+        slot.map(|s| self.slots[s])
     }
 
     /// Offset of a part's first column.
@@ -243,22 +284,27 @@ impl Build<'_> {
         self.slots[self.plan.gradients[self.plan.network.nodes[n].value]]
     }
 
-    /// Offset of a parameter among all.
-    pub fn param(&self, param: Option<ParamId>) -> usize {
-        param.and_then(|p| self.params[p]).unwrap_or(0)
+    /// Offset of a parameter among all, where there is one. Layers' have none: no operation of the network's own reads them
+    /// ([`crate::network::Builder`] refuses it).
+    pub fn param(&self, param: Option<ParamId>) -> Option<usize> {
+        param.and_then(|p| self.params[p])
     }
 
     /// Offset of a parameter's gradient.
-    pub fn d_param(&self, param: ParamId) -> usize {
-        self.param_gradients + self.param(Some(param))
+    pub fn d_param(&mut self, param: ParamId) -> usize {
+        let at = self.param(Some(param));
+        if at.is_none() {
+            self.wrong(format!("parameter {param} is no operation's own"));
+        }
+        self.param_gradients + at.unwrap_or_default()
     }
 
     /// A kernel with the places of its operands: `p<n>`.
     pub fn with_operands(&self, mut kernel: Kernel, operands: &[Operand]) -> Kernel {
         for (n, operand) in operands.iter().enumerate() {
             let at = match operand.source {
-                Source::Value(part) => self.part(part),
-                Source::Param { param, first, .. } => self.param(Some(param)) + first,
+                Source::Value(part) => Some(self.part(part)),
+                Source::Param { param, first, .. } => self.param(Some(param)).map(|at| at + first),
             };
             kernel = kernel.word(format!("p{n}"), at);
         }

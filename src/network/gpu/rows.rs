@@ -70,10 +70,10 @@ impl Build<'_> {
             .size("X_STRIDE", self.width(x.value))
             .flag("GAIN", gain.is_some())
             .flag("BIAS", bias.is_some())
-            .word("x", self.part(*x))
-            .word("gain", self.param(*gain))
-            .word("bias", self.param(*bias))
-            .word("y", self.made(n))
+            .offer("x", self.part(*x))
+            .offer("gain", self.param(*gain))
+            .offer("bias", self.param(*bias))
+            .offer("y", self.made(n))
     }
 
     pub fn norm(&mut self, n: usize) {
@@ -83,12 +83,14 @@ impl Build<'_> {
 
     pub fn norm_backward(&mut self, n: usize) {
         let Op::Norm { x, gain, bias, .. } = self.plan.network.nodes[n].op else { return };
-        let contributions = if gain.is_some() { self.take(self.rows() * x.width) } else { 0 };
+        let contributions = gain.map(|_| self.take(self.rows() * x.width));
         let kernel = self.norm_kernel(n, "network.norm_backward", NORM_BACKWARD);
         let kernel =
             kernel.word("dy", self.d_made(n)).word("dx", self.gradient(x)).word("contributions", contributions);
         self.push(kernel);
-        self.fold_columns(contributions, x.width, gain);
+        if let Some(contributions) = contributions {
+            self.fold_columns(contributions, x.width, gain);
+        }
         self.fold_bias(n, bias);
     }
 
@@ -130,14 +132,14 @@ impl Build<'_> {
             .size("LOW", low)
             .size("TAPS", taps)
             .size("X_STRIDE", self.width(x.value))
-            .word("x", self.part(x))
-            .word("w", self.param(weight))
-            .word("bias", self.param(bias))
-            .word("y", self.made(n))
-            .word("initial", slot(state.map(|s| s.initial)))
-            .word("last", slot(state.map(|s| s.last)))
-            .word("d_initial", slot(state.and_then(|s| s.d_initial)))
-            .word("d_last", slot(state.and_then(|s| s.d_last)))
+            .offer("x", self.part(x))
+            .offer("w", self.param(weight))
+            .offer("bias", self.param(bias))
+            .offer("y", self.made(n))
+            .offer("initial", slot(state.map(|s| s.initial)))
+            .offer("last", slot(state.map(|s| s.last)))
+            .offer("d_initial", slot(state.and_then(|s| s.d_initial)))
+            .offer("d_last", slot(state.and_then(|s| s.d_last)))
     }
 
     /// Places of a sequence's state.
@@ -181,7 +183,8 @@ impl Build<'_> {
         let kernel = kernel.word("dy", dy).word("rows", rows).word("block", block).word("to", partial);
         let kernel = kernel.rounds(block * (1 + taps));
         self.push(kernel);
-        self.fold_blocks(partial, blocks, weights, self.d_param(weight));
+        let to = self.d_param(weight);
+        self.fold_blocks(partial, blocks, weights, to);
         self.fold_bias(n, bias);
     }
 

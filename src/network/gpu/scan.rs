@@ -40,13 +40,13 @@ impl Build<'_> {
         match self.plan.parallel {
             Parallel::Recurrent => {
                 for stretch in 0..self.spans(shape, Pass::Whole).1 {
-                    self.scan_pass(n, shape, Pass::Whole, stretch, 0);
+                    self.scan_pass(n, shape, Pass::Whole, stretch, None);
                 }
             }
             _ if self.plan.products(shape) => self.scan_products(n, shape),
             Parallel::Chunked | Parallel::Products => {
                 let summary = self.take(self.summary_len(shape, self.plan.chunks(shape)));
-                self.scan_pass(n, shape, Pass::Summary, 0, summary);
+                self.scan_pass(n, shape, Pass::Summary, 0, Some(summary));
                 let (span, count) = self.carry_spans(shape);
                 for stretch in 0..count {
                     let kernel = self.carry_kernel(n, shape, false).word("summary", summary);
@@ -54,7 +54,7 @@ impl Build<'_> {
                     let kernel = kernel.word("stretch", stretch).word("span", span);
                     self.push(kernel.word("kept", self.slot(self.plan.scans[n].checkpoints)));
                 }
-                self.scan_pass(n, shape, Pass::Chunks, 0, 0);
+                self.scan_pass(n, shape, Pass::Chunks, 0, None);
             }
         }
         if let Some(divisor) = shape.divisor() {
@@ -68,25 +68,25 @@ impl Build<'_> {
     fn scan_products(&mut self, n: usize, shape: &ScanShape) {
         let slots = &self.plan.scans[n];
         let y = slots.sums.map_or(self.made(n), |s| self.slots[s]);
-        let (kept, erased) = (self.slot(slots.checkpoints), slots.erased.map(|s| self.slots[s]));
+        let (kept, erased) = (self.slot(slots.checkpoints), self.slot(slots.erased));
         let mut blocks = self.take_blocks(shape, false);
         for window in 0..blocks.windows {
-            self.sum_blocks(n, shape, &mut blocks, window, 0);
-            let kernel = self.carry_kernel(n, shape, false).word("summary", self.block_place(&blocks, "summary"));
+            self.sum_blocks(n, shape, &mut blocks, window, None);
+            let kernel = self.carry_kernel(n, shape, false).word("summary", blocks.place("summary"));
             let kernel = kernel.word("before", self.before(n, window)).word("end", self.after(n)).word("kept", kept);
             let kernel = kernel.word("stretch", window).word("span", blocks.window);
             self.push(kernel.word("summary_first", window * blocks.window));
-            self.read_blocks(n, shape, &blocks, kept, (erased, y));
+            self.read_blocks(n, shape, &blocks, kept, (erased, Some(y)));
         }
     }
 
     /// The state before a stretch: that before the first step, or what the stretch before left.
-    fn before(&self, n: usize, stretch: usize) -> usize {
+    fn before(&self, n: usize, stretch: usize) -> Option<usize> {
         let state = self.plan.states.iter().find(|s| s.node == n);
         self.slot(state.map(|s| if stretch == 0 { s.initial } else { s.last }))
     }
 
-    fn after(&self, n: usize) -> usize {
+    fn after(&self, n: usize) -> Option<usize> {
         self.slot(self.plan.states.iter().find(|s| s.node == n).map(|s| s.last))
     }
 
@@ -102,7 +102,7 @@ impl Build<'_> {
         self.scan_kernel(n, shape, kernel, items).flag("BACK", back).rounds(rounds)
     }
 
-    fn scan_pass(&mut self, n: usize, shape: &ScanShape, pass: Pass, stretch: usize, summary: usize) {
+    fn scan_pass(&mut self, n: usize, shape: &ScanShape, pass: Pass, stretch: usize, summary: Option<usize>) {
         let slots = &self.plan.scans[n];
         let y = slots.sums.map_or(self.made(n), |s| self.slots[s]);
         let (span, spans) = self.spans(shape, pass);
@@ -166,14 +166,15 @@ impl Build<'_> {
             .flag("BEFORE", rule.form.read == Read::Before)
             .flag("MAXIMA", slots.maxima.is_some())
             .functions(&rule.functions(&self.plan.network))
-            .word("chunk", self.plan.chunk(shape))
-            .word("reverse", usize::from(shape.reverse))
-            .word("last", self.slot(state.map(|s| s.last)))
-            .word("checkpoints", self.slot(slots.checkpoints))
-            .word("erased", self.slot(slots.erased))
-            .word("sums", self.slot(slots.sums))
-            .word("m", self.slot(slots.maxima))
-            .word("m_before", self.m_before[n]);
+            .offer("chunk", self.plan.chunk(shape))
+            .offer("reverse", usize::from(shape.reverse))
+            .offer("summary_first", 0)
+            .offer("last", self.slot(state.map(|s| s.last)))
+            .offer("checkpoints", self.slot(slots.checkpoints))
+            .offer("erased", self.slot(slots.erased))
+            .offer("sums", self.slot(slots.sums))
+            .offer("m", self.slot(slots.maxima))
+            .offer("m_before", slots.maxima.map(|_| self.m_before[n]));
         self.with_operands(kernel, &shape.operands)
     }
 }

@@ -24,8 +24,8 @@ const COLUMNS_AT_ONCE: usize = 32;
 struct Scratch {
     /// The gradient of y, or of the sums before the division `[T·B, heads, columns]`.
     dy: usize,
-    /// g of every step `[T·B, heads, columns]`.
-    g: usize,
+    /// g of every step `[T·B, heads, columns]`, of rules with a correction.
+    g: Option<usize>,
     /// Λ after every chunk, as the checkpoints.
     boundaries: usize,
 }
@@ -37,7 +37,7 @@ impl Build<'_> {
             None => self.d_made(n),
             Some(divisor) => self.divide_backward(n, shape, divisor),
         };
-        let g = if shape.form().erase.is_some() { self.take(rows * columns) } else { 0 };
+        let g = shape.form().erase.as_ref().map(|_| self.take(rows * columns));
         let states = self.plan.chunks(shape) * self.plan.shape.batch * columns * shape.key_size;
         let scratch = Scratch { dy, g, boundaries: self.take(states) };
         match self.plan.parallel {
@@ -63,7 +63,7 @@ impl Build<'_> {
         let (free, len) = (self.free, self.summary_len(shape, self.plan.chunks(shape)));
         let summary = self.take(len);
         let (kernel, _) = self.columns_kernel(n, shape, Pass::Summary, 0, scratch);
-        self.push(kernel.word("summary", summary));
+        self.push(kernel.word("summary", Some(summary)));
         let (span, count) = self.carry_spans(shape);
         for stretch in (0..count).rev() {
             let kernel = self.carry_kernel(n, shape, true).word("summary", summary);
@@ -81,16 +81,15 @@ impl Build<'_> {
         let free = self.free;
         let mut blocks = self.take_blocks(shape, true);
         let (shares, text) = self.column_shares(shape, self.plan.chunks(shape), true);
-        let given = self.block_place(&blocks, "y");
-        let g = shape.form().erase.is_some().then_some(scratch.g);
+        let given = blocks.place("y");
         for window in (0..blocks.windows).rev() {
-            self.sum_blocks(n, shape, &mut blocks, window, scratch.dy);
-            let kernel = self.carry_kernel(n, shape, true).word("summary", self.block_place(&blocks, "summary"));
+            self.sum_blocks(n, shape, &mut blocks, window, Some(scratch.dy));
+            let kernel = self.carry_kernel(n, shape, true).word("summary", blocks.place("summary"));
             let kernel = kernel.word("before", self.after_stretch(n, window, blocks.windows));
             let kernel = kernel.word("end", self.d_initial(n)).word("kept", scratch.boundaries);
             let kernel = kernel.word("stretch", window).word("span", blocks.window);
             self.push(kernel.word("summary_first", window * blocks.window));
-            self.read_blocks(n, shape, &blocks, scratch.boundaries, (g, given));
+            self.read_blocks(n, shape, &blocks, Some(scratch.boundaries), (scratch.g, given));
             let kernel = self.block_kernel(n, shape, &blocks, ("network.products_give", GIVE), shape.value_size);
             let kernel = kernel.functions(&text).rounds(self.plan.chunk(shape));
             self.push(with_shares(kernel, &shares));
@@ -99,12 +98,12 @@ impl Build<'_> {
         self.free = free;
     }
 
-    fn d_initial(&self, n: usize) -> usize {
+    fn d_initial(&self, n: usize) -> Option<usize> {
         self.slot(self.plan.states.iter().find(|s| s.node == n).and_then(|s| s.d_initial))
     }
 
     /// The gradient of the state after a stretch: that after the last step, or what the stretch after left.
-    fn after_stretch(&self, n: usize, stretch: usize, count: usize) -> usize {
+    fn after_stretch(&self, n: usize, stretch: usize, count: usize) -> Option<usize> {
         let state = self.plan.states.iter().find(|s| s.node == n);
         if stretch + 1 == count { self.slot(state.and_then(|s| s.d_last)) } else { self.d_initial(n) }
     }
@@ -117,7 +116,7 @@ impl Build<'_> {
             self.free = free;
             let kernel;
             (kernel, shares) = self.columns_kernel(n, shape, pass, stretch, scratch);
-            self.push(kernel);
+            self.push(kernel.without("summary"));
         }
         self.fold_values(shape, &shares, spans * self.plan.shape.batch);
     }
@@ -125,7 +124,7 @@ impl Build<'_> {
     /// Folds the shares of columns, sums of so many blocks.
     fn fold_values(&mut self, shape: &ScanShape, shares: &[Share], blocks: usize) {
         for share in shares {
-            let each = if shape.rule.ports()[share.port].extent == Extent::Head { shape.value_size } else { 1 };
+            let each = if shape.ports()[share.port].extent == Extent::Head { shape.value_size } else { 1 };
             let given = Given { at: 0, rows: self.rows(), first: 0, reverse: shape.reverse, each, padded: true };
             self.fold_share(&shape.operands[share.port], share, given, blocks);
         }
@@ -229,7 +228,7 @@ impl Build<'_> {
     }
 
     fn of_keys(&self, shape: &ScanShape, share: &Share, rows: usize, first: usize) -> Given {
-        let each = if shape.rule.ports()[share.port].extent == Extent::Head { shape.key_size } else { 1 };
+        let each = if shape.ports()[share.port].extent == Extent::Head { shape.key_size } else { 1 };
         Given { at: 0, rows, first, reverse: shape.reverse, each, padded: true }
     }
 }

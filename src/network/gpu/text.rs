@@ -96,8 +96,8 @@ pub(super) fn sums(shares: &[Share], index: &str, (column, width): (&str, usize)
 /// A rule's expressions with its ports, as WGSL.
 pub(super) struct RuleText<'a> {
     pub shape: &'a ScanShape,
-    pub form: Form,
-    pub ports: Vec<Port>,
+    pub form: &'a Form,
+    pub ports: &'a [Port],
 }
 
 /// The coefficients of [`Form::of_key`], as `Coefficients` of the text names them.
@@ -105,7 +105,7 @@ const COEFFICIENTS: [&str; 6] = ["d", "a", "b", "k", "q", "r"];
 
 impl<'a> RuleText<'a> {
     pub fn new(shape: &'a ScanShape) -> Self {
-        Self { shape, form: shape.form(), ports: shape.rule.ports() }
+        Self { shape, form: shape.form(), ports: shape.ports() }
     }
 
     fn keyed(&self, e: &Expr) -> bool {
