@@ -89,7 +89,13 @@ fn session<T: Real>(stack: &Stack, device: &Device) -> Session<T> {
     let precision = if size_of::<T>() == 8 { Precision::F64 } else { Precision::F32 };
     // The CPU executor has kernels of its own.
     let kernels = stack.options.kernels.filter(|_| device.kind() != "cpu");
-    let options = Options { precision, kernels, tuning: small_tiles(stack, device), ..stack.options.clone() };
+    // The budget is for f32.
+    let memory = match stack.options.memory {
+        Memory::Auto(bytes) => Memory::Auto(bytes / 4 * size_of::<T>() as u64),
+        other => other,
+    };
+    let tuning = small_tiles(stack, device);
+    let options = Options { precision, memory, kernels, tuning, ..stack.options.clone() };
     let plan = Plan::new(&stack.case.config, stack.case.shape, &caps(device), &options).unwrap();
     Session::from_plan(device, plan, &stack.case.weights.cast()).unwrap()
 }
