@@ -37,7 +37,7 @@ pub struct NetworkOptions {
     /// Bytes that the way back may take for states between those kept, and chunks as products for what they multiply, at most (one
     /// chunk's at least).
     pub window_bytes: u64,
-    /// What recurrent layers keep in training.
+    /// What recurrent layers keep in training; [`Memory::Auto`] is one budget for all stacks of a network.
     pub memory: Memory,
     /// Whether episodes may begin inside a run ([`super::NetworkInput::resets`]); without it recurrent layers are not ready for them.
     pub resets: bool,

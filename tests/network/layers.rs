@@ -36,6 +36,27 @@ fn session(device: &Device, network: &Arc<Network>, shape: Shape, train: bool) -
     NetworkSession::new(device, plan, &typed(&random(network.parameter_count(), 7)))
 }
 
+/// `Memory::Auto` is one budget: all stacks together fit it, and all keep everything where that does.
+#[test]
+fn all_stacks_share_one_budget() -> Result<()> {
+    let network = mixed()?;
+    let of = |memory| -> Result<u64> {
+        let options = NetworkOptions { train: true, memory, ..Default::default() };
+        let plan = NetworkPlan::new(&network, Shape { time: 4096, batch: 2 }, &Device::cpu().caps(), &options)?;
+        assert_eq!(plan.layers.len(), 2);
+        Ok(plan.layers.iter().map(|(_, plan)| plan.bytes()).sum())
+    };
+    let full = of(Memory::Save)?;
+    assert_eq!(of(Memory::Auto(full))?, full);
+    for share in [90, 70, 60] {
+        let budget = full * share / 100;
+        let taken = of(Memory::Auto(budget))?;
+        assert!(taken <= budget, "{taken} bytes of {budget}, {full} to keep everything");
+    }
+    assert!(matches!(of(Memory::Auto(1000)), Err(Error::Limit { .. })));
+    Ok(())
+}
+
 #[test]
 fn steps_give_the_bits_of_the_whole() -> Result<()> {
     let network = mixed()?;
