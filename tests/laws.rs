@@ -6,7 +6,7 @@ use harness::*;
 use wgpu_rnn::*;
 
 fn config(cell: &'static Cell, direction: Direction) -> RnnConfig {
-    RnnConfig { cell, input_size: 5, hidden_size: 9, num_layers: 2, direction, ..Default::default() }
+    RnnConfig { cell, input_size: 5, hidden_size: 17, num_layers: 2, direction, ..Default::default() }
 }
 
 /// Runs `law` for every cell, executor and strategy.

@@ -19,7 +19,7 @@ fn ragged(cell: &'static Cell, proj_size: usize, dropout: Dropout) -> Case {
     let direction = Direction::Bidirectional;
     let config = RnnConfig {
         cell,
-        input_size: 5,
+        input_size: 6,
         hidden_size: 9,
         num_layers: 2,
         direction,

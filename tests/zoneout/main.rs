@@ -20,8 +20,8 @@ fn config(cell: &'static Cell, proj_size: usize) -> RnnConfig {
     let cell_share = if cell.cell_states() == 1 { 0.4 } else { 0.0 };
     RnnConfig {
         cell,
-        input_size: 5,
-        hidden_size: 9,
+        input_size: 3,
+        hidden_size: 6,
         num_layers: 2,
         direction: Direction::Bidirectional,
         proj_size,
