@@ -107,10 +107,11 @@ fn a_training_step_needs_targets_and_an_optimiser() {
     let options = Options { optimiser: Some(Optimiser::sgd(0.0)), ..Default::default() };
     let mut session = session(&Device::cpu(), &config, &weights, options);
     assert!(text(session.train_step(-1.0)).starts_with("learning rate: "));
-    assert_eq!(
-        text(session.train_step(0.1)),
-        "backward: expected a run after write_targets, got a run without targets"
-    );
+    let first = "run: expected an input written before it (Session::write), got none";
+    assert_eq!(text(session.train_step(0.1)), first);
+    session.write(&Input::of_ids(View::new(&[0; 12], &[4, 3]))).unwrap();
+    let targets = "backward: expected a run after write_targets, got a run without targets";
+    assert_eq!(text(session.train_step(0.1)), targets);
     write(&mut session);
     session.train_step(0.1).unwrap();
 }
