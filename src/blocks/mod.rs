@@ -2,7 +2,7 @@
 //!
 //! A block is a descriptor of sizes whose `block` adds one residual block to a [`Builder`], and whose `model` adds a stack of them with
 //! what stands before and behind (norms; not the embedding: looking up rows is the caller's). Parameters have the names and shapes
-//! of the published files, so that [`Network::load`] reads those.
+//! of the published files, so that [`crate::network::NetworkData::load`] reads those.
 //!
 //! ```
 //! use std::sync::Arc;

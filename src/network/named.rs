@@ -72,7 +72,7 @@ impl NetworkData {
         Ok(flat)
     }
 
-    /// Parameters, or their gradients, by the names and in the shapes of files: what [`Network::flat`] takes. `flat`: one after the
+    /// Parameters, or their gradients, by the names and in the shapes of files: what [`NetworkData::flat`] takes. `flat`: one after the
     /// other.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ pub enum Parallel {
     Chunked,
     /// The same where states are matrices (K x V), by matrix products inside a chunk instead of going over its steps twice: for
     /// wide states. Scans whose states are scalars or vectors go as [`Parallel::Chunked`], and so do those of chunks of more than
-    /// 256 steps (with a correction 32) or of states of very many rows: [`super::NetworkPlan::products`] and the plan's text tell. The
+    /// 256 steps (with a correction 32) or of states of very many rows: [`super::NetworkPlanData::products`] and the plan's text tell. The
     /// order of additions is another again.
     Products,
 }

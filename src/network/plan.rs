@@ -76,7 +76,7 @@ pub struct NetworkSlot {
     pub per_step: usize,
 }
 
-/// Index into [`NetworkPlan::slots`].
+/// Index into [`super::NetworkPlanData::slots`].
 pub(crate) type SlotId = usize;
 
 /// Slots of an operation's state.

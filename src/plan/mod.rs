@@ -241,7 +241,7 @@ impl Default for Options {
     }
 }
 
-/// Index into [`Plan::slots`].
+/// Index into [`PlanData::slots`].
 pub type SlotId = usize;
 
 /// What a slot is for.
@@ -321,7 +321,7 @@ pub struct Dispatch {
     pub stage: usize,
     /// The layer, or `None` for all.
     pub layer: Option<usize>,
-    /// Index into [`Plan::dims`].
+    /// Index into [`PlanData::dims`].
     pub dims: usize,
     /// Whether y, or its gradient, exists for this dispatch.
     pub write_y: bool,
@@ -398,7 +398,7 @@ pub struct Dims {
     pub input_rows: u32,
 }
 
-/// The slots by what they are; see [`Plan::slots`].
+/// The slots by what they are; see [`PlanData::slots`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlotIds {
     /// x
