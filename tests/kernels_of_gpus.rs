@@ -132,7 +132,10 @@ fn the_same_bits_whoever_loads() {
 #[test]
 fn the_same_bits_with_every_cell() {
     let mut rows = 0;
-    for (cell, proj_size) in gpu_cells(5) {
+    // Beside the typical cells one of a single stage: those keep R in registers.
+    let mut cells = gpu_cells(5);
+    cells.extend((!everything()).then_some((&cells::GRU, 0)));
+    for (cell, proj_size) in cells {
         for (strategy, recurrence) in [
             (Strategy::Step, Recurrence::Dense),
             (Strategy::Sequence, Recurrence::Dense),
@@ -147,7 +150,7 @@ fn the_same_bits_with_every_cell() {
             rows += usize::from(assert_same_training(&what, &case, 1000, &forced(strategy)).r == RPlace::Rows);
         }
     }
-    assert!(rows >= 1, "cells of one stage keep R in registers: {rows}");
+    assert!(rows >= if everything() { 4 } else { 1 }, "cells of one stage keep R in registers: {rows}");
 }
 
 /// The gradient of W is summed in blocks of 64 steps: three of them, cut into stretches, with lengths that end inside a block.
