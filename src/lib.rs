@@ -13,58 +13,68 @@
 //! way, [`RnnConfig`] → [`Plan`] → [`Session`]; two executors run the same plan, the CPU one (in f64 the oracle of the tests)
 //! and the GPU one. `Session` has the example; the `cell` module explains the contract that new cells follow.
 
-mod activation;
-mod activation_format;
-pub mod blocks;
-pub mod cell;
-pub mod cells;
-mod config;
-pub mod cpu;
-mod device;
-mod entry;
 mod error;
+pub mod exec;
 pub mod expr;
-pub mod gpu;
 pub mod io;
 pub mod kernels;
-pub mod network;
-mod optimiser;
+mod model;
+pub mod num;
 mod plan;
-mod real;
-mod recurrence;
-pub mod rule;
-pub mod rules;
-mod schedule;
 mod session;
 mod tensor;
 mod tuning;
 pub mod verify;
-pub mod weights;
-mod zoneout;
 
-pub use activation_format::ActivationFormat;
-pub use cell::{Activation, Cell};
-pub use config::{Bias, Direction, Dropout, Head, InputMode, Layout, Loss, RnnConfig, Shape, StageShape};
-pub use device::Device;
 pub use error::{Error, Result};
-pub use gpu::{IoBinding, IoBuffers};
-pub use optimiser::Optimiser;
+pub use exec::gpu::{IoBinding, IoBuffers};
+pub use exec::{Device, Element, Startup, gpu};
+pub use model::activation_format::ActivationFormat;
+pub use model::cell::{Activation, Cell};
+pub use model::optimiser::Optimiser;
+pub use model::recurrence::Recurrence;
+pub use model::stack::{Bias, Direction, Dropout, Head, InputMode, Layout, Loss, RnnConfig, Shape, StageShape};
+pub use model::weights::{Names, WeightFormat, Weights};
+pub use model::zoneout::Zoneout;
+pub use model::{blocks, cell, cells, rule, rules, weights};
+pub use num::Real;
+pub use plan::schedule::Schedule;
+pub use plan::tuning::{Choice, TILE_SIZES, TileChoice, Tuning};
 pub use plan::{
     Amount, Caps, Choices, DeviceClass, Dims, Dispatch, DispatchWork, EmbeddingGradientIds, EmbeddingIds, Extent,
     Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, Memory, Options, Origin, PassWork, Plan, PlanData,
     Precision, Rates, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
 };
-pub use real::Real;
-pub use recurrence::Recurrence;
-pub use schedule::Schedule;
-pub use session::{
-    Gradients, Initial, Input, KernelTime, Output, Session, Snapshot, Startup, TargetValues, Targets, Upstream,
-};
+pub use session::{Gradients, Initial, Input, KernelTime, Output, Session, Snapshot, TargetValues, Targets, Upstream};
 pub use tensor::{Tensor, View};
-pub use tuning::{Choice, TILE_SIZES, TileChoice, Tuning};
-pub use weights::{Names, WeightFormat, Weights};
 pub use wgpu;
-pub use zoneout::Zoneout;
+
+pub mod network {
+    //! Networks of linear recurrences and what stands around them: blocks as operations over values `[T, B, width]`.
+    //!
+    //! ```text
+    //! Network (operations, parameters by name)  ──>  NetworkPlan (sizes, strategy, memory)  ──>  NetworkSession (on a device)
+    //!
+    //! linear   x·Wᵀ + b                      norm   RMS, layer or L2, over groups of columns
+    //! conv     depthwise over time           map    a pointwise expression of several operands
+    //! shift    the step before               scan   a linear recurrence (crate::rule)
+    //! sum      of groups of columns          layers a stack of LSTM, GRU, … (crate::RnnConfig)
+    //! concat   parts side by side
+    //! ```
+    //!
+    //! An operation makes one new value; it reads parts of values (ranges of columns), so that what one product gives several readers
+    //! take without a copy. Each has its adjoint, and the backward pass walks the operations in reverse: gradients of values and
+    //! parameters are sums over their readers, in that fixed order. Operations over time (conv, shift, scan, layers) know lengths and resets and
+    //! carry a state from run to run, so that a network runs whole, in pieces or step by step; all others work row by row.
+    //!
+    //! Published blocks are functions that add their operations to a network, in `crate::blocks`.
+
+    pub use crate::model::network::*;
+    pub use crate::plan::network::{NetworkOptions, NetworkPlan, NetworkPlanData, NetworkSlot, Parallel};
+    pub use crate::session::{
+        NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkSession, NetworkUpstream,
+    };
+}
 
 /// The examples of the README and of the guide run as tests.
 #[cfg(doctest)]

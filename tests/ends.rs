@@ -51,7 +51,13 @@ impl Network {
         if self.config.layout == Layout::TimeMajor { [TIME, BATCH] } else { [BATCH, TIME] }
     }
 
-    fn session<T: Real>(&self, device: &Device, strategy: Option<Strategy>, train: bool, keep_y: bool) -> Session<T> {
+    fn session<T: Element>(
+        &self,
+        device: &Device,
+        strategy: Option<Strategy>,
+        train: bool,
+        keep_y: bool,
+    ) -> Session<T> {
         let precision = if size_of::<T>() == 8 { Precision::F64 } else { Precision::F32 };
         let options = Options { strategy, precision, train, keep_y, ..Default::default() };
         let shape = Shape { time: TIME, batch: BATCH };
@@ -61,7 +67,7 @@ impl Network {
         session
     }
 
-    fn write<T: Real>(&self, session: &mut Session<T>) {
+    fn write<T: Element>(&self, session: &mut Session<T>) {
         let (outer, size) = (self.outer(), self.config.head.unwrap().size);
         let cast = |v: &[f64]| v.iter().map(|&v| T::from_f64(v)).collect::<Vec<T>>();
         let (values, weights) = (cast(&self.values), cast(&self.target_weights));
@@ -81,7 +87,7 @@ impl Network {
         session.loss().unwrap()
     }
 
-    fn gradients<T: Real>(&self, session: &mut Session<T>) -> Weights<T> {
+    fn gradients<T: Element>(&self, session: &mut Session<T>) -> Weights<T> {
         self.write(session);
         session.run().unwrap();
         session.backward(&Upstream { y: None, hn: None, cn: None }).unwrap().weights

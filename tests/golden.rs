@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::verify::{Case as Run, Golden, naive, naive_backward, tolerance, verify, verify_file};
 use wgpu_rnn::{
-    Bias, Device, Direction, Gradients, Initial, Input, Layout, Options, Output, Plan, Precision, Real, RnnConfig,
+    Bias, Device, Direction, Element, Gradients, Initial, Input, Layout, Options, Output, Plan, Precision, RnnConfig,
     Session, Shape, Strategy, Tensor, Upstream, View, Weights, cells,
 };
 
@@ -608,7 +608,7 @@ impl Case {
         }
     }
 
-    fn with<T: Real, R>(&self, run: impl FnOnce(&Input<'_, T>, &Upstream<'_, T>) -> wgpu_rnn::Result<R>) -> R {
+    fn with<T: Element, R>(&self, run: impl FnOnce(&Input<'_, T>, &Upstream<'_, T>) -> wgpu_rnn::Result<R>) -> R {
         let cast = |t: &Tensor<f64>| Tensor {
             data: t.data.iter().map(|&v| T::from_f64(v)).collect::<Vec<T>>(),
             shape: t.shape.clone(),
@@ -628,7 +628,7 @@ impl Case {
         })
     }
 
-    fn session<T: Real>(&self, device: &Device, strategy: Strategy, precision: Precision) -> Named {
+    fn session<T: Element>(&self, device: &Device, strategy: Strategy, precision: Precision) -> Named {
         let options = Options { strategy: Some(strategy), precision, train: true, ..Default::default() };
         let plan = Plan::new(&self.config, SHAPE, &device.caps(), &options).expect("a plan");
         let mut session = Session::<T>::from_plan(device, plan, &self.weights.cast()).expect("a session");
@@ -639,7 +639,7 @@ impl Case {
         })
     }
 
-    fn named<T: Real>(&self, output: Output<T>, gradients: Gradients<T>) -> Named {
+    fn named<T: Element>(&self, output: Output<T>, gradients: Gradients<T>) -> Named {
         let wide = |v: &[T]| v.iter().map(|v| v.to_f64()).collect::<Vec<f64>>();
         let tensors = [
             ("y", Some(output.y)),
@@ -660,7 +660,7 @@ impl Case {
 type Named = Vec<(String, Vec<f64>)>;
 
 /// Every registered cell under `settings`, held against the naive loop.
-fn agree_with_naive<T: Real>(device: &Device, precision: Precision, settings: &[RnnConfig]) {
+fn agree_with_naive<T: Element>(device: &Device, precision: Precision, settings: &[RnnConfig]) {
     let mut failures = Vec::new();
     for setting in settings {
         let case = Case::new(setting.clone());

@@ -484,14 +484,14 @@ fn every_kernel_is_one_shader_file_with_one_cpu_twin() {
     let kernels: BTreeSet<_> = Kernel::ALL.iter().map(|k| k.name().to_string()).collect();
     assert_eq!(shaders, kernels);
 
-    let cpu: String = files("src/cpu").iter().map(|p| read(p)).collect();
+    let cpu: String = files("src/exec/cpu").iter().map(|p| read(p)).collect();
     let defined = |name: &str| cpu.contains(&format!("fn {name}<")) || cpu.contains(&format!("fn {name}("));
     for kernel in &kernels {
         match OTHER_TWINS.iter().find(|t| t.0 == kernel) {
-            None => assert!(defined(kernel), "src/cpu has no fn {kernel}"),
+            None => assert!(defined(kernel), "src/exec/cpu has no fn {kernel}"),
             Some((_, twin, reason)) => {
-                assert!(defined(twin), "src/cpu has no fn {twin} ({reason})");
-                assert!(!defined(kernel), "src/cpu has fn {kernel} now: strike it off OTHER_TWINS");
+                assert!(defined(twin), "src/exec/cpu has no fn {twin} ({reason})");
+                assert!(!defined(kernel), "src/exec/cpu has fn {kernel} now: strike it off OTHER_TWINS");
             }
         }
     }

@@ -43,7 +43,7 @@ fn cases(cell: &'static Cell, proj_size: usize) -> Vec<Case> {
 }
 
 /// Outputs and gradients by name.
-fn all<T: Real>(case: &Case, (out, gradients): &(Output<T>, Gradients<T>)) -> Vec<Named<T>> {
+fn all<T: Element>(case: &Case, (out, gradients): &(Output<T>, Gradients<T>)) -> Vec<Named<T>> {
     let outputs = [("y", Some(&out.y)), ("hn", Some(&out.hn)), ("cn", out.cn.as_ref())];
     let outputs = outputs.into_iter().filter_map(|(name, t)| t.map(|t| (format!("out {name}"), t.data.clone())));
     outputs.chain(named(&case.config, gradients)).collect()

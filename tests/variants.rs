@@ -92,7 +92,7 @@ fn case(config: &RnnConfig, seed: u64) -> Case {
 }
 
 /// y, hn, cn and every gradient, by name.
-fn all<T: Real>(config: &RnnConfig, (out, gradients): (Output<T>, Gradients<T>)) -> Vec<Named<f64>> {
+fn all<T: Element>(config: &RnnConfig, (out, gradients): (Output<T>, Gradients<T>)) -> Vec<Named<f64>> {
     let outputs = [("y", Some(out.y)), ("hn", Some(out.hn)), ("cn", out.cn)];
     let outputs = outputs.into_iter().filter_map(|(name, t)| t.map(|t| (name.to_string(), t.data)));
     let gradients = named(config, &gradients).into_iter().map(|(name, v)| (format!("grad.{name}"), v));
@@ -126,7 +126,7 @@ fn naive_errors(case: &Case) -> Vec<f64> {
 }
 
 /// Every executor and strategy that runs in `T` on `device`, within the bound that the naive loops calibrate.
-fn agrees_with_naive<T: Real>(device: &Device, settings: &[RnnConfig]) {
+fn agrees_with_naive<T: Element>(device: &Device, settings: &[RnnConfig]) {
     let mut failures = Vec::new();
     for config in settings {
         let case = case(config, 301);

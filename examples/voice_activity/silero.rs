@@ -9,7 +9,7 @@
 
 use std::path::Path;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::{Device, Error, Input, Options, Plan, Real, Result, RnnConfig, Session, Shape, View, Weights, cells};
+use wgpu_rnn::{Device, Element, Error, Input, Options, Plan, Result, RnnConfig, Session, Shape, View, Weights, cells};
 
 /// Samples per second.
 pub const RATE: u32 = 16_000;
@@ -77,7 +77,7 @@ impl Model {
     }
 }
 
-impl<T: Real> Encoder<T> {
+impl<T: Element> Encoder<T> {
     pub fn open(file: &TensorFile) -> Result<Self> {
         let stft = Convolution::read(file, "stft_conv", WINDOW, 0, WINDOW_STRIDE)?;
         let conv =
@@ -111,7 +111,7 @@ impl<T: Real> Encoder<T> {
     }
 }
 
-impl<T: Real> Convolution<T> {
+impl<T: Element> Convolution<T> {
     fn read(file: &TensorFile, name: &str, width: usize, padding: usize, stride: usize) -> Result<Self> {
         let (shape, weight) = tensor(file, &format!("{name}.weight"), &[None, None, Some(width)])?;
         let bias = match file.real::<T>(&format!("{name}.bias"))? {
@@ -195,7 +195,7 @@ pub fn stream(model: &Model, session: &mut Session, frames: &[[f32; CONTEXT + FR
 }
 
 /// A tensor that must have this shape, `None` standing for any size.
-fn tensor<T: Real>(file: &TensorFile, name: &str, shape: &[Option<usize>]) -> Result<(Vec<usize>, Vec<T>)> {
+fn tensor<T: Element>(file: &TensorFile, name: &str, shape: &[Option<usize>]) -> Result<(Vec<usize>, Vec<T>)> {
     let found = file.real(name)?;
     let got = found.as_ref().map_or("none".into(), |(s, _)| format!("{s:?}"));
     let fits = |s: &[usize]| s.len() == shape.len() && s.iter().zip(shape).all(|(s, w)| w.is_none_or(|w| w == *s));

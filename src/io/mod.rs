@@ -1,6 +1,7 @@
 //! File formats: safetensors (always), `.npy` (with the command line), ONNX (feature `onnx`).
 
 mod foreign;
+mod network;
 #[cfg(feature = "cli")]
 pub mod npy;
 #[cfg(feature = "onnx")]

@@ -2,7 +2,7 @@
 //! check that keeps hostile headers away from it.
 
 use crate::error::{Error, Result};
-use crate::real::Real;
+use crate::num::Real;
 use crate::tensor::{Tensor, View};
 use npyz::{NpyFile, Order, WriterBuilder};
 use std::io::{BufWriter, Write};

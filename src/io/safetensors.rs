@@ -4,11 +4,11 @@ mod hints;
 mod stack;
 
 use super::foreign::instead_of_safetensors;
-use crate::config::RnnConfig;
 use crate::error::{Error, Result};
-use crate::real::Real;
-use crate::recurrence::Recurrence;
-use crate::weights::{Names, Weights};
+use crate::model::recurrence::Recurrence;
+use crate::model::stack::RnnConfig;
+use crate::model::weights::{Names, Weights};
+use crate::num::Real;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 use std::borrow::Cow;

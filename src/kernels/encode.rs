@@ -1,8 +1,8 @@
 //! Packed weight buffers as the words that lie on a GPU, made on the host.
 
 use super::pack::{At, Flat, Pack, Source};
-use crate::config::RnnConfig;
-use crate::weights::{WeightFormat, format, parameters};
+use crate::model::stack::RnnConfig;
+use crate::model::weights::{WeightFormat, format, parameters};
 
 /// All parameters, ready to be packed in a format.
 pub(crate) struct Encoder<'a> {

@@ -1,8 +1,8 @@
 //! What a cell's WGSL calls: one `act_<n>` and `slope_<n>` per activation of the cell, generated, so that the choice of the
 //! configuration is made when the pipeline is.
 
-use crate::cell::{Activation, CellOption};
-use crate::config::RnnConfig;
+use crate::model::cell::{Activation, CellOption};
+use crate::model::stack::RnnConfig;
 use std::fmt::Write as _;
 
 /// The elementwise functions, `act_0(x)`, `slope_0(x)`, … on top of them, and `use_direction`, which every kernel that calls

@@ -1,8 +1,8 @@
 //! Where things lie in packed weights, in the history and in workgroup memory; one truth for kernels and executors.
 
-use crate::cell::{Initial, State};
-use crate::config::{RnnConfig, StageShape};
-use crate::weights::WeightFormat;
+use crate::model::cell::{Initial, State};
+use crate::model::stack::{RnnConfig, StageShape};
+use crate::model::weights::WeightFormat;
 
 /// The offsets of one (layer, direction)'s packed recurrent weights, in entries of four; see `shaders/lib/stage.wgsl`.
 pub(crate) struct WeightOffsets {

@@ -22,9 +22,9 @@ pub use pack::{GradientOf, Pack, Table};
 pub use source::source;
 pub(crate) use spread::Spread;
 
-use crate::activation_format::ActivationFormat;
-use crate::plan::Reset;
-use crate::weights::WeightFormat;
+use crate::model::activation_format::ActivationFormat;
+use crate::model::stack::Reset;
+use crate::model::weights::WeightFormat;
 
 /// How a kernel sees a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 //! for reading gradients.
 
 use super::layout::{transposed_offsets, weight_offsets};
-use crate::config::{Bias, RnnConfig, StageShape};
-use crate::weights::{Field, Place, WeightFormat, parameters};
+use crate::model::stack::{Bias, RnnConfig, StageShape};
+use crate::model::weights::{Field, Place, WeightFormat, parameters};
 use std::collections::HashMap;
 
 /// In a table: this element belongs to no parameter (it pads a packed buffer, or is the gradient of a bias that is not there).
@@ -22,7 +22,7 @@ pub(crate) struct Flat {
 impl Flat {
     pub fn new(config: &RnnConfig) -> Self {
         let mut len = 0;
-        let start = |p: crate::weights::Parameter| {
+        let start = |p: crate::model::weights::Parameter| {
             let at = len;
             len += p.shape.iter().product::<usize>();
             (p.place, at)

@@ -4,13 +4,13 @@ use super::functions::functions;
 use super::layout::{HistoryLayout, KeptLayout, shared_stride, transposed_offsets, weight_offsets};
 use super::zoneout;
 use super::{GRADIENT_BLOCK, Kernel, NORM_GROUPS, NORM_WIDTH, NORMALISE_EPSILON, RPlace, SUBGROUP, Variant};
-use crate::activation_format::ActivationFormat;
-use crate::cell::{Initial, Product};
-use crate::config::{Layout, RnnConfig, StageShape};
-use crate::cpu::random::{MaskKind, RUN_WORDS, scale, threshold};
-use crate::optimiser::Hyper;
-use crate::plan::Reset;
-use crate::weights::WeightFormat;
+use crate::model::activation_format::ActivationFormat;
+use crate::model::cell::{Initial, Product};
+use crate::model::optimiser::Hyper;
+use crate::model::stack::Reset;
+use crate::model::stack::{Layout, RnnConfig, StageShape};
+use crate::model::weights::WeightFormat;
+use crate::num::random::{MaskKind, RUN_WORDS, scale, threshold};
 use std::fmt::Write as _;
 
 /// The WGSL of a kernel for a configuration.

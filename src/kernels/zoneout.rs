@@ -1,9 +1,9 @@
 //! Zoneout in WGSL: functions around the cell's own ([`crate::zoneout`] tells what they do), and how much a unit keeps.
 
 use super::{Kernel, Variant};
-use crate::cell::Initial;
-use crate::config::{Direction, RnnConfig, StageShape};
-use crate::cpu::random::{MaskKind, threshold};
+use crate::model::cell::Initial;
+use crate::model::stack::{Direction, RnnConfig, StageShape};
+use crate::num::random::{MaskKind, threshold};
 use std::fmt::Write as _;
 
 /// What every kernel that evaluates the cell may call before it does.

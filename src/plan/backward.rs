@@ -20,8 +20,8 @@
 
 use super::build::{Builder, Dim, ELEMENTWISE_GROUPS, Memory, UNUSED, once, only};
 use super::{Dims, Dispatch, Extent, GradientIds, Role, SlotId, SlotIds, Step, Strategy};
-use crate::cell::Product;
 use crate::kernels::{Kernel, transposed_offsets};
+use crate::model::cell::Product;
 use std::ops::Range;
 
 /// Working memory of the backward pass.

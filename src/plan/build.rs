@@ -3,10 +3,10 @@
 use super::choices::Stretches;
 use super::ends::project_kernel;
 use super::{Dims, Dispatch, Extent, Precision, Role, Slot, SlotId, SlotIds, Step, Strategy};
-use crate::config::{Layout, RnnConfig, Shape, StageShape};
-use crate::cpu::random::RUN_WORDS;
 use crate::kernels::{HistoryLayout, Kernel, Spread, TILE_LANES, Tiles, weight_offsets};
-use crate::weights::WeightFormat;
+use crate::model::stack::{Layout, RnnConfig, Shape, StageShape};
+use crate::model::weights::WeightFormat;
+use crate::num::random::RUN_WORDS;
 use std::ops::Range;
 
 /// A named dimension.

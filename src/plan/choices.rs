@@ -3,9 +3,9 @@
 use super::ends::head_products;
 use super::limits::MEMORY;
 use super::{Caps, DeviceClass, Dispatch, Options, Origin, Plan, Step, Strategy};
-use crate::config::{RnnConfig, Shape, StageShape};
 use crate::error::{Error, Result};
 use crate::kernels::{GRADIENT_BLOCK, Kernel, Tiles, sequence_workgroup_bytes};
+use crate::model::stack::{RnnConfig, Shape, StageShape};
 use std::ops::Range;
 use std::time::Duration;
 

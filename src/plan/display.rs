@@ -1,10 +1,10 @@
 //! Plans for people.
 
 use super::{Dispatch, Memory, Plan, Slot, Step, Strategy};
-use crate::activation_format::ActivationFormat;
 use crate::kernels::Kernel;
-use crate::recurrence::Recurrence;
-use crate::weights::WeightFormat;
+use crate::model::activation_format::ActivationFormat;
+use crate::model::recurrence::Recurrence;
+use crate::model::weights::WeightFormat;
 use std::fmt;
 
 pub(super) fn dims_text(slot: &Slot) -> String {

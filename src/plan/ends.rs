@@ -14,8 +14,8 @@
 
 use super::build::{Builder, ELEMENTWISE_GROUPS, UNUSED, once};
 use super::{Dims, Dispatch, Extent, Role, SlotId, Step};
-use crate::config::{Head, Loss, RnnConfig};
 use crate::kernels::Kernel;
+use crate::model::stack::{Head, Loss, RnnConfig};
 use std::ops::Range;
 
 /// Slots of the embedding.

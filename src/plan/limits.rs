@@ -3,9 +3,9 @@
 use super::build::{cell_dim, depth, weight_bytes};
 use super::display::dims_text;
 use super::{Caps, DeviceClass, Dispatch, Extent, Options, Plan, Role, Slot, Step};
-use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
 use crate::kernels::weight_offsets;
+use crate::model::stack::{RnnConfig, Shape};
 
 impl Plan {
     /// Every slot within a binding and a buffer, every grid within the workgroup limit.
@@ -112,8 +112,8 @@ pub(super) fn check_sizes(config: &RnnConfig, shape: Shape, caps: &Caps, options
         });
     }
     let (outer, inner) = match config.layout {
-        crate::config::Layout::TimeMajor => (("T", shape.time), ("B", shape.batch)),
-        crate::config::Layout::BatchFirst => (("B", shape.batch), ("T", shape.time)),
+        crate::model::stack::Layout::TimeMajor => (("T", shape.time), ("B", shape.batch)),
+        crate::model::stack::Layout::BatchFirst => (("B", shape.batch), ("T", shape.time)),
     };
     let (b, d, stacked) = (("B", shape.batch), ("D", d), ("L·D", stacked));
     let (hidden, output) = (config.hidden_size, config.state_size());

@@ -22,6 +22,7 @@
 //! Both executors walk `steps` over the same `slots`. What decides the order of additions (strategy, stages) depends on
 //! (config, device) or is forced, never on T, B or lengths; tiles and blocks follow T and B but change no bits.
 
+mod activations;
 mod backward;
 mod build;
 mod choices;
@@ -29,24 +30,27 @@ mod display;
 mod ends;
 mod floor;
 mod limits;
+pub(crate) mod network;
 mod origin;
 mod recompute;
 mod resets;
+pub(crate) mod schedule;
 mod shaders;
 mod tiles;
 mod traffic;
+pub(crate) mod tuning;
 mod update;
 mod wavefront;
 mod work;
 
-use crate::activation_format::ActivationFormat;
-use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
-use crate::kernels::{GRADIENT_BLOCK, Kernel, Pack, Table, Tiles};
-use crate::optimiser::Optimiser;
-use crate::schedule::Schedule;
-use crate::tuning::Tuning;
-use crate::weights::WeightFormat;
+use crate::kernels::{Flat, GRADIENT_BLOCK, Kernel, Pack, Table, Tiles};
+use crate::model::activation_format::ActivationFormat;
+use crate::model::optimiser::Optimiser;
+pub use crate::model::stack::Reset;
+use crate::model::stack::{RnnConfig, Shape};
+use crate::model::weights::WeightFormat;
+use crate::num::Real;
 use build::Builder;
 pub(crate) use build::cell_dim;
 use choices::choose_stretches;
@@ -57,10 +61,13 @@ use limits::check_sizes;
 use origin::Chosen;
 pub use origin::{Choices, Origin};
 use recompute::recompute_segment;
+use schedule::Schedule;
 pub use shaders::Shader;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use tuning::Tuning;
 pub use wavefront::Wavefront;
 use wavefront::{choose_wavefront, stacks_weights};
 pub use work::{Amount, DispatchWork, KernelWork, PassWork, Work};
@@ -158,16 +165,6 @@ pub enum Memory {
     Checkpoint(usize),
     /// `Save` if the plan then fits so many bytes, else the longest stretches that do; an error if none do.
     Auto(u64),
-}
-
-/// What [`crate::Input::resets`] sets the state to where a new episode begins inside a run. No gradient crosses into the episode
-/// before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reset {
-    /// Zeros.
-    Zero,
-    /// h0 and c0 of the run, whose gradients are then those of every episode's start.
-    Initial,
 }
 
 /// What the user may force.
@@ -502,6 +499,19 @@ impl std::ops::Deref for Plan {
     type Target = PlanData;
     fn deref(&self) -> &PlanData {
         &self.0
+    }
+}
+
+impl PlanData {
+    /// All parameters' gradients in canonical order, of those of the slots that hold them.
+    pub(crate) fn flat_gradients<T: Real>(&self, values: &HashMap<SlotId, Vec<T>>) -> Vec<T> {
+        let places = Flat::new(&self.config);
+        let mut flat = vec![T::default(); places.len];
+        for (slot, of) in self.ids.parameter_gradients() {
+            let values = &values[&slot];
+            of.for_each(&self.config, &places, &mut |at, parameter| flat[parameter] = values[at]);
+        }
+        flat
     }
 }
 

@@ -3,9 +3,9 @@
 use super::choices::{choose_block, choose_strategy};
 use super::tiles::{choose_tiles, sequence_bytes};
 use super::{Caps, Options, Strategy};
-use crate::config::{RnnConfig, Shape};
 use crate::error::Result;
 use crate::kernels::Tiles;
+use crate::model::stack::{RnnConfig, Shape};
 use std::fmt;
 
 /// Where a choice comes from.

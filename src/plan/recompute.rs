@@ -19,8 +19,8 @@
 
 use super::build::{Builder, Memory, once};
 use super::{Caps, Dispatch, Extent, Role, SlotId, SlotIds, Step};
-use crate::config::{RnnConfig, Shape, StageShape};
 use crate::kernels::{GRADIENT_BLOCK, HistoryLayout, KeptLayout, Kernel};
+use crate::model::stack::{RnnConfig, Shape, StageShape};
 use std::ops::Range;
 
 /// `pre` and the history of a segment take at most this share of what is kept of all steps, unless 64 steps are more.

@@ -1,8 +1,8 @@
 //! The WGSL that a plan's sessions compile.
 
 use super::{Dispatch, Plan, Step};
-use crate::activation_format::ActivationFormat;
 use crate::kernels::{Kernel, Variant, source};
+use crate::model::activation_format::ActivationFormat;
 use std::collections::HashSet;
 
 /// The WGSL of one pipeline of a plan; see [`Plan::shaders`].

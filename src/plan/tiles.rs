@@ -1,9 +1,9 @@
 //! The planner's choice of workgroups and register tiles.
 
 use super::{Caps, DeviceClass, Options, Strategy};
-use crate::cell::Product;
-use crate::config::{RnnConfig, Shape, StageShape};
 use crate::kernels::{RPlace, SUBGROUP, TILE_LANES, Tiles, sequence_workgroup_bytes};
+use crate::model::cell::Product;
+use crate::model::stack::{RnnConfig, Shape, StageShape};
 
 /// Workgroups and register tiles; of real GPUs see [`gpu_tiles`], of software rasterisers [`software_tiles`].
 pub(super) fn choose_tiles(

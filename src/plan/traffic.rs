@@ -8,9 +8,9 @@
 //! Not counted: the schedule's table, uniform blocks, dropout masks (they are computed), and the rows that episodes begin from.
 
 use super::{Dispatch, Plan};
-use crate::config::{RnnConfig, StageShape};
 use crate::kernels::{HistoryLayout, KeptLayout, Kernel, transposed_offsets, weight_offsets};
-use crate::weights::WeightFormat;
+use crate::model::stack::{RnnConfig, StageShape};
+use crate::model::weights::WeightFormat;
 
 /// Bytes read and written.
 type Traffic = (u64, u64);

@@ -13,8 +13,8 @@ use super::build::{Builder, ELEMENTWISE_GROUPS, once};
 use super::{Caps, DeviceClass, Dispatch, Extent, Options, Role, SlotId, SlotIds, Step, UpdateIds};
 use crate::error::{Error, Result};
 use crate::kernels::{Flat, GradientOf, Kernel, NORM_GROUPS, Pack, Table};
-use crate::optimiser::{Hyper, Optimiser};
-use crate::weights::WeightFormat;
+use crate::model::optimiser::{Hyper, Optimiser};
+use crate::model::weights::WeightFormat;
 
 impl Options {
     /// Refuses what no plan can be made of.

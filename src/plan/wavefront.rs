@@ -27,10 +27,10 @@ use super::backward::GradientMemory;
 use super::build::{Builder, ELEMENTWISE_GROUPS, Memory, once, weight_bytes};
 use super::choices::step_seconds;
 use super::{Caps, DeviceClass, Dims, Dispatch, Extent, GradientIds, Options, Plan, SlotId, SlotIds, Step, Strategy};
-use crate::config::{Direction, RnnConfig, Shape};
 use crate::error::{Error, Result};
 use crate::kernels::{HistoryLayout, Kernel, Tiles, transposed_offsets, weight_offsets};
-use crate::schedule::Schedule;
+use crate::model::stack::{Direction, RnnConfig, Shape};
+use crate::plan::schedule::Schedule;
 use std::ops::Range;
 
 /// Whether the layers of a unidirectional stack run side by side, each some steps behind the one below it, so that a dispatch has

@@ -2,11 +2,10 @@
 
 use super::Session;
 use crate::error::{Error, Result};
-use crate::kernels::Flat;
-use crate::plan::{GradientIds, Half, Plan, SlotId};
-use crate::real::Real;
+use crate::exec::Element;
+use crate::model::weights::Weights;
+use crate::plan::{GradientIds, Half, SlotId};
 use crate::tensor::{Tensor, View};
-use crate::weights::Weights;
 use std::collections::HashMap;
 
 /// Gradients of a loss with respect to what a run gave: what [`Session::backward`] starts from. `None`: zeros.
@@ -35,7 +34,7 @@ pub struct Gradients<T> {
     pub weights: Weights<T>,
 }
 
-impl<T: Real> Session<T> {
+impl<T: Element> Session<T> {
     /// Backpropagation through time: gradients of everything the last run read, given those of what it gave. Training plans
     /// ([`crate::Options::train`]) only; a run can be gone back through once, for its kept values are overwritten by gradients.
     /// Where x came without a batch dimension, so may the upstream gradients, and so do the gradients.
@@ -62,7 +61,7 @@ impl<T: Real> Session<T> {
         if !self.gradients {
             return Err(Error::mismatch("gradients", "a backward pass before it", "none since the last update"));
         }
-        let values = self.fetch(&slots)?;
+        let values = self.stack.executor.fetch(&slots)?;
         self.as_gradients(slots.into_iter().zip(values).collect())
     }
 
@@ -83,7 +82,7 @@ impl<T: Real> Session<T> {
             x: tensor(ids.dx),
             h0: tensor(ids.dh0),
             c0: ids.dcn.map(|_| tensor(ids.dc0)),
-            weights: gradients(&self.plan, &values),
+            weights: Weights::from_flat(&self.plan.config, &self.plan.flat_gradients(&values)),
         })
     }
 
@@ -95,7 +94,7 @@ impl<T: Real> Session<T> {
         self.tape_ids()?;
         let slots = self.parameter_gradients();
         let values = self.run_back_and_read(&slots)?;
-        Ok(gradients(&self.plan, &values))
+        Ok(Weights::from_flat(&self.plan.config, &self.plan.flat_gradients(&values)))
     }
 
     /// The same without reading anything: for [`Session::update`]. On a GPU it returns once the work is submitted.
@@ -174,28 +173,17 @@ impl<T: Real> Session<T> {
 
     fn run_back_and_read(&mut self, slots: &[SlotId]) -> Result<HashMap<SlotId, Vec<T>>> {
         self.begin_backward()?;
-        self.run_pass(Half::Backward, slots)?;
-        Ok(slots.iter().copied().zip(self.read(slots)?).collect())
+        self.stack.run(Half::Backward, slots)?;
+        Ok(slots.iter().copied().zip(self.stack.executor.read(slots)?).collect())
     }
 
     /// The kept values will turn into gradients, on top of those that are there if they accumulate.
     pub(super) fn begin_backward(&mut self) -> Result<()> {
         self.phase = self.phase.without_tape();
         if self.plan.options.accumulate && !self.gradients {
-            self.zero(&self.parameter_gradients())?;
+            self.stack.executor.clear(&self.parameter_gradients())?;
         }
         self.gradients = true;
         Ok(())
     }
-}
-
-/// The slots of parameter gradients as parameters.
-pub(super) fn gradients<T: Real>(plan: &Plan, values: &HashMap<SlotId, Vec<T>>) -> Weights<T> {
-    let places = Flat::new(&plan.config);
-    let mut flat = vec![T::default(); places.len];
-    for (slot, of) in plan.ids.parameter_gradients() {
-        let values = &values[&slot];
-        of.for_each(&plan.config, &places, &mut |at, parameter| flat[parameter] = values[at]);
-    }
-    Weights::from_flat(&plan.config, &flat)
 }

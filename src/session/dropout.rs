@@ -1,9 +1,9 @@
 //! Which masks a run drops by: its seed, its number, and whether it drops at all.
 
-use super::{Executor, Session};
-use crate::cpu::random::Masks;
+use super::Session;
 use crate::error::Result;
-use crate::real::Real;
+use crate::exec::Element;
+use crate::num::random::Masks;
 
 /// Where masks come from.
 pub(super) struct Draws {
@@ -26,7 +26,7 @@ impl Draws {
     }
 }
 
-impl<T: Real> Session<T> {
+impl<T: Element> Session<T> {
     /// Sets the seed of dropout's masks (0 at first) and starts counting runs anew: the same seed and inputs give the same masks,
     /// run for run, on every executor.
     pub fn set_seed(&mut self, seed: u64) {
@@ -46,10 +46,7 @@ impl<T: Real> Session<T> {
             return Ok(());
         }
         let masks = if self.draws.on { Masks::new(self.draws.seed, self.draws.run) } else { Masks::none() };
-        match &mut self.executor {
-            Executor::Cpu(e) => e.set_masks(masks),
-            Executor::Gpu(e) => e.write_last(&self.plan, self.plan.ids.schedule, &masks.run_words())?,
-        }
+        self.stack.executor.set_masks(masks)?;
         self.draws.run = self.draws.run.wrapping_add(u64::from(self.draws.on));
         Ok(())
     }

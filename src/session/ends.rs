@@ -1,10 +1,10 @@
 //! The ends of a network: token ids in, targets in, predictions and the loss out; and states from session to session.
 
-use super::{Executor, Input, Session};
-use crate::config::{Layout, Loss, Shape};
+use super::{Input, Session};
 use crate::error::{Error, Result};
+use crate::exec::Element;
+use crate::model::stack::{Layout, Loss, Shape};
 use crate::plan::{HeadIds, SlotId};
-use crate::real::Real;
 use crate::tensor::{Tensor, View};
 
 /// What the head's outputs should have been, in x's layout.
@@ -38,7 +38,7 @@ impl<'a, T> Targets<'a, T> {
     }
 }
 
-impl<T: Real> Session<T> {
+impl<T: Element> Session<T> {
     /// Checks and uploads what the next runs are compared with; after [`Session::write`], whose lengths decide which steps
     /// count. The loss is the mean over the steps that count, weighted; for [`Loss::MeanSquared`] also over the outputs.
     ///
@@ -61,19 +61,19 @@ impl<T: Real> Session<T> {
                     let expected = format!("0..O = 0..{}", head.size);
                     return Err(Error::mismatch(format!("targets[{at}]"), expected, view.data[at]));
                 }
-                self.write_indices(ids.targets, view.data)?;
+                self.stack.executor.write_indices(ids.targets, view.data)?;
             }
             (Loss::MeanSquared, TargetValues::Values(view)) => {
                 let (mut sizes, mut all) = (outer.to_vec(), names.to_vec());
                 sizes.push(head.size);
                 all.push("O");
                 self.check_sequence("targets", view, &sizes, &all)?;
-                self.write_slot(ids.targets, view.data)?;
+                self.stack.executor.write(ids.targets, view.data)?;
             }
             (Loss::CrossEntropy, _) => return Err(Error::mismatch("targets", "classes (cross entropy)", "values")),
             (Loss::MeanSquared, _) => return Err(Error::mismatch("targets", "values (mean squared error)", "classes")),
         }
-        self.write_slot(ids.target_weights, &weights)?;
+        self.stack.executor.write(ids.target_weights, &weights)?;
         self.phase = self.phase.to_run_again(true);
         Ok(())
     }
@@ -87,7 +87,7 @@ impl<T: Real> Session<T> {
         if !self.phase.has_loss() {
             return Err(self.out_of_order("loss", "a run after write_targets", "none"));
         }
-        Ok(self.fetch(&[ids.loss])?[0][0])
+        Ok(self.stack.executor.fetch(&[ids.loss])?[0][0])
     }
 
     /// The head's outputs in the last run, `[T, B, O]` in x's layout; 0 past a sequence's end. For cross entropy these are the
@@ -101,11 +101,11 @@ impl<T: Real> Session<T> {
             return Err(self.out_of_order("predictions", "a run before it", "none since an input was written"));
         }
         let size = self.plan.config.head.map_or(0, |head| head.size);
-        let packed = self.fetch(&[ids.outputs])?.remove(0);
+        let packed = self.stack.executor.fetch(&[ids.outputs])?.remove(0);
         let (outer, _) = self.outer();
         let mut data = vec![T::default(); outer[0] * outer[1] * size];
-        let rows = self.schedule.row_offset(self.plan.shape.time);
-        for (row, &to) in packed.chunks_exact(size).zip(&self.schedule.rows(0)[..rows]) {
+        let rows = self.stack.schedule.row_offset(self.plan.shape.time);
+        for (row, &to) in packed.chunks_exact(size).zip(&self.stack.schedule.rows(0)[..rows]) {
             data[to as usize * size..][..size].copy_from_slice(row);
         }
         let shape = if self.unbatched { vec![self.plan.shape.time, size] } else { vec![outer[0], outer[1], size] };
@@ -154,14 +154,7 @@ impl<T: Real> Session<T> {
                 return Err(Error::mismatch(&to.name, text(&to.dims), text(&from.dims)));
             }
         }
-        match (&mut self.executor, &other.executor) {
-            (Executor::Cpu(to), Executor::Cpu(from)) => {
-                pairs.iter().for_each(|&(a, b)| to.slot_mut(b).copy_from_slice(from.slot(a)));
-                Ok(())
-            }
-            (Executor::Gpu(to), Executor::Gpu(from)) => to.copy_from(&self.plan, from, pairs),
-            _ => Err(Error::mismatch("device of the other session", self.device.kind(), other.device.kind())),
-        }
+        self.stack.executor.copy_from(&other.stack.executor, pairs)
     }
 
     /// Uploads token ids and, in training, where each token occurs.
@@ -184,7 +177,7 @@ impl<T: Real> Session<T> {
             }
         }
         let Some(slots) = self.plan.ids.embedding.clone() else { return Ok(()) };
-        self.write_indices(slots.ids, &known)?;
+        self.stack.executor.write_indices(slots.ids, &known)?;
         let Some(grad) = slots.grad else { return Ok(()) };
         // A counting sort: rows of token 0, of token 1, …, each in ascending order.
         let mut table = vec![0u32; vocabulary + 1 + known.len()];
@@ -196,7 +189,7 @@ impl<T: Real> Session<T> {
             table[vocabulary + 1 + *to as usize] = row as u32;
             *to += 1;
         }
-        self.write_indices(grad.occurrences, &table)
+        self.stack.executor.write_indices(grad.occurrences, &table)
     }
 
     /// The weight of every row over what their sum (times the outputs, for a mean over them too) comes to.
@@ -227,7 +220,7 @@ impl<T: Real> Session<T> {
             Layout::TimeMajor => (row % batch, row / batch),
             Layout::BatchFirst => (row / time, row % time),
         };
-        self.lengths.as_ref().is_none_or(|l| t < l[b])
+        self.stack.lengths.as_ref().is_none_or(|l| t < l[b])
     }
 
     /// T and B in the order of the layout, and their names.
@@ -249,16 +242,6 @@ impl<T: Real> Session<T> {
             return view.check(what, &names, &sizes);
         }
         view.check(what, names, sizes)
-    }
-
-    fn write_indices(&mut self, slot: SlotId, values: &[u32]) -> Result<()> {
-        match &mut self.executor {
-            Executor::Cpu(e) => {
-                e.indices_mut(slot).copy_from_slice(values);
-                Ok(())
-            }
-            Executor::Gpu(e) => e.write(slot, bytemuck::cast_slice(values)),
-        }
     }
 
     fn head_ids(&self) -> Result<HeadIds> {

@@ -3,34 +3,28 @@
 mod backward;
 mod dropout;
 mod ends;
+mod network;
 mod optimise;
 mod phase;
 mod profile;
-mod startup;
 mod trace;
-mod within;
 
 pub use backward::{Gradients, Upstream};
 pub use ends::{TargetValues, Targets};
+pub use network::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkSession, NetworkUpstream};
 pub use profile::KernelTime;
-pub use startup::Startup;
 pub use trace::Snapshot;
-pub(crate) use within::Port;
 
-use crate::config::{Layout, Shape};
-use crate::cpu;
-use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
-use crate::gpu::{self, IoBinding, IoBuffers};
+use crate::exec::gpu::{IoBinding, IoBuffers};
+use crate::exec::{Device, Element, Kind, Stack, Startup};
+use crate::model::stack::{Layout, RnnConfig, Shape};
+use crate::model::weights::Weights;
 use crate::plan::{Caps, Half, Options, Plan, Precision, SlotId, cell_dim};
-use crate::real::Real;
-use crate::schedule::Schedule;
 use crate::tensor::{Tensor, View};
-use crate::weights::Weights;
 use phase::Phase;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire};
-use std::time::{Duration, Instant};
 
 /// The state before the first step. A cell of S cell states ([`crate::Cell::cell_states`]) has them one after the other in c0 and
 /// cn, H values each: S is 1 for the LSTMs, 3 for sLSTM (c, n, m).
@@ -97,11 +91,6 @@ pub struct Output<T> {
     pub cn: Option<Tensor<T>>,
 }
 
-enum Executor<T: Real> {
-    Cpu(Box<cpu::Executor<T>>),
-    Gpu(Box<gpu::Executor>),
-}
-
 /// A plan bound to a device. Buffers, pipelines and bind groups are made here, never while it runs.
 ///
 /// ```
@@ -116,13 +105,10 @@ enum Executor<T: Real> {
 /// assert_eq!(out.y.shape, [4, 2, 5]);
 /// # Ok(()) }
 /// ```
-pub struct Session<T: Real = f32> {
+pub struct Session<T: Element = f32> {
     device: Device,
     plan: Plan,
-    lengths: Option<Vec<usize>>,
-    resets: Option<Vec<bool>>,
-    schedule: Schedule,
-    executor: Executor<T>,
+    stack: Stack<T>,
     /// How far the input at hand has come.
     phase: Phase,
     /// Whether hn and cn hold a state to carry.
@@ -135,8 +121,6 @@ pub struct Session<T: Real = f32> {
     unbatched: bool,
     /// Where the masks of the next run come from.
     draws: dropout::Draws,
-    /// What making the CPU executor took.
-    bound_in: Duration,
     /// Whether it shares the weights of the session that they were given to.
     is_sibling: bool,
     /// How often the weights have changed, for all who share them, and as of the last run.
@@ -144,12 +128,12 @@ pub struct Session<T: Real = f32> {
     run_at: u64,
 }
 
-impl<T: Real> Session<T> {
+impl<T: Element> Session<T> {
     /// Plans `config` for `shape` with default options and binds it.
     ///
     /// # Errors
     /// See [`Plan::new`] and [`Session::from_plan`].
-    pub fn new(device: &Device, config: &crate::RnnConfig, shape: Shape, weights: &Weights<T>) -> Result<Self> {
+    pub fn new(device: &Device, config: &RnnConfig, shape: Shape, weights: &Weights<T>) -> Result<Self> {
         let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
         let plan = Plan::new(config, shape, &device.caps(), &Options { precision, ..Default::default() })?;
         Self::from_plan(device, plan, weights)
@@ -173,12 +157,7 @@ impl<T: Real> Session<T> {
             let lanes = |caps: &Caps| format!("subgroups of {}", caps.subgroup);
             return Err(Error::mismatch("device of the plan", lanes(&plan.caps), lanes(&device.caps())));
         }
-        let start = Instant::now();
-        let executor = match &device.0 {
-            Kind::Cpu(_) => Executor::Cpu(Box::new(cpu::Executor::new(&plan, weights))),
-            Kind::Gpu(gpu) => Executor::Gpu(Box::new(gpu::Executor::new(gpu, &plan, &weights.flat(&plan.config))?)),
-        };
-        Self::with_executor(device, plan, executor, start.elapsed())
+        Ok(Self::with_stack(device, Stack::new(device, &plan, weights)?))
     }
 
     /// A session for another shape, with the options of this one, that shares its weights and pipelines: a
@@ -193,12 +172,12 @@ impl<T: Real> Session<T> {
             clip_norm: None,
             ..self.plan.options.clone()
         };
-        let mut sibling = self.sibling(shape, &options)?;
-        sibling.plan = sibling.plan.with(|plan| {
-            plan.reason = self.plan.reason.clone();
-            plan.choices.strategy = self.plan.choices.strategy;
-        });
-        Ok(sibling)
+        self.sibling_where(shape, &options, |plan| {
+            plan.with(|plan| {
+                plan.reason = self.plan.reason.clone();
+                plan.choices.strategy = self.plan.choices.strategy;
+            })
+        })
     }
 
     /// A session over the same weights on the device, for another shape and other options: inference beside training, one step at
@@ -210,6 +189,10 @@ impl<T: Real> Session<T> {
     /// [`Error::Mismatch`] if it is to train and this session does not (its weights are packed for inference only), for an
     /// optimiser, for a precision other than `T`, or for [`Options::weights`] other than this one's; see also [`Plan::new`].
     pub fn sibling(&self, shape: Shape, options: &Options) -> Result<Self> {
+        self.sibling_where(shape, options, |plan| plan)
+    }
+
+    fn sibling_where(&self, shape: Shape, options: &Options, change: impl FnOnce(Plan) -> Plan) -> Result<Self> {
         if let Some(optimiser) = options.optimiser {
             let expected = "none: the parameters have one owner, and it has the optimiser";
             return Err(Error::mismatch("optimiser of a sibling", expected, optimiser));
@@ -222,41 +205,34 @@ impl<T: Real> Session<T> {
             let expected = format!("{}, as they lie on the device", self.plan.options.weights);
             return Err(Error::mismatch("weights of a sibling", expected, options.weights));
         }
-        let plan = Plan::new(&self.plan.config, shape, &self.plan.caps, options)?;
+        let plan = change(Plan::new(&self.plan.config, shape, &self.plan.caps, options)?);
         check_precision::<T>(&plan)?;
-        let start = Instant::now();
-        let executor = match &self.executor {
-            Executor::Cpu(e) => Executor::Cpu(Box::new(e.sibling(&plan))),
-            Executor::Gpu(e) => Executor::Gpu(Box::new(e.sibling(&plan)?)),
-        };
-        let mut sibling = Self::with_executor(&self.device, plan, executor, start.elapsed())?;
+        let mut sibling = Self::with_stack(&self.device, self.stack.sibling(&plan)?);
         sibling.draws = self.draws.restarted();
         (sibling.is_sibling, sibling.changes) = (true, Arc::clone(&self.changes));
         Ok(sibling)
     }
 
-    fn with_executor(device: &Device, plan: Plan, executor: Executor<T>, bound_in: Duration) -> Result<Self> {
-        let schedule = schedule(&plan, None, None);
-        let session = Self {
+    fn with_stack(device: &Device, stack: Stack<T>) -> Self {
+        Self {
             device: device.clone(),
-            plan,
-            lengths: None,
-            resets: None,
-            schedule,
-            executor,
+            plan: stack.executor.plan().clone(),
+            stack,
             phase: Phase::Empty,
             has_state: false,
             gradients: false,
             updates: 0,
             unbatched: false,
             draws: dropout::Draws::default(),
-            bound_in,
             is_sibling: false,
             changes: Arc::default(),
             run_at: 0,
-        };
-        session.upload_schedule(&session.schedule)?;
-        Ok(session)
+        }
+    }
+
+    /// What making it took.
+    pub fn startup(&self) -> Startup {
+        self.stack.executor.startup()
     }
 
     /// The plan it runs.
@@ -288,7 +264,7 @@ impl<T: Real> Session<T> {
         if !self.phase.has_run() {
             return Err(self.out_of_order("output", "a run before it", "none since an input was written"));
         }
-        let values = self.fetch(&self.output_slots())?;
+        let values = self.stack.executor.fetch(&self.output_slots())?;
         Ok(self.as_output(values))
     }
 
@@ -354,7 +330,7 @@ impl<T: Real> Session<T> {
         self.unbatched = unbatched;
         let ids = self.plan.ids.clone();
         if ids.embedding.is_none() {
-            self.write_x(ids.x, input.x.data)?;
+            self.stack.executor.write_rounded(ids.x, input.x.data)?;
         }
         match input.initial {
             Initial::Carry => self.carry()?,
@@ -394,7 +370,7 @@ impl<T: Real> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] for a wrong count or a length outside 1..=T.
     pub fn set_lengths(&mut self, lengths: Option<&[usize]>) -> Result<()> {
-        let resets = self.resets.clone();
+        let resets = self.stack.resets.clone();
         self.set_schedule(lengths, resets.as_deref())
     }
 
@@ -413,19 +389,12 @@ impl<T: Real> Session<T> {
     }
 
     fn set_schedule(&mut self, lengths: Option<&[usize]>, resets: Option<&[bool]>) -> Result<()> {
-        if let Some(lengths) = lengths {
-            self.plan.shape.validate_lengths(lengths)?;
+        // If the upload fails they are neither these nor those.
+        let before = self.phase;
+        self.phase = before.to_run_again(false);
+        if !self.stack.set_schedule(lengths, resets)? {
+            self.phase = before;
         }
-        if self.lengths.as_deref() == lengths && self.resets.as_deref() == resets {
-            return Ok(());
-        }
-        self.phase = self.phase.to_run_again(false);
-        let schedule = schedule(&self.plan, lengths, resets);
-        // First, so that after a failed upload the same lengths are not taken for done.
-        self.upload_schedule(&schedule)?;
-        self.schedule = schedule;
-        self.lengths = lengths.map(<[usize]>::to_vec);
-        self.resets = resets.map(<[bool]>::to_vec);
         Ok(())
     }
 
@@ -435,11 +404,6 @@ impl<T: Real> Session<T> {
     /// [`Error::Mismatch`] if nothing was written; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
     pub fn run(&mut self) -> Result<()> {
         self.check_written()?;
-        self.start(&[])
-    }
-
-    /// The same for a session within a network, whose input is not written but put there.
-    pub(crate) fn run_within(&mut self) -> Result<()> {
         self.start(&[])
     }
 
@@ -509,10 +473,9 @@ impl<T: Real> Session<T> {
     /// [`Error::Unsupported`] on the CPU executor, [`Error::Mismatch`] for a buffer that is too small, [`Error::Gpu`] for one
     /// with the wrong usage or device.
     pub fn bind(&self, io: &IoBuffers<'_>) -> Result<IoBinding> {
-        match &self.executor {
-            Executor::Gpu(e) => e.bind_io(&self.plan, io),
-            Executor::Cpu(_) => Err(self.device.require_gpu("bind").err().unwrap_or_else(|| unreachable!())),
-        }
+        self.device.require_gpu("bind")?;
+        let Some(e) = self.stack.executor.gpu() else { unreachable!("a GPU device has a GPU executor") };
+        e.bind_io(&self.plan, io)
     }
 
     /// Encodes the whole run into the caller's encoder: one compute pass, no submit, nothing read back. The session's own outputs and
@@ -549,22 +512,19 @@ impl<T: Real> Session<T> {
         if index == 0 {
             self.draw()?;
         }
-        let Executor::Gpu(e) = &self.executor else { unreachable!("a GPU device has a GPU executor") };
-        gpu.submit("encoding", || e.encode(encoder, &self.plan, &self.schedule, Half::Forward, part, Some(io)))
+        let Some(e) = self.stack.executor.gpu() else { unreachable!("a GPU device has a GPU executor") };
+        gpu.submit("encoding", || e.encode(encoder, &self.plan, &self.stack.schedule, Half::Forward, part, Some(io)))
     }
 
     /// Pipelines and bind groups made since the session was bound, itself included: a test's proof that runs make none.
     pub fn objects_created(&self) -> usize {
-        match &self.executor {
-            Executor::Cpu(_) => 0,
-            Executor::Gpu(e) => e.created(),
-        }
+        self.stack.executor.created()
     }
 
     fn start(&mut self, read: &[SlotId]) -> Result<()> {
         let changes = self.changes();
         self.draw()?;
-        self.run_pass(Half::Forward, read)?;
+        self.stack.run(Half::Forward, read)?;
         self.has_ended(changes);
         Ok(())
     }
@@ -580,74 +540,15 @@ impl<T: Real> Session<T> {
         (self.phase, self.has_state, self.run_at) = (self.phase.ran(self.plan.train), true, changes);
     }
 
-    fn run_pass(&mut self, half: Half, read: &[SlotId]) -> Result<()> {
-        let (plan, schedule) = (&self.plan, &self.schedule);
-        match (&mut self.executor, &self.device.0) {
-            (Executor::Cpu(e), Kind::Cpu(threads)) => threads.run(|| match half {
-                Half::Update => e.update(plan),
-                _ => e.run(plan, schedule, plan.half(half).0, &mut |_, _, _| {}),
-            }),
-            (Executor::Gpu(e), _) => e.run(plan, schedule, half, read)?,
-            (Executor::Cpu(_), Kind::Gpu(_)) => unreachable!("a CPU executor runs on a CPU device"),
-        }
-        Ok(())
-    }
-
     fn run_and_read(&mut self, read: &[SlotId]) -> Result<Vec<Vec<T>>> {
         self.start(read)?;
-        self.read(read)
-    }
-
-    fn read(&self, read: &[SlotId]) -> Result<Vec<Vec<T>>> {
-        match &self.executor {
-            Executor::Cpu(e) => Ok(read.iter().map(|&id| e.slot(id).to_vec()).collect()),
-            Executor::Gpu(e) => {
-                let cast = |v: Vec<f32>| v.into_iter().map(|x| T::from_f64(f64::from(x))).collect();
-                Ok(e.read(&self.plan, read)?.into_iter().map(cast).collect())
-            }
-        }
-    }
-
-    /// The values of outputs that the last run did not read back.
-    fn fetch(&self, slots: &[SlotId]) -> Result<Vec<Vec<T>>> {
-        if let Executor::Gpu(e) = &self.executor {
-            e.fetch(&self.plan, slots)?;
-        }
-        self.read(slots)
-    }
-
-    fn write_slot(&mut self, slot: SlotId, data: &[T]) -> Result<()> {
-        match &mut self.executor {
-            Executor::Cpu(e) => {
-                e.slot_mut(slot).copy_from_slice(data);
-                Ok(())
-            }
-            Executor::Gpu(e) => e.write(slot, bytemuck::cast_slice(data)),
-        }
-    }
-
-    /// x, rounded where activations are ([`Options::activations`]).
-    fn write_x(&mut self, slot: SlotId, data: &[T]) -> Result<()> {
-        match &mut self.executor {
-            Executor::Cpu(e) => {
-                e.slot_mut(slot).copy_from_slice(data);
-                self.plan.options.activations.round(e.slot_mut(slot));
-                Ok(())
-            }
-            Executor::Gpu(e) => e.write_values(&self.plan, slot, bytemuck::cast_slice(data)),
-        }
+        self.stack.executor.read(read)
     }
 
     fn write_state(&mut self, slot: SlotId, view: Option<View<'_, T>>) -> Result<()> {
         match view {
-            Some(v) => self.write_slot(slot, v.data),
-            None => match &mut self.executor {
-                Executor::Cpu(e) => {
-                    e.slot_mut(slot).fill(T::default());
-                    Ok(())
-                }
-                Executor::Gpu(e) => e.fill(&self.plan, slot, 0.0),
-            },
+            Some(v) => self.stack.executor.write(slot, v.data),
+            None => self.stack.executor.fill(slot, 0.0),
         }
     }
 
@@ -655,34 +556,11 @@ impl<T: Real> Session<T> {
     fn carry(&mut self) -> Result<()> {
         let ids = &self.plan.ids;
         let pairs: Vec<_> = [(ids.hn, ids.h0)].into_iter().chain(ids.c0.map(|c0| (ids.cn, c0))).collect();
-        match &mut self.executor {
-            Executor::Cpu(e) => {
-                for (from, to) in pairs {
-                    let values = std::mem::take(e.slot_vec(from));
-                    e.slot_mut(to).copy_from_slice(&values);
-                    *e.slot_vec(from) = values;
-                }
-                Ok(())
-            }
-            Executor::Gpu(e) => e.copy(&self.plan, &pairs),
-        }
-    }
-
-    fn upload_schedule(&self, schedule: &Schedule) -> Result<()> {
-        match &self.executor {
-            Executor::Cpu(_) => Ok(()),
-            Executor::Gpu(e) => e.write(self.plan.ids.schedule, bytemuck::cast_slice(schedule.table())),
-        }
+        self.stack.executor.copy(&pairs)
     }
 }
 
-/// The schedule of a run, with the flags of episodes where the plan knows them.
-fn schedule(plan: &Plan, lengths: Option<&[usize]>, resets: Option<&[bool]>) -> Schedule {
-    let schedule = Schedule::new(&plan.config, plan.shape, lengths);
-    if plan.options.resets.is_some() { schedule.with_resets(&plan.config, resets) } else { schedule }
-}
-
-fn check_precision<T: Real>(plan: &Plan) -> Result<()> {
+fn check_precision<T: Element>(plan: &Plan) -> Result<()> {
     if plan.precision.bytes() != size_of::<T>() {
         return Err(Error::mismatch("precision of the plan", T::NAME, format!("{:?}", plan.precision)));
     }

@@ -1,14 +1,14 @@
 //! Updates of the parameters on the device.
 
-use super::{Executor, Session};
+use super::Session;
 use crate::error::{Error, Result};
-use crate::optimiser::Optimiser;
+use crate::exec::Element;
+use crate::model::optimiser::Optimiser;
+use crate::model::weights::Weights;
 use crate::plan::{Half, SlotId, UpdateIds};
-use crate::real::Real;
-use crate::weights::Weights;
 use std::sync::atomic::Ordering::Release;
 
-impl<T: Real> Session<T> {
+impl<T: Element> Session<T> {
     /// One step of training on what was written last: forward pass, backward pass, update. Nothing is read back, and on a GPU it
     /// returns once the work is submitted. The gradient starts from the loss where there is a head, and from what
     /// [`Session::write_upstream`] wrote last (zeros, if it never did).
@@ -39,11 +39,11 @@ impl<T: Real> Session<T> {
         }
         let hyper = optimiser.hyper(learning_rate, self.updates + 1, self.plan.options.clip_norm);
         let hyper: Vec<T> = hyper.into_iter().map(T::from_f64).collect();
-        self.write_slot(ids.hyper, &hyper)?;
+        self.stack.executor.write(ids.hyper, &hyper)?;
         (self.gradients, self.phase) = (false, self.phase.without_tape());
         self.updates += 1;
         let read: Vec<SlotId> = ids.norm.map(|(_, norm)| norm).into_iter().collect();
-        let done = self.run_pass(Half::Update, &read);
+        let done = self.stack.run(Half::Update, &read);
         self.changes.fetch_add(1, Release);
         done
     }
@@ -55,10 +55,7 @@ impl<T: Real> Session<T> {
     /// [`Error::Mismatch`] if the plan has no optimiser; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
     pub fn weights(&mut self) -> Result<Weights<T>> {
         let slot = self.update_ids("weights")?.0.parameters;
-        let values = match &self.executor {
-            Executor::Cpu(e) => e.slot(slot).to_vec(),
-            Executor::Gpu(e) => e.download(&self.plan, slot)?.into_iter().map(|v| T::from_f64(f64::from(v))).collect(),
-        };
+        let values = self.stack.executor.download(slot)?;
         Ok(Weights::from_flat(&self.plan.config, &values))
     }
 
@@ -80,13 +77,7 @@ impl<T: Real> Session<T> {
         weights.validate(&self.plan.config)?;
         self.plan.options.weights.check(&self.plan.config, weights)?;
         self.phase = self.phase.without_tape();
-        let done = match &mut self.executor {
-            Executor::Cpu(e) => {
-                e.set_weights(&self.plan, weights);
-                Ok(())
-            }
-            Executor::Gpu(e) => e.set_weights(&self.plan, &weights.flat(&self.plan.config)),
-        };
+        let done = self.stack.executor.set_weights(weights);
         self.changes.fetch_add(1, Release);
         done
     }
@@ -112,7 +103,7 @@ impl<T: Real> Session<T> {
         if self.updates == 0 {
             return Err(Error::mismatch("gradient_norm", "an update before it", "none"));
         }
-        Ok(self.read(&[norm])?[0][0])
+        Ok(self.stack.executor.read(&[norm])?[0][0])
     }
 
     fn update_ids(&self, what: &str) -> Result<(UpdateIds, Optimiser)> {
@@ -120,14 +111,6 @@ impl<T: Real> Session<T> {
             let expected = "a plan made with Options { optimiser: Some(..), .. }";
             Error::mismatch(what, expected, "a plan without an optimiser")
         })
-    }
-
-    pub(super) fn zero(&mut self, slots: &[SlotId]) -> Result<()> {
-        match &mut self.executor {
-            Executor::Cpu(e) => slots.iter().for_each(|&slot| e.slot_mut(slot).fill(T::default())),
-            Executor::Gpu(e) => e.clear(slots)?,
-        }
-        Ok(())
     }
 }
 

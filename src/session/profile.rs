@@ -1,9 +1,9 @@
 //! Where the time of a run goes.
 
-use super::{Executor, Session};
+use super::Session;
 use crate::error::Result;
+use crate::exec::Element;
 use crate::plan::{Half, Plan, Step};
-use crate::real::Real;
 use std::time::{Duration, Instant};
 
 /// What one kernel took in a run, from [`Session::profile`] and [`Session::profile_backward`].
@@ -22,7 +22,7 @@ pub struct KernelTime {
     pub flops: u64,
 }
 
-impl<T: Real> Session<T> {
+impl<T: Element> Session<T> {
     /// Runs what was written entry by entry of the plan, each waited for, and tells what every kernel took, longest first. The
     /// sum is more than a run takes, which waits once.
     ///
@@ -51,12 +51,7 @@ impl<T: Real> Session<T> {
         let mut times: Vec<KernelTime> = Vec::new();
         for n in 0..self.plan.half(half).0.len() {
             let start = Instant::now();
-            match &mut self.executor {
-                Executor::Cpu(e) => {
-                    e.run(&self.plan, &self.schedule, &self.plan.half(half).0[n..=n], &mut |_, _, _| {});
-                }
-                Executor::Gpu(e) => e.run_entry(&self.plan, &self.schedule, half, n)?,
-            }
+            self.stack.executor.run_entry(&self.stack.schedule, half, n)?;
             let time = start.elapsed();
             let Some((kernel, dispatches, flops)) = entry(&self.plan, &self.plan.half(half).0[n]) else { continue };
             let longest = time / u32::try_from(dispatches).unwrap_or(u32::MAX).max(1);

@@ -1,10 +1,9 @@
 //! For tests: NaN-filled memory, and every slot after every dispatch.
 
-use super::{Executor, Input, Session, Upstream};
+use super::{Input, Session, Upstream};
 use crate::error::Result;
-use crate::gpu;
-use crate::plan::{Dispatch, Half, Role, SlotId};
-use crate::real::Real;
+use crate::exec::Element;
+use crate::plan::{Dispatch, Half, SlotId};
 
 /// A slot's values after a dispatch, from [`Session::trace`].
 #[derive(Clone, Debug, PartialEq)]
@@ -17,21 +16,13 @@ pub struct Snapshot<T> {
     pub values: Vec<T>,
 }
 
-impl<T: Real> Session<T> {
+impl<T: Element> Session<T> {
     /// Fills all working memory and outputs with NaN: nothing may read what the run did not write. For tests.
     ///
     /// # Errors
     /// From the device.
     pub fn poison(&mut self) -> Result<()> {
-        for id in 0..self.plan.slots.len() {
-            if matches!(self.plan.slots[id].role, Role::Scratch | Role::Output) {
-                match &mut self.executor {
-                    Executor::Cpu(e) => e.slot_mut(id).fill(T::from_f64(f64::NAN)),
-                    Executor::Gpu(e) => e.fill(&self.plan, id, f32::NAN)?,
-                }
-            }
-        }
-        Ok(())
+        self.stack.poison()
     }
 
     /// Runs `input` dispatch by dispatch and returns every slot after every dispatch that wrote it: to find the first place
@@ -70,16 +61,7 @@ impl<T: Real> Session<T> {
         let mut record = |d: &Dispatch, step, slot: SlotId, values: Vec<T>| {
             snapshots.push(Snapshot { dispatch: name(d, step), slot: plan.slots[slot].name.clone(), values });
         };
-        match &mut self.executor {
-            Executor::Cpu(e) => e.run(plan, &self.schedule, plan.half(half).0, &mut |d, step, slots| {
-                for slot in gpu::written(d, step) {
-                    record(d, step, slot, slots[slot].clone());
-                }
-            }),
-            Executor::Gpu(e) => e.trace(plan, &self.schedule, half, &mut |d, step, slot, values| {
-                record(d, step, slot, values.iter().map(|&v| T::from_f64(f64::from(v))).collect());
-            })?,
-        }
+        self.stack.executor.trace(&self.stack.schedule, half, &mut record)?;
         Ok(snapshots)
     }
 }

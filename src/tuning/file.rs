@@ -10,10 +10,10 @@
 //!
 //! The reader takes nothing else: every field, of its type, within its bounds.
 
-use super::{Choice, Finding, Machine, Record, TileChoice};
-use crate::config::Shape;
 use crate::error::{Error, Result};
+use crate::model::stack::Shape;
 use crate::plan::Strategy;
+use crate::plan::tuning::{Choice, Finding, Machine, Record, TileChoice};
 use serde_json::{Map, Value, json};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

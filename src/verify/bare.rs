@@ -4,14 +4,14 @@
 use super::naive_linear::{self, Gradients, Problem, Results};
 use super::tape::Number;
 use super::{Comparison, tolerance};
-use crate::config::Shape;
-use crate::device::Device;
 use crate::error::Result;
+use crate::exec::Device;
 use crate::expr::{Expr, silu};
+use crate::model::rule::Rule;
+use crate::model::stack::Shape;
 use crate::network::{
     Builder, Network, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Operand,
 };
-use crate::rule::Rule;
 use crate::tensor::{Tensor, View};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::sync::Arc;

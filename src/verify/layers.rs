@@ -10,14 +10,14 @@ use super::golden::{Case, Reader, Truth};
 use super::naive::{self, Scalar};
 use super::tolerance::{self, Measure};
 use super::{Named, cast, naive_backward, widen};
-use crate::cell::Cell;
-use crate::config::{Bias, Direction, Layout, RnnConfig, Shape};
-use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::exec::Device;
+use crate::model::cell::Cell;
+use crate::model::stack::{Bias, Direction, Layout, RnnConfig, Shape};
+use crate::model::weights::{Parameter, Weights};
 use crate::plan::{Options, Plan};
 use crate::session::{Gradients, Initial, Input, Output, Session, Upstream};
 use crate::tensor::Tensor;
-use crate::weights::{Parameter, Weights};
 
 /// A recurrent stack and its input. Values are f64 whatever they were stored in.
 #[derive(Clone, Debug)]

@@ -17,14 +17,14 @@ use super::naive::Scalar;
 use super::naive_linear::{self, Gradients, Problem};
 use super::tape::Number;
 use super::{Named, tolerance};
-use crate::device::Device;
+use crate::Element;
 use crate::error::Result;
-use crate::expr::Element;
+use crate::exec::Device;
+use crate::model::rules;
 use crate::network::{
     Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Parallel,
 };
 use crate::plan::Options;
-use crate::rules;
 use crate::tensor::{Tensor, View};
 use std::sync::Arc;
 

@@ -2,10 +2,10 @@
 
 use super::golden::Reader;
 use super::naive_linear::Problem;
-use crate::config::Shape;
 use crate::error::Result;
-use crate::rule::Rule;
-use crate::rules;
+use crate::model::rule::Rule;
+use crate::model::rules;
+use crate::model::stack::Shape;
 
 /// How the golden stores what a port reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

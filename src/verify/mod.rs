@@ -53,13 +53,13 @@ pub use seq2seq::{Part, Seq2Seq};
 pub use session::{Check, Numbers, check};
 pub use training::Training;
 
-use crate::config::RnnConfig;
-use crate::device::Device;
+use crate::Element;
 use crate::error::{Error, Result};
-use crate::expr::Element;
+use crate::exec::Device;
+use crate::model::stack::RnnConfig;
+use crate::model::weights::{Parameter, Weights};
 use crate::plan::{Options, Precision, Strategy};
 use crate::tensor::Tensor;
-use crate::weights::{Parameter, Weights};
 use naive::Scalar;
 use std::path::Path;
 use tape::Number;

@@ -6,54 +6,30 @@
 
 use super::naive_rules::Rules;
 use super::{naive_normal, naive_slstm};
-use crate::activation_format::ActivationFormat;
-use crate::config::{Direction, Layout, RnnConfig, Shape};
+use crate::Element;
 use crate::error::{Error, Result};
-use crate::real::Real;
+use crate::model::activation_format::ActivationFormat;
+use crate::model::stack::{Direction, Layout, RnnConfig, Shape};
+use crate::model::weights::{LayerWeights, Weights};
 use crate::session::{Initial, Input, Output};
 use crate::tensor::{Tensor, View};
-use crate::weights::{LayerWeights, Weights};
 use std::ops::{Div, Range, Sub};
 
 /// A number with std's elementary functions: `f32` or `f64`.
-pub trait Scalar: Real + Sub<Output = Self> + Div<Output = Self> {
-    /// eˣ
-    fn exp(self) -> Self;
-    /// tanh x
-    fn tanh(self) -> Self;
+pub trait Scalar: Element + Sub<Output = Self> + Div<Output = Self> {
     /// The natural logarithm of x.
     fn ln(self) -> Self;
-    /// √x
-    fn sqrt(self) -> Self;
 }
 
 impl Scalar for f32 {
-    fn exp(self) -> Self {
-        f32::exp(self)
-    }
-    fn tanh(self) -> Self {
-        f32::tanh(self)
-    }
     fn ln(self) -> Self {
         f32::ln(self)
-    }
-    fn sqrt(self) -> Self {
-        f32::sqrt(self)
     }
 }
 
 impl Scalar for f64 {
-    fn exp(self) -> Self {
-        f64::exp(self)
-    }
-    fn tanh(self) -> Self {
-        f64::tanh(self)
-    }
     fn ln(self) -> Self {
         f64::ln(self)
-    }
-    fn sqrt(self) -> Self {
-        f64::sqrt(self)
     }
 }
 
@@ -380,9 +356,9 @@ fn gru_reset_before<T: Scalar>(sums: &Sums<'_, T>, rules: &Rules, h: &mut [T], _
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cell::Activation;
-    use crate::cells;
-    use crate::config::Bias;
+    use crate::model::cell::Activation;
+    use crate::model::cells;
+    use crate::model::stack::Bias;
     use crate::verify::{Case, Golden, tolerance};
 
     /// The link that makes the calibrator trustworthy: in f64 it agrees with PyTorch on every golden of a stack.

@@ -7,12 +7,12 @@
 use super::naive::{self, Scalar, Sums, Tape, rearranged, shape_of, time_of};
 use super::naive_rules::Rules;
 use super::{naive_normal, naive_slstm};
-use crate::activation_format::ActivationFormat;
-use crate::config::{RnnConfig, Shape};
 use crate::error::{Error, Result};
+use crate::model::activation_format::ActivationFormat;
+use crate::model::stack::{RnnConfig, Shape};
+use crate::model::weights::{Field, LayerWeights, Weights};
 use crate::session::{Gradients, Input, Output, Upstream};
 use crate::tensor::{Tensor, View};
-use crate::weights::{Field, LayerWeights, Weights};
 
 /// Gradients of everything that a run over `input` reads, given those of what it gives, as [`crate::Session::backward`]
 /// does: same arguments, same shapes, same result.
@@ -320,11 +320,11 @@ fn gru_reset_before<T: Scalar>(s: &mut Step<'_, T>, d_h: &mut [T], _d_c: &mut [T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cells;
-    use crate::config::{Bias, Direction, Layout};
+    use crate::model::cells;
+    use crate::model::stack::{Bias, Direction, Layout};
+    use crate::model::weights::parameters;
     use crate::session::Initial;
     use crate::verify::{self, Golden, tolerance};
-    use crate::weights::parameters;
 
     /// The link that makes the calibrator trustworthy: in f64 it agrees with PyTorch's autograd on every golden of a stack.
     #[test]

@@ -6,11 +6,11 @@
 
 use super::naive::{self, Scalar, dot};
 use super::naive_backward::{self, dot_adjoint};
-use crate::config::RnnConfig;
 use crate::error::Result;
+use crate::model::stack::RnnConfig;
+use crate::model::weights::{Weights, parameters};
 use crate::session::{Gradients, Initial, Input, Output, Upstream};
 use crate::tensor::Tensor;
-use crate::weights::{Weights, parameters};
 
 /// The rows of the embedding table `[V, I]` that `ids` `[T, B]` name: x `[T, B, I]`.
 pub(super) fn embedded<T: Scalar>(config: &RnnConfig, weights: &Weights<T>, ids: &Tensor<u32>) -> Tensor<T> {
@@ -118,7 +118,7 @@ pub(super) struct Adam<T> {
 
 impl<T: Scalar> Adam<T> {
     pub fn new(config: &RnnConfig, betas: [f64; 2], epsilon: f64) -> Self {
-        let zeros = |p: &crate::weights::Parameter| vec![T::default(); p.shape.iter().product()];
+        let zeros = |p: &crate::model::weights::Parameter| vec![T::default(); p.shape.iter().product()];
         let moments = parameters(config).iter().map(|p| [zeros(p), zeros(p)]).collect();
         Self { betas, epsilon, steps: 0, moments }
     }

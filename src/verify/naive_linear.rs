@@ -5,9 +5,9 @@
 //! States are laid out as the executors': `[heads, columns, K]` of a sequence, then m `[heads]` of rules with a stabiliser.
 
 use super::tape::{Number, Tape, Var};
-use crate::config::Shape;
 use crate::error::{Error, Result};
-use crate::rule::{EMPTY_MAXIMUM, Extent, Rule};
+use crate::model::rule::{EMPTY_MAXIMUM, Extent, Rule};
+use crate::model::stack::Shape;
 
 /// A recurrence to run: what, and on what.
 #[derive(Clone, Debug)]

@@ -211,11 +211,11 @@ pub(super) fn gru_back<T: Scalar>(s: &mut Step<'_, T>, d_h: &mut [T], _d_c: &mut
 
 #[cfg(test)]
 mod tests {
-    use crate::config::RnnConfig;
+    use crate::model::stack::RnnConfig;
+    use crate::model::weights::Weights;
     use crate::session::{Initial, Input};
     use crate::tensor::View;
     use crate::verify::{naive, tolerance};
-    use crate::weights::Weights;
     use crate::{Cell, cells};
 
     fn weights(cell: &'static Cell) -> (RnnConfig, Weights<f64>) {

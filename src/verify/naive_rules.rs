@@ -2,8 +2,8 @@
 //! specification. They share no arithmetic with the executors.
 
 use super::naive::Scalar;
-use crate::cell::Activation;
-use crate::config::RnnConfig;
+use crate::model::cell::Activation;
+use crate::model::stack::RnnConfig;
 
 /// What the units of one direction follow.
 pub(super) struct Rules {

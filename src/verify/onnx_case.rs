@@ -7,13 +7,13 @@ use super::golden::{Case, Golden, Truth};
 use super::layers::Layers;
 use super::recurrence::RecordedNode;
 use super::tolerance::{Measure, Recorded};
-use crate::config::{Layout, Shape};
 use crate::error::{Error, Result};
 use crate::io::onnx::{
     AttributeValue, Constant, Element, NodeTensors, OnnxFile, OnnxLabel, OnnxNode, OnnxOp, Operator, Order, Parameters,
     Recurrence, RecurrenceOp, Source, outputs, states, within,
 };
 use crate::io::safetensors::TensorFile;
+use crate::model::stack::{Layout, Shape};
 use crate::tensor::Tensor;
 use safetensors::Dtype;
 use serde_json::Value;

@@ -3,8 +3,8 @@
 use super::golden::Golden;
 use super::onnx_case::{entries, is_case, is_folder, read_file, read_folder, stem};
 use super::{Report, verify, webnn_case};
-use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::exec::Device;
 use crate::io::safetensors::TensorFile;
 use crate::plan::{Precision, Strategy};
 use std::path::Path;

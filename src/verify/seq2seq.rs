@@ -12,14 +12,14 @@ use super::naive::{self, Scalar};
 use super::naive_ends::{embedded, embedding_gradient, pass};
 use super::tolerance::Measure;
 use super::{Named, naive_backward, named_parameters, widen};
-use crate::cell::Cell;
-use crate::config::{Head, Loss, RnnConfig, Shape};
-use crate::device::Device;
 use crate::error::Result;
+use crate::exec::Device;
+use crate::model::cell::Cell;
+use crate::model::stack::{Head, Loss, RnnConfig, Shape};
+use crate::model::weights::{Parameter, Place, Weights};
 use crate::plan::{Options, Plan};
 use crate::session::{Gradients, Initial, Input, Output, Session, Targets, Upstream};
 use crate::tensor::Tensor;
-use crate::weights::{Parameter, Place, Weights};
 
 /// An encoder, a decoder, and a batch of sentences for both.
 #[derive(Clone, Debug)]

@@ -6,14 +6,14 @@
 
 use super::naive::{self, Scalar};
 use super::{Comparison, Report, naive_backward, tolerance};
-use crate::activation_format::ActivationFormat;
-use crate::config::{Layout, RnnConfig, Shape};
-use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::exec::Device;
+use crate::model::activation_format::ActivationFormat;
+use crate::model::stack::{Layout, RnnConfig, Shape};
+use crate::model::weights::Weights;
 use crate::plan::{Options, Plan, Precision};
 use crate::session::{Gradients, Input, Output, Session, Upstream};
 use crate::tensor::Tensor;
-use crate::weights::Weights;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 /// Floating-point operations that one naive loop may take: a second or so.

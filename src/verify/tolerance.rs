@@ -2,8 +2,8 @@
 //! max |naive f32 − naive f64|. Both are the naive loop's own (which in f64 agrees with PyTorch's goldens to 1e-10), so that a
 //! wrong truth cannot widen the bound that it is held to.
 
-use crate::activation_format::ActivationFormat;
 use crate::error::{Error, Result};
+use crate::model::activation_format::ActivationFormat;
 use safetensors::Dtype;
 
 /// The element type a truth was recorded in; anything below f64 is itself inexact.

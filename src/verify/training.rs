@@ -11,15 +11,15 @@ use super::naive_ends::{Adam, pass};
 use super::seq2seq::{in_modules, shifted};
 use super::tolerance::Measure;
 use super::{Named, named_parameters};
-use crate::cells;
-use crate::config::{Head, Loss, RnnConfig, Shape};
-use crate::device::Device;
 use crate::error::Result;
-use crate::optimiser::Optimiser;
+use crate::exec::Device;
+use crate::model::cells;
+use crate::model::optimiser::Optimiser;
+use crate::model::stack::{Head, Loss, RnnConfig, Shape};
+use crate::model::weights::{Parameter, Weights};
 use crate::plan::{Options, Plan};
 use crate::session::{Initial, Input, Session, Targets, Upstream};
 use crate::tensor::Tensor;
-use crate::weights::{Parameter, Weights};
 
 /// Bytes that a training step takes of one value of a layer at one step of time: its inputs, gates, states and gradients, in f64.
 const STEP: u64 = 1 << 7;

@@ -7,12 +7,12 @@
 
 use super::golden::Golden;
 use super::onnx_case::Recording;
-use crate::config::Direction;
 use crate::error::{Error, Result};
 use crate::io::onnx::{
     AttributeValue, Constant, Element, NodeTensors, OnnxLabel, OnnxNode, OnnxOp, Operator, Order, Parameters, Source,
     within,
 };
+use crate::model::stack::Direction;
 use serde_json::{Map, Value};
 use std::path::Path;
 

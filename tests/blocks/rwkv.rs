@@ -3,8 +3,8 @@
 
 use super::{all, flat, gpu, models, on_gpu, params, tensor};
 use std::sync::Arc;
+use wgpu_rnn::Element;
 use wgpu_rnn::blocks::Model;
-use wgpu_rnn::expr::Element;
 use wgpu_rnn::network::{NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Parallel};
 use wgpu_rnn::verify::naive_blocks::{self, Naive};
 use wgpu_rnn::verify::tolerance;

@@ -11,7 +11,7 @@ mod slstm;
 
 use harness::*;
 use wgpu_rnn::cell::{Adjoint, Functions, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
-use wgpu_rnn::cpu::Lanes;
+use wgpu_rnn::num::Lanes;
 use wgpu_rnn::*;
 
 // m  = tanh(γ_w∘LN(W x) + b_w + γ_r∘LN(R h) + b_r) + p∘s      LN over H values each

@@ -116,7 +116,7 @@ fn naive_of<T: naive::Scalar>(case: &Case) -> Vec<Named<f64>> {
     })
 }
 
-fn all<T: Real>(config: &RnnConfig, out: Output<T>, back: &Gradients<T>) -> Vec<Named<f64>> {
+fn all<T: Element>(config: &RnnConfig, out: Output<T>, back: &Gradients<T>) -> Vec<Named<f64>> {
     let outputs = [("y", out.y.data), ("cn", out.cn.unwrap().data)];
     let list = outputs.into_iter().map(|(name, v)| (name.to_string(), v)).chain(named(config, back));
     list.map(|(name, v)| (name, v.into_iter().map(T::to_f64).collect())).collect()

@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use super::{ALL, ragged};
-use wgpu_rnn::cpu::random::{MaskKind, Masks, philox4x32_10};
+use wgpu_rnn::num::random::{MaskKind, Masks, philox4x32_10};
 use wgpu_rnn::*;
 
 /// Random123's kat_vectors for philox4x32 10.

@@ -3,7 +3,7 @@
 
 use super::harness::*;
 use super::{ALL, ragged};
-use wgpu_rnn::cpu::random::{MaskKind, Masks};
+use wgpu_rnn::num::random::{MaskKind, Masks};
 use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::*;
 
@@ -145,7 +145,7 @@ fn strategies_agree() {
 }
 
 /// Every gradient in run 0 of seed 17, with this memory policy.
-fn gradients_with<T: Real>(case: &Case, device: &Device, options: Options) -> Vec<Named<T>> {
+fn gradients_with<T: Element>(case: &Case, device: &Device, options: Options) -> Vec<Named<T>> {
     let mut session = case.training::<T>(device, options);
     session.set_seed(17);
     named(&case.config, &case.train_in(&mut session).1)

@@ -12,7 +12,7 @@ const SEED: u64 = 5;
 const LEARNING_RATE: f64 = 0.05;
 
 /// The hash of numbers, which must be numbers and not all 0: else there would be little to hold fast.
-pub fn put<T: Real>(line: &mut Line, name: &str, values: &[T]) {
+pub fn put<T: Element>(line: &mut Line, name: &str, values: &[T]) {
     let entry = &line.entry;
     assert!(values.iter().all(|v| v.to_f64().is_finite()), "{entry}, {name}: not all numbers are finite");
     assert!(values.iter().any(|v| v.to_f64() != 0.0), "{entry}, {name}: nothing but zeros");
@@ -32,7 +32,7 @@ pub fn caps(device: &Device) -> Caps {
 }
 
 /// The entry's name for an executor.
-pub fn name<T: Real>(entry: &str, device: &Device) -> String {
+pub fn name<T: Element>(entry: &str, device: &Device) -> String {
     if device.kind() == "cpu" { format!("{entry} {}", T::NAME) } else { entry.into() }
 }
 
@@ -40,13 +40,13 @@ pub fn name<T: Real>(entry: &str, device: &Device) -> String {
 ///
 /// # Panics
 /// If the bits differ.
-pub fn twice<T: Real>(stack: &Stack, device: &Device) -> Line {
+pub fn twice<T: Element>(stack: &Stack, device: &Device) -> Line {
     let [line, again] = [false, true].map(|poison| run::<T>(stack, device, poison));
     assert_eq!(line, again, "two runs on {device}");
     line
 }
 
-fn run<T: Real>(stack: &Stack, device: &Device, poison: bool) -> Line {
+fn run<T: Element>(stack: &Stack, device: &Device, poison: bool) -> Line {
     let mut session = session::<T>(stack, device);
     if poison {
         session.poison().unwrap();
@@ -85,7 +85,7 @@ fn run<T: Real>(stack: &Stack, device: &Device, poison: bool) -> Line {
     line
 }
 
-fn session<T: Real>(stack: &Stack, device: &Device) -> Session<T> {
+fn session<T: Element>(stack: &Stack, device: &Device) -> Session<T> {
     let precision = if size_of::<T>() == 8 { Precision::F64 } else { Precision::F32 };
     // The CPU executor has kernels of its own.
     let kernels = stack.options.kernels.filter(|_| device.kind() != "cpu");
@@ -116,7 +116,7 @@ fn small_tiles(stack: &Stack, device: &Device) -> Option<Arc<Tuning>> {
 }
 
 /// Writes and runs; `carry`: from where the last run ended.
-fn forward<T: Real>(stack: &Stack, session: &mut Session<T>, carry: bool) {
+fn forward<T: Element>(stack: &Stack, session: &mut Session<T>, carry: bool) {
     let outer = outer(stack);
     let ids = stack.ids();
     let ids = ids.as_ref().map(|ids| View::new(ids, &outer));
@@ -134,7 +134,7 @@ fn outer(stack: &Stack) -> [usize; 2] {
     [first, second]
 }
 
-fn write_targets<T: Real>(stack: &Stack, session: &mut Session<T>) {
+fn write_targets<T: Element>(stack: &Stack, session: &mut Session<T>) {
     let Some(head) = stack.case.config.head else { return };
     let [first, second] = outer(stack);
     let classes = stack.classes();
@@ -147,7 +147,7 @@ fn write_targets<T: Real>(stack: &Stack, session: &mut Session<T>) {
     session.write_targets(&targets).unwrap();
 }
 
-fn backward<T: Real>(stack: &Stack, session: &mut Session<T>) -> Gradients<T> {
+fn backward<T: Element>(stack: &Stack, session: &mut Session<T>) -> Gradients<T> {
     let takes_y = stack.case.config.head.is_none() && stack.options.keep_y;
     stack.case.with_upstream_as(|upstream| {
         let y = upstream.y.filter(|_| takes_y);
@@ -155,7 +155,7 @@ fn backward<T: Real>(stack: &Stack, session: &mut Session<T>) -> Gradients<T> {
     })
 }
 
-fn put_output<T: Real>(line: &mut Line, prefix: &str, session: &mut Session<T>) {
+fn put_output<T: Element>(line: &mut Line, prefix: &str, session: &mut Session<T>) {
     let mut put = |name: &str, values: &[T]| put(line, &format!("{prefix}{name}"), values);
     let out = session.output().unwrap();
     if session.plan().keep_y {
@@ -170,6 +170,6 @@ fn put_output<T: Real>(line: &mut Line, prefix: &str, session: &mut Session<T>) 
 }
 
 /// All parameters, or their gradients, in canonical order.
-fn flat<T: Real>(stack: &Stack, weights: &Weights<T>) -> Vec<T> {
+fn flat<T: Element>(stack: &Stack, weights: &Weights<T>) -> Vec<T> {
     weights.named(&stack.case.config).flat_map(|(_, values)| values.to_vec()).collect()
 }

@@ -4,7 +4,7 @@ use super::bits::{caps, name, put};
 use super::harness::values;
 use super::networks::{Net, like};
 use super::record::Line;
-use wgpu_rnn::expr::Element;
+use wgpu_rnn::Element;
 use wgpu_rnn::network::{NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream};
 use wgpu_rnn::{Device, Precision, Shape, Tensor, View};
 

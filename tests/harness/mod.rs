@@ -183,7 +183,7 @@ impl Case {
     }
 
     /// A session with a backward pass.
-    pub fn training<T: Real>(&self, device: &Device, options: Options) -> Session<T> {
+    pub fn training<T: Element>(&self, device: &Device, options: Options) -> Session<T> {
         let precision = if size_of::<T>() == 8 { Precision::F64 } else { Precision::F32 };
         let options = Options { precision, train: true, resets: self.resets, ..options };
         let options = self.small_tiles(device, options);
@@ -203,7 +203,7 @@ impl Case {
     }
 
     /// Forward and back, in either precision.
-    pub fn train_in<T: Real>(&self, session: &mut Session<T>) -> (Output<T>, Gradients<T>) {
+    pub fn train_in<T: Element>(&self, session: &mut Session<T>) -> (Output<T>, Gradients<T>) {
         let out = self.with_input_as(|input| session.forward(input).unwrap());
         (out, self.with_upstream_as(|upstream| session.backward(upstream).unwrap()))
     }
@@ -230,7 +230,7 @@ impl Case {
     }
 
     /// The same in either precision.
-    pub fn with_input_as<T: Real, R>(&self, f: impl FnOnce(&Input<'_, T>) -> R) -> R {
+    pub fn with_input_as<T: Element, R>(&self, f: impl FnOnce(&Input<'_, T>) -> R) -> R {
         let (shape, [h, c]) = (self.x_shape(), self.state_shapes());
         let [x, h0, c0] = [&self.x, &self.h0, &self.c0].map(|v| cast::<T>(v));
         let cell = self.config.cell.has_cell_state();
@@ -243,7 +243,7 @@ impl Case {
     }
 
     /// Calls `f` with the case's upstream gradients.
-    pub fn with_upstream_as<T: Real, R>(&self, f: impl FnOnce(&Upstream<'_, T>) -> R) -> R {
+    pub fn with_upstream_as<T: Element, R>(&self, f: impl FnOnce(&Upstream<'_, T>) -> R) -> R {
         let (shape, [h, c]) = (self.y_shape(), self.state_shapes());
         let [dy, dhn, dcn] = [&self.dy, &self.dhn, &self.dcn].map(|v| cast::<T>(v));
         let cell = self.config.cell.has_cell_state();
@@ -274,7 +274,7 @@ impl Case {
 }
 
 /// The same values in `T`.
-pub fn cast<T: Real>(v: &[f32]) -> Vec<T> {
+pub fn cast<T: Element>(v: &[f32]) -> Vec<T> {
     v.iter().map(|&x| T::from_f64(x.into())).collect()
 }
 
@@ -287,7 +287,7 @@ pub fn forced(strategy: Strategy) -> Options {
 pub type Named<T> = (String, Vec<T>);
 
 /// Every gradient by name: x, h0, c0 (if the cell has one), then the parameters.
-pub fn named<T: Real>(config: &RnnConfig, g: &Gradients<T>) -> Vec<Named<T>> {
+pub fn named<T: Element>(config: &RnnConfig, g: &Gradients<T>) -> Vec<Named<T>> {
     let states = [("x", Some(&g.x)), ("h0", Some(&g.h0)), ("c0", g.c0.as_ref())];
     let states = states.into_iter().filter_map(|(name, t)| t.map(|t| (name.to_string(), t.data.clone())));
     states.chain(g.weights.named(config).map(|(p, v)| (p.name, v.to_vec()))).collect()

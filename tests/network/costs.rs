@@ -3,7 +3,7 @@
 use crate::networks::{gpu, inputs, of_everything, random, wide};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use wgpu_rnn::expr::Element;
+use wgpu_rnn::Element;
 use wgpu_rnn::network::*;
 use wgpu_rnn::rule::{HeadState, Rule};
 use wgpu_rnn::{Device, Precision, Result, Shape, Tensor, View, rules};

@@ -23,7 +23,7 @@ fn texts(network: &Arc<Network>) -> Result<BTreeSet<(&'static str, String)>> {
         for kernels in [None, Some(DeviceClass::SoftwareGpu)] {
             let options = NetworkOptions { parallel: Some(parallel), train, kernels, ..Default::default() };
             let plan = NetworkPlan::new(network, Shape { time: 70, batch: 3 }, &Caps::webgpu(), &options)?;
-            all.extend(plan.shaders()?);
+            all.extend(plan.shaders().into_iter().map(|(kernel, text)| (kernel, text.to_string())));
         }
     }
     Ok(all)

@@ -4,7 +4,7 @@ use super::nodes::{Given, as_y, gates, run};
 use tempfile::TempDir;
 use wgpu_rnn::io::onnx::{Export, OnnxFile, OnnxNode, OnnxOp, Source, export};
 use wgpu_rnn::verify::tolerance;
-use wgpu_rnn::{Activation, Bias, Direction, Error, Head, Layout, Loss, Real, RnnConfig, Tensor, Weights, cells};
+use wgpu_rnn::{Activation, Bias, Direction, Element, Error, Head, Layout, Loss, RnnConfig, Tensor, Weights, cells};
 
 fn layers() -> Vec<RnnConfig> {
     let mut all = Vec::new();
@@ -34,14 +34,14 @@ fn layers() -> Vec<RnnConfig> {
     all
 }
 
-fn read_back<T: Real>(config: &RnnConfig, weights: &Weights<T>) -> OnnxNode {
+fn read_back<T: Element>(config: &RnnConfig, weights: &Weights<T>) -> OnnxNode {
     let at = TempDir::new().expect("a folder");
     let path = at.path().join("layer.onnx");
     export(config, weights, &path).expect("written");
     OnnxFile::open(&path).expect("a model").only_node().expect("a node")
 }
 
-fn is_same<T: Real>(config: &RnnConfig) {
+fn is_same<T: Element>(config: &RnnConfig) {
     let weights = Weights::<T>::random(config, 1).expect("valid");
     let node = read_back(config, &weights);
     let mut expected = weights.cast::<f64>();

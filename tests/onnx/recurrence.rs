@@ -2,7 +2,7 @@
 
 use super::wire::{Stored, Value, graph, model, node, tensor};
 use std::path::Path;
-use wgpu_rnn::expr::Element;
+use wgpu_rnn::Element;
 use wgpu_rnn::io::onnx::{CausalConv, LinearAttention, OnnxFile, Recurrence, RecurrenceOp, Source, UpdateRule};
 use wgpu_rnn::network::{NetworkOptions, Parallel};
 use wgpu_rnn::verify::{Case, RecurrentNode, goldens, tolerance};

@@ -48,14 +48,14 @@ impl Naive {
     }
 }
 
-fn flat<T: Real>(config: &RnnConfig, weights: &Weights<T>) -> Vec<f64> {
+fn flat<T: Element>(config: &RnnConfig, weights: &Weights<T>) -> Vec<f64> {
     weights.named(config).flat_map(|(_, values)| values.iter().map(|v| v.to_f64())).collect()
 }
 
 const RATE: f64 = 0.1;
 
 /// Trains a session for some steps and holds every step's parameters to the naive loop that is fed the session's own gradients.
-fn check<T: Real>(case: &Case, device: &Device, rule: Optimiser, clip_norm: Option<f32>, strategy: Strategy) {
+fn check<T: Element>(case: &Case, device: &Device, rule: Optimiser, clip_norm: Option<f32>, strategy: Strategy) {
     let what = format!("{rule}, clip {clip_norm:?}, {} {} {strategy}", device.kind(), T::NAME);
     let options = Options { optimiser: Some(rule), clip_norm, ..forced(strategy) };
     let mut session = case.training::<T>(device, options);

@@ -6,13 +6,13 @@ use wgpu_rnn::verify::{naive, tolerance};
 use wgpu_rnn::*;
 
 /// y, hn and cn.
-pub fn outputs<T: Real>(out: &Output<T>) -> [Vec<f64>; 3] {
+pub fn outputs<T: Element>(out: &Output<T>) -> [Vec<f64>; 3] {
     let wide = |values: &[T]| values.iter().map(|v| v.to_f64()).collect();
     [wide(&out.y.data), wide(&out.hn.data), out.cn.as_ref().map_or(Vec::new(), |c| wide(&c.data))]
 }
 
 /// A run of the case's inputs over NaN-filled memory.
-pub fn run<T: Real>(case: &Case, device: &Device, options: &Options, weights: &Weights<T>) -> Output<T> {
+pub fn run<T: Element>(case: &Case, device: &Device, options: &Options, weights: &Weights<T>) -> Output<T> {
     let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
     let options = Options { precision, ..options.clone() };
     let plan = Plan::new(&case.config, case.shape, &device.caps(), &options).unwrap();

@@ -176,7 +176,7 @@ fn embedding_and_head() {
     }
 }
 
-fn predictions<T: Real>(
+fn predictions<T: Element>(
     config: &RnnConfig,
     shape: Shape,
     ids: &[u32],

@@ -2,7 +2,7 @@
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::sync::LazyLock;
-use wgpu_rnn::expr::Element;
+use wgpu_rnn::Element;
 use wgpu_rnn::network::*;
 use wgpu_rnn::rule::{HeadState, Port, Rule};
 use wgpu_rnn::verify::naive_linear::{self, Problem};

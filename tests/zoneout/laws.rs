@@ -3,7 +3,7 @@
 use super::harness::*;
 use super::plain::{all, truth_of};
 use super::{SEED, assert_within, config, ragged, seeded, wide};
-use wgpu_rnn::cpu::random::Masks;
+use wgpu_rnn::num::random::Masks;
 use wgpu_rnn::verify::{naive, tolerance};
 use wgpu_rnn::*;
 

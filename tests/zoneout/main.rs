@@ -9,7 +9,7 @@ mod plain;
 
 use harness::*;
 use plain::*;
-use wgpu_rnn::cpu::random::{MaskKind, Masks};
+use wgpu_rnn::num::random::{MaskKind, Masks};
 use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::weights::parameters;
 use wgpu_rnn::*;

@@ -1,28 +1,28 @@
 //! The loops: one step of a naive cell at a time, mixed with the values before it, there and back.
 
 use super::harness::*;
-use wgpu_rnn::cpu::random::{MaskKind, Masks};
+use wgpu_rnn::num::random::{MaskKind, Masks};
 use wgpu_rnn::verify::{naive, naive_backward, tolerance};
 use wgpu_rnn::weights::{Field, LayerWeights, parameters};
 use wgpu_rnn::*;
 
 /// What a run reads, in either precision.
 #[derive(Clone)]
-pub struct Numbers<T: Real> {
+pub struct Numbers<T: Element> {
     pub x: Vec<T>,
     pub h0: Vec<T>,
     pub c0: Vec<T>,
     pub weights: Weights<T>,
 }
 
-impl<T: Real> Numbers<T> {
+impl<T: Element> Numbers<T> {
     pub fn of(case: &Case) -> Self {
         Self { x: cast(&case.x), h0: cast(&case.h0), c0: cast(&case.c0), weights: case.weights.cast() }
     }
 }
 
 /// One layer and direction of a case, a step of a sequence at a time.
-struct OneStep<T: Real> {
+struct OneStep<T: Element> {
     config: RnnConfig,
     weights: Weights<T>,
 }
@@ -67,7 +67,7 @@ fn mixed<T: naive::Scalar>(m: &[T], old: &[T], new: &[T]) -> Vec<T> {
 }
 
 /// How much every unit keeps at a time step: by masks, or the expectation.
-fn shares<T: Real>(case: &Case, masks: Option<Masks>, entry: usize, b: usize, t: usize) -> [Vec<T>; 2] {
+fn shares<T: Element>(case: &Case, masks: Option<Masks>, entry: usize, b: usize, t: usize) -> [Vec<T>; 2] {
     let Zoneout { hidden, cell } = case.config.zoneout;
     let of = |p: f32, kind: MaskKind, n: usize| {
         let one = |unit: usize| match masks {
@@ -233,11 +233,11 @@ pub fn back<T: naive::Scalar>(case: &Case, numbers: &Numbers<T>, tape: &[Vec<Rea
 }
 
 /// Outputs and gradients by name.
-pub fn all<T: Real>(case: &Case, (out, gradients): &(Output<T>, Gradients<T>)) -> Vec<Named<T>> {
+pub fn all<T: Element>(case: &Case, (out, gradients): &(Output<T>, Gradients<T>)) -> Vec<Named<T>> {
     outputs(out).into_iter().chain(named(&case.config, gradients)).collect()
 }
 
-pub fn outputs<T: Real>(out: &Output<T>) -> Vec<Named<T>> {
+pub fn outputs<T: Element>(out: &Output<T>) -> Vec<Named<T>> {
     let list = [("y", Some(&out.y)), ("hn", Some(&out.hn)), ("cn", out.cn.as_ref())];
     list.into_iter().filter_map(|(name, t)| t.map(|t| (format!("out {name}"), t.data.clone()))).collect()
 }

@@ -3,12 +3,12 @@
 use super::operator::OnnxOp;
 use super::order::{OnnxTensors, Order};
 use super::proto::{self, data_type, kind};
-use crate::cell::Activation;
-use crate::cells;
-use crate::config::{Direction, Layout, RnnConfig};
 use crate::error::{Error, Result};
-use crate::real::Real;
-use crate::weights::Weights;
+use crate::model::cell::Activation;
+use crate::model::cells;
+use crate::model::stack::{Direction, Layout, RnnConfig};
+use crate::model::weights::Weights;
+use crate::num::Real;
 use prost::Message;
 use prost::bytes::Bytes;
 use std::path::Path;

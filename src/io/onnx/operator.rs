@@ -3,10 +3,10 @@
 //! Source: the operators' pages of ONNX (RNN, GRU, LSTM: versions 7, 14, 22); what these leave open (case of names, how alphas
 //! and betas are consumed, their defaults) as ONNX Runtime has it.
 
-use crate::cell::{Activation, Cell};
-use crate::cells;
-use crate::config::{Bias, Direction, Layout, RnnConfig};
 use crate::error::{Error, Result};
+use crate::model::cell::{Activation, Cell};
+use crate::model::cells;
+use crate::model::stack::{Bias, Direction, Layout, RnnConfig};
 
 /// A recurrent operator of ONNX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,10 +12,10 @@
 
 use super::constant::Constant;
 use super::operator::OnnxOp;
-use crate::config::{Bias, Layout, RnnConfig};
 use crate::error::Result;
+use crate::model::stack::{Bias, Layout, RnnConfig};
+use crate::model::weights::{LayerWeights, Weights};
 use crate::tensor::Tensor;
-use crate::weights::{LayerWeights, Weights};
 
 /// For every gate of this crate's order, its place in another's.
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,11 @@
 //! What would help where a file and what is asked of it do not fit: prefixes, cells, settings.
 
 use super::TensorFile;
-use crate::cell::Cell;
-use crate::cells;
-use crate::config::{Bias, Direction, InputMode, RnnConfig};
-use crate::recurrence::Recurrence;
-use crate::weights::Names;
+use crate::model::cell::Cell;
+use crate::model::cells;
+use crate::model::recurrence::Recurrence;
+use crate::model::stack::{Bias, Direction, InputMode, RnnConfig};
+use crate::model::weights::Names;
 use std::collections::BTreeSet;
 
 /// So many names are shown of a longer list.

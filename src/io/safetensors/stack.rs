@@ -2,12 +2,12 @@
 
 use super::hints::{Shapes, is_of_layers, listed, settings};
 use super::{RECURRENCE, TensorFile};
-use crate::cell::Cell;
-use crate::config::{Bias, Direction, Head, Loss, RnnConfig};
 use crate::error::{Error, Result};
-use crate::real::Real;
-use crate::recurrence::Recurrence;
-use crate::weights::{Names, Weights, parameters};
+use crate::model::cell::Cell;
+use crate::model::recurrence::Recurrence;
+use crate::model::stack::{Bias, Direction, Head, Loss, RnnConfig};
+use crate::model::weights::{Names, Weights, parameters};
+use crate::num::Real;
 use std::collections::HashSet;
 
 impl TensorFile {

@@ -1,8 +1,8 @@
 //! Mamba and Mamba-2, after transformers' `modeling_mamba.py` (`slow_forward`) and `modeling_mamba2.py` (the recurrent form).
 
 use super::{Named, dot, multiplied, residual, zeros};
-use crate::blocks::{Mamba, Mamba2};
 use crate::error::Result;
+use crate::model::blocks::{Mamba, Mamba2};
 use crate::verify::tape::Number;
 
 pub(super) fn mamba<N: Number>(m: &Mamba, all: &Named<'_, N>, x: &[Vec<N>]) -> Result<Vec<Vec<N>>> {

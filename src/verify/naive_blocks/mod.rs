@@ -5,8 +5,8 @@ mod mamba;
 mod rwkv;
 
 use super::tape::{Number, Tape, Var};
-use crate::blocks::Model;
 use crate::error::{Error, Result};
+use crate::model::blocks::Model;
 use crate::tensor::Tensor;
 use std::collections::HashMap;
 

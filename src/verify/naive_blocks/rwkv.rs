@@ -1,8 +1,8 @@
 //! RWKV-4 after transformers' `modeling_rwkv.py`, RWKV-6 and -7 after RWKV-LM's `rwkv_v6_demo.py` and `rwkv_v7_demo.py`.
 
 use super::{Named, added, dot, multiplied, residual, zeros};
-use crate::blocks::{Rwkv4, Rwkv6, Rwkv7};
 use crate::error::Result;
+use crate::model::blocks::{Rwkv4, Rwkv6, Rwkv7};
 use crate::verify::tape::Number;
 
 pub(super) fn rwkv4<N: Number>(m: &Rwkv4, all: &Named<'_, N>, x: &[Vec<N>]) -> Result<Vec<Vec<N>>> {

@@ -5,13 +5,13 @@
 
 use super::network::{Layout, RecurrenceNetwork};
 use super::{RecurrenceOp, Shapes, refused};
-use crate::config::Shape;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::io::onnx::operator::{AttributeValue, shortened};
+use crate::model::rule::Rule;
+use crate::model::rules;
+use crate::model::stack::Shape;
 use crate::network::{Builder, Network, Operand};
-use crate::rule::Rule;
-use crate::rules;
 
 pub(super) const INPUTS: [(&str, &str); 6] = [
     ("query", "B, T, H_q·d_k"),

@@ -2,10 +2,10 @@
 
 use super::network::{Layout, RecurrenceNetwork};
 use super::{RecurrenceOp, Shapes, refused};
-use crate::config::Shape;
 use crate::error::{Error, Result};
 use crate::expr::{Expr, silu};
 use crate::io::onnx::operator::{AttributeValue, shortened};
+use crate::model::stack::Shape;
 use crate::network::{Builder, Network};
 
 pub(super) const INPUTS: [(&str, &str); 4] =

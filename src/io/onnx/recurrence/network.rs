@@ -10,10 +10,10 @@
 
 use super::attention::{Heads, VALUES};
 use super::{RecurrenceOp, Shapes};
-use crate::config::Shape;
-use crate::device::Device;
+use crate::Element;
 use crate::error::{Error, Result};
-use crate::expr::Element;
+use crate::exec::Device;
+use crate::model::stack::Shape;
 use crate::network::{
     Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkOutput, NetworkPlan, NetworkSession,
 };

@@ -1,0 +1,41 @@
+//! Parts side by side.
+
+use super::Context;
+use super::pieces::for_pieces;
+use crate::exec::cpu::shared::Shared;
+use crate::model::network::Part;
+use crate::num::Real;
+
+pub(super) fn forward<T: Real>(c: &Context<'_, T>, parts: &[Part], slots: &[Vec<T>], y: &mut [T]) {
+    let (width, elements) = (parts.iter().map(|p| p.width).sum::<usize>(), y.len());
+    let y = Shared::new(y);
+    for_pieces(elements / width, 8, elements, |rows| {
+        for row in rows {
+            // SAFETY: a row of this piece alone.
+            let mut y = unsafe { y.part(row * width, width) };
+            for part in parts {
+                let x = &slots[c.plan.values[part.value]][row * c.stride(*part) + part.first..][..part.width];
+                let (own, rest) = y.split_at_mut(part.width);
+                own.copy_from_slice(x);
+                y = rest;
+            }
+        }
+    });
+}
+
+pub(super) fn backward<T: Real>(c: &Context<'_, T>, parts: &[Part], slots: &mut [Vec<T>], dy: &[T]) {
+    let width: usize = parts.iter().map(|p| p.width).sum();
+    let mut first = 0;
+    for part in parts {
+        let (stride, rows) = (c.stride(*part), dy.len() / width);
+        let dx = Shared::new(&mut slots[c.plan.gradients[part.value]]);
+        for_pieces(rows, 8, rows * part.width, |rows| {
+            for row in rows.filter(|&row| !c.is_padding(row)) {
+                // SAFETY: a row of this piece alone.
+                let dx = unsafe { dx.part(row * stride + part.first, part.width) };
+                dx.iter_mut().zip(&dy[row * width + first..]).for_each(|(to, d)| *to = *to + *d);
+            }
+        });
+        first += part.width;
+    }
+}

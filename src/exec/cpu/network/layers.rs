@@ -1,0 +1,62 @@
+//! Stacks of recurrent layers: sessions of their own.
+
+use super::Context;
+use crate::error::Result;
+use crate::exec::{Element, Port, Stack};
+use crate::model::network::LayersShape;
+use crate::plan::Half;
+
+pub(super) fn forward<T: Element>(
+    c: &Context<'_, T>,
+    (node, shape): (usize, &LayersShape),
+    stack: &mut Stack<T>,
+    slots: &mut [Vec<T>],
+    y: &mut [T],
+) -> Result<()> {
+    stack.set_times(&c.times.lengths, &c.times.resets)?;
+    stack.put(Port::X, &slots[c.plan.values[shape.x.value]])?;
+    let places = shape.state_places(c.times.batch);
+    let state = c.plan.states.iter().find(|s| s.node == node);
+    if let Some(state) = state {
+        for ((at, len), port) in places.into_iter().zip([Port::H0, Port::C0]) {
+            stack.put(port, &slots[state.initial][at..][..len])?;
+        }
+    }
+    stack.run(Half::Forward, &[])?;
+    y.copy_from_slice(stack.get(Port::Y));
+    if let Some(state) = state {
+        for ((at, len), port) in places.into_iter().zip([Port::Hn, Port::Cn]).filter(|((_, len), _)| *len > 0) {
+            slots[state.last][at..][..len].copy_from_slice(stack.get(port));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn backward<T: Element>(
+    c: &Context<'_, T>,
+    (node, shape): (usize, &LayersShape),
+    stack: &mut Stack<T>,
+    slots: &mut [Vec<T>],
+    dy: &[T],
+    d_params: &mut [T],
+) -> Result<()> {
+    stack.put(Port::DY, dy)?;
+    let places = shape.state_places(c.times.batch);
+    let state = c.plan.states.iter().find(|s| s.node == node).and_then(|s| s.d_initial.zip(s.d_last));
+    if let Some((_, d_last)) = state {
+        for ((at, len), port) in places.into_iter().zip([Port::DHn, Port::DCn]) {
+            stack.put(port, &slots[d_last][at..][..len])?;
+        }
+    }
+    stack.run(Half::Backward, &[])?;
+    // 0 past sequences' ends.
+    let dx = &mut slots[c.plan.gradients[shape.x.value]];
+    dx.iter_mut().zip(stack.get(Port::DX)).for_each(|(to, from)| *to = *to + *from);
+    if let Some((d_initial, _)) = state {
+        for ((at, len), port) in places.into_iter().zip([Port::DH0, Port::DC0]).filter(|((_, len), _)| *len > 0) {
+            slots[d_initial][at..][..len].copy_from_slice(stack.get(port));
+        }
+    }
+    d_params[shape.params(&c.plan.network)].copy_from_slice(&stack.flat_gradients()?);
+    Ok(())
+}

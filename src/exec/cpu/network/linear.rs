@@ -1,0 +1,97 @@
+//! Products with a matrix of parameters.
+
+use crate::exec::cpu::packed::{Packed, pack_rows};
+use crate::exec::cpu::project::product;
+use crate::exec::cpu::shared::Shared;
+use crate::exec::cpu::threads::for_each;
+use crate::exec::cpu::tile::{Rows, multiply};
+use crate::model::network::Part;
+use crate::num::Real;
+
+/// W packed for x·Wᵀ, and in training for dy·W.
+pub(crate) struct PackedLinear<T> {
+    inputs: usize,
+    outputs: usize,
+    forward: Packed<T>,
+    back: Option<Packed<T>>,
+    bias: Option<Vec<T>>,
+}
+
+/// Rows that a thread takes at once.
+const ROWS: usize = 64;
+/// Multiply-adds from which a second thread pays.
+const PARALLEL_WORK: usize = 1 << 18;
+
+impl<T: Real> PackedLinear<T> {
+    pub fn new(weight: &[T], inputs: usize, bias: Option<&[T]>, train: bool) -> Self {
+        let outputs = weight.len() / inputs;
+        let back = train.then(|| {
+            let transposed: Vec<T> =
+                (0..inputs).flat_map(|i| (0..outputs).map(move |o| weight[o * inputs + i])).collect();
+            pack_rows(&transposed, inputs, outputs)
+        });
+        Self { inputs, outputs, forward: pack_rows(weight, outputs, inputs), back, bias: bias.map(<[T]>::to_vec) }
+    }
+
+    /// y = x·Wᵀ + b
+    pub fn forward(&self, x: &[T], (part, stride): (Part, usize), y: &mut [T]) {
+        let operand = Rows { values: &x[part.first..], stride };
+        rows_times(&self.forward, operand, y, (self.inputs, self.outputs), self.bias.as_deref());
+    }
+
+    /// dx += dy·W, dW += dyᵀ·x, db += Σ dy; `places`: where W and b begin among all parameters.
+    pub fn backward(
+        &self,
+        x: &[T],
+        (part, stride): (Part, usize),
+        dy: &[T],
+        dx: &mut [T],
+        (d_params, places): (&mut [T], (usize, Option<usize>)),
+        padding: impl Fn(usize) -> bool,
+    ) {
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let rows = dy.len() / outputs;
+        if let Some(back) = &self.back {
+            let mut part_dx = vec![T::default(); rows * inputs];
+            rows_times(back, Rows { values: dy, stride: outputs }, &mut part_dx, (outputs, inputs), None);
+            for (to, from) in dx.chunks_exact_mut(stride).zip(part_dx.chunks_exact(inputs)) {
+                to[part.first..][..inputs].iter_mut().zip(from).for_each(|(t, f)| *t = *t + *f);
+            }
+        }
+        let mut gathered: Vec<T> =
+            x.chunks_exact(stride).flat_map(|row| &row[part.first..][..inputs]).copied().collect();
+        let mut dy = dy.to_vec();
+        for row in (0..rows).filter(|&row| padding(row)) {
+            // 0 times what may be no number.
+            gathered[row * inputs..][..inputs].fill(T::default());
+            dy[row * outputs..][..outputs].fill(T::default());
+        }
+        let dw = &mut d_params[places.0..][..inputs * outputs];
+        product(&dy, &gathered, dw, (outputs, rows, inputs), (inputs, true));
+        if let Some(at) = places.1 {
+            for row in dy.chunks_exact(outputs) {
+                d_params[at..][..outputs].iter_mut().zip(row).for_each(|(d, v)| *d = *d + *v);
+            }
+        }
+    }
+}
+
+/// `out[row]` = `packed` · `operand[row]` + bias; the bits of a row depend on nothing but that row.
+fn rows_times<T: Real>(
+    packed: &Packed<T>,
+    operand: Rows<'_, T>,
+    out: &mut [T],
+    (k, n): (usize, usize),
+    bias: Option<&[T]>,
+) {
+    let rows = out.len() / n;
+    let threads = if rows * k * n < PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
+    let out = Shared::new(out);
+    for_each(rows.div_ceil(ROWS), threads, |part| {
+        let (first, count) = (part * ROWS, ROWS.min(rows - part * ROWS));
+        // SAFETY: whole rows of this part alone.
+        let out = unsafe { out.part(first * n, count * n) };
+        let operand = Rows { values: &operand.values[first * operand.stride..], stride: operand.stride };
+        multiply(packed, operand, (out, n), n, bias);
+    });
+}

@@ -1,0 +1,34 @@
+//! Sums of groups of columns.
+
+use super::Context;
+use super::pieces::for_pieces;
+use crate::exec::cpu::shared::Shared;
+use crate::model::network::Part;
+use crate::num::Real;
+
+pub(super) fn forward<T: Real>(c: &Context<'_, T>, (x, groups): (Part, usize), slots: &[Vec<T>], y: &mut [T]) {
+    let (size, stride, rows) = (x.width / groups, c.stride(x), y.len() / groups);
+    let (values, y) = (&slots[c.plan.values[x.value]], Shared::new(y));
+    for_pieces(rows, 8, rows * x.width, |rows| {
+        // SAFETY: rows of this piece alone.
+        let y = unsafe { y.part(rows.start * groups, rows.len() * groups) };
+        for (row, y) in rows.zip(y.chunks_exact_mut(groups)) {
+            let groups = values[row * stride + x.first..][..x.width].chunks_exact(size);
+            y.iter_mut().zip(groups).for_each(|(y, g)| *y = g.iter().fold(T::default(), |a, v| a + *v));
+        }
+    });
+}
+
+pub(super) fn backward<T: Real>(c: &Context<'_, T>, (x, groups): (Part, usize), slots: &mut [Vec<T>], dy: &[T]) {
+    let (size, stride, rows) = (x.width / groups, c.stride(x), dy.len() / groups);
+    let dx = Shared::new(&mut slots[c.plan.gradients[x.value]]);
+    for_pieces(rows, 8, rows * x.width, |rows| {
+        for row in rows {
+            // SAFETY: rows of this piece alone.
+            let dx = unsafe { dx.part(row * stride + x.first, x.width) };
+            for (group, d) in dx.chunks_exact_mut(size).zip(&dy[row * groups..][..groups]) {
+                group.iter_mut().for_each(|v| *v = *v + *d);
+            }
+        }
+    });
+}

@@ -1,0 +1,322 @@
+//! Products of a packed matrix with some rows, in register tiles: rows × registers of units.
+//!
+//! Every output is one sum over k in ascending order, whatever the row count, the thread count and the position in the
+//! block: results do not depend on the batch.
+
+use super::heads::gathered;
+use super::packed::Packed;
+use crate::num::Lanes;
+use crate::num::Real;
+use pulp::{Simd, WithSimd};
+
+/// Registers of units in a tile at most: recurrent gates of a stage ([`crate::Cell::validate`]).
+pub(super) const MAX_REGISTERS: usize = crate::model::cell::MAX_RECURRENT_GATES;
+
+/// Rows of a tile at most.
+pub(super) const MAX_ROWS: usize = 8;
+
+/// Products `[row][register]`; registers are the gates of one panel, or two panels ([`Packed::together`]).
+pub(super) type Tile<V> = [[V; MAX_REGISTERS]; MAX_ROWS];
+
+/// Rows of values, `stride` apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a, T> {
+    pub values: &'a [T],
+    pub stride: usize,
+}
+
+impl<'a, T> Rows<'a, T> {
+    /// `len` values from `first` on of `M` rows.
+    #[inline(always)]
+    fn parts<const M: usize>(&self, row: usize, first: usize, len: usize) -> [&'a [T]; M] {
+        std::array::from_fn(|m| &self.values[(row + m) * self.stride + first..][..len])
+    }
+}
+
+/// Asks for a value that is read soon, where the machine has a way to. The address may be any.
+#[inline(always)]
+pub(super) fn prefetch<T>(value: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing; every x86-64 has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(value.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}
+
+/// How many of `left` rows the next tile takes: at most 8, where there are 32 registers, else 4.
+#[inline(always)]
+pub(super) fn tile_rows<V: Lanes>(left: usize) -> usize {
+    match left {
+        8.. if tall::<V>() => 8,
+        4.. => 4,
+        2.. => 2,
+        _ => 1,
+    }
+}
+
+#[inline(always)]
+fn tall<V: Lanes>() -> bool {
+    <V::Isa as Simd>::REGISTER_COUNT >= 32
+}
+
+/// R · operand for 8, 4, 2 rows or one, and one panel of units or two. A function of its own, which all cells share.
+#[inline(never)]
+pub(super) fn product<V: Lanes>(
+    isa: V::Isa,
+    packed: &Packed<V::Elem>,
+    operand: Rows<'_, V::Elem>,
+    (row, rows): (usize, usize),
+    panel: usize,
+    out: &mut Tile<V>,
+) {
+    struct Run<'a, V: Lanes> {
+        isa: V::Isa,
+        packed: &'a Packed<V::Elem>,
+        operand: Rows<'a, V::Elem>,
+        at: (usize, usize),
+        rows: usize,
+        out: &'a mut Tile<V>,
+    }
+    impl<V: Lanes> WithSimd for Run<'_, V> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _isa: S) {
+            let Self { isa, packed, operand, at, rows, out } = self;
+            match rows {
+                8 if tall::<V>() => tile::<V, 8>(isa, packed, operand, at, out),
+                4 => tile::<V, 4>(isa, packed, operand, at, out),
+                2 => tile::<V, 2>(isa, packed, operand, at, out),
+                _ => tile::<V, 1>(isa, packed, operand, at, out),
+            }
+        }
+    }
+    isa.vectorize(Run { isa, packed, operand, at: (row, panel), rows, out });
+}
+
+/// The same for `M` rows.
+#[inline(always)]
+fn tile<V: Lanes, const M: usize>(
+    isa: V::Isa,
+    packed: &Packed<V::Elem>,
+    operand: Rows<'_, V::Elem>,
+    (row, panel): (usize, usize),
+    out: &mut Tile<V>,
+) {
+    let (heads, width) = (packed.heads, V::WIDTH);
+    let Some(first) = heads.shared_start(panel * width, width) else {
+        for (m, out) in out.iter_mut().enumerate().take(M) {
+            let [operand] = operand.parts(row + m, 0, heads.count * heads.depth);
+            scattered(isa, packed, operand, panel, out);
+        }
+        return;
+    };
+    let operands = operand.parts::<M>(row, first, heads.depth);
+    let stream = |gate: usize| &packed.matrix[packed.stream(panel, gate, width).0..];
+    match (packed.gates, packed.together(panel, width)) {
+        (1, 1) => streams::<V, M, 1, 1>(isa, [stream(0)], operands, 0, out),
+        (1 | 2, _) => streams::<V, M, 2, 1>(isa, [stream(0)], operands, 0, out),
+        (3, _) => streams::<V, M, 3, 1>(isa, [stream(0)], operands, 0, out),
+        // Few rows have registers to spare for both streams.
+        _ if M <= 2 => streams::<V, M, 2, 2>(isa, [stream(0), stream(2)], operands, 0, out),
+        // Asking for a matrix beyond a core's own caches 16 columns ahead cost half as much time again (H = 512).
+        _ => {
+            for first in [0, 2] {
+                streams::<V, M, 2, 1>(isa, [stream(first)], operands, first, out);
+            }
+        }
+    }
+}
+
+/// Columns per round of the loop below: addresses are computed once per round.
+const UNROLL: usize = 4;
+
+/// `M` rows times `S` streams of `R` registers, to the registers of `out` from `first` on.
+#[inline(always)]
+fn streams<V: Lanes, const M: usize, const R: usize, const S: usize>(
+    isa: V::Isa,
+    streams: [&[V::Elem]; S],
+    operands: [&[V::Elem]; M],
+    first: usize,
+    out: &mut Tile<V>,
+) {
+    let k = operands[0].len();
+    assert!(operands.iter().all(|o| o.len() == k) && streams.iter().all(|s| s.len() >= k * R * V::WIDTH));
+    let mut acc = [[[V::splat(isa, V::Elem::default()); R]; S]; M];
+    let mut column = 0;
+    while column + UNROLL <= k {
+        for u in 0..UNROLL {
+            // SAFETY: column + u < k by the loop's condition; the assertion above is what `one_column` asks for.
+            unsafe { one_column::<V, M, R, S>(isa, &streams, &operands, column + u, &mut acc) };
+        }
+        column += UNROLL;
+    }
+    while column < k {
+        // SAFETY: as above.
+        unsafe { one_column::<V, M, R, S>(isa, &streams, &operands, column, &mut acc) };
+        column += 1;
+    }
+    for m in 0..M {
+        for s in 0..S {
+            for r in 0..R {
+                out[m][first + s * R + r] = acc[m][s][r];
+            }
+        }
+    }
+}
+
+/// Adds the products of one column.
+///
+/// # Safety
+/// Every operand holds more than `column` values, every stream at least `(column + 1) · R` registers. (Checked in the innermost
+/// loop, the bounds would cost half of the speed: the sums would not stay in registers.)
+#[inline(always)]
+unsafe fn one_column<V: Lanes, const M: usize, const R: usize, const S: usize>(
+    isa: V::Isa,
+    streams: &[&[V::Elem]; S],
+    operands: &[&[V::Elem]; M],
+    column: usize,
+    acc: &mut [[[V; R]; S]; M],
+) {
+    for s in 0..S {
+        let mut r = [V::splat(isa, V::Elem::default()); R];
+        for (g, r) in r.iter_mut().enumerate() {
+            let at = (column * R + g) * V::WIDTH;
+            // SAFETY: the caller's promise.
+            *r = V::load(isa, unsafe { streams[s].get_unchecked(at..at + V::WIDTH) });
+        }
+        for m in 0..M {
+            // SAFETY: the caller's promise.
+            let h = V::splat(isa, unsafe { *operands[m].get_unchecked(column) });
+            for g in 0..R {
+                acc[m][s][g] = r[g].mul_add(h, acc[m][s][g]);
+            }
+        }
+    }
+}
+
+/// One row and a panel whose units are of several heads: each lane has its own column of the operand.
+#[inline(always)]
+fn scattered<V: Lanes>(
+    isa: V::Isa,
+    packed: &Packed<V::Elem>,
+    operand: &[V::Elem],
+    panel: usize,
+    out: &mut [V; MAX_REGISTERS],
+) {
+    let (starts, width) = (packed.heads.starts(panel * V::WIDTH), V::WIDTH);
+    let places: [_; MAX_REGISTERS] = std::array::from_fn(|gate| match gate < packed.gates {
+        true => packed.stream(panel, gate, width),
+        false => packed.stream(panel, 0, width),
+    });
+    let mut acc = [V::splat(isa, V::Elem::default()); MAX_REGISTERS];
+    for column in 0..packed.heads.depth {
+        let h = gathered::<V>(isa, operand, &starts, column);
+        for (acc, (start, registers, register)) in acc.iter_mut().zip(places).take(packed.gates) {
+            let r = V::load(isa, &packed.matrix[start + (column * registers + register) * width..][..width]);
+            *acc = r.mul_add(h, *acc);
+        }
+    }
+    *out = acc;
+}
+
+/// `out[row, 0..units] = R · operand[row] + bias` for a packed matrix of one gate; rows of `out` are `stride` apart.
+pub(crate) fn multiply<T: Real>(
+    packed: &Packed<T>,
+    operand: Rows<'_, T>,
+    (out, stride): (&mut [T], usize),
+    units: usize,
+    bias: Option<&[T]>,
+) {
+    struct Run<'a, T: Real> {
+        packed: &'a Packed<T>,
+        operand: Rows<'a, T>,
+        out: &'a mut [T],
+        stride: usize,
+        units: usize,
+        bias: Option<&'a [T]>,
+    }
+    impl<T: Real> WithSimd for Run<'_, T> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, isa: S) {
+            let Self { packed, operand, out, stride, units, bias } = self;
+            let width = <T::Lanes<S> as Lanes>::WIDTH;
+            let mut acc = [[T::Lanes::<S>::splat(isa, T::default()); MAX_REGISTERS]; MAX_ROWS];
+            let (rows, mut panel) = (out.len().div_ceil(stride), 0);
+            while panel * width < packed.padded {
+                let together = packed.together(panel, width);
+                let mut row = 0;
+                while row < rows {
+                    let m = tile_rows::<T::Lanes<S>>(rows - row);
+                    product(isa, packed, operand, (row, m), panel, &mut acc);
+                    for (m, acc) in acc.iter().enumerate().take(m) {
+                        let out = &mut out[(row + m) * stride..][..units];
+                        for (register, &acc) in acc.iter().enumerate().take(together) {
+                            let first = (panel + register) * width;
+                            let sum = match bias {
+                                Some(bias) => acc + T::Lanes::<S>::load(isa, &bias[first..]),
+                                None => acc,
+                            };
+                            sum.store(&mut out[first..]);
+                        }
+                    }
+                    row += m;
+                }
+                panel += together;
+            }
+        }
+    }
+    T::dispatch(Run { packed, operand, out, stride, units, bias });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::packed::pack_rows;
+    use super::*;
+
+    fn numbers(count: usize, seed: u32) -> Vec<f64> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f64::from(state >> 8) / f64::from(1 << 24) - 0.5
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// `rows` of `units` sums over `k`, with `mul_add` of the type.
+    fn check<T: Real>(rows: usize, units: usize, k: usize, mul_add: impl Fn(T, T, T) -> T) {
+        let [matrix, operand, bias] = [(units * k, 1), (rows * k, 2), (units, 3)]
+            .map(|(count, seed)| numbers(count, seed).into_iter().map(T::from_f64).collect::<Vec<T>>());
+        let packed = pack_rows(&matrix, units, k);
+        let mut out = vec![T::default(); rows * (units + 3)];
+        let operands = Rows { values: &operand, stride: k };
+        multiply(&packed, operands, (&mut out, units + 3), units, Some(&bias));
+        for (row, operand) in out.chunks_exact(units + 3).zip(operand.chunks_exact(k)) {
+            for (unit, (&sum, matrix)) in row.iter().zip(matrix.chunks_exact(k)).enumerate() {
+                let zero = T::default();
+                let exact = operand.iter().zip(matrix).fold(zero, |sum, (&v, &r)| mul_add(r, v, sum));
+                assert!(sum == exact + bias[unit], "{rows} rows, {units} units, k = {k}, {}", T::NAME);
+            }
+        }
+    }
+
+    /// Every sum is one over k in ascending order, bit for bit, whatever tile it is in.
+    #[test]
+    fn products_are_sums_in_order() {
+        #[cfg(target_arch = "x86_64")]
+        if pulp::x86::V3::try_new().is_none() {
+            return; // Without fused multiply-add the sums are other ones.
+        }
+        for rows in [1, 2, 3, 7, 8, 13] {
+            for (units, k) in [(1, 1), (16, 3), (17, 4), (40, 9), (70, 33)] {
+                check::<f32>(rows, units, k, f32::mul_add);
+                check::<f64>(rows, units, k, f64::mul_add);
+            }
+        }
+        // Larger than a core's own caches.
+        check::<f32>(9, 160, 1645, f32::mul_add);
+    }
+}

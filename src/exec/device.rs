@@ -1,0 +1,160 @@
+//! Where a plan runs: the CPU executor, or a GPU through wgpu.
+
+use crate::error::{Error, Result};
+use crate::exec::cpu;
+use crate::exec::gpu::{Gpu, GpuInfo, adapters};
+use crate::plan::Caps;
+use std::sync::Arc;
+
+/// The CPU executor or a GPU. Cheap to clone.
+#[derive(Clone)]
+pub struct Device(pub(crate) Kind);
+
+#[derive(Clone)]
+pub(crate) enum Kind {
+    Cpu(Threads),
+    Gpu(Arc<Gpu>),
+}
+
+/// The threads of a CPU device.
+#[derive(Clone, Default)]
+pub(crate) struct Threads(Option<Arc<rayon::ThreadPool>>);
+
+impl Threads {
+    /// Runs `work` with them.
+    pub(crate) fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.0 {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.0.as_ref().map_or_else(rayon::current_num_threads, |pool| pool.current_num_threads())
+    }
+}
+
+impl Device {
+    /// A real GPU if there is one, else the CPU executor; never a software rasteriser. `to_string()` says which it took.
+    pub fn auto() -> Self {
+        Gpu::open(|info| !info.software).map_or_else(|_| Self::cpu(), |gpu| Self(Kind::Gpu(Arc::new(gpu))))
+    }
+
+    /// The CPU executor, on the calling thread and the threads of the rayon pool that it is in: the global one (as many threads as
+    /// cores, or as `RAYON_NUM_THREADS` says), unless the call is made within `ThreadPool::install`. Small runs use the calling
+    /// thread alone. Results do not depend on the number of threads.
+    pub fn cpu() -> Self {
+        Self(Kind::Cpu(Threads::default()))
+    }
+
+    /// The CPU executor on `threads` threads of its own, shared by this device's clones and sessions; the calling thread waits for
+    /// them. Results do not depend on the number.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for 0 threads, [`Error::Unsupported`] where the system gives none.
+    pub fn cpu_with_threads(threads: usize) -> Result<Self> {
+        if threads == 0 {
+            return Err(Error::mismatch("threads of the CPU executor", "at least 1", 0));
+        }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let what = || format!("a CPU executor of {threads} threads");
+        let pool = pool.map_err(|e| Error::Unsupported { what: what(), reason: e.to_string() })?;
+        Ok(Self(Kind::Cpu(Threads(Some(Arc::new(pool))))))
+    }
+
+    /// Any GPU adapter, real ones first, software rasterisers (lavapipe, WARP) included.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] where there is none.
+    pub fn gpu() -> Result<Self> {
+        Self::gpu_where(|_| true)
+    }
+
+    /// The first GPU adapter that `wanted` accepts, real ones first.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`], listing the adapters seen, where none is accepted.
+    pub fn gpu_where(wanted: impl Fn(&GpuInfo) -> bool) -> Result<Self> {
+        Ok(Self(Kind::Gpu(Arc::new(Gpu::open(wanted)?))))
+    }
+
+    /// The host's own device and queue. Its error handlers and callbacks stay as they are; its limits bound the plans.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Self(Kind::Gpu(Arc::new(Gpu::from_wgpu(device, queue))))
+    }
+
+    /// The same device, whose shaders keep the checks of indices and the bounds on loops that wgpu adds: for those who look for
+    /// an error in a kernel, and for tests. They are left out otherwise, as every index is in range by the plan (browsers have
+    /// them always, and so have cells from outside this crate). The same bits, slower; nothing changes on the CPU executor.
+    #[must_use]
+    pub fn checked(&self) -> Self {
+        match &self.0 {
+            Kind::Cpu(_) => self.clone(),
+            Kind::Gpu(gpu) => Self(Kind::Gpu(Arc::new(gpu.with_checks()))),
+        }
+    }
+
+    /// Every GPU adapter of this machine, real ones first.
+    pub fn list_gpus() -> Vec<GpuInfo> {
+        adapters().into_iter().map(|(_, info)| info).collect()
+    }
+
+    /// What the planner must know of it.
+    pub fn caps(&self) -> Caps {
+        match &self.0 {
+            Kind::Cpu(threads) => Caps { parallel_groups: threads.count(), ..cpu::caps() },
+            Kind::Gpu(gpu) => gpu.info().caps(),
+        }
+    }
+
+    /// `"cpu"` or `"gpu"`.
+    pub fn kind(&self) -> &'static str {
+        match &self.0 {
+            Kind::Cpu(_) => "cpu",
+            Kind::Gpu(_) => "gpu",
+        }
+    }
+
+    /// The adapter, if it is a GPU.
+    pub fn gpu_info(&self) -> Option<&GpuInfo> {
+        match &self.0 {
+            Kind::Cpu(_) => None,
+            Kind::Gpu(gpu) => Some(gpu.info()),
+        }
+    }
+
+    /// The wgpu device and queue, if it is a GPU; to make buffers for [`crate::Session::bind`].
+    pub fn wgpu(&self) -> Option<(&wgpu::Device, &wgpu::Queue)> {
+        match &self.0 {
+            Kind::Cpu(_) => None,
+            Kind::Gpu(gpu) => Some((&gpu.device, &gpu.queue)),
+        }
+    }
+
+    pub(crate) fn require_gpu(&self, what: &str) -> Result<&Arc<Gpu>> {
+        match &self.0 {
+            Kind::Gpu(gpu) => Ok(gpu),
+            Kind::Cpu(_) => {
+                Err(Error::Unsupported { what: what.into(), reason: "the session runs on the CPU executor".into() })
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Kind::Cpu(threads) => write!(f, "CPU executor, {} threads", threads.count()),
+            Kind::Gpu(gpu) => {
+                let info = gpu.info();
+                write!(f, "{} ({}, {}, {})", info.name, info.backend, info.device_type, info.driver)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Device({self})")
+    }
+}

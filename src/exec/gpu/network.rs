@@ -1,0 +1,400 @@
+//! A program's arena, parameters and pipelines on a device: made once, then only encoded.
+
+use super::device::Gpu;
+use super::pipeline::{Pipeline, pipeline_of};
+use crate::error::Result;
+use crate::exec::{Device, Port, Stack};
+use crate::model::network::{LayersShape, Network, Op};
+use crate::plan::Half;
+use crate::plan::network::{Call, Job, NetworkPlan, Program, SlotId, Times};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A plan bound to a device.
+pub(crate) struct Executor {
+    gpu: Arc<Gpu>,
+    program: Arc<Program>,
+    arena: wgpu::Buffer,
+    params: wgpu::Buffer,
+    times: wgpu::Buffer,
+    readback: wgpu::Buffer,
+    /// Between two places of the arena: a buffer is not copied onto itself.
+    carry: wgpu::Buffer,
+    bindings: wgpu::BindGroup,
+    /// Distance between two uniform blocks.
+    stride: u32,
+    /// Per job of the program's, forward then backward.
+    pipelines: Vec<Arc<Pipeline>>,
+    batch: usize,
+    /// Elements of a gap between two slots.
+    guard: usize,
+    /// One per entry of [`NetworkPlan::layers`].
+    layers: Vec<Stack<f32>>,
+    /// Of the network's own buffers, since it was made; for tests.
+    pub(crate) bytes_written: u64,
+    pub(crate) submits: u64,
+}
+
+/// Between a network and the layers in it.
+#[derive(Clone, Copy)]
+enum Way {
+    In,
+    Out,
+    BackIn,
+    BackOut,
+}
+
+/// One layout for all kernels: a block of words, the arena, parameters, lengths and resets.
+fn layout() -> [wgpu::BindGroupLayoutEntry; 4] {
+    let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
+        count: None,
+    };
+    let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
+    [
+        entry(0, wgpu::BufferBindingType::Uniform, true),
+        entry(1, storage(false), false),
+        entry(2, storage(true), false),
+        entry(3, storage(true), false),
+    ]
+}
+
+impl Executor {
+    /// `params`: all parameters, one after the other.
+    pub(crate) fn new(gpu: &Arc<Gpu>, plan: &NetworkPlan, device: &Device, params: &[f32]) -> Result<Self> {
+        let Some(program) = plan.program.clone() else { unreachable!("the plan of a GPU has a program") };
+        let layers = Stack::all_of(plan, device, params)?;
+        let jobs: Vec<&Job> = program.forward.iter().chain(&program.backward).collect();
+        // Several at a time; equal texts wait for one another.
+        let compile = |job: &&Job| pipeline_of(gpu, job.name, &job.text, &layout(), gpu.checked);
+        let pipelines: Vec<Arc<Pipeline>> = jobs.par_iter().map(compile).collect::<Result<_>>()?;
+        let alignment = gpu.info().limits.min_uniform_buffer_offset_alignment;
+        let block = jobs.iter().map(|j| 4 * j.words.len() as u32).max().unwrap_or(16);
+        let stride = block.next_multiple_of(alignment);
+        let mut blocks: Vec<u8> = Vec::new();
+        for (n, job) in jobs.iter().enumerate() {
+            blocks.extend_from_slice(bytemuck::cast_slice(&job.words));
+            blocks.resize((n + 1) * stride as usize, 0);
+        }
+        gpu.scoped("creating a network's buffers", || {
+            use wgpu::BufferUsages as Usage;
+            let buffer = |label, len: usize, usage| {
+                let size = 4 * len.max(4) as u64;
+                let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+                gpu.device.create_buffer(&descriptor)
+            };
+            let storage = Usage::STORAGE | Usage::COPY_DST;
+            let arena = buffer("network.arena", program.len, storage | Usage::COPY_SRC);
+            let own = own_params(&plan.network, &program, params);
+            let parameters = buffer("network.params", own.len(), storage);
+            let times = buffer("network.times", 1 + plan.shape.batch + plan.rows(), storage);
+            let words = buffer("network.words", blocks.len() / 4, Usage::UNIFORM | Usage::COPY_DST);
+            let readback =
+                buffer("network.readback", readback_len(plan, program.params.1), Usage::MAP_READ | Usage::COPY_DST);
+            let states = plan.states.iter().map(|s| plan.slots[s.last].len).sum();
+            let carry = buffer("network.carry", states, Usage::COPY_SRC | Usage::COPY_DST);
+            gpu.queue.write_buffer(&parameters, 0, bytemuck::cast_slice(&own));
+            gpu.queue.write_buffer(&words, 0, &blocks);
+            let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some("network"),
+                entries: &layout(),
+            });
+            let size = std::num::NonZero::new(u64::from(block));
+            let words = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &words, offset: 0, size });
+            let all = [words, arena.as_entire_binding(), parameters.as_entire_binding(), times.as_entire_binding()];
+            let entry = |(n, resource)| wgpu::BindGroupEntry { binding: n as u32, resource };
+            let entries: Vec<_> = all.into_iter().enumerate().map(entry).collect();
+            let bindings = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some("network"),
+                layout: &layout,
+                entries: &entries,
+            });
+            let (gpu, batch) = (Arc::clone(gpu), plan.shape.batch);
+            Self {
+                gpu,
+                program,
+                arena,
+                params: parameters,
+                times,
+                readback,
+                carry,
+                bindings,
+                stride,
+                pipelines,
+                batch,
+                guard: plan.options.guard,
+                layers,
+                bytes_written: 0,
+                submits: 0,
+            }
+        })
+    }
+
+    /// Other parameters.
+    pub(crate) fn set_params(&mut self, plan: &NetworkPlan, params: &[f32]) -> Result<()> {
+        let own = own_params(&plan.network, &self.program, params);
+        self.bytes_written += 4 * own.len() as u64;
+        self.gpu.submit("writing parameters", || {
+            self.gpu.queue.write_buffer(&self.params, 0, bytemuck::cast_slice(&own));
+        })?;
+        Stack::set_all(&mut self.layers, plan, params)
+    }
+
+    /// Lengths and resets of the runs to come.
+    pub(crate) fn write_times(&mut self, times: &Times) -> Result<()> {
+        for stack in &mut self.layers {
+            stack.set_times(&times.lengths, &times.resets)?;
+        }
+        let flags = times.resets.iter().map(|&r| u32::from(r));
+        let words = [u32::from(!times.resets.is_empty())]
+            .into_iter()
+            .chain(times.lengths.iter().map(|&l| l as u32))
+            .chain(flags);
+        let words: Vec<u32> = words.collect();
+        debug_assert!(words.len() > self.batch, "a length per sequence");
+        self.bytes_written += 4 * words.len() as u64;
+        self.gpu.submit("writing lengths", || self.gpu.queue.write_buffer(&self.times, 0, bytemuck::cast_slice(&words)))
+    }
+
+    /// One submit, and where there are recurrent layers one more and their own for each; gradients of parameters begin at 0.
+    pub(crate) fn run(&mut self, plan: &NetworkPlan, back: bool) -> Result<()> {
+        let forward = self.program.forward.len();
+        let jobs = if back { forward..self.pipelines.len() } else { 0..forward };
+        let calls = self.program.calls[usize::from(back)].clone();
+        let mut next = jobs.start;
+        for n in 0..=calls.len() {
+            let end = calls.get(n).map_or(jobs.end, |call| jobs.start + call.before);
+            self.gpu.submit("running a network", || {
+                let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                let own = self.program.params.1;
+                if back && n == 0 && own > 0 {
+                    let (at, size) = (4 * self.program.param_gradients as u64, 4 * own as u64);
+                    encoder.clear_buffer(&self.arena, at, Some(size));
+                }
+                if let Some(call) = n.checked_sub(1).map(|n| &calls[n]) {
+                    self.copy(&mut encoder, plan, call, if back { Way::BackOut } else { Way::Out });
+                }
+                self.encode(&mut encoder, next..end);
+                if let Some(call) = calls.get(n) {
+                    self.copy(&mut encoder, plan, call, if back { Way::BackIn } else { Way::In });
+                }
+                self.gpu.queue.submit([encoder.finish()]);
+            })?;
+            self.submits += 1;
+            next = end;
+            if let Some(call) = calls.get(n) {
+                let half = if back { Half::Backward } else { Half::Forward };
+                self.layers[plan.layers_at(call.node)].run(half, &[])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Jobs as one compute pass.
+    fn encode(&self, encoder: &mut wgpu::CommandEncoder, part: Range<usize>) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let jobs = self.program.forward.iter().chain(&self.program.backward);
+        let mut current: Option<&Arc<Pipeline>> = None;
+        for (n, job) in jobs.enumerate().skip(part.start).take(part.len()) {
+            let pipeline = &self.pipelines[n];
+            if !current.is_some_and(|c| Arc::ptr_eq(c, pipeline)) {
+                pass.set_pipeline(&pipeline.pipeline);
+                current = Some(pipeline);
+            }
+            pass.set_bind_group(0, &self.bindings, &[n as u32 * self.stride]);
+            pass.dispatch_workgroups(job.groups[0], job.groups[1], 1);
+        }
+    }
+
+    /// What goes between the arena and a stack of layers.
+    fn copy(&self, encoder: &mut wgpu::CommandEncoder, plan: &NetworkPlan, call: &Call, way: Way) {
+        let Op::Layers(shape) = &plan.network.nodes[call.node].op else { return };
+        let stack = &self.layers[plan.layers_at(call.node)];
+        for (port, at, len) in self.ports(plan, call, shape, way) {
+            if let (Some(buffer), true) = (stack.buffer(port), len > 0) {
+                let (at, size) = (4 * at as u64, 4 * len as u64);
+                match way {
+                    Way::In | Way::BackIn => encoder.copy_buffer_to_buffer(&self.arena, at, buffer, 0, size),
+                    Way::Out | Way::BackOut => encoder.copy_buffer_to_buffer(buffer, 0, &self.arena, at, size),
+                }
+            }
+        }
+    }
+
+    /// Ports, where they are in the arena, and their elements.
+    fn ports(&self, plan: &NetworkPlan, call: &Call, shape: &LayersShape, way: Way) -> Vec<(Port, usize, usize)> {
+        let Some(state) = plan.states.iter().find(|s| s.node == call.node) else { return Vec::new() };
+        let (x, y) = (shape.x.value, plan.network.nodes[call.node].value);
+        let value = |id: SlotId| (self.program.slots[id], plan.slots[id].len);
+        let (main, (at, len), slot, parts) = match way {
+            Way::In => (Port::X, value(plan.values[x]), Some(state.initial), [Port::H0, Port::C0]),
+            Way::Out => (Port::Y, value(plan.values[y]), Some(state.last), [Port::Hn, Port::Cn]),
+            Way::BackIn => (Port::DY, value(plan.gradients[y]), state.d_last, [Port::DHn, Port::DCn]),
+            Way::BackOut => (Port::DX, (call.dx, value(plan.gradients[x]).1), state.d_initial, [Port::DH0, Port::DC0]),
+        };
+        let slot = slot.map_or(0, |id| self.program.slots[id]);
+        let states = shape.state_places(self.batch).into_iter().zip(parts);
+        [(main, at, len)].into_iter().chain(states.map(|((at, len), port)| (port, slot + at, len))).collect()
+    }
+
+    /// The values of slots, and behind them, if asked for, the gradients of all parameters.
+    pub(crate) fn read_slots(&self, plan: &NetworkPlan, slots: &[SlotId], params: bool) -> Result<Vec<Vec<f32>>> {
+        let slots = slots.iter().map(|&s| (self.program.slots[s], plan.slots[s].len));
+        let own = params.then_some((self.program.param_gradients, self.program.params.1));
+        let mut read = self.read(&slots.chain(own).collect::<Vec<_>>())?;
+        if let Some(own) = params.then(|| read.pop()).flatten() {
+            read.push(self.all_gradients(plan, &own)?);
+        }
+        Ok(read)
+    }
+
+    /// Those of the network's own operations, and those of the stacks.
+    fn all_gradients(&self, plan: &NetworkPlan, own: &[f32]) -> Result<Vec<f32>> {
+        let network = &plan.network;
+        let mut all = vec![0.0; network.parameter_count()];
+        for (n, place) in self.program.params.0.iter().enumerate() {
+            if let Some(at) = *place {
+                let len = network.params[n].len();
+                all[network.param_offset(n)..][..len].copy_from_slice(&own[at..][..len]);
+            }
+        }
+        for ((n, _), stack) in plan.layers.iter().zip(&self.layers) {
+            if let Op::Layers(shape) = &network.nodes[*n].op {
+                all[shape.params(network)].copy_from_slice(&stack.flat_gradients()?);
+            }
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn write_slot(&mut self, slot: SlotId, values: &[f32]) -> Result<()> {
+        let at = 4 * self.program.slots[slot] as u64;
+        self.bytes_written += 4 * values.len() as u64;
+        let write = || self.gpu.queue.write_buffer(&self.arena, at, bytemuck::cast_slice(values));
+        self.gpu.submit("writing a buffer", write)
+    }
+
+    /// Fills the arena with one value, and what layers work in with NaN.
+    pub(crate) fn fill(&mut self, value: f32) -> Result<()> {
+        self.layers.iter_mut().try_for_each(Stack::poison)?;
+        let values = vec![value; self.program.len];
+        self.bytes_written += 4 * values.len() as u64;
+        self.gpu
+            .submit("filling the arena", || self.gpu.queue.write_buffer(&self.arena, 0, bytemuck::cast_slice(&values)))
+    }
+
+    /// Zeros in the gradients of all values, and of the states after the last steps.
+    pub(crate) fn clear_gradients(&mut self) -> Result<()> {
+        self.submits += 1;
+        self.gpu.submit("clearing gradients", || {
+            let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for &(first, count) in &self.program.gradients {
+                encoder.clear_buffer(&self.arena, 4 * first as u64, Some(4 * count as u64));
+            }
+            self.gpu.queue.submit([encoder.finish()]);
+        })
+    }
+
+    /// Whether the gaps between slots hold what [`Executor::fill`] filled them with: NaN.
+    pub(crate) fn guards_hold(&self) -> Result<bool> {
+        let gpu = &self.gpu;
+        let size = 4 * self.program.len as u64;
+        let all = gpu.submit("reading the arena", || -> Result<Vec<f32>> {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            let label = Some("network.guards");
+            let to =
+                gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(&self.arena, 0, &to, 0, size);
+            gpu.queue.submit([encoder.finish()]);
+            to.map_async(wgpu::MapMode::Read, .., |_| ());
+            gpu.wait()?;
+            let failure = |e: wgpu::MapRangeError| gpu.unreadable(e.to_string());
+            Ok(bytemuck::pod_collect_to_vec(&to.get_mapped_range(..).map_err(failure)?))
+        })??;
+        let guard = |&at: &usize| all[at..][..self.guard].iter().all(|v| v.is_nan());
+        Ok(self.program.guards.iter().all(guard))
+    }
+
+    /// The states after the last steps become those before the first: all in one submit.
+    pub(crate) fn carry(&mut self, plan: &NetworkPlan) -> Result<()> {
+        if plan.states.is_empty() {
+            return Ok(());
+        }
+        self.submits += 1;
+        let at = |slot: SlotId| 4 * self.program.slots[slot] as u64;
+        self.gpu.submit("carrying the states", || {
+            let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut end = 0;
+            let mut places = Vec::new();
+            for s in &plan.states {
+                let size = 4 * plan.slots[s.last].len as u64;
+                encoder.copy_buffer_to_buffer(&self.arena, at(s.last), &self.carry, end, size);
+                places.push((s.initial, end, size));
+                end += size;
+            }
+            for (initial, from, size) in places {
+                encoder.copy_buffer_to_buffer(&self.carry, from, &self.arena, at(initial), size);
+            }
+            self.gpu.queue.submit([encoder.finish()]);
+        })
+    }
+
+    /// Places of the arena, first element and count, in one submit and one wait.
+    fn read(&self, places: &[(usize, usize)]) -> Result<Vec<Vec<f32>>> {
+        let gpu = &self.gpu;
+        let total = 4 * places.iter().map(|(_, len)| *len as u64).sum::<u64>();
+        if total == 0 {
+            return Ok(vec![Vec::new(); places.len()]);
+        }
+        gpu.submit("reading back", || -> Result<Vec<Vec<f32>>> {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut to = 0;
+            for &(at, len) in places.iter().filter(|(_, len)| *len > 0) {
+                encoder.copy_buffer_to_buffer(&self.arena, 4 * at as u64, &self.readback, to, 4 * len as u64);
+                to += 4 * len as u64;
+            }
+            gpu.queue.submit([encoder.finish()]);
+            let failed = Arc::new(Mutex::new(None));
+            let seen = Arc::clone(&failed);
+            self.readback.map_async(wgpu::MapMode::Read, ..total, move |result| {
+                *seen.lock().unwrap_or_else(PoisonError::into_inner) = result.err().map(|e| e.to_string());
+            });
+            gpu.wait()?;
+            if let Some(reason) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return Err(gpu.unreadable(reason));
+            }
+            let failure = |e: wgpu::MapRangeError| gpu.unreadable(e.to_string());
+            let view = self.readback.get_mapped_range(..total).map_err(failure)?;
+            let all: Vec<f32> = bytemuck::pod_collect_to_vec(&view);
+            drop(view);
+            self.readback.unmap();
+            let mut rest = &all[..];
+            let mut next = |len: usize| {
+                let (own, others) = rest.split_at(len);
+                rest = others;
+                own.to_vec()
+            };
+            Ok(places.iter().map(|(_, len)| next(*len)).collect())
+        })?
+    }
+}
+
+/// The parameters that the network's own operations read, of all.
+fn own_params(network: &Network, program: &Program, params: &[f32]) -> Vec<f32> {
+    let own = program.params.0.iter().enumerate().filter(|(_, place)| place.is_some());
+    own.flat_map(|(n, _)| &params[network.param_offset(n)..][..network.params[n].len()]).copied().collect()
+}
+
+/// Elements that reading outputs, and gradients, takes at once.
+fn readback_len(plan: &NetworkPlan, params: usize) -> usize {
+    let network = &plan.network;
+    let len = |slot: SlotId| plan.slots[slot].len;
+    let outputs: usize = network.shown().into_iter().map(|value| len(plan.values[value])).sum();
+    let gradients = |v: &usize| plan.gradients.get(*v).map_or(0, |&slot| len(slot));
+    let inputs: usize = network.inputs.iter().map(gradients).sum();
+    let states: usize = plan.states.iter().map(|s| len(s.last)).sum();
+    states + outputs.max(inputs + params)
+}

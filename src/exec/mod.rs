@@ -1,0 +1,289 @@
+//! Executors: a plan's slots in the memory of a device, and its dispatches run there. On the CPU every kernel has a twin ([`cpu`]), on a
+//! GPU a pipeline ([`gpu`]). Both walk the same steps over the same slots, so everything above asks one [`Executor`].
+
+pub(crate) mod cpu;
+mod device;
+mod element;
+pub mod gpu;
+pub(crate) mod network;
+mod stack;
+mod startup;
+
+pub use device::Device;
+pub(crate) use device::Kind;
+pub use element::Element;
+pub(crate) use stack::{Port, Stack};
+pub use startup::Startup;
+
+use crate::error::{Error, Result};
+use crate::model::weights::Weights;
+use crate::num::random::Masks;
+use crate::plan::schedule::Schedule;
+use crate::plan::{Dispatch, Half, Plan, SlotId};
+use device::Threads;
+use std::time::{Duration, Instant};
+
+/// A plan bound to a device.
+pub(crate) struct Executor<T: Element> {
+    plan: Plan,
+    on: On<T>,
+    /// What making the CPU executor took.
+    bound_in: Duration,
+}
+
+enum On<T: Element> {
+    Cpu(Threads, Box<cpu::Executor<T>>),
+    Gpu(Box<gpu::Executor>),
+}
+
+/// Sees a dispatch after it ran, its step if it runs once per step, and the values of a slot it wrote.
+pub(crate) type Watch<'a, T> = dyn FnMut(&Dispatch, Option<usize>, SlotId, Vec<T>) + 'a;
+
+impl<T: Element> Executor<T> {
+    /// Makes a plan's buffers, packs and uploads the weights, compiles the kernels.
+    pub(crate) fn new(device: &Device, plan: &Plan, weights: &Weights<T>) -> Result<Self> {
+        let start = Instant::now();
+        let on = match &device.0 {
+            Kind::Cpu(threads) => On::Cpu(threads.clone(), Box::new(cpu::Executor::new(plan, weights))),
+            Kind::Gpu(gpu) => On::Gpu(Box::new(gpu::Executor::new(gpu, plan, &weights.flat(&plan.config))?)),
+        };
+        Ok(Self { plan: plan.clone(), on, bound_in: start.elapsed() })
+    }
+
+    /// The same weights and pipelines for another plan.
+    pub(crate) fn sibling(&self, plan: &Plan) -> Result<Self> {
+        let start = Instant::now();
+        let on = match &self.on {
+            On::Cpu(threads, e) => On::Cpu(threads.clone(), Box::new(e.sibling(plan))),
+            On::Gpu(e) => On::Gpu(Box::new(e.sibling(plan)?)),
+        };
+        Ok(Self { plan: plan.clone(), on, bound_in: start.elapsed() })
+    }
+
+    /// What it runs.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Other parameters in place of those it was made with, for siblings too.
+    pub(crate) fn set_weights(&mut self, weights: &Weights<T>) -> Result<()> {
+        let Self { plan, on, .. } = self;
+        match on {
+            On::Cpu(_, e) => {
+                e.set_weights(plan, weights);
+                Ok(())
+            }
+            On::Gpu(e) => e.set_weights(plan, &weights.flat(&plan.config)),
+        }
+    }
+
+    /// Runs a pass; `read`: outputs that [`Executor::read`] will be asked for. On a GPU it returns once the work is submitted.
+    pub(crate) fn run(&mut self, schedule: &Schedule, half: Half, read: &[SlotId]) -> Result<()> {
+        let Self { plan, on, .. } = self;
+        match on {
+            On::Cpu(threads, e) => {
+                threads.run(|| match half {
+                    Half::Update => e.update(plan),
+                    _ => e.run(plan, schedule, plan.half(half).0, &mut |_, _, _| {}),
+                });
+                Ok(())
+            }
+            On::Gpu(e) => e.run(plan, schedule, half, read),
+        }
+    }
+
+    /// Runs one entry of a pass and waits for it.
+    pub(crate) fn run_entry(&mut self, schedule: &Schedule, half: Half, n: usize) -> Result<()> {
+        let Self { plan, on, .. } = self;
+        match on {
+            On::Cpu(threads, e) => {
+                threads.run(|| e.run(plan, schedule, &plan.half(half).0[n..=n], &mut |_, _, _| {}));
+                Ok(())
+            }
+            On::Gpu(e) => e.run_entry(plan, schedule, half, n),
+        }
+    }
+
+    /// Runs a pass dispatch by dispatch.
+    pub(crate) fn trace(&mut self, schedule: &Schedule, half: Half, watch: &mut Watch<'_, T>) -> Result<()> {
+        let Self { plan, on, .. } = self;
+        match on {
+            On::Cpu(_, e) => {
+                e.run(plan, schedule, plan.half(half).0, &mut |d, step, slots| {
+                    gpu::written(d, step).into_iter().for_each(|slot| watch(d, step, slot, slots[slot].clone()));
+                });
+                Ok(())
+            }
+            On::Gpu(e) => {
+                e.trace(plan, schedule, half, &mut |d, step, slot, values| watch(d, step, slot, widen(values)))
+            }
+        }
+    }
+
+    /// The values of outputs that the last run was to read.
+    pub(crate) fn read(&self, slots: &[SlotId]) -> Result<Vec<Vec<T>>> {
+        match &self.on {
+            On::Cpu(_, e) => Ok(slots.iter().map(|&id| e.slot(id).to_vec()).collect()),
+            On::Gpu(e) => Ok(e.read(&self.plan, slots)?.into_iter().map(widen).collect()),
+        }
+    }
+
+    /// The values of outputs that it was not.
+    pub(crate) fn fetch(&self, slots: &[SlotId]) -> Result<Vec<Vec<T>>> {
+        if let On::Gpu(e) = &self.on {
+            e.fetch(&self.plan, slots)?;
+        }
+        self.read(slots)
+    }
+
+    /// The values of any slot.
+    pub(crate) fn download(&self, slot: SlotId) -> Result<Vec<T>> {
+        match &self.on {
+            On::Cpu(_, e) => Ok(e.slot(slot).to_vec()),
+            On::Gpu(e) => Ok(widen(e.download(&self.plan, slot)?)),
+        }
+    }
+
+    /// Writes a slot.
+    pub(crate) fn write(&mut self, slot: SlotId, data: &[T]) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                e.slot_mut(slot).copy_from_slice(data);
+                Ok(())
+            }
+            On::Gpu(e) => e.write(slot, bytemuck::cast_slice(data)),
+        }
+    }
+
+    /// Writes a slot of values that are rounded where activations are ([`crate::Options::activations`]).
+    pub(crate) fn write_rounded(&mut self, slot: SlotId, data: &[T]) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                e.slot_mut(slot).copy_from_slice(data);
+                self.plan.options.activations.round(e.slot_mut(slot));
+                Ok(())
+            }
+            On::Gpu(e) => e.write_values(&self.plan, slot, bytemuck::cast_slice(data)),
+        }
+    }
+
+    /// Writes a slot of token ids, classes or an index table.
+    pub(crate) fn write_indices(&mut self, slot: SlotId, values: &[u32]) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                e.indices_mut(slot).copy_from_slice(values);
+                Ok(())
+            }
+            On::Gpu(e) => e.write(slot, bytemuck::cast_slice(values)),
+        }
+    }
+
+    /// Fills a slot with one value.
+    pub(crate) fn fill(&mut self, slot: SlotId, value: f32) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                e.slot_mut(slot).fill(T::from_f64(f64::from(value)));
+                Ok(())
+            }
+            On::Gpu(e) => e.fill(&self.plan, slot, value),
+        }
+    }
+
+    /// Zeros in slots, without a byte from the host.
+    pub(crate) fn clear(&mut self, slots: &[SlotId]) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                slots.iter().for_each(|&slot| e.slot_mut(slot).fill(T::default()));
+                Ok(())
+            }
+            On::Gpu(e) => e.clear(slots),
+        }
+    }
+
+    /// Copies slots onto others, each pair (from, to): the carried state.
+    pub(crate) fn copy(&mut self, pairs: &[(SlotId, SlotId)]) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                for &(from, to) in pairs {
+                    let values = std::mem::take(e.slot_vec(from));
+                    e.slot_mut(to).copy_from_slice(&values);
+                    *e.slot_vec(from) = values;
+                }
+                Ok(())
+            }
+            On::Gpu(e) => e.copy(&self.plan, pairs),
+        }
+    }
+
+    /// Copies slots of another executor on the same device onto this one's.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for another device.
+    pub(crate) fn copy_from(&mut self, other: &Self, pairs: &[(SlotId, SlotId)]) -> Result<()> {
+        let kind = |on: &On<T>| if matches!(on, On::Cpu(..)) { "CPU" } else { "GPU" };
+        match (&mut self.on, &other.on) {
+            (On::Cpu(_, to), On::Cpu(_, from)) => {
+                pairs.iter().for_each(|&(a, b)| to.slot_mut(b).copy_from_slice(from.slot(a)));
+                Ok(())
+            }
+            (On::Gpu(to), On::Gpu(from)) => to.copy_from(&self.plan, from, pairs),
+            (to, from) => Err(Error::mismatch("device of the other session", kind(to), kind(from))),
+        }
+    }
+
+    /// Uploads the lengths and episodes of the runs to come.
+    pub(crate) fn write_schedule(&self, schedule: &Schedule) -> Result<()> {
+        match &self.on {
+            On::Cpu(..) => Ok(()),
+            On::Gpu(e) => e.write(self.plan.ids.schedule, bytemuck::cast_slice(schedule.table())),
+        }
+    }
+
+    /// Sets the masks of the runs to come.
+    pub(crate) fn set_masks(&mut self, masks: Masks) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                e.set_masks(masks);
+                Ok(())
+            }
+            On::Gpu(e) => e.write_last(&self.plan, self.plan.ids.schedule, &masks.run_words()),
+        }
+    }
+
+    /// What making it took.
+    pub(crate) fn startup(&self) -> Startup {
+        match &self.on {
+            On::Cpu(..) => Startup { buffers: self.bound_in, ..Startup::default() },
+            On::Gpu(e) => e.startup(),
+        }
+    }
+
+    /// Pipelines and bind groups made so far.
+    pub(crate) fn created(&self) -> usize {
+        match &self.on {
+            On::Cpu(..) => 0,
+            On::Gpu(e) => e.created(),
+        }
+    }
+
+    /// That of a GPU, for what only GPUs have.
+    pub(crate) fn gpu(&self) -> Option<&gpu::Executor> {
+        match &self.on {
+            On::Cpu(..) => None,
+            On::Gpu(e) => Some(e),
+        }
+    }
+
+    /// A slot on the CPU executor.
+    fn cpu_slot(&self, slot: SlotId) -> &[T] {
+        match &self.on {
+            On::Cpu(_, e) => e.slot(slot),
+            On::Gpu(_) => &[],
+        }
+    }
+}
+
+/// As the host has them; a GPU has f32 alone.
+pub(crate) fn widen<T: Element>(values: Vec<f32>) -> Vec<T> {
+    values.into_iter().map(|v| T::from_f64(f64::from(v))).collect()
+}

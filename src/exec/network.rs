@@ -1,0 +1,142 @@
+//! A network's plan bound to a device: one executor's face for the CPU's and the GPU's.
+
+use super::device::{Device, Kind, Threads};
+use super::{Element, cpu, gpu, widen};
+use crate::error::Result;
+use crate::plan::network::{NetworkPlan, SlotId, Times};
+
+/// See the module.
+pub(crate) struct Executor<T: Element> {
+    plan: NetworkPlan,
+    on: On<T>,
+}
+
+enum On<T: Element> {
+    Cpu(Threads, Box<cpu::network::Executor<T>>),
+    Gpu(Box<gpu::network::Executor>),
+}
+
+impl<T: Element> Executor<T> {
+    /// `params`: all parameters, one after the other.
+    pub(crate) fn new(device: &Device, plan: &NetworkPlan, params: &[T]) -> Result<Self> {
+        let on = match &device.0 {
+            Kind::Cpu(threads) => On::Cpu(threads.clone(), Box::new(T::bind_network(plan, device, params)?)),
+            Kind::Gpu(gpu) => {
+                let executor = gpu::network::Executor::new(gpu, plan, device, bytemuck::cast_slice(params))?;
+                On::Gpu(Box::new(executor))
+            }
+        };
+        Ok(Self { plan: plan.clone(), on })
+    }
+
+    /// Other parameters.
+    pub(crate) fn set_params(&mut self, params: &[T]) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => T::set_params(e, &self.plan, params),
+            On::Gpu(e) => e.set_params(&self.plan, bytemuck::cast_slice(params)),
+        }
+    }
+
+    /// Lengths and resets of the runs to come.
+    pub(crate) fn write_times(&mut self, times: &Times) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(..) => Ok(()),
+            On::Gpu(e) => e.write_times(times),
+        }
+    }
+
+    /// Runs the operations, or the way back through them.
+    pub(crate) fn run(&mut self, times: &Times, back: bool) -> Result<()> {
+        let Self { plan, on } = self;
+        match on {
+            On::Cpu(threads, e) => threads.run(|| T::run_network(e, plan, times, back)),
+            On::Gpu(e) => e.run(plan, back),
+        }
+    }
+
+    /// Writes a slot.
+    pub(crate) fn write(&mut self, slot: SlotId, values: &[T]) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                e.slot_mut(slot).copy_from_slice(values);
+                Ok(())
+            }
+            On::Gpu(e) => e.write_slot(slot, bytemuck::cast_slice(values)),
+        }
+    }
+
+    /// Writes what `fill` makes of the slot: of what is there on the CPU, of zeros on a GPU.
+    pub(crate) fn write_with(&mut self, slot: SlotId, fill: impl FnOnce(&mut [T])) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                fill(e.slot_mut(slot));
+                Ok(())
+            }
+            On::Gpu(e) => {
+                let mut values = vec![T::default(); self.plan.slots[slot].len];
+                fill(&mut values);
+                e.write_slot(slot, bytemuck::cast_slice(&values))
+            }
+        }
+    }
+
+    /// Slots, and behind them, if asked for, the gradients of all parameters: all at once.
+    pub(crate) fn read(&self, slots: &[SlotId], params: bool) -> Result<Vec<Vec<T>>> {
+        match &self.on {
+            On::Cpu(_, e) => {
+                let params = params.then(|| e.param_gradients().to_vec());
+                Ok(slots.iter().map(|&slot| e.slot(slot).to_vec()).chain(params).collect())
+            }
+            On::Gpu(e) => Ok(e.read_slots(&self.plan, slots, params)?.into_iter().map(widen).collect()),
+        }
+    }
+
+    /// The states after the last steps become those before the first.
+    pub(crate) fn carry(&mut self) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                e.carry(&self.plan);
+                Ok(())
+            }
+            On::Gpu(e) => e.carry(&self.plan),
+        }
+    }
+
+    /// Zeros in the gradients of all values, and of the states after the last steps, without a byte from the host.
+    pub(crate) fn clear_gradients(&mut self) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                e.clear_gradients(&self.plan);
+                Ok(())
+            }
+            On::Gpu(e) => e.clear_gradients(),
+        }
+    }
+
+    /// Fills all working memory with NaN.
+    pub(crate) fn poison(&mut self) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                (0..self.plan.slots.len()).for_each(|slot| e.slot_mut(slot).fill(T::from_f64(f64::NAN)));
+                e.poison_layers()
+            }
+            On::Gpu(e) => e.fill(f32::NAN),
+        }
+    }
+
+    /// Whether what lies between the slots of a GPU is as [`Executor::poison`] left it.
+    pub(crate) fn guards_hold(&self) -> Result<bool> {
+        match &self.on {
+            On::Cpu(..) => Ok(true),
+            On::Gpu(e) => e.guards_hold(),
+        }
+    }
+
+    /// Bytes that the host has written to a GPU for the network's own operations, and submits of theirs, in all.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        match &self.on {
+            On::Cpu(..) => (0, 0),
+            On::Gpu(e) => (e.bytes_written, e.submits),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! A stack of layers bound to a device, with the lengths and episodes of the runs to come: what a [`crate::Session`] runs, and what a
+//! network runs between its own operations.
+
+use super::{Device, Element, Executor};
+use crate::error::Result;
+use crate::model::network::Op;
+use crate::model::weights::Weights;
+use crate::plan::network::NetworkPlan;
+use crate::plan::schedule::Schedule;
+use crate::plan::{Half, Plan, Role, SlotId};
+
+/// See the module.
+pub(crate) struct Stack<T: Element> {
+    pub executor: Executor<T>,
+    pub schedule: Schedule,
+    pub lengths: Option<Vec<usize>>,
+    pub resets: Option<Vec<bool>>,
+}
+
+/// What a stack reads and gives: absent where its configuration has no cell state, or its plan does not train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    X,
+    H0,
+    C0,
+    Y,
+    Hn,
+    Cn,
+    DY,
+    DHn,
+    DCn,
+    DX,
+    DH0,
+    DC0,
+}
+
+impl<T: Element> Stack<T> {
+    /// Binds a plan with weights of its own.
+    pub(crate) fn new(device: &Device, plan: &Plan, weights: &Weights<T>) -> Result<Self> {
+        Self::with_executor(Executor::new(device, plan, weights)?)
+    }
+
+    /// All stacks of a network; `params`: all of the network's parameters.
+    pub(crate) fn all_of(plan: &NetworkPlan, device: &Device, params: &[T]) -> Result<Vec<Self>> {
+        plan.layers.iter().map(|(n, of)| Self::new(device, of, &weights(plan, *n, params))).collect()
+    }
+
+    /// Other parameters for them.
+    pub(crate) fn set_all(stacks: &mut [Self], plan: &NetworkPlan, params: &[T]) -> Result<()> {
+        let mut all = stacks.iter_mut().zip(&plan.layers);
+        all.try_for_each(|(stack, (n, _))| stack.executor.set_weights(&weights(plan, *n, params)))
+    }
+
+    /// Another plan over the same weights.
+    pub(crate) fn sibling(&self, plan: &Plan) -> Result<Self> {
+        Self::with_executor(self.executor.sibling(plan)?)
+    }
+
+    fn with_executor(executor: Executor<T>) -> Result<Self> {
+        let schedule = schedule(executor.plan(), None, None);
+        executor.write_schedule(&schedule)?;
+        Ok(Self { executor, schedule, lengths: None, resets: None })
+    }
+
+    /// Sets lengths and episodes; whether they are others than before.
+    ///
+    /// # Errors
+    /// [`crate::Error::Mismatch`] for a wrong count or a length outside 1..=T.
+    pub(crate) fn set_schedule(&mut self, lengths: Option<&[usize]>, resets: Option<&[bool]>) -> Result<bool> {
+        if let Some(lengths) = lengths {
+            self.executor.plan().shape.validate_lengths(lengths)?;
+        }
+        if self.lengths.as_deref() == lengths && self.resets.as_deref() == resets {
+            return Ok(false);
+        }
+        let schedule = schedule(self.executor.plan(), lengths, resets);
+        // First, so that after a failed upload the same lengths are not taken for done.
+        self.executor.write_schedule(&schedule)?;
+        self.schedule = schedule;
+        self.lengths = lengths.map(<[usize]>::to_vec);
+        self.resets = resets.map(<[bool]>::to_vec);
+        Ok(true)
+    }
+
+    /// The same as a network has them: every length, and flags or none.
+    pub(crate) fn set_times(&mut self, lengths: &[usize], resets: &[bool]) -> Result<()> {
+        let ragged = lengths.iter().any(|&l| l < self.executor.plan().shape.time);
+        self.set_schedule(ragged.then_some(lengths), (!resets.is_empty()).then_some(resets)).map(drop)
+    }
+
+    /// Runs a pass.
+    pub(crate) fn run(&mut self, half: Half, read: &[SlotId]) -> Result<()> {
+        self.executor.run(&self.schedule, half, read)
+    }
+
+    /// Fills all working memory and outputs with NaN.
+    pub(crate) fn poison(&mut self) -> Result<()> {
+        let plan = self.executor.plan().clone();
+        let working = |id: &SlotId| matches!(plan.slots[*id].role, Role::Scratch | Role::Output);
+        (0..plan.slots.len()).filter(working).try_for_each(|id| self.executor.fill(id, f32::NAN))
+    }
+
+    fn port(&self, port: Port) -> Option<SlotId> {
+        let plan = self.executor.plan();
+        let (ids, cell, back) = (&plan.ids, plan.config.cell.has_cell_state(), plan.ids.grad.as_ref());
+        match port {
+            Port::X => Some(ids.x),
+            Port::H0 => Some(ids.h0),
+            Port::C0 => ids.c0,
+            Port::Y => Some(ids.y),
+            Port::Hn => Some(ids.hn),
+            Port::Cn => cell.then_some(ids.cn),
+            Port::DY => back.map(|g| g.dy),
+            Port::DHn => back.map(|g| g.dhn),
+            Port::DCn => back.and_then(|g| g.dcn),
+            Port::DX => back.map(|g| g.dx),
+            Port::DH0 => back.map(|g| g.dh0),
+            Port::DC0 => back.filter(|_| cell).map(|g| g.dc0),
+        }
+    }
+
+    /// Writes a port.
+    pub(crate) fn put(&mut self, port: Port, values: &[T]) -> Result<()> {
+        self.port(port).map_or(Ok(()), |slot| self.executor.write(slot, values))
+    }
+
+    /// A port on the CPU executor.
+    pub(crate) fn get(&self, port: Port) -> &[T] {
+        self.port(port).map_or(&[], |slot| self.executor.cpu_slot(slot))
+    }
+
+    /// A port's buffer on a GPU.
+    pub(crate) fn buffer(&self, port: Port) -> Option<&wgpu::Buffer> {
+        Some(self.executor.gpu()?.buffer(self.port(port)?))
+    }
+
+    /// The gradients of its parameters, in canonical order.
+    pub(crate) fn flat_gradients(&self) -> Result<Vec<T>> {
+        let plan = self.executor.plan();
+        let slots: Vec<SlotId> = plan.ids.parameter_gradients().into_iter().map(|(slot, _)| slot).collect();
+        let values = slots.iter().copied().zip(self.executor.fetch(&slots)?).collect();
+        Ok(plan.flat_gradients(&values))
+    }
+}
+
+/// The weights of a network's operation `node`.
+fn weights<T: Element>(plan: &NetworkPlan, node: usize, params: &[T]) -> Weights<T> {
+    let Op::Layers(shape) = &plan.network.nodes[node].op else { unreachable!("a stack of layers") };
+    Weights::from_flat(&shape.config, &params[shape.params(&plan.network)])
+}
+
+/// The schedule of a run, with the flags of episodes where the plan knows them.
+fn schedule(plan: &Plan, lengths: Option<&[usize]>, resets: Option<&[bool]>) -> Schedule {
+    let schedule = Schedule::new(&plan.config, plan.shape, lengths);
+    if plan.options.resets.is_some() { schedule.with_resets(&plan.config, resets) } else { schedule }
+}

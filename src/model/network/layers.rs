@@ -1,0 +1,84 @@
+//! A stack of recurrent layers as an operation of a network: its configuration, its parameters, and its state.
+//!
+//! The network's plan holds a [`Plan`] per such operation, its executors a [`crate::Session`] each; x, y, states and their gradients
+//! go from the network's memory to the session's and back on the device.
+
+use super::{Network, ParamId, Part};
+use crate::error::{Error, Result};
+use crate::model::stack::{Dropout, Layout, RnnConfig};
+use crate::model::weights::parameters;
+use crate::model::zoneout::Zoneout;
+
+/// A configuration with what it reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayersShape {
+    /// x, the whole of a value.
+    pub x: Part,
+    /// The stack: time-major, without vocabulary, head, dropout and zoneout.
+    pub config: Box<RnnConfig>,
+    /// The first of its parameters, which follow one another in the order of [`crate::weights::parameters`].
+    pub first: ParamId,
+}
+
+/// What a network cannot have of a configuration.
+pub(crate) fn check(name: &str, x: Part, config: &RnnConfig) -> Result<()> {
+    config.validate()?;
+    if config.input_size != x.width {
+        return Err(Error::mismatch(format!("input_size of {name}"), x.width, config.input_size));
+    }
+    let refused = [
+        (config.layout != Layout::TimeMajor, "layout", "networks are time-major"),
+        (config.vocabulary.is_some(), "vocabulary", "its input is a value of the network"),
+        (config.head.is_some(), "head", "its output is a value of the network; add an operation"),
+        (config.dropout != Dropout::default(), "dropout", "masks are drawn by Session"),
+        (config.zoneout != Zoneout::default(), "zoneout", "masks are drawn by Session"),
+    ];
+    match refused.into_iter().find(|(refused, ..)| *refused) {
+        Some((_, what, reason)) => {
+            Err(Error::Unsupported { what: format!("{what} of {name} in a network"), reason: reason.into() })
+        }
+        None => Ok(()),
+    }
+}
+
+impl LayersShape {
+    /// Values of h of a sequence, all layers and directions, and of its cell states.
+    fn parts(&self) -> [usize; 2] {
+        let config = &self.config;
+        let layers = config.num_layers * config.directions();
+        [layers * config.state_size(), layers * config.cell_size()]
+    }
+
+    /// Values of a sequence's state: h `[L·D, P or H]`, and behind them the cell states `[L·D, S·H]`.
+    pub fn state_size(&self) -> usize {
+        self.parts().iter().sum()
+    }
+
+    /// Where h and the cell states of all sequences are in the state's slot, `[L·D, B, ·]` each: first element and count.
+    pub(crate) fn state_places(&self, batch: usize) -> [(usize, usize); 2] {
+        let [h, c] = self.parts();
+        [(0, h * batch), (h * batch, c * batch)]
+    }
+
+    /// For every element of a state `[B, size]` its place in the slot.
+    pub(crate) fn state_order(&self, batch: usize) -> Vec<usize> {
+        let layers = self.config.num_layers * self.config.directions();
+        let [h, c] = self.parts();
+        let place = |b: usize, n: usize| {
+            let (first, n, width) = if n < h { (0, n, h / layers) } else { (h * batch, n - h, c / layers) };
+            first + (n / width * batch + b) * width + n % width
+        };
+        (0..batch).flat_map(|b| (0..h + c).map(move |n| place(b, n))).collect()
+    }
+
+    /// Its parameters.
+    pub(crate) fn own(&self) -> std::ops::Range<ParamId> {
+        self.first..self.first + parameters(&self.config).len()
+    }
+
+    /// The elements of its parameters among all of the network's.
+    pub(crate) fn params(&self, network: &Network) -> std::ops::Range<usize> {
+        let first = network.param_offset(self.first);
+        first..first + parameters(&self.config).iter().map(|p| p.shape.iter().product::<usize>()).sum::<usize>()
+    }
+}

@@ -1,0 +1,12 @@
+//! Numbers: the two element types, registers of them, memory for them, and random bits. Imports nothing else of the crate.
+
+mod aligned;
+mod lanes;
+mod memory;
+pub mod random;
+mod real;
+
+pub(crate) use aligned::Aligned;
+pub use lanes::{F32s, F64s, Lanes};
+pub(crate) use memory::memory;
+pub use real::{Family, Pair, Real};

@@ -1,0 +1,343 @@
+//! A plan as dispatches over one arena: pure data.
+
+use super::fold::Given;
+use super::kernel::{Job, Kernel};
+use super::text::{Route, Share};
+use super::{NetworkPlanData, SlotId};
+use crate::error::{Error, Result};
+use crate::model::network::{Op, Operand, ParamId, Part, Source};
+use crate::plan::DeviceClass;
+
+/// Where everything is, and what runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Program {
+    /// Offset of every slot of the plan.
+    pub slots: Vec<usize>,
+    /// First elements and counts of the gradients that a way back begins with: of values, and of states after the last step.
+    pub gradients: Vec<(usize, usize)>,
+    /// First elements of the gaps between slots ([`super::NetworkOptions::guard`]).
+    pub guards: Vec<usize>,
+    /// Offset of the gradients of parameters, in training.
+    pub param_gradients: usize,
+    /// Where parameters are in their buffer, and their gradients behind that offset ([`Network::own_params`]); all elements.
+    pub params: (Vec<Option<usize>>, usize),
+    /// Elements of the arena.
+    pub len: usize,
+    /// Those of them that are neither the plan's nor gradients of parameters.
+    pub own: usize,
+    pub forward: Vec<Job>,
+    pub backward: Vec<Job>,
+    /// Stacks of recurrent layers, forward and backward: sessions that run between the jobs.
+    pub calls: [Vec<Call>; 2],
+}
+
+/// Where a stack of recurrent layers runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Call {
+    /// Before which job of its half.
+    pub before: usize,
+    /// Which operation.
+    pub node: usize,
+    /// Back: where the gradient of x goes, for the job behind it.
+    pub dx: usize,
+}
+
+/// Mesa's llvmpipe ends all loops of an invocation, without a word, once together they have gone round so often.
+const ROUNDS: usize = 65_535;
+/// Rounds of loops after which long work is cut: it ends in time for any watchdog, and before those. It decides in which order
+/// gradients of parameters are added up: the same on every device.
+pub(crate) const STRETCH: usize = 60_000;
+
+/// A program as it is put together.
+pub(super) struct Build<'a> {
+    pub plan: &'a NetworkPlanData,
+    pub slots: Vec<usize>,
+    pub param_gradients: usize,
+    params: Vec<Option<usize>>,
+    /// m before every step `[T·B, heads]`, per operation that has it.
+    pub m_before: Vec<usize>,
+    /// First free element of scratch, which every operation has to itself while it runs.
+    pub free: usize,
+    base: usize,
+    end: usize,
+    pub jobs: Vec<Job>,
+    pub calls: Vec<Call>,
+    /// What was wrong first with a dispatch.
+    wrong: Option<String>,
+}
+
+impl Program {
+    /// # Errors
+    /// [`Error::Limit`] for an arena or a grid beyond the device's limits; [`Error::Gpu`] for a kernel whose words are not those
+    /// that its text names.
+    pub fn new(plan: &NetworkPlanData) -> Result<Self> {
+        let (mut at, guard, mut guards) = (0, plan.options.guard, Vec::new());
+        let mut place = |len: usize| {
+            at += len;
+            if guard > 0 && len > 0 {
+                guards.push(at);
+                at += guard;
+                return at - guard - len;
+            }
+            at - len
+        };
+        // What a way back begins with 0 lies together: one command clears it.
+        let d_last = plan.states.iter().filter_map(|s| s.d_last);
+        let cleared: Vec<SlotId> = plan.gradients.iter().copied().chain(d_last).collect();
+        let mut slots = vec![0; plan.slots.len()];
+        let mut gradients: Vec<(usize, usize)> = Vec::new();
+        for &id in &cleared {
+            let len = plan.slots[id].len;
+            slots[id] = place(len);
+            match gradients.last_mut() {
+                Some((first, count)) if *first + *count == slots[id] => *count += len,
+                _ => gradients.push((slots[id], len)),
+            }
+        }
+        for (id, slot) in plan.slots.iter().enumerate().filter(|(id, _)| !cleared.contains(id)) {
+            slots[id] = place(slot.len);
+        }
+        let params = plan.network.own_params();
+        let param_gradients = place(if plan.options.train { params.1 } else { 0 });
+        let plans = place(0);
+        let maxima = |op: &Op| match op {
+            Op::Scan(s) if s.divisor().is_some() => plan.rows() * s.heads,
+            _ => 0,
+        };
+        let m_before = plan.network.nodes.iter().map(|n| place(maxima(&n.op))).collect();
+        let (free, base, end) = (place(0), place(0), place(0));
+        let mut build = Build {
+            plan,
+            slots,
+            param_gradients,
+            params: params.0.clone(),
+            m_before,
+            free,
+            base,
+            end,
+            jobs: Vec::new(),
+            calls: Vec::new(),
+            wrong: None,
+        };
+        for n in 0..plan.network.nodes.len() {
+            build.forward(n);
+        }
+        let (forward, forward_calls) = (std::mem::take(&mut build.jobs), std::mem::take(&mut build.calls));
+        if plan.options.train {
+            for n in (0..plan.network.nodes.len()).rev() {
+                build.backward(n);
+            }
+        }
+        if let Some(reason) = build.wrong {
+            return Err(Error::Gpu { what: "making a network's program".into(), reason });
+        }
+        let len = build.end.max(1);
+        let program = Self {
+            slots: build.slots,
+            gradients,
+            guards,
+            param_gradients,
+            params,
+            len,
+            own: len - plans.min(len),
+            forward,
+            backward: build.jobs,
+            calls: [forward_calls, build.calls],
+        };
+        program.check(plan)?;
+        Ok(program)
+    }
+
+    fn check(&self, plan: &NetworkPlanData) -> Result<()> {
+        let what = || format!("network of T={} B={}", plan.shape.time, plan.shape.batch);
+        let hint = || "; shorten or split the sequences".to_string();
+        let needs = 4 * self.len.max(self.params.1) as u64;
+        let limit = plan.caps.max_binding.min(plan.caps.max_buffer).min(4 * u64::from(u32::MAX));
+        if needs > limit {
+            let limit_name = "the device's max_storage_buffer_binding_size";
+            let (what, hint) = if self.len >= self.params.1 {
+                (what(), hint())
+            } else {
+                ("parameters of the network's own operations".into(), "; use the CPU executor".into())
+            };
+            return Err(Error::Limit { what, needs, limit, unit: "bytes", limit_name, hint });
+        }
+        let longest = self.forward.iter().chain(&self.backward).max_by_key(|job| job.rounds);
+        if let Some(job) = longest.filter(|job| job.rounds > ROUNDS && plan.caps.class == DeviceClass::SoftwareGpu) {
+            return Err(Error::Limit {
+                what: format!("{} of {}", job.name, what()),
+                needs: job.rounds as u64,
+                limit: ROUNDS as u64,
+                unit: "iterations",
+                limit_name: "llvmpipe's loops",
+                hint: "; shorten the sequences or chunks, or use the CPU executor".into(),
+            });
+        }
+        let groups = self.forward.iter().chain(&self.backward).map(|j| u64::from(j.groups[1])).max().unwrap_or(1);
+        let limit = plan.caps.max_workgroups as u64;
+        if groups > limit {
+            let limit_name = "the device's max_compute_workgroups_per_dimension";
+            return Err(Error::Limit {
+                what: what(),
+                needs: groups,
+                limit,
+                unit: "workgroups",
+                limit_name,
+                hint: hint(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Build<'_> {
+    fn forward(&mut self, n: usize) {
+        self.free = self.base;
+        let plan = self.plan;
+        match &plan.network.nodes[n].op {
+            Op::Linear { x, weight, bias } => self.linear(n, *x, *weight, *bias),
+            Op::Norm { .. } => self.norm(n),
+            Op::Sum { x, groups } => self.sum(n, *x, *groups),
+            Op::Conv { .. } | Op::Shift { .. } => self.conv(n),
+            Op::Map { expr, operands } => self.map(n, expr, operands),
+            Op::Concat { parts } => self.concat(n, parts, false),
+            Op::Scan(shape) => self.scan(n, shape),
+            Op::Layers(_) => self.calls.push(Call { before: self.jobs.len(), node: n, dx: 0 }),
+        }
+    }
+
+    fn backward(&mut self, n: usize) {
+        self.free = self.base;
+        let plan = self.plan;
+        match &plan.network.nodes[n].op {
+            Op::Linear { x, weight, bias } => self.linear_backward(n, *x, *weight, *bias),
+            Op::Norm { .. } => self.norm_backward(n),
+            Op::Sum { x, groups } => self.sum_backward(n, *x, *groups),
+            Op::Conv { .. } | Op::Shift { .. } => self.conv_backward(n),
+            Op::Map { expr, operands } => self.map_backward(n, expr, operands),
+            Op::Concat { parts } => self.concat(n, parts, true),
+            Op::Scan(shape) => self.scan_backward(n, shape),
+            Op::Layers(shape) => self.layers_backward(n, shape.x),
+        }
+    }
+
+    /// The gradient of x, which the session gives, onto that of its value.
+    fn layers_backward(&mut self, n: usize, x: Part) {
+        let rows = self.rows();
+        let dx = self.take(rows * x.width);
+        self.calls.push(Call { before: self.jobs.len(), node: n, dx });
+        let given = Given { at: dx, rows, first: 0, reverse: false, each: 1, padded: false };
+        self.fold(&x.into(), given);
+    }
+
+    /// Scratch for the operation at hand.
+    pub fn take(&mut self, len: usize) -> usize {
+        self.free += len;
+        self.end = self.end.max(self.free);
+        self.free - len
+    }
+
+    pub fn push(&mut self, kernel: Kernel) {
+        let shape = self.plan.shape;
+        match kernel.job([shape.time, shape.batch], self.plan.caps.max_workgroups) {
+            Ok(job) => self.jobs.push(job),
+            Err(reason) => self.wrong(reason),
+        }
+    }
+
+    /// There can be no program.
+    pub fn wrong(&mut self, reason: String) {
+        self.wrong.get_or_insert(reason);
+    }
+
+    pub fn rows(&self) -> usize {
+        self.plan.rows()
+    }
+
+    /// Columns of a value.
+    pub fn width(&self, value: usize) -> usize {
+        self.plan.network.values[value].width
+    }
+
+    /// Offset of a slot, where there is one.
+    pub fn slot(&self, slot: Option<SlotId>) -> Option<usize> {
+        slot.map(|s| self.slots[s])
+    }
+
+    /// Offset of a part's first column.
+    pub fn part(&self, part: Part) -> usize {
+        self.slots[self.plan.values[part.value]] + part.first
+    }
+
+    /// Offset of the gradient of a part's first column.
+    pub fn gradient(&self, part: Part) -> usize {
+        self.slots[self.plan.gradients[part.value]] + part.first
+    }
+
+    /// Offset of the value that an operation makes.
+    pub fn made(&self, n: usize) -> usize {
+        self.slots[self.plan.values[self.plan.network.nodes[n].value]]
+    }
+
+    /// Offset of its gradient.
+    pub fn d_made(&self, n: usize) -> usize {
+        self.slots[self.plan.gradients[self.plan.network.nodes[n].value]]
+    }
+
+    /// Offset of a parameter among all, where there is one. Layers' have none: no operation of the network's own reads them
+    /// ([`crate::model::network::Builder`] refuses it).
+    pub fn param(&self, param: Option<ParamId>) -> Option<usize> {
+        param.and_then(|p| self.params[p])
+    }
+
+    /// Offset of a parameter's gradient.
+    pub fn d_param(&mut self, param: ParamId) -> usize {
+        let at = self.param(Some(param));
+        if at.is_none() {
+            self.wrong(format!("parameter {param} is no operation's own"));
+        }
+        self.param_gradients + at.unwrap_or_default()
+    }
+
+    /// A kernel with the places of its operands: `p<n>`.
+    pub fn with_operands(&self, mut kernel: Kernel, operands: &[Operand]) -> Kernel {
+        for (n, operand) in operands.iter().enumerate() {
+            let at = match operand.source {
+                Source::Value(part) => Some(self.part(part)),
+                Source::Param { param, first, .. } => self.param(Some(param)).map(|at| at + first),
+            };
+            kernel = kernel.word(format!("p{n}"), at);
+        }
+        kernel
+    }
+
+    /// A share of operand `n`'s gradient. `each`: neighbouring lanes that share a column; `rows`, `blocks`: of contributions; blocks
+    /// where lanes add up rows for parameters.
+    pub fn share(&mut self, operands: &[Operand], n: usize, value: String, lanes: &Lanes) -> Share {
+        let operand = &operands[n];
+        let contributions = operand.width() * lanes.each;
+        if let Source::Value(part) = operand.source {
+            let alone = operand.repeat == 1 && lanes.each == 1;
+            if alone && !operands.iter().any(|other| other.overlaps(part)) {
+                let (at, stride) = (self.gradient(part), self.width(part.value));
+                return Share { port: n, value, route: Route::Direct { stride }, at };
+            }
+        }
+        match (operand.source, lanes.blocks) {
+            (Source::Param { .. }, Some(blocks)) => {
+                Share { port: n, value, route: Route::Sums, at: self.take(blocks * contributions) }
+            }
+            _ => Share { port: n, value, route: Route::Rows, at: self.take(lanes.rows * contributions) },
+        }
+    }
+}
+
+/// The lanes whose shares of a gradient are stored.
+pub(super) struct Lanes {
+    /// Neighbouring lanes that share an operand's column.
+    pub each: usize,
+    /// Rows of contributions.
+    pub rows: usize,
+    /// Rows of sums, where lanes add up the shares of parameters.
+    pub blocks: Option<usize>,
+}

@@ -1,0 +1,440 @@
+//! A network's plan bound to a device: upload, run, read back.
+
+mod io;
+
+pub use io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkUpstream};
+
+use crate::error::{Error, Result};
+use crate::exec::network::Executor;
+use crate::exec::{Device, Element};
+use crate::model::network::{Network, Op, Param, Part};
+use crate::model::stack::Shape;
+use crate::plan::Precision;
+use crate::plan::network::{NetworkPlan, SlotId, StateSlots, Times};
+use crate::tensor::{Tensor, View};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A network bound to a device.
+///
+/// ```
+/// use std::sync::Arc;
+/// use wgpu_rnn::network::{Builder, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession};
+/// use wgpu_rnn::{Device, Shape, View, rules};
+/// # fn main() -> wgpu_rnn::Result<()> {
+/// // minGRU over 3 channels, its gates given.
+/// let mut b = Builder::new();
+/// let (z, h) = (b.input("z", 3)?, b.input("h", 3)?);
+/// let y = b.scan("cell", &rules::MINGRU, [3, 1, 1], &[z.into(), h.into()], false)?;
+/// b.output("y", y)?;
+/// let (device, shape) = (Device::cpu(), Shape { time: 2, batch: 1 });
+/// let plan = NetworkPlan::new(&Arc::new(b.finish()?), shape, &device.caps(), &NetworkOptions::default())?;
+/// let mut session = NetworkSession::new(&device, plan, &[])?;
+/// let (z, h) = ([0.0f32; 6], [1.0; 6]);
+/// let out = session.forward(&NetworkInput::new(&[View::new(&z, &[2, 1, 3]), View::new(&h, &[2, 1, 3])]))?;
+/// assert_eq!(out.values[0].data, [0.5, 0.5, 0.5, 0.75, 0.75, 0.75]);
+/// # Ok(()) }
+/// ```
+pub struct NetworkSession<T: Element = f32> {
+    device: Device,
+    plan: NetworkPlan,
+    times: Times,
+    executor: Executor<T>,
+    /// Whether there is an input.
+    written: bool,
+    has_run: bool,
+    /// A forward run whose values no backward pass has consumed yet.
+    tape: bool,
+    /// Gradients of outputs that no backward pass has consumed yet: it adds to them in place.
+    upstream: bool,
+    /// Whether there are gradients to read.
+    gradients: bool,
+}
+
+impl<T: Element> NetworkSession<T> {
+    /// Binds a plan; `params`: all parameters, one after the other in the network's order, row-major.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a wrong number of parameters, a plan of another kind of device or precision; [`Error::Gpu`] or
+    /// [`Error::DeviceLost`] from the device.
+    pub fn new(device: &Device, plan: NetworkPlan, params: &[T]) -> Result<Self> {
+        let expected = plan.network.parameter_count();
+        if params.len() != expected {
+            return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
+        }
+        let precision = if plan.options.precision == Precision::F64 { "f64" } else { "f32" };
+        if precision != T::NAME {
+            return Err(Error::mismatch("precision of the plan", T::NAME, precision));
+        }
+        let class = device.caps().class;
+        if class != plan.caps.class {
+            return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
+        }
+        let executor = Executor::new(device, &plan, params)?;
+        let Shape { time, batch } = plan.shape;
+        let times = Times { time, batch, lengths: vec![time; batch], resets: Vec::new() };
+        Ok(Self {
+            device: device.clone(),
+            plan,
+            times,
+            executor,
+            written: false,
+            has_run: false,
+            tape: false,
+            upstream: false,
+            gradients: false,
+        })
+    }
+
+    /// The plan it runs.
+    pub fn plan(&self) -> &NetworkPlan {
+        &self.plan
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Other parameters, as in [`NetworkSession::new`]; the state stays.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a wrong number of parameters; errors of the device.
+    pub fn set_params(&mut self, params: &[T]) -> Result<()> {
+        let expected = self.plan.network.parameter_count();
+        if params.len() != expected {
+            return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
+        }
+        // What the last run kept belongs to the parameters it ran with.
+        self.tape = false;
+        self.executor.set_params(params)
+    }
+
+    /// Uploads, runs, and reads everything back.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for wrong shapes, lengths or resets (nothing has run then); errors of the device.
+    pub fn forward(&mut self, input: &NetworkInput<'_, T>) -> Result<NetworkOutput<T>> {
+        self.write(input)?;
+        self.run()?;
+        self.output()
+    }
+
+    /// Checks and uploads an input; [`NetworkSession::run`] then runs it.
+    ///
+    /// # Errors
+    /// As [`NetworkSession::forward`].
+    pub fn write(&mut self, input: &NetworkInput<'_, T>) -> Result<()> {
+        let Shape { time, batch } = self.plan.shape;
+        let network = Arc::clone(&self.plan.network);
+        if input.values.len() != network.inputs.len() {
+            return Err(Error::mismatch("inputs of the network", network.inputs.len(), input.values.len()));
+        }
+        for (&value, view) in network.inputs.iter().zip(input.values) {
+            let v = &network.values[value];
+            view.check(&v.name, &["T", "B", "width"], &[time, batch, v.width])?;
+        }
+        let times = self.checked_times(input)?;
+        match input.initial {
+            NetworkInitial::Carry if !self.has_run => {
+                return Err(Error::mismatch("initial states", "an earlier run to carry from", "none"));
+            }
+            NetworkInitial::Given(given) => self.check_states("initial states", given)?,
+            _ => {}
+        }
+        self.times = times;
+        // Not before all of it has been.
+        self.written = false;
+        (self.tape, self.upstream, self.gradients) = (false, false, false);
+        self.executor.write_times(&self.times)?;
+        for (&value, view) in network.inputs.iter().zip(input.values) {
+            self.write_rows(self.plan.values[value], view.data, network.values[value].width)?;
+        }
+        let states = self.plan.states.clone();
+        match input.initial {
+            NetworkInitial::Carry => self.executor.carry()?,
+            NetworkInitial::Given(given) => {
+                for (s, view) in states.iter().zip(given) {
+                    self.write_state(s.initial, s.node, view.data)?;
+                }
+            }
+            NetworkInitial::Empty => {
+                for s in &states {
+                    self.executor.write(s.initial, &self.empty_state(s.node, s.size))?;
+                }
+            }
+        }
+        self.written = true;
+        Ok(())
+    }
+
+    /// Runs what was written last.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if nothing was; errors of the device.
+    pub fn run(&mut self) -> Result<()> {
+        if !self.written {
+            return Err(Error::mismatch("run", "an input written before it", "none"));
+        }
+        self.tape = false;
+        self.executor.run(&self.times, false)?;
+        (self.has_run, self.tape, self.gradients) = (true, self.plan.options.train, false);
+        Ok(())
+    }
+
+    /// What the last run gave.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if nothing has run; errors of the device.
+    pub fn output(&mut self) -> Result<NetworkOutput<T>> {
+        if !self.has_run {
+            return Err(Error::mismatch("output", "a run before it", "none"));
+        }
+        // Outputs may show parts of one value.
+        let shown: Vec<usize> = self.plan.network.shown().into_iter().collect();
+        let slots = shown.iter().map(|&value| self.plan.values[value]);
+        let slots: Vec<SlotId> = slots.chain(self.plan.states.iter().map(|s| s.last)).collect();
+        let mut read = self.executor.read(&slots, false)?;
+        let last = read.split_off(shown.len());
+        let whole: BTreeMap<usize, Vec<T>> = shown.into_iter().zip(read).collect();
+        let outputs = self.plan.network.outputs.iter();
+        let values = outputs.map(|(_, part)| self.part_of(&whole[&part.value], *part)).collect();
+        let states = self.plan.states.iter().zip(last).map(|(s, data)| self.state_of(s, data)).collect();
+        Ok(NetworkOutput { values, states })
+    }
+
+    /// The gradients of inputs, parameters and initial states, from those of outputs (and last states), for the last forward run.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for wrong shapes, or without a forward run of a plan that trains before it; errors of the device.
+    pub fn backward(&mut self, upstream: &NetworkUpstream<'_, T>) -> Result<NetworkGradients<T>> {
+        self.write_upstream(upstream)?;
+        self.run_back()?;
+        self.gradients()
+    }
+
+    /// Checks and uploads the gradients of outputs and last states.
+    ///
+    /// # Errors
+    /// As [`NetworkSession::backward`].
+    pub fn write_upstream(&mut self, upstream: &NetworkUpstream<'_, T>) -> Result<()> {
+        let Shape { time, batch } = self.plan.shape;
+        let network = Arc::clone(&self.plan.network);
+        if !self.tape {
+            return Err(Error::mismatch("backward", "a forward run of a training plan before it", "none"));
+        }
+        if upstream.values.len() != network.outputs.len() {
+            return Err(Error::mismatch("gradients of outputs", network.outputs.len(), upstream.values.len()));
+        }
+        for ((name, part), view) in network.outputs.iter().zip(upstream.values) {
+            view.check(&format!("gradient of {name}"), &["T", "B", "width"], &[time, batch, part.width])?;
+        }
+        if let Some(given) = upstream.states {
+            self.check_states("gradients of states", given)?;
+        }
+        // Everything else begins at 0, without a byte from here.
+        self.executor.clear_gradients()?;
+        for value in network.shown() {
+            self.write_gradient(value, upstream)?;
+        }
+        if let Some(given) = upstream.states {
+            let states = self.plan.states.clone();
+            for (s, view) in states.iter().zip(given) {
+                if let Some(slot) = s.d_last {
+                    self.write_state(slot, s.node, view.data)?;
+                }
+            }
+        }
+        self.upstream = true;
+        Ok(())
+    }
+
+    /// The gradient of a value that outputs show, whose gradient is 0 yet. Two outputs may show the same columns: theirs add up.
+    fn write_gradient(&mut self, value: usize, upstream: &NetworkUpstream<'_, T>) -> Result<()> {
+        let Self { plan, times, executor, .. } = self;
+        let (width, slot) = (plan.network.values[value].width, plan.gradients[value]);
+        let outputs = plan.network.outputs.iter().zip(upstream.values);
+        executor.write_with(slot, |gradient| {
+            for ((_, part), view) in outputs.filter(|((_, part), _)| part.value == value) {
+                let rows = gradient.chunks_exact_mut(width).zip(view.data.chunks_exact(part.width));
+                for (_, (to, from)) in rows.enumerate().filter(|(row, _)| !times.is_padding(*row)) {
+                    to[part.first..][..part.width].iter_mut().zip(from).for_each(|(t, f)| *t = *t + *f);
+                }
+            }
+        })
+    }
+
+    /// Bytes that the host has written to the GPU for the network's own operations, in all; 0 on the CPU. For tests.
+    #[doc(hidden)]
+    pub fn bytes_written(&self) -> u64 {
+        self.executor.traffic().0
+    }
+
+    /// Submits of the network's own operations to the GPU, in all; 0 on the CPU. For tests.
+    #[doc(hidden)]
+    pub fn submits(&self) -> u64 {
+        self.executor.traffic().1
+    }
+
+    /// Runs the way back from what was written last.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] without a forward run before it; errors of the device.
+    pub fn run_back(&mut self) -> Result<()> {
+        if !self.tape {
+            return Err(Error::mismatch("backward", "a forward run of a training plan before it", "none"));
+        }
+        if !self.upstream {
+            return Err(Error::mismatch("backward", "gradients of outputs written since the last way back", "none"));
+        }
+        (self.tape, self.upstream, self.gradients) = (false, false, true);
+        self.executor.run(&self.times, true)
+    }
+
+    /// What the last way back gave.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a plan that does not train; errors of the device.
+    pub fn gradients(&mut self) -> Result<NetworkGradients<T>> {
+        if !self.plan.options.train {
+            return Err(Error::mismatch("gradients", "a plan that trains", "one that does not"));
+        }
+        if !self.gradients {
+            return Err(Error::mismatch("gradients", "a way back before it", "none"));
+        }
+        let network = Arc::clone(&self.plan.network);
+        let whole = |value: usize| Part { value, first: 0, width: network.values[value].width };
+        let slots = network.inputs.iter().map(|&v| self.plan.gradients[v]);
+        let slots: Vec<SlotId> = slots.chain(self.plan.states.iter().filter_map(|s| s.d_initial)).collect();
+        let mut read = self.executor.read(&slots, true)?.into_iter();
+        let inputs = network.inputs.iter().zip(&mut read).map(|(&v, all)| self.part_of(&all, whole(v))).collect();
+        let states = self.plan.states.iter().zip(&mut read).map(|(s, data)| self.state_of(s, data)).collect();
+        let flat = read.next().unwrap_or_default();
+        Ok(NetworkGradients { inputs, params: by_param(&network, &flat), states })
+    }
+
+    /// Fills all working memory with NaN: nothing may read what the run did not write. For tests.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    #[doc(hidden)]
+    pub fn poison(&mut self) -> Result<()> {
+        self.executor.poison()
+    }
+
+    /// Whether all is as [`NetworkSession::poison`] left it between the slots of a GPU that [`NetworkOptions::guard`] keeps apart. For
+    /// tests.
+    ///
+    /// [`NetworkOptions::guard`]: crate::network::NetworkOptions::guard
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] where something was written between them; errors of the device.
+    #[doc(hidden)]
+    pub fn check_guards(&self) -> Result<()> {
+        match self.executor.guards_hold()? {
+            true => Ok(()),
+            false => Err(Error::mismatch("what lies between slots", "untouched", "written")),
+        }
+    }
+
+    fn checked_times(&self, input: &NetworkInput<'_, T>) -> Result<Times> {
+        let Shape { time, batch } = self.plan.shape;
+        let lengths = input.lengths.map_or_else(|| vec![time; batch], <[usize]>::to_vec);
+        if lengths.len() != batch || lengths.iter().any(|l| !(1..=time).contains(l)) {
+            return Err(Error::mismatch("lengths", format!("{batch} in 1..={time}"), format!("{lengths:?}")));
+        }
+        let resets = input.resets.unwrap_or_default().to_vec();
+        if input.resets.is_some() && !self.plan.options.resets {
+            let expected = "none (the plan was made with NetworkOptions { resets: false, .. })";
+            return Err(Error::mismatch("resets", expected, format!("{} flags", resets.len())));
+        }
+        if input.resets.is_some() && resets.len() != time * batch {
+            return Err(Error::mismatch(
+                "resets",
+                format!("[T, B] = [{time}, {batch}]"),
+                format!("{} flags", resets.len()),
+            ));
+        }
+        Ok(Times { time, batch, lengths, resets })
+    }
+
+    fn check_states(&self, what: &str, given: &[View<'_, T>]) -> Result<()> {
+        if given.len() != self.plan.states.len() {
+            return Err(Error::mismatch(what, self.plan.states.len(), given.len()));
+        }
+        for (s, view) in self.plan.states.iter().zip(given) {
+            let name = format!("{what}: {}", self.plan.network.nodes[s.node].name);
+            view.check(&name, &["B", "size"], &[self.plan.shape.batch, s.size])?;
+        }
+        Ok(())
+    }
+
+    /// Zeros past every sequence's end: padding may hold anything, and nothing of it is read.
+    fn mask(times: &Times, values: &mut [T], width: usize) {
+        for (row, v) in values.chunks_exact_mut(width).enumerate() {
+            if times.is_padding(row) {
+                v.fill(T::default());
+            }
+        }
+    }
+
+    fn empty_state(&self, node: usize, size: usize) -> Vec<T> {
+        let mut one = vec![T::default(); size];
+        match &self.plan.network.nodes[node].op {
+            Op::Scan(shape) if shape.divisor().is_some() => {
+                one[size - shape.heads..].fill(T::from_f64(crate::model::rule::EMPTY_MAXIMUM));
+            }
+            _ => {}
+        }
+        one.repeat(self.plan.shape.batch)
+    }
+
+    fn part_of(&self, all: &[T], part: Part) -> Tensor<T> {
+        let Shape { time, batch } = self.plan.shape;
+        let width = self.plan.network.values[part.value].width;
+        let rows = all.chunks_exact(width).map(|row| &row[part.first..][..part.width]);
+        let mut data = rows.flatten().copied().collect::<Vec<_>>();
+        Self::mask(&self.times, &mut data, part.width);
+        Tensor { data, shape: vec![time, batch, part.width] }
+    }
+
+    fn state_of(&self, state: &StateSlots, data: Vec<T>) -> Tensor<T> {
+        let batch = self.plan.shape.batch;
+        let data = match &self.plan.network.nodes[state.node].op {
+            Op::Layers(shape) => shape.state_order(batch).into_iter().map(|at| data[at]).collect(),
+            _ => data,
+        };
+        Tensor { data, shape: vec![batch, state.size] }
+    }
+
+    /// A state `[B, size]` into its slot, in the slot's order.
+    fn write_state(&mut self, slot: SlotId, node: usize, data: &[T]) -> Result<()> {
+        let Op::Layers(shape) = &self.plan.network.nodes[node].op else { return self.executor.write(slot, data) };
+        let mut within = data.to_vec();
+        shape.state_order(self.plan.shape.batch).into_iter().zip(data).for_each(|(at, v)| within[at] = *v);
+        self.executor.write(slot, &within)
+    }
+
+    /// Rows `[T, B, width]` into their slot.
+    fn write_rows(&mut self, slot: SlotId, data: &[T], width: usize) -> Result<()> {
+        // What has no padding goes as it is.
+        if self.times.lengths.iter().all(|&l| l == self.times.time) {
+            return self.executor.write(slot, data);
+        }
+        let Self { executor, times, .. } = self;
+        executor.write_with(slot, |to| {
+            to.copy_from_slice(data);
+            Self::mask(times, to, width);
+        })
+    }
+}
+
+fn by_param<T: Element>(network: &Network, flat: &[T]) -> Vec<Tensor<T>> {
+    let mut at = 0;
+    let tensor = |p: &Param| {
+        let data = flat[at..][..p.len()].to_vec();
+        at += p.len();
+        Tensor { data, shape: p.shape.clone() }
+    };
+    network.params.iter().map(tensor).collect()
+}

@@ -1,0 +1,95 @@
+//! The order of the house: a folder of `src` imports only folders above it in this list, so that no two import each other.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// From the ground up. `network` is the public name of parts of `model`, `plan` and `session`, which no file of ours uses.
+const ORDER: [&str; 10] = ["error", "tensor", "num", "expr", "model", "kernels", "plan", "exec", "session", "tuning"];
+
+/// All Rust files of a folder.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files(&path, found)?;
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The text without comments and without the tests at its end.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// What stands behind every `crate::` of a text: one name, or those of a list in braces.
+fn imports(code: &str) -> BTreeSet<String> {
+    let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut all = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let Some(list) = rest.strip_prefix('{') else {
+            all.insert(name(rest));
+            continue;
+        };
+        let (mut depth, mut start) = (0, true);
+        for (n, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => start = true,
+                c if c.is_whitespace() => {}
+                _ if start => {
+                    all.insert(name(&list[n..]));
+                    start = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn imports_go_one_way() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    files(&src, &mut all).expect("the sources are there");
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    for path in &all {
+        let within = path.strip_prefix(&src).expect("below src");
+        let first = within.components().next().expect("a name").as_os_str().to_string_lossy().replace(".rs", "");
+        // The top is made of all the rest.
+        let Some(own) = ORDER.iter().position(|folder| *folder == first) else {
+            // `io`, `verify` and `cli` are crates of their own soon.
+            let above = ["lib", "main", "io", "verify", "cli"].contains(&&*first);
+            assert!(above, "{} stands in no folder of the list", within.display());
+            continue;
+        };
+        seen.insert(own);
+        let text = std::fs::read_to_string(path).expect("a source can be read");
+        for import in imports(&code(&text)) {
+            match ORDER.iter().position(|folder| *folder == import) {
+                Some(theirs) if theirs <= own => {}
+                Some(_) => wrong.push(format!("{} imports {import}, which is above {first}", within.display())),
+                None => {
+                    wrong.push(format!("{} imports crate::{import}, which is no folder of the list", within.display()))
+                }
+            }
+        }
+    }
+    assert_eq!(seen.len(), ORDER.len(), "a folder of the list is gone");
+    assert!(wrong.is_empty(), "imports against the order {ORDER:?}:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn imports_are_found() {
+    let text = "use crate::num::Real; // crate::session\nlet x = crate::error::Error; use crate::{plan::{A, b::C}, exec, \n tensor::View};";
+    let expected = ["error", "exec", "num", "plan", "tensor"];
+    assert_eq!(imports(&code(text)).iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}
