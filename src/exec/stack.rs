@@ -40,15 +40,14 @@ impl<T: Element> Stack<T> {
         Self::with_executor(Executor::new(device, plan, weights)?)
     }
 
-    /// All stacks of a network; `params`: all of the network's parameters.
-    pub(crate) fn all_of(plan: &NetworkPlan, device: &Device, params: &[T]) -> Result<Vec<Self>> {
-        plan.layers.iter().map(|(n, of)| Self::new(device, of, &weights(plan, *n, params))).collect()
+    /// The stack that is a network's operation `node`; `params`: all of the network's parameters.
+    pub(crate) fn of_node(plan: &NetworkPlan, node: usize, device: &Device, params: &[T]) -> Result<Self> {
+        Self::new(device, &plan.layers[plan.layers_at(node)].1, &weights(plan, node, params))
     }
 
-    /// Other parameters for them.
-    pub(crate) fn set_all(stacks: &mut [Self], plan: &NetworkPlan, params: &[T]) -> Result<()> {
-        let mut all = stacks.iter_mut().zip(&plan.layers);
-        all.try_for_each(|(stack, (n, _))| stack.executor.set_weights(&weights(plan, *n, params)))
+    /// Other parameters for it.
+    pub(crate) fn set_params(&mut self, plan: &NetworkPlan, node: usize, params: &[T]) -> Result<()> {
+        self.executor.set_weights(&weights(plan, node, params))
     }
 
     /// Another plan over the same weights.

@@ -5,7 +5,8 @@ use crate::naive::{self, Reads, Times};
 use crate::networks::{gpu, inputs, of_everything, of_rule, random};
 use std::sync::Arc;
 use wgpu_rnn::network::{
-    Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Op,
+    Conv, Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Op,
+    Shift,
 };
 use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::{Device, DeviceClass, Error, Result, Shape, Tensor, View, rules};
@@ -102,8 +103,8 @@ fn view<'a>(values: &'a [Vec<f32>], shapes: &'a [Vec<usize>]) -> Vec<View<'a, f3
 fn empty_states(network: &Network, batch: usize) -> Vec<Vec<f64>> {
     let of = |op: &Op| match op {
         Op::Scan(s) => Some(s.state_size()),
-        Op::Conv { x, low, high: 0, .. } => Some(low * x.width),
-        Op::Shift { x } => Some(x.width),
+        Op::Conv(Conv { x, low, high: 0, .. }) => Some(low * x.width),
+        Op::Shift(Shift { x }) => Some(x.width),
         Op::Layers(layers) => Some(layers.state_size()),
         _ => None,
     };

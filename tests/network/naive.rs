@@ -1,7 +1,9 @@
 //! Networks as naive loops over rows and columns, in numbers that a tape may differentiate: nothing of the executors.
 
 use wgpu_rnn::expr::{Expr, Function, Operator};
-use wgpu_rnn::network::{LayersShape, Network, Norm, Op, Operand, Part, ScanShape, Source};
+use wgpu_rnn::network::{
+    Concat, Conv, LayersShape, Linear, Map, Network, Norm, Normalise, Op, Operand, Part, ScanShape, Shift, Source, Sum,
+};
 use wgpu_rnn::verify::naive_linear::{self, Problem};
 use wgpu_rnn::verify::tape::{Number, Tape};
 use wgpu_rnn::{Result, Shape, cells};
@@ -79,8 +81,8 @@ pub fn forward<N: Number>(network: &Network, times: &Times, reads: &Reads<N>) ->
                     y[row * width..][..width].copy_from_slice(&own);
                 }
                 match *op {
-                    Op::Conv { x, low, high: 0, .. } => last.push(run.ends(x, low, last.len())),
-                    Op::Shift { x } => last.push(run.ends(x, 1, last.len())),
+                    Op::Conv(Conv { x, low, high: 0, .. }) => last.push(run.ends(x, low, last.len())),
+                    Op::Shift(Shift { x }) => last.push(run.ends(x, 1, last.len())),
                     _ => {}
                 }
             }
@@ -159,7 +161,7 @@ impl<N: Number> Run<'_, N> {
     fn row(&self, op: &Op, state: usize, t: usize, b: usize) -> Vec<N> {
         let params = &self.reads.params;
         match op {
-            Op::Linear { x, weight, bias } => {
+            Op::Linear(Linear { x, weight, bias }) => {
                 let out = self.network.params[*weight].shape[0];
                 let one = |o: usize| {
                     let first = bias.map_or(N::constant(0.0), |p| params[p][o]);
@@ -167,7 +169,7 @@ impl<N: Number> Run<'_, N> {
                 };
                 (0..out).map(one).collect()
             }
-            Op::Norm { x, kind, groups, epsilon, gain, bias } => {
+            Op::Norm(Normalise { x, kind, groups, epsilon, gain, bias }) => {
                 let all: Vec<N> = (0..x.width).map(|c| self.at(*x, t, b, c)).collect();
                 let normal = all.chunks(x.width / groups).flat_map(|g| normalised(g, *kind, *epsilon));
                 let one = |(c, v): (usize, N)| {
@@ -176,7 +178,7 @@ impl<N: Number> Run<'_, N> {
                 };
                 normal.enumerate().map(one).collect()
             }
-            Op::Conv { x, weight, bias, low, high } => {
+            Op::Conv(Conv { x, weight, bias, low, high }) => {
                 let taps = low + 1 + high;
                 let state = (*high == 0).then_some(state);
                 let one = |c: usize| {
@@ -188,19 +190,19 @@ impl<N: Number> Run<'_, N> {
                 };
                 (0..x.width).map(one).collect()
             }
-            Op::Sum { x, groups } => {
+            Op::Sum(Sum { x, groups }) => {
                 let size = x.width / groups;
                 let column = |c: usize| self.at(*x, t, b, c);
                 (0..*groups).map(|g| (1..size).fold(column(g * size), |sum, c| sum + column(g * size + c))).collect()
             }
-            Op::Concat { parts } => {
+            Op::Concat(Concat { parts }) => {
                 parts.iter().flat_map(|p| (0..p.width).map(move |c| self.at(*p, t, b, c))).collect()
             }
-            Op::Shift { x } => {
+            Op::Shift(Shift { x }) => {
                 let at = [t as isize - 1, t as isize];
                 (0..x.width).map(|c| self.seen(*x, 1, Some(state), b, c, at)).collect()
             }
-            Op::Map { expr, operands } => {
+            Op::Map(Map { expr, operands }) => {
                 let one = |c: usize| evaluate(expr, &|n| self.operand(&operands[n], t, b, c));
                 (0..operands[0].width()).map(one).collect()
             }

@@ -66,7 +66,8 @@ impl Executor {
     /// `params`: all parameters, one after the other.
     pub(crate) fn new(gpu: &Arc<Gpu>, plan: &NetworkPlan, device: &Device, params: &[f32]) -> Result<Self> {
         let Some(program) = plan.program.clone() else { unreachable!("the plan of a GPU has a program") };
-        let layers = Stack::all_of(plan, device, params)?;
+        let stack = |(n, _): &(usize, _)| Stack::of_node(plan, *n, device, params);
+        let layers = plan.layers.iter().map(stack).collect::<Result<_>>()?;
         let jobs: Vec<&Job> = program.forward.iter().chain(&program.backward).collect();
         // Several at a time; equal texts wait for one another.
         let compile = |job: &&Job| pipeline_of(gpu, job.name, &job.text, &layout(), gpu.checked);
@@ -140,7 +141,8 @@ impl Executor {
         self.gpu.submit("writing parameters", || {
             self.gpu.queue.write_buffer(&self.params, 0, bytemuck::cast_slice(&own));
         })?;
-        Stack::set_all(&mut self.layers, plan, params)
+        let mut stacks = self.layers.iter_mut().zip(&plan.layers);
+        stacks.try_for_each(|(stack, (n, _))| stack.set_params(plan, *n, params))
     }
 
     /// Lengths and resets of the runs to come.

@@ -18,15 +18,12 @@
 //! Published blocks are functions that add their operations to a network, in `crate::blocks`.
 
 mod build;
-mod layers;
-mod scan;
+pub mod ops;
 
 pub use build::Builder;
-pub use layers::LayersShape;
-pub use scan::ScanShape;
+pub use ops::{Concat, Conv, LayersShape, Linear, Map, Norm, Normalise, Op, ScanShape, Shift, Sum};
 
 use crate::error::{Error, Result};
-use crate::expr::Expr;
 use std::collections::BTreeSet;
 
 /// Index of a value: `[T, B, width]`.
@@ -127,101 +124,6 @@ impl Operand {
 impl From<Part> for Operand {
     fn from(part: Part) -> Self {
         Self { source: Source::Value(part), inner: part.width, repeat: 1 }
-    }
-}
-
-/// What a norm divides by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Norm {
-    /// x / √(mean x² + ε)
-    Rms,
-    /// (x − mean) / √(var + ε)
-    Layer,
-    /// x / max(√Σx², ε)
-    L2,
-}
-
-/// One operation.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Op {
-    /// x·Wᵀ + b; W `[out, in]`, b `[out]`.
-    Linear {
-        /// x
-        x: Part,
-        /// W
-        weight: ParamId,
-        /// b
-        bias: Option<ParamId>,
-    },
-    /// Over each of `groups` equal groups of columns, then times a gain and plus a bias per column (`[width]`).
-    Norm {
-        /// x
-        x: Part,
-        /// By what.
-        kind: Norm,
-        /// Groups of columns.
-        groups: usize,
-        /// ε
-        epsilon: f64,
-        /// Gain per column.
-        gain: Option<ParamId>,
-        /// Bias per column.
-        bias: Option<ParamId>,
-    },
-    /// Depthwise convolution over time: `y[t, c] = b[c] + Σ_k w[c, k] x[t − low + k, c]`, zeros outside of the sequence; w `[width, taps]`
-    /// (any leading or middle dimensions of 1), taps = low + 1 + high. With `high` = 0 it is causal and carries its last `low` inputs.
-    Conv {
-        /// x
-        x: Part,
-        /// w
-        weight: ParamId,
-        /// b
-        bias: Option<ParamId>,
-        /// Taps before the step.
-        low: usize,
-        /// Taps after it.
-        high: usize,
-    },
-    /// Each of `groups` equal groups of columns summed, first to last: one column per group.
-    Sum {
-        /// x
-        x: Part,
-        /// Groups of columns.
-        groups: usize,
-    },
-    /// `y[t] = x[t − 1]`; 0, or what the run before ended with, at the first step.
-    Shift {
-        /// x
-        x: Part,
-    },
-    /// A pointwise expression whose n-th input is `operands[n]`.
-    Map {
-        /// The expression.
-        expr: Expr,
-        /// Its inputs, all of one width.
-        operands: Vec<Operand>,
-    },
-    /// Parts side by side.
-    Concat {
-        /// From the first columns on.
-        parts: Vec<Part>,
-    },
-    /// A linear recurrence; the value has V columns per head.
-    Scan(ScanShape),
-    /// A stack of recurrent layers: the value is its y. It has a plan of its own within the network's.
-    Layers(LayersShape),
-}
-
-impl Op {
-    /// Values that it carries per sequence.
-    pub(crate) fn state_size(&self) -> Option<usize> {
-        match self {
-            Self::Scan(shape) => Some(shape.state_size()),
-            Self::Conv { x, low, high: 0, .. } if *low > 0 => Some(low * x.width),
-            Self::Shift { x } => Some(x.width),
-            Self::Layers(layers) => Some(layers.state_size()),
-            _ => None,
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::kernel::Kernel;
 use super::program::{Build, STRETCH};
 use super::text::{Route, Share};
-use crate::model::network::{Operand, Source};
+use crate::model::network::{Operand, ParamId, Source};
 
 const FOLD: &str = include_str!("../../../shaders/network/fold.wgsl");
 
@@ -12,9 +12,12 @@ const BLOCK: usize = 128;
 /// Blocks that one lane adds up at most.
 const MOST: usize = 1 << 13;
 
+/// Weights whose gradients keep a GPU busy by themselves: of fewer, rows are cut into blocks.
+const BUSY: usize = 1 << 20;
+
 /// Where contributions are, and of which rows.
 #[derive(Clone, Copy)]
-pub(super) struct Given {
+pub(in crate::plan::network) struct Given {
     /// Offset.
     pub at: usize,
     /// How many.
@@ -30,6 +33,27 @@ pub(super) struct Given {
 }
 
 impl Build<'_> {
+    /// Blocks of rows, and rows of one, for the gradient of a parameter of `len`.
+    pub fn blocks(&self, len: usize) -> (usize, usize) {
+        let blocks = self.rows().div_ceil(128).min((BUSY / len).max(1));
+        let block = self.rows().div_ceil(blocks);
+        (self.rows().div_ceil(block), block)
+    }
+
+    /// The gradient of a bias per column: the sum over rows of that of the operation's value.
+    pub fn fold_bias(&mut self, n: usize, bias: Option<ParamId>) {
+        let width = self.width(self.plan.network.nodes[n].value);
+        self.fold_columns(self.d_made(n), width, bias);
+    }
+
+    /// The same for `[rows, width]` at a place of scratch.
+    pub fn fold_columns(&mut self, at: usize, width: usize, param: Option<ParamId>) {
+        let Some(param) = param else { return };
+        let operand = Operand { source: Source::Param { param, first: 0, width }, inner: width, repeat: 1 };
+        let given = Given { at, rows: self.rows(), first: 0, reverse: false, each: 1, padded: true };
+        self.fold(&operand, given);
+    }
+
     /// Adds contributions to the gradient of what the operand reads.
     pub fn fold(&mut self, operand: &Operand, given: Given) {
         match operand.source {

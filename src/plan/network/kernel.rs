@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Lanes of a workgroup, as `LANES` of `frame.wgsl`.
-pub(super) const LANES: usize = 64;
+pub(in crate::plan::network) const LANES: usize = 64;
 
 const FRAME: &str = include_str!("../../../shaders/network/frame.wgsl");
 const MATH: &str = include_str!("../../../shaders/lib/math.wgsl");
@@ -28,7 +28,7 @@ pub(crate) struct Job {
 type Word = (String, Option<usize>);
 
 /// A dispatch as it is put together.
-pub(super) struct Kernel {
+pub(in crate::plan::network) struct Kernel {
     name: &'static str,
     bodies: Vec<&'static str>,
     items: usize,

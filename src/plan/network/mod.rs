@@ -11,13 +11,9 @@
 
 mod fold;
 mod kernel;
-mod linear;
+mod ops;
 mod parallel;
-mod products;
 mod program;
-mod rows;
-mod scan;
-mod scan_backward;
 mod text;
 mod times;
 
@@ -28,7 +24,7 @@ pub(crate) use times::Times;
 
 use super::{Caps, DeviceClass, Memory, Options, Plan, Precision, Reset};
 use crate::error::{Error, Result};
-use crate::model::network::{LayersShape, Network, Op, ScanShape};
+use crate::model::network::{LayersShape, Network, Node, Op, ScanShape, ValueId};
 use crate::model::stack::Shape;
 use std::fmt;
 use std::sync::Arc;
@@ -246,9 +242,14 @@ impl NetworkPlanData {
         self.layers.iter().position(|(n, _)| *n == node).unwrap_or_default()
     }
 
-    /// Rows of a value.
+    /// Rows of all steps: T·B.
     pub fn rows(&self) -> usize {
         self.shape.time * self.shape.batch
+    }
+
+    /// Rows of a value.
+    pub fn rows_of(&self, _value: ValueId) -> usize {
+        self.rows()
     }
 
     /// Steps of a scan's chunk.
@@ -296,21 +297,8 @@ impl NetworkPlanData {
     /// Multiply-adds of the forward pass, times two: products, convolutions, and per head and step of a scan 2·K·V (decay, write,
     /// read: 3·K·V; with a correction 5·K·V).
     pub fn flops(&self) -> u64 {
-        let per_row = |op: &Op| match op {
-            Op::Linear { x, weight, .. } => 2 * x.width * self.network.params[*weight].shape[0],
-            Op::Conv { x, low, high, .. } => 2 * x.width * (low + 1 + high),
-            Op::Scan(s) => {
-                let passes = if s.form().erase.is_some() { 5 } else { 3 };
-                2 * passes * s.heads * s.key_size * s.columns()
-            }
-            Op::Norm { .. }
-            | Op::Sum { .. }
-            | Op::Shift { .. }
-            | Op::Map { .. }
-            | Op::Concat { .. }
-            | Op::Layers(_) => 0,
-        };
-        let own = self.rows() as u64 * self.network.nodes.iter().map(|n| per_row(&n.op) as u64).sum::<u64>();
+        let of = |n: &Node| self.rows_of(n.value) as u64 * n.op.flops_of_row(&self.network) as u64;
+        let own = self.network.nodes.iter().map(of).sum::<u64>();
         own + self.layers.iter().map(|(_, plan)| plan.forward_flops()).sum::<u64>()
     }
 

@@ -1,7 +1,7 @@
 //! How scans go over time: the choice.
 
 use super::NetworkOptions;
-use super::products::pair_rounds;
+use super::ops::pair_rounds;
 use super::program::STRETCH;
 use crate::model::network::{Network, ScanShape};
 use crate::model::rule::HeadState;

@@ -1,7 +1,7 @@
 //! A plan as dispatches over one arena: pure data.
 
-use super::fold::Given;
 use super::kernel::{Job, Kernel};
+use super::ops::dispatches;
 use super::text::{Route, Share};
 use super::{NetworkPlanData, SlotId};
 use crate::error::{Error, Result};
@@ -49,7 +49,7 @@ const ROUNDS: usize = 65_535;
 pub(crate) const STRETCH: usize = 60_000;
 
 /// A program as it is put together.
-pub(super) struct Build<'a> {
+pub(in crate::plan::network) struct Build<'a> {
     pub plan: &'a NetworkPlanData,
     pub slots: Vec<usize>,
     pub param_gradients: usize,
@@ -60,6 +60,8 @@ pub(super) struct Build<'a> {
     pub free: usize,
     base: usize,
     end: usize,
+    /// The operation at hand.
+    node: usize,
     pub jobs: Vec<Job>,
     pub calls: Vec<Call>,
     /// What was wrong first with a dispatch.
@@ -115,6 +117,7 @@ impl Program {
             free,
             base,
             end,
+            node: 0,
             jobs: Vec::new(),
             calls: Vec::new(),
             wrong: None,
@@ -192,42 +195,20 @@ impl Program {
 
 impl Build<'_> {
     fn forward(&mut self, n: usize) {
-        self.free = self.base;
+        (self.node, self.free) = (n, self.base);
         let plan = self.plan;
-        match &plan.network.nodes[n].op {
-            Op::Linear { x, weight, bias } => self.linear(n, *x, *weight, *bias),
-            Op::Norm { .. } => self.norm(n),
-            Op::Sum { x, groups } => self.sum(n, *x, *groups),
-            Op::Conv { .. } | Op::Shift { .. } => self.conv(n),
-            Op::Map { expr, operands } => self.map(n, expr, operands),
-            Op::Concat { parts } => self.concat(n, parts, false),
-            Op::Scan(shape) => self.scan(n, shape),
-            Op::Layers(_) => self.calls.push(Call { before: self.jobs.len(), node: n, dx: 0 }),
-        }
+        dispatches(&plan.network.nodes[n].op).forward(n, self);
     }
 
     fn backward(&mut self, n: usize) {
-        self.free = self.base;
+        (self.node, self.free) = (n, self.base);
         let plan = self.plan;
-        match &plan.network.nodes[n].op {
-            Op::Linear { x, weight, bias } => self.linear_backward(n, *x, *weight, *bias),
-            Op::Norm { .. } => self.norm_backward(n),
-            Op::Sum { x, groups } => self.sum_backward(n, *x, *groups),
-            Op::Conv { .. } | Op::Shift { .. } => self.conv_backward(n),
-            Op::Map { expr, operands } => self.map_backward(n, expr, operands),
-            Op::Concat { parts } => self.concat(n, parts, true),
-            Op::Scan(shape) => self.scan_backward(n, shape),
-            Op::Layers(shape) => self.layers_backward(n, shape.x),
-        }
+        dispatches(&plan.network.nodes[n].op).backward(n, self);
     }
 
-    /// The gradient of x, which the session gives, onto that of its value.
-    fn layers_backward(&mut self, n: usize, x: Part) {
-        let rows = self.rows();
-        let dx = self.take(rows * x.width);
-        self.calls.push(Call { before: self.jobs.len(), node: n, dx });
-        let given = Given { at: dx, rows, first: 0, reverse: false, each: 1, padded: false };
-        self.fold(&x.into(), given);
+    /// A stack of layers runs here; `dx`: back, where the gradient of its x goes.
+    pub fn call(&mut self, node: usize, dx: usize) {
+        self.calls.push(Call { before: self.jobs.len(), node, dx });
     }
 
     /// Scratch for the operation at hand.
@@ -250,8 +231,9 @@ impl Build<'_> {
         self.wrong.get_or_insert(reason);
     }
 
+    /// Rows of the value that the operation at hand makes.
     pub fn rows(&self) -> usize {
-        self.plan.rows()
+        self.plan.rows_of(self.plan.network.nodes[self.node].value)
     }
 
     /// Columns of a value.
@@ -333,7 +315,7 @@ impl Build<'_> {
 }
 
 /// The lanes whose shares of a gradient are stored.
-pub(super) struct Lanes {
+pub(in crate::plan::network) struct Lanes {
     /// Neighbouring lanes that share an operand's column.
     pub each: usize,
     /// Rows of contributions.

@@ -6,7 +6,7 @@ use crate::model::rule::{Extent, Form, Port};
 use std::fmt::Write as _;
 
 /// `port_<n>(row, c)`: column c of an operand.
-pub(super) fn reader(network: &Network, n: usize, operand: &Operand) -> String {
+pub(in crate::plan::network) fn reader(network: &Network, n: usize, operand: &Operand) -> String {
     let (inner, repeat, width) = (operand.inner, operand.repeat, operand.source_width());
     let column = match () {
         () if repeat == 1 => "c".into(),
@@ -23,7 +23,7 @@ pub(super) fn reader(network: &Network, n: usize, operand: &Operand) -> String {
 
 /// What a lane gives the gradient of an operand.
 #[derive(Clone, Debug)]
-pub(super) struct Share {
+pub(in crate::plan::network) struct Share {
     /// Which operand.
     pub port: usize,
     /// WGSL of the value.
@@ -43,7 +43,7 @@ impl Share {
 
 /// How a lane's share reaches a gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub(in crate::plan::network) enum Route {
     /// Added to the gradient, rows of `stride` columns: nothing else adds to that column in this dispatch.
     Direct {
         /// Columns of the value.
@@ -57,7 +57,7 @@ pub(super) enum Route {
 
 /// `add_gradients(arguments)` and `store_sums(block, …)`: `column` is the WGSL of a lane's column of `width`, of the same arguments;
 /// `later`: of whether a lane has given some of it before.
-pub(super) fn writers(
+pub(in crate::plan::network) fn writers(
     shares: &[Share],
     arguments: &str,
     lets: &str,
@@ -85,7 +85,7 @@ pub(super) fn writers(
 }
 
 /// `store_sums`: what lanes have added up, a row per block.
-pub(super) fn sums(shares: &[Share], index: &str, (column, width): (&str, usize)) -> String {
+pub(in crate::plan::network) fn sums(shares: &[Share], index: &str, (column, width): (&str, usize)) -> String {
     let mut text = format!("fn store_sums(block: u32, h: u32, {index}: u32) {{\n");
     for s in shares.iter().filter(|s| s.route == Route::Sums) {
         let _ = writeln!(text, "    arena[at_g{0}() + block * {width}u + {column}] = sum_{0};", s.port);
@@ -94,7 +94,7 @@ pub(super) fn sums(shares: &[Share], index: &str, (column, width): (&str, usize)
 }
 
 /// A rule's expressions with its ports, as WGSL.
-pub(super) struct RuleText<'a> {
+pub(in crate::plan::network) struct RuleText<'a> {
     pub shape: &'a ScanShape,
     pub form: &'a Form,
     pub ports: &'a [Port],

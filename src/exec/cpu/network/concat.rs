@@ -1,12 +1,31 @@
 //! Parts side by side.
 
-use super::Context;
 use super::pieces::for_pieces;
+use super::{Binding, Context, HasTwin, Twin};
+use crate::error::Result;
 use crate::exec::cpu::shared::Shared;
-use crate::model::network::Part;
+use crate::model::network::{Concat, Part};
 use crate::num::Real;
 
-pub(super) fn forward<T: Real>(c: &Context<'_, T>, parts: &[Part], slots: &[Vec<T>], y: &mut [T]) {
+impl<T: Real> HasTwin<T> for Concat {
+    fn twin(&self, _: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl<T: Real> Twin<T> for Concat {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+        forward(c, &self.parts, slots, y);
+        Ok(())
+    }
+
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], _: &mut [T]) -> Result<()> {
+        backward(c, &self.parts, slots, dy);
+        Ok(())
+    }
+}
+
+fn forward<T: Real>(c: &Context<'_, T>, parts: &[Part], slots: &[Vec<T>], y: &mut [T]) {
     let (width, elements) = (parts.iter().map(|p| p.width).sum::<usize>(), y.len());
     let y = Shared::new(y);
     for_pieces(elements / width, 8, elements, |rows| {
@@ -23,7 +42,7 @@ pub(super) fn forward<T: Real>(c: &Context<'_, T>, parts: &[Part], slots: &[Vec<
     });
 }
 
-pub(super) fn backward<T: Real>(c: &Context<'_, T>, parts: &[Part], slots: &mut [Vec<T>], dy: &[T]) {
+fn backward<T: Real>(c: &Context<'_, T>, parts: &[Part], slots: &mut [Vec<T>], dy: &[T]) {
     let width: usize = parts.iter().map(|p| p.width).sum();
     let mut first = 0;
     for part in parts {

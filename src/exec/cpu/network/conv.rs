@@ -1,10 +1,11 @@
 //! Depthwise convolutions over time, and the shift by one step, which is one with a single tap of 1.
 
-use super::Context;
 use super::pieces::for_pieces;
 use super::scratch::Scratch;
+use super::{Binding, Context, HasTwin, Twin};
+use crate::error::Result;
 use crate::exec::cpu::shared::Shared;
-use crate::model::network::{Op, Part};
+use crate::model::network::{Conv, Part, Shift};
 use crate::num::Real;
 
 struct Settings<'a, T> {
@@ -18,14 +19,56 @@ struct Settings<'a, T> {
     carries: bool,
 }
 
-fn settings<'a, T>(c: &'a Context<'_, T>, op: &Op) -> Settings<'a, T> {
-    match *op {
-        Op::Conv { x, weight, bias, low, high } => {
+/// Which operation it is.
+enum Of {
+    Conv(Conv),
+    Shift(Shift),
+}
+
+/// A convolution or a shift.
+struct Convolution {
+    node: usize,
+    of: Of,
+}
+
+impl<T: Real> HasTwin<T> for Conv {
+    fn twin(&self, binding: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
+        Ok(Box::new(Convolution { node: binding.node, of: Of::Conv(self.clone()) }))
+    }
+}
+
+impl<T: Real> HasTwin<T> for Shift {
+    fn twin(&self, binding: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
+        Ok(Box::new(Convolution { node: binding.node, of: Of::Shift(self.clone()) }))
+    }
+}
+
+impl<T: Real> Twin<T> for Convolution {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+        forward(c, self.node, &settings(c, &self.of), slots, y);
+        Ok(())
+    }
+
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
+        let places = match &self.of {
+            Of::Conv(of) => {
+                let at = |p: usize| c.plan.network.param_offset(p);
+                (Some(at(of.weight)), of.bias.map(at))
+            }
+            Of::Shift(_) => (None, None),
+        };
+        backward(c, self.node, &settings(c, &self.of), places, slots, (dy, d_params));
+        Ok(())
+    }
+}
+
+fn settings<'a, T>(c: &'a Context<'_, T>, of: &Of) -> Settings<'a, T> {
+    match *of {
+        Of::Conv(Conv { x, weight, bias, low, high }) => {
             let (weight, bias) = (Some(c.param(weight)), bias.map(|b| c.param(b)));
             Settings { x, weight, bias, low, high, carries: high == 0 && low > 0 }
         }
-        Op::Shift { x } => Settings { x, weight: None, bias: None, low: 1, high: 0, carries: true },
-        _ => unreachable!("a convolution"),
+        Of::Shift(Shift { x }) => Settings { x, weight: None, bias: None, low: 1, high: 0, carries: true },
     }
 }
 
@@ -60,8 +103,7 @@ fn state_slots(c: &Context<'_, impl Sized>, node: usize) -> Option<usize> {
     c.plan.states.iter().position(|s| s.node == node)
 }
 
-pub(super) fn forward<T: Real>(c: &Context<'_, T>, node: usize, slots: &mut [Vec<T>], y: &mut [T]) {
-    let s = settings(c, &c.plan.network.nodes[node].op);
+fn forward<T: Real>(c: &Context<'_, T>, node: usize, s: &Settings<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) {
     let (width, stride, taps) = (s.x.width, c.stride(s.x), s.taps());
     let state = state_slots(c, node).map(|n| &c.plan.states[n]);
     // A tap's weights side by side.
@@ -101,7 +143,7 @@ pub(super) fn forward<T: Real>(c: &Context<'_, T>, node: usize, slots: &mut [Vec
             for at in 0..s.low {
                 let to = &mut last[(b * s.low + at) * width..][..width];
                 // What a step at the sequence's end would read.
-                match last_tap(c, &s, b, at) {
+                match last_tap(c, s, b, at) {
                     Tap::Row(row) => {
                         to.copy_from_slice(&slots[c.plan.values[s.x.value]][row * stride + s.x.first..][..width]);
                     }
@@ -139,16 +181,14 @@ fn last_tap<T: Real>(c: &Context<'_, T>, s: &Settings<'_, T>, b: usize, at: usiz
     }
 }
 
-pub(super) fn backward<T: Real>(c: &Context<'_, T>, node: usize, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) {
-    let op = &c.plan.network.nodes[node].op;
-    let s = settings(c, op);
-    let places = match *op {
-        Op::Conv { weight, bias, .. } => {
-            let at = |p: usize| c.plan.network.param_offset(p);
-            (Some(at(weight)), bias.map(at))
-        }
-        _ => (None, None),
-    };
+fn backward<T: Real>(
+    c: &Context<'_, T>,
+    node: usize,
+    s: &Settings<'_, T>,
+    places: (Option<usize>, Option<usize>),
+    slots: &mut [Vec<T>],
+    (dy, d_params): (&[T], &mut [T]),
+) {
     let (width, stride, taps) = (s.x.width, c.stride(s.x), s.taps());
     let mut dx = std::mem::take(&mut slots[c.plan.gradients[s.x.value]]);
     let state = state_slots(c, node).map(|n| &c.plan.states[n]);
@@ -222,7 +262,7 @@ pub(super) fn backward<T: Real>(c: &Context<'_, T>, node: usize, slots: &mut [Ve
         for b in 0..c.times.batch {
             for at in 0..s.low {
                 let from = &slots[d_last][(b * s.low + at) * width..][..width];
-                let to = match last_tap(c, &s, b, at) {
+                let to = match last_tap(c, s, b, at) {
                     Tap::Row(row) => &mut dx[row * stride + s.x.first..][..width],
                     Tap::State(at) => &mut d_state[(b * s.low + at) * width..][..width],
                     Tap::Nothing => continue,

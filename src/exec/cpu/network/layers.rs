@@ -1,12 +1,45 @@
 //! Stacks of recurrent layers: sessions of their own.
 
-use super::Context;
+use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
 use crate::exec::{Element, Port, Stack};
 use crate::model::network::LayersShape;
 use crate::plan::Half;
+use crate::plan::network::NetworkPlan;
 
-pub(super) fn forward<T: Element>(
+struct StackTwin<T: Element> {
+    node: usize,
+    shape: LayersShape,
+    stack: Stack<T>,
+}
+
+impl<T: Element> HasTwin<T> for LayersShape {
+    fn twin(&self, binding: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
+        let Binding { plan, node, device, params } = *binding;
+        let stack = Stack::of_node(plan, node, device, params)?;
+        Ok(Box::new(StackTwin { node, shape: self.clone(), stack }))
+    }
+}
+
+impl<T: Element> Twin<T> for StackTwin<T> {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+        forward(c, (self.node, &self.shape), &mut self.stack, slots, y)
+    }
+
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
+        backward(c, (self.node, &self.shape), &mut self.stack, slots, dy, d_params)
+    }
+
+    fn set_params(&mut self, plan: &NetworkPlan, params: &[T]) -> Result<()> {
+        self.stack.set_params(plan, self.node, params)
+    }
+
+    fn poison(&mut self) -> Result<()> {
+        self.stack.poison()
+    }
+}
+
+fn forward<T: Element>(
     c: &Context<'_, T>,
     (node, shape): (usize, &LayersShape),
     stack: &mut Stack<T>,
@@ -32,7 +65,7 @@ pub(super) fn forward<T: Element>(
     Ok(())
 }
 
-pub(super) fn backward<T: Element>(
+fn backward<T: Element>(
     c: &Context<'_, T>,
     (node, shape): (usize, &LayersShape),
     stack: &mut Stack<T>,

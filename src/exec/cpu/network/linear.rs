@@ -1,15 +1,18 @@
 //! Products with a matrix of parameters.
 
+use super::{Binding, Context, HasTwin, Twin};
+use crate::error::Result;
 use crate::exec::cpu::packed::{Packed, pack_rows};
 use crate::exec::cpu::project::product;
 use crate::exec::cpu::shared::Shared;
 use crate::exec::cpu::threads::for_each;
 use crate::exec::cpu::tile::{Rows, multiply};
-use crate::model::network::Part;
+use crate::model::network::{Linear, Part};
 use crate::num::Real;
+use crate::plan::network::NetworkPlan;
 
 /// W packed for x·Wᵀ, and in training for dy·W.
-pub(crate) struct PackedLinear<T> {
+struct PackedLinear<T> {
     inputs: usize,
     outputs: usize,
     forward: Packed<T>,
@@ -22,8 +25,50 @@ const ROWS: usize = 64;
 /// Multiply-adds from which a second thread pays.
 const PARALLEL_WORK: usize = 1 << 18;
 
+struct LinearTwin<T> {
+    of: Linear,
+    packed: PackedLinear<T>,
+}
+
+fn pack<T: Real>(of: &Linear, plan: &NetworkPlan, params: &[T]) -> PackedLinear<T> {
+    let network = &plan.network;
+    let own = |p: usize| &params[network.param_offset(p)..][..network.params[p].len()];
+    PackedLinear::new(own(of.weight), of.x.width, of.bias.map(own), plan.options.train)
+}
+
+impl<T: Real> HasTwin<T> for Linear {
+    fn twin(&self, binding: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
+        Ok(Box::new(LinearTwin { of: self.clone(), packed: pack(self, binding.plan, binding.params) }))
+    }
+}
+
+impl<T: Real> Twin<T> for LinearTwin<T> {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+        let x = self.of.x;
+        self.packed.forward(&slots[c.plan.values[x.value]], (x, c.stride(x)), y);
+        Ok(())
+    }
+
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
+        let Linear { x, weight, bias } = self.of;
+        let at = |p: usize| c.plan.network.param_offset(p);
+        let places = (at(weight), bias.map(at));
+        let id = c.plan.gradients[x.value];
+        let mut dx = std::mem::take(&mut slots[id]);
+        let values = &slots[c.plan.values[x.value]];
+        self.packed.backward(values, (x, c.stride(x)), dy, &mut dx, (d_params, places), |row| c.is_padding(row));
+        slots[id] = dx;
+        Ok(())
+    }
+
+    fn set_params(&mut self, plan: &NetworkPlan, params: &[T]) -> Result<()> {
+        self.packed = pack(&self.of, plan, params);
+        Ok(())
+    }
+}
+
 impl<T: Real> PackedLinear<T> {
-    pub fn new(weight: &[T], inputs: usize, bias: Option<&[T]>, train: bool) -> Self {
+    fn new(weight: &[T], inputs: usize, bias: Option<&[T]>, train: bool) -> Self {
         let outputs = weight.len() / inputs;
         let back = train.then(|| {
             let transposed: Vec<T> =
@@ -34,13 +79,13 @@ impl<T: Real> PackedLinear<T> {
     }
 
     /// y = x·Wᵀ + b
-    pub fn forward(&self, x: &[T], (part, stride): (Part, usize), y: &mut [T]) {
+    fn forward(&self, x: &[T], (part, stride): (Part, usize), y: &mut [T]) {
         let operand = Rows { values: &x[part.first..], stride };
         rows_times(&self.forward, operand, y, (self.inputs, self.outputs), self.bias.as_deref());
     }
 
     /// dx += dy·W, dW += dyᵀ·x, db += Σ dy; `places`: where W and b begin among all parameters.
-    pub fn backward(
+    fn backward(
         &self,
         x: &[T],
         (part, stride): (Part, usize),

@@ -1,12 +1,13 @@
 //! Pointwise expressions, some rows at a time.
 
-use super::Context;
 use super::pieces::for_pieces;
 use super::scratch::Scratch;
 use super::tape::{Block, Run, Tape};
+use super::{Binding, Context, HasTwin, Twin};
+use crate::error::Result;
 use crate::exec::cpu::shared::Shared;
 use crate::expr::Expr;
-use crate::model::network::{Operand, Source};
+use crate::model::network::{Map, Operand, Source};
 use crate::num::Real;
 
 /// Values of an expression that are computed before the next expression's, about: those of a map fit a near cache.
@@ -14,9 +15,8 @@ const AT_ONCE: usize = 1 << 11;
 /// Columns of a parameter whose gradients a thread adds up at least.
 const COLUMNS: usize = 32;
 
-/// A map's expressions as the CPU runs them: made with the plan.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct MapTapes {
+/// A map's expressions as the CPU runs them: made once.
+struct MapTapes {
     value: (Tape, usize),
     /// The derivatives by operands that show values, and which operation each is; `None`: 0, or a parameter's.
     slopes: (Tape, Vec<Option<usize>>),
@@ -25,7 +25,7 @@ pub(crate) struct MapTapes {
 }
 
 impl MapTapes {
-    pub fn new(expr: &Expr, operands: &[Operand]) -> Self {
+    fn new(expr: &Expr, operands: &[Operand]) -> Self {
         let tape = |expr: &Expr| {
             let mut tape = Tape::default();
             let node = tape.add(expr);
@@ -40,6 +40,30 @@ impl MapTapes {
             of_params.push(slope.as_ref().filter(|_| !is_value).map(tape));
         }
         Self { value: tape(expr), slopes, of_params }
+    }
+}
+
+struct MapTwin {
+    operands: Vec<Operand>,
+    tapes: MapTapes,
+}
+
+impl<T: Real> HasTwin<T> for Map {
+    fn twin(&self, _: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
+        let tapes = MapTapes::new(&self.expr, &self.operands);
+        Ok(Box::new(MapTwin { operands: self.operands.clone(), tapes }))
+    }
+}
+
+impl<T: Real> Twin<T> for MapTwin {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+        forward(c, (&self.tapes, &self.operands), slots, y);
+        Ok(())
+    }
+
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
+        backward(c, (&self.tapes, &self.operands), slots, dy, d_params);
+        Ok(())
     }
 }
 
@@ -119,12 +143,7 @@ impl<'a, T: Real> Shown<'a, T> {
     }
 }
 
-pub(super) fn forward<T: Real>(
-    c: &Context<'_, T>,
-    (tapes, operands): (&MapTapes, &[Operand]),
-    slots: &[Vec<T>],
-    y: &mut [T],
-) {
+fn forward<T: Real>(c: &Context<'_, T>, (tapes, operands): (&MapTapes, &[Operand]), slots: &[Vec<T>], y: &mut [T]) {
     let (width, elements) = (operands[0].width(), y.len());
     let ((tape, node), y) = (&tapes.value, Shared::new(y));
     for_pieces(elements / width, 8, elements * (1 + tape.work()), |rows| {
@@ -148,7 +167,7 @@ pub(super) fn forward<T: Real>(
     });
 }
 
-pub(super) fn backward<T: Real>(
+fn backward<T: Real>(
     c: &Context<'_, T>,
     (tapes, operands): (&MapTapes, &[Operand]),
     slots: &mut [Vec<T>],

@@ -17,40 +17,62 @@ mod sum;
 mod tape;
 
 use crate::error::Result;
-use crate::exec::{Device, Element, Stack};
-use crate::model::network::{Network, Op, Part};
+use crate::exec::{Device, Element};
+use crate::model::network::ops::operations;
+use crate::model::network::{Op, Part};
 use crate::plan::network::{NetworkPlan, SlotId, Times};
-use linear::PackedLinear;
 
-/// What an operation's expressions are for this executor: made once, when it is.
-enum Tapes {
-    /// It has none.
-    None,
-    Map(map::MapTapes),
-    Scan(scan_ports::ScanTapes),
+/// An operation on this executor, with what it keeps from run to run: packed weights, tapes of its expressions, a stack of layers.
+trait Twin<T>: Send + Sync {
+    /// Its value, of what `slots` hold.
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()>;
+
+    /// Adds to the gradients of what it reads, in `slots` and `d_params`, from that of its value.
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()>;
+
+    /// Takes other parameters.
+    fn set_params(&mut self, _plan: &NetworkPlan, _params: &[T]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Fills what it works in with NaN.
+    fn poison(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
-/// Those of every operation.
-fn tapes(network: &Network) -> Vec<Tapes> {
-    let of = |op: &Op| match op {
-        Op::Map { expr, operands } => Tapes::Map(map::MapTapes::new(expr, operands)),
-        Op::Scan(shape) => Tapes::Scan(scan_ports::ScanTapes::new(shape)),
-        _ => Tapes::None,
+/// Where a twin is made.
+struct Binding<'a, T> {
+    plan: &'a NetworkPlan,
+    /// Which of the network's operations it is.
+    node: usize,
+    device: &'a Device,
+    params: &'a [T],
+}
+
+/// An operation that has a twin, as every row of [`crate::model::network::ops`].
+trait HasTwin<T> {
+    fn twin(&self, binding: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>>;
+}
+
+macro_rules! twins {
+    ($($(#[$doc:meta])* $name:ident($type:ident),)*) => {
+        fn twin<T: Element>(op: &Op, binding: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
+            match op {
+                $(Op::$name(op) => op.twin(binding),)*
+            }
+        }
     };
-    network.nodes.iter().map(|node| of(&node.op)).collect()
 }
+operations!(twins);
 
 /// A plan bound to memory of this process.
 pub(crate) struct Executor<T: Element> {
     slots: Vec<Vec<T>>,
     params: Vec<T>,
     d_params: Vec<T>,
-    /// Per operation, where it is a product.
-    linear: Vec<Option<PackedLinear<T>>>,
     /// Per operation.
-    tapes: Vec<Tapes>,
-    /// One per entry of [`NetworkPlan::layers`].
-    layers: Vec<Stack<T>>,
+    twins: Vec<Box<dyn Twin<T>>>,
 }
 
 /// What every operation's functions need.
@@ -80,36 +102,22 @@ impl<T: Element> Executor<T> {
     pub(crate) fn bind(plan: &NetworkPlan, device: &Device, params: &[T]) -> Result<Self> {
         let slots = plan.slots.iter().map(|s| vec![T::default(); s.len]).collect();
         let d_params = vec![T::default(); if plan.options.train { params.len() } else { 0 }];
-        let layers = Stack::all_of(plan, device, params)?;
-        let tapes = tapes(&plan.network);
-        let mut executor = Self { slots, params: Vec::new(), d_params, linear: Vec::new(), tapes, layers };
-        executor.pack(plan, params);
+        let nodes = plan.network.nodes.iter().enumerate();
+        let twins = nodes.map(|(n, node)| twin(&node.op, &Binding { plan, node: n, device, params }));
+        let mut executor = Self { slots, params: params.to_vec(), d_params, twins: twins.collect::<Result<_>>()? };
         // A system gives memory when it is first written: here, so that the first run takes no longer than others.
         executor.slots.iter_mut().for_each(|slot| std::hint::black_box(slot).fill(T::default()));
         Ok(executor)
     }
 
     pub(crate) fn repack(&mut self, plan: &NetworkPlan, params: &[T]) -> Result<()> {
-        self.pack(plan, params);
-        Stack::set_all(&mut self.layers, plan, params)
-    }
-
-    /// Fills what layers work in with NaN.
-    pub(crate) fn poison_layers(&mut self) -> Result<()> {
-        self.layers.iter_mut().try_for_each(Stack::poison)
-    }
-
-    fn pack(&mut self, plan: &NetworkPlan, params: &[T]) {
         self.params = params.to_vec();
-        let network = &plan.network;
-        let packed = network.nodes.iter().map(|node| match &node.op {
-            Op::Linear { x, weight, bias } => {
-                let of = |p: usize| &params[network.param_offset(p)..][..network.params[p].len()];
-                Some(PackedLinear::new(of(*weight), x.width, bias.map(of), plan.options.train))
-            }
-            _ => None,
-        });
-        self.linear = packed.collect();
+        self.twins.iter_mut().try_for_each(|twin| twin.set_params(plan, params))
+    }
+
+    /// Fills what operations work in with NaN.
+    pub(crate) fn poison_layers(&mut self) -> Result<()> {
+        self.twins.iter_mut().try_for_each(|twin| twin.poison())
     }
 
     pub(crate) fn slot(&self, id: SlotId) -> &[T] {
@@ -140,35 +148,12 @@ impl<T: Element> Executor<T> {
     }
 
     pub(crate) fn walk(&mut self, plan: &NetworkPlan, times: &Times) -> Result<()> {
-        let Self { slots, params, linear, tapes, layers, .. } = self;
+        let Self { slots, params, twins, .. } = self;
         let c = Context { plan, times, params };
-        for (n, node) in plan.network.nodes.iter().enumerate() {
+        for (node, twin) in plan.network.nodes.iter().zip(twins) {
             let id = plan.values[node.value];
-            let (mut y, mut done) = (std::mem::take(&mut slots[id]), Ok(()));
-            match &node.op {
-                Op::Linear { x, .. } => {
-                    if let Some(packed) = &linear[n] {
-                        packed.forward(&slots[plan.values[x.value]], (*x, c.stride(*x)), &mut y);
-                    }
-                }
-                Op::Norm { .. } => norm::forward(&c, &node.op, slots, &mut y),
-                Op::Sum { x, groups } => sum::forward(&c, (*x, *groups), slots, &mut y),
-                Op::Conv { .. } | Op::Shift { .. } => conv::forward(&c, n, slots, &mut y),
-                Op::Map { operands, .. } => {
-                    if let Tapes::Map(tapes) = &tapes[n] {
-                        map::forward(&c, (tapes, operands), slots, &mut y);
-                    }
-                }
-                Op::Concat { parts } => concat::forward(&c, parts, slots, &mut y),
-                Op::Scan(shape) => {
-                    if let Tapes::Scan(tapes) = &tapes[n] {
-                        scan::forward(&c, (n, shape, tapes), slots, &mut y);
-                    }
-                }
-                Op::Layers(shape) => {
-                    done = layers::forward(&c, (n, shape), &mut layers[plan.layers_at(n)], slots, &mut y);
-                }
-            }
+            let mut y = std::mem::take(&mut slots[id]);
+            let done = twin.forward(&c, slots, &mut y);
             slots[id] = y;
             done?;
         }
@@ -176,47 +161,13 @@ impl<T: Element> Executor<T> {
     }
 
     pub(crate) fn walk_back(&mut self, plan: &NetworkPlan, times: &Times) -> Result<()> {
-        let Self { slots, params, d_params, linear, tapes, layers } = self;
+        let Self { slots, params, d_params, twins } = self;
         d_params.fill(T::default());
         let c = Context { plan, times, params };
-        for (n, node) in plan.network.nodes.iter().enumerate().rev() {
+        for (node, twin) in plan.network.nodes.iter().zip(twins).rev() {
             let id = plan.gradients[node.value];
-            let (dy, mut done) = (std::mem::take(&mut slots[id]), Ok(()));
-            match &node.op {
-                Op::Linear { x, weight, bias } => {
-                    if let Some(packed) = &linear[n] {
-                        let at = |p: usize| plan.network.param_offset(p);
-                        let places = (at(*weight), bias.map(at));
-                        let mut dx = std::mem::take(&mut slots[plan.gradients[x.value]]);
-                        packed.backward(
-                            &slots[plan.values[x.value]],
-                            (*x, c.stride(*x)),
-                            &dy,
-                            &mut dx,
-                            (d_params, places),
-                            |row| c.is_padding(row),
-                        );
-                        slots[plan.gradients[x.value]] = dx;
-                    }
-                }
-                Op::Norm { .. } => norm::backward(&c, &node.op, slots, &dy, d_params),
-                Op::Sum { x, groups } => sum::backward(&c, (*x, *groups), slots, &dy),
-                Op::Conv { .. } | Op::Shift { .. } => conv::backward(&c, n, slots, &dy, d_params),
-                Op::Map { operands, .. } => {
-                    if let Tapes::Map(tapes) = &tapes[n] {
-                        map::backward(&c, (tapes, operands), slots, &dy, d_params);
-                    }
-                }
-                Op::Concat { parts } => concat::backward(&c, parts, slots, &dy),
-                Op::Scan(shape) => {
-                    if let Tapes::Scan(tapes) = &tapes[n] {
-                        scan_backward::backward(&c, (n, shape, tapes), slots, &dy, d_params);
-                    }
-                }
-                Op::Layers(shape) => {
-                    done = layers::backward(&c, (n, shape), &mut layers[plan.layers_at(n)], slots, &dy, d_params);
-                }
-            }
+            let dy = std::mem::take(&mut slots[id]);
+            let done = twin.backward(&c, slots, &dy, d_params);
             slots[id] = dy;
             done?;
         }

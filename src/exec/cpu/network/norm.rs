@@ -1,10 +1,11 @@
 //! Norms over groups of columns (Ba et al. 2016, arXiv 1607.06450; Zhang and Sennrich 2019, arXiv 1910.07467).
 
-use super::Context;
 use super::pieces::for_pieces;
 use super::scratch::Scratch;
+use super::{Binding, Context, HasTwin, Twin};
+use crate::error::Result;
 use crate::exec::cpu::shared::Shared;
-use crate::model::network::{Norm, Op, Part};
+use crate::model::network::{Norm, Normalise};
 use crate::num::Real;
 
 /// Of one group: what is subtracted, and one over what the rest is divided by, which `centred` gets.
@@ -34,24 +35,25 @@ fn centre<T: Real>(values: &[T], mean: T, centred: &mut [T]) {
 /// Columns of gains and biases whose gradients a thread adds up at least.
 const COLUMNS: usize = 32;
 
-struct Settings {
-    x: Part,
-    kind: Norm,
-    groups: usize,
-    epsilon: f64,
-    gain: Option<usize>,
-    bias: Option<usize>,
-}
-
-fn settings(op: &Op) -> Settings {
-    match *op {
-        Op::Norm { x, kind, groups, epsilon, gain, bias } => Settings { x, kind, groups, epsilon, gain, bias },
-        _ => unreachable!("a norm"),
+impl<T: Real> HasTwin<T> for Normalise {
+    fn twin(&self, _: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
+        Ok(Box::new(self.clone()))
     }
 }
 
-pub(super) fn forward<T: Real>(c: &Context<'_, T>, op: &Op, slots: &[Vec<T>], y: &mut [T]) {
-    let s = settings(op);
+impl<T: Real> Twin<T> for Normalise {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+        forward(c, self, slots, y);
+        Ok(())
+    }
+
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
+        backward(c, self, slots, dy, d_params);
+        Ok(())
+    }
+}
+
+fn forward<T: Real>(c: &Context<'_, T>, s: &Normalise, slots: &[Vec<T>], y: &mut [T]) {
     let (stride, size, width, elements) = (c.stride(s.x), s.x.width / s.groups, s.x.width, y.len());
     let x = &slots[c.plan.values[s.x.value]];
     let (gain, bias) = (s.gain.map(|p| c.param(p)), s.bias.map(|p| c.param(p)));
@@ -77,8 +79,7 @@ pub(super) fn forward<T: Real>(c: &Context<'_, T>, op: &Op, slots: &[Vec<T>], y:
     });
 }
 
-pub(super) fn backward<T: Real>(c: &Context<'_, T>, op: &Op, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) {
-    let s = settings(op);
+fn backward<T: Real>(c: &Context<'_, T>, s: &Normalise, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) {
     let (stride, size, width) = (c.stride(s.x), s.x.width / s.groups, s.x.width);
     let mut dx = std::mem::take(&mut slots[c.plan.gradients[s.x.value]]);
     let x = &slots[c.plan.values[s.x.value]];

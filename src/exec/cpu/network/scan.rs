@@ -1,8 +1,9 @@
 //! Linear recurrences forward: step after step, in chunks side by side, or by products.
 
-use super::Context;
 use super::scan_ports::{Coefficients, HEADS, Heads, ScanTapes, Stretch, tasks};
 use super::scratch::Scratch;
+use super::{Binding, Context, HasTwin, Twin};
+use crate::error::Result;
 use crate::exec::cpu::shared::Shared;
 use crate::exec::cpu::threads::for_each;
 use crate::model::network::ScanShape;
@@ -235,7 +236,31 @@ pub(super) struct Outputs<'a, T> {
 /// Multiply-adds from which a second thread pays.
 const PARALLEL_WORK: usize = 1 << 16;
 
-pub(super) fn forward<T: Real>(
+struct ScanTwin {
+    node: usize,
+    shape: ScanShape,
+    tapes: ScanTapes,
+}
+
+impl<T: Real> HasTwin<T> for ScanShape {
+    fn twin(&self, binding: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
+        Ok(Box::new(ScanTwin { node: binding.node, shape: self.clone(), tapes: ScanTapes::new(self) }))
+    }
+}
+
+impl<T: Real> Twin<T> for ScanTwin {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+        forward(c, (self.node, &self.shape, &self.tapes), slots, y);
+        Ok(())
+    }
+
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
+        super::scan_backward::backward(c, (self.node, &self.shape, &self.tapes), slots, dy, d_params);
+        Ok(())
+    }
+}
+
+fn forward<T: Real>(
     c: &Context<'_, T>,
     (node, shape, tapes): (usize, &ScanShape, &ScanTapes),
     slots: &mut [Vec<T>],

@@ -1,12 +1,31 @@
 //! Sums of groups of columns.
 
-use super::Context;
 use super::pieces::for_pieces;
+use super::{Binding, Context, HasTwin, Twin};
+use crate::error::Result;
 use crate::exec::cpu::shared::Shared;
-use crate::model::network::Part;
+use crate::model::network::{Part, Sum};
 use crate::num::Real;
 
-pub(super) fn forward<T: Real>(c: &Context<'_, T>, (x, groups): (Part, usize), slots: &[Vec<T>], y: &mut [T]) {
+impl<T: Real> HasTwin<T> for Sum {
+    fn twin(&self, _: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl<T: Real> Twin<T> for Sum {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+        forward(c, (self.x, self.groups), slots, y);
+        Ok(())
+    }
+
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], _: &mut [T]) -> Result<()> {
+        backward(c, (self.x, self.groups), slots, dy);
+        Ok(())
+    }
+}
+
+fn forward<T: Real>(c: &Context<'_, T>, (x, groups): (Part, usize), slots: &[Vec<T>], y: &mut [T]) {
     let (size, stride, rows) = (x.width / groups, c.stride(x), y.len() / groups);
     let (values, y) = (&slots[c.plan.values[x.value]], Shared::new(y));
     for_pieces(rows, 8, rows * x.width, |rows| {
@@ -19,7 +38,7 @@ pub(super) fn forward<T: Real>(c: &Context<'_, T>, (x, groups): (Part, usize), s
     });
 }
 
-pub(super) fn backward<T: Real>(c: &Context<'_, T>, (x, groups): (Part, usize), slots: &mut [Vec<T>], dy: &[T]) {
+fn backward<T: Real>(c: &Context<'_, T>, (x, groups): (Part, usize), slots: &mut [Vec<T>], dy: &[T]) {
     let (size, stride, rows) = (x.width / groups, c.stride(x), dy.len() / groups);
     let dx = Shared::new(&mut slots[c.plan.gradients[x.value]]);
     for_pieces(rows, 8, rows * x.width, |rows| {

@@ -1,22 +1,22 @@
 //! Scans, on the way back.
 
-use super::Parallel;
-use super::fold::Given;
-use super::kernel::Kernel;
 use super::products::GIVE;
-use super::program::{Build, Lanes};
-use super::scan::{Pass, side_by_side, step_rounds};
-use super::text::{RuleText, Share, sums, writers};
+use super::{Pass, side_by_side, step_rounds};
 use crate::expr::Expr;
 use crate::model::network::ScanShape;
 use crate::model::rule::{Divisor, Extent};
+use crate::plan::network::Parallel;
+use crate::plan::network::fold::Given;
+use crate::plan::network::kernel::Kernel;
+use crate::plan::network::program::{Build, Lanes};
+use crate::plan::network::text::{RuleText, Share, sums, writers};
 
 const COLUMNS: &str = concat!(
-    include_str!("../../../shaders/network/scan_place.wgsl"),
-    include_str!("../../../shaders/network/scan_columns.wgsl")
+    include_str!("../../../../../shaders/network/scan_place.wgsl"),
+    include_str!("../../../../../shaders/network/scan_columns.wgsl")
 );
-const ROWS: &str = include_str!("../../../shaders/network/scan_rows.wgsl");
-const DIVIDE_BACKWARD: &str = include_str!("../../../shaders/network/scan_divide_backward.wgsl");
+const ROWS: &str = include_str!("../../../../../shaders/network/scan_rows.wgsl");
+const DIVIDE_BACKWARD: &str = include_str!("../../../../../shaders/network/scan_divide_backward.wgsl");
 
 /// Columns of a state that a lane of `scan_rows` keeps in registers at a time, twice.
 const COLUMNS_AT_ONCE: usize = 32;
@@ -32,7 +32,7 @@ struct Scratch {
 }
 
 impl Build<'_> {
-    pub fn scan_backward(&mut self, n: usize, shape: &ScanShape) {
+    pub(super) fn scan_backward(&mut self, n: usize, shape: &ScanShape) {
         let (rows, columns) = (self.rows(), shape.heads * shape.columns());
         let dy = match shape.divisor() {
             None => self.d_made(n),

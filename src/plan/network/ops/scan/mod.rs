@@ -1,32 +1,48 @@
-//! Scans, forward.
+//! Scans: forward here, back in `backward.rs`, chunks as matrix products in `products.rs`.
 
-use super::Parallel;
-use super::kernel::{Kernel, LANES};
-use super::program::{Build, STRETCH};
-use super::text::RuleText;
+mod backward;
+mod products;
+
+pub(in crate::plan::network) use products::pair_rounds;
+
+use super::Dispatches;
 use crate::model::network::ScanShape;
 use crate::model::rule::{Divisor, EMPTY_MAXIMUM, Read};
+use crate::plan::network::Parallel;
+use crate::plan::network::kernel::{Kernel, LANES};
+use crate::plan::network::program::{Build, STRETCH};
+use crate::plan::network::text::RuleText;
 
-const SCAN: &str = include_str!("../../../shaders/network/scan.wgsl");
+const SCAN: &str = include_str!("../../../../../shaders/network/scan.wgsl");
 const FORWARD: &str = concat!(
-    include_str!("../../../shaders/network/scan_place.wgsl"),
-    include_str!("../../../shaders/network/scan_forward.wgsl")
+    include_str!("../../../../../shaders/network/scan_place.wgsl"),
+    include_str!("../../../../../shaders/network/scan_forward.wgsl")
 );
-const CARRY: &str = include_str!("../../../shaders/network/scan_carry.wgsl");
-const CARRY_FULL: &str = include_str!("../../../shaders/network/scan_carry_full.wgsl");
-const MAXIMA: &str = include_str!("../../../shaders/network/scan_maxima.wgsl");
-const DIVIDE: &str = include_str!("../../../shaders/network/scan_divide.wgsl");
+const CARRY: &str = include_str!("../../../../../shaders/network/scan_carry.wgsl");
+const CARRY_FULL: &str = include_str!("../../../../../shaders/network/scan_carry_full.wgsl");
+const MAXIMA: &str = include_str!("../../../../../shaders/network/scan_maxima.wgsl");
+const DIVIDE: &str = include_str!("../../../../../shaders/network/scan_divide.wgsl");
 
 /// What a kernel of a scan goes over, as `PASS` of `scan.wgsl`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
+enum Pass {
     Whole,
     Summary,
     Chunks,
 }
 
+impl Dispatches for ScanShape {
+    fn forward(&self, n: usize, build: &mut Build<'_>) {
+        build.scan(n, self);
+    }
+
+    fn backward(&self, n: usize, build: &mut Build<'_>) {
+        build.scan_backward(n, self);
+    }
+}
+
 impl Build<'_> {
-    pub fn scan(&mut self, n: usize, shape: &ScanShape) {
+    fn scan(&mut self, n: usize, shape: &ScanShape) {
         let slots = &self.plan.scans[n];
         if slots.maxima.is_some() {
             let items = self.plan.shape.batch * shape.heads;
@@ -92,7 +108,7 @@ impl Build<'_> {
     }
 
     /// States before all chunks (or, back, gradients of those after them): from `before`, into `kept`, to `end`.
-    pub fn carry_kernel(&self, n: usize, shape: &ScanShape, back: bool) -> Kernel {
+    fn carry_kernel(&self, n: usize, shape: &ScanShape, back: bool) -> Kernel {
         let heads = self.plan.shape.batch * shape.heads;
         let (kernel, items) = match shape.form().erase {
             None => (("network.scan_carry", CARRY), heads * shape.columns() * shape.key_size),
@@ -123,7 +139,7 @@ impl Build<'_> {
     }
 
     /// Steps of a lane's span, and spans: of whole sequences one dispatch each, of chunks side by side.
-    pub fn spans(&self, shape: &ScanShape, pass: Pass) -> (usize, usize) {
+    fn spans(&self, shape: &ScanShape, pass: Pass) -> (usize, usize) {
         match pass {
             Pass::Whole => cut(self.plan.shape.time, step_rounds(shape)),
             Pass::Summary | Pass::Chunks => (self.plan.chunk(shape), self.plan.chunks(shape)),
@@ -131,23 +147,23 @@ impl Build<'_> {
     }
 
     /// Chunks that one dispatch carries the state over, and dispatches.
-    pub fn carry_spans(&self, shape: &ScanShape) -> (usize, usize) {
+    fn carry_spans(&self, shape: &ScanShape) -> (usize, usize) {
         cut(self.plan.chunks(shape), carry_rounds(shape))
     }
 
     /// Columns of a state, virtual ones included.
-    pub fn lane_columns(&self, shape: &ScanShape, pass: Pass) -> usize {
+    fn lane_columns(&self, shape: &ScanShape, pass: Pass) -> usize {
         shape.columns() + if pass == Pass::Summary { virtual_columns(shape) } else { 0 }
     }
 
     /// Elements of the summaries of so many chunks.
-    pub fn summary_len(&self, shape: &ScanShape, chunks: usize) -> usize {
+    fn summary_len(&self, shape: &ScanShape, chunks: usize) -> usize {
         let columns = self.lane_columns(shape, Pass::Summary);
         chunks * self.plan.shape.batch * shape.heads * columns * shape.key_size
     }
 
     /// A kernel of a scan with all that its rule says.
-    pub fn scan_kernel(
+    fn scan_kernel(
         &self,
         n: usize,
         shape: &ScanShape,
@@ -181,23 +197,23 @@ impl Build<'_> {
 }
 
 /// Spans that one dispatch of a pass goes over.
-pub(super) fn side_by_side(pass: Pass, spans: usize) -> usize {
+fn side_by_side(pass: Pass, spans: usize) -> usize {
     if pass == Pass::Whole { 1 } else { spans }
 }
 
 /// `count` steps, of so many rounds each, in stretches: steps of one, and how many of them.
-pub(super) fn cut(count: usize, rounds: usize) -> (usize, usize) {
+fn cut(count: usize, rounds: usize) -> (usize, usize) {
     let span = (STRETCH / rounds).clamp(1, count.max(1));
     (span, count.div_ceil(span))
 }
 
 /// Rounds of loops of a step, there and back, in `scan_forward` and `scan_columns`.
-pub(super) fn step_rounds(shape: &ScanShape) -> usize {
+fn step_rounds(shape: &ScanShape) -> usize {
     8 + 4 * shape.key_size
 }
 
 /// Rounds of loops of a chunk in `scan_carry` and `scan_carry_full`.
-pub(super) fn carry_rounds(shape: &ScanShape) -> usize {
+fn carry_rounds(shape: &ScanShape) -> usize {
     let rows = shape.key_size.div_ceil(LANES);
     if shape.form().erase.is_some() { 8 + rows * (12 + shape.key_size) } else { 2 }
 }

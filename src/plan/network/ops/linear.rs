@@ -1,13 +1,14 @@
 //! Products, forward and back: in registers, or on GPUs through workgroup memory too, with the same bits.
 
-use super::kernel::Kernel;
-use super::program::Build;
-use crate::model::network::{ParamId, Part};
+use super::Dispatches;
+use crate::model::network::{Linear, ParamId, Part};
 use crate::plan::DeviceClass;
+use crate::plan::network::kernel::Kernel;
+use crate::plan::network::program::Build;
 
-const ROWS: &str = include_str!("../../../shaders/network/linear_rows.wgsl");
-const WEIGHT: &str = include_str!("../../../shaders/network/linear_weight.wgsl");
-const TILE: &str = include_str!("../../../shaders/network/linear_tile.wgsl");
+const ROWS: &str = include_str!("../../../../shaders/network/linear_rows.wgsl");
+const WEIGHT: &str = include_str!("../../../../shaders/network/linear_weight.wgsl");
+const TILE: &str = include_str!("../../../../shaders/network/linear_tile.wgsl");
 
 /// Rows and columns of a workgroup's tile, as `TILE` of `linear_tile.wgsl`, and its lanes.
 const SIDE: usize = 64;
@@ -28,12 +29,22 @@ struct Tiles {
     strides: [usize; 3],
 }
 
+impl Dispatches for Linear {
+    fn forward(&self, n: usize, build: &mut Build<'_>) {
+        build.linear(n, self.x, self.weight, self.bias);
+    }
+
+    fn backward(&self, n: usize, build: &mut Build<'_>) {
+        build.linear_backward(n, self.x, self.weight, self.bias);
+    }
+}
+
 impl Build<'_> {
     fn tiled(&self, rows: usize) -> bool {
         self.plan.options.kernels.unwrap_or(self.plan.caps.class) == DeviceClass::Gpu && rows >= FEW
     }
 
-    pub fn linear(&mut self, n: usize, x: Part, weight: ParamId, bias: Option<ParamId>) {
+    fn linear(&mut self, n: usize, x: Part, weight: ParamId, bias: Option<ParamId>) {
         let (rows, out, stride) = (self.rows(), self.width(self.plan.network.nodes[n].value), self.width(x.value));
         let kernel = if self.tiled(rows) {
             let blocks = (1, x.width);
@@ -51,7 +62,7 @@ impl Build<'_> {
         self.push(kernel);
     }
 
-    pub fn linear_backward(&mut self, n: usize, x: Part, weight: ParamId, bias: Option<ParamId>) {
+    fn linear_backward(&mut self, n: usize, x: Part, weight: ParamId, bias: Option<ParamId>) {
         let (rows, out, stride) = (self.rows(), self.width(self.plan.network.nodes[n].value), self.width(x.value));
         let kernel = if self.tiled(rows) {
             let blocks = (1, out);

@@ -3,8 +3,10 @@
 //! The network's plan holds a [`Plan`] per such operation, its executors a [`crate::Session`] each; x, y, states and their gradients
 //! go from the network's memory to the session's and back on the device.
 
-use super::{Network, ParamId, Part};
+use super::super::{Builder, Network, ParamId, Part};
+use super::Operation;
 use crate::error::{Error, Result};
+use crate::expr::Expr;
 use crate::model::stack::{Dropout, Layout, RnnConfig};
 use crate::model::weights::parameters;
 use crate::model::zoneout::Zoneout;
@@ -21,7 +23,7 @@ pub struct LayersShape {
 }
 
 /// What a network cannot have of a configuration.
-pub(crate) fn check(name: &str, x: Part, config: &RnnConfig) -> Result<()> {
+fn check(name: &str, x: Part, config: &RnnConfig) -> Result<()> {
     config.validate()?;
     if config.input_size != x.width {
         return Err(Error::mismatch(format!("input_size of {name}"), x.width, config.input_size));
@@ -80,5 +82,49 @@ impl LayersShape {
     pub(crate) fn params(&self, network: &Network) -> std::ops::Range<usize> {
         let first = network.param_offset(self.first);
         first..first + parameters(&self.config).iter().map(|p| p.shape.iter().product::<usize>()).sum::<usize>()
+    }
+}
+
+impl Operation for LayersShape {
+    fn state_size(&self) -> Option<usize> {
+        Some(LayersShape::state_size(self))
+    }
+}
+
+impl Builder {
+    /// A stack of recurrent layers over x; parameters are `<name>.weight_ih_l0` and so on, as in PyTorch
+    /// ([`crate::weights::parameters`]). Where x is part of a value, `<name>.x` is a copy of it.
+    ///
+    /// # Errors
+    /// As [`RnnConfig::validate`]; [`Error::Mismatch`] for an `input_size` that is not x's width; [`Error::Unsupported`] for what
+    /// networks do not have: batch-first layout, a vocabulary, a head, dropout, zoneout.
+    ///
+    /// ```
+    /// use wgpu_rnn::network::Builder;
+    /// use wgpu_rnn::{Direction, RnnConfig, cells, rules};
+    /// # fn main() -> wgpu_rnn::Result<()> {
+    /// let mut b = Builder::new();
+    /// let (z, h) = (b.input("z", 6)?, b.input("h", 6)?);
+    /// let y = b.scan("mingru", &rules::MINGRU, [6, 1, 1], &[z.into(), h.into()], false)?;
+    /// let lstm = RnnConfig { cell: &cells::LSTM, input_size: 6, hidden_size: 4, direction: Direction::Bidirectional, ..Default::default() };
+    /// let y = b.layers("lstm", y, &lstm)?;
+    /// assert_eq!(y.width, 8);
+    /// b.output("y", y)?;
+    /// assert!(b.finish()?.param("lstm.weight_hh_l0_reverse").is_some());
+    /// # Ok(()) }
+    /// ```
+    pub fn layers(&mut self, name: &str, x: Part, config: &RnnConfig) -> Result<Part> {
+        self.part(name, x)?;
+        check(name, x, config)?;
+        self.whole_or_nothing(|b| {
+            let whole = b.network.values.get(x.value).is_some_and(|v| v.width == x.width);
+            let x = if whole { x } else { b.map(&format!("{name}.x"), Expr::input(0), &[x.into()])? };
+            let first = b.network.params.len();
+            for p in parameters(config) {
+                b.param(&format!("{name}.{}", p.name), &p.shape)?;
+            }
+            let shape = LayersShape { x, config: Box::new(config.clone()), first };
+            b.node(name, config.output_size(), shape)
+        })
     }
 }

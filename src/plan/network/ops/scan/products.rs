@@ -12,22 +12,22 @@
 //! those of 0 are exact. Λ on the way back obeys the same recurrence with a and b, k and q, v and dy exchanged, from the last step
 //! to the first: the same kernels with BACK. A window of chunks at a time, so that scratch does not grow with T.
 
-use super::kernel::Kernel;
-use super::program::Build;
-use super::scan::{carry_rounds, cut};
+use super::{carry_rounds, cut};
 use crate::model::network::ScanShape;
+use crate::plan::network::kernel::Kernel;
+use crate::plan::network::program::Build;
 
 macro_rules! with_blocks {
     ($file:literal) => {
-        concat!(include_str!("../../../shaders/network/products.wgsl"), include_str!($file))
+        concat!(include_str!("../../../../../shaders/network/products.wgsl"), include_str!($file))
     };
 }
 
-const FACTORS: &str = with_blocks!("../../../shaders/network/products_factors.wgsl");
-const PAIRS: &str = with_blocks!("../../../shaders/network/products_pairs.wgsl");
-const EDGES: &str = with_blocks!("../../../shaders/network/products_edges.wgsl");
-const TILE: &str = with_blocks!("../../../shaders/network/products_tile.wgsl");
-pub(super) const GIVE: &str = with_blocks!("../../../shaders/network/products_give.wgsl");
+const FACTORS: &str = with_blocks!("../../../../../shaders/network/products_factors.wgsl");
+const PAIRS: &str = with_blocks!("../../../../../shaders/network/products_pairs.wgsl");
+const EDGES: &str = with_blocks!("../../../../../shaders/network/products_edges.wgsl");
+const TILE: &str = with_blocks!("../../../../../shaders/network/products_tile.wgsl");
+pub(super) const GIVE: &str = with_blocks!("../../../../../shaders/network/products_give.wgsl");
 
 /// `PRODUCT` of `products_tile.wgsl`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ const OF_CORRECTIONS: [&str; 7] =
 
 impl Blocks {
     /// Where the blocks of a name begin, where there are such.
-    pub fn place(&self, name: &str) -> Option<usize> {
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
         self.places.iter().find(|(n, _)| *n == name).map(|(_, at)| *at)
     }
 }
@@ -91,7 +91,7 @@ impl Build<'_> {
     }
 
     /// Takes the scratch of as many chunks as fit [`crate::model::network::NetworkOptions::window_bytes`], at least one.
-    pub fn take_blocks(&mut self, shape: &ScanShape, back: bool) -> Blocks {
+    pub(super) fn take_blocks(&mut self, shape: &ScanShape, back: bool) -> Blocks {
         let (places, chunks) = (self.block_places(shape, back), self.plan.chunks(shape));
         let each: usize = self.plan.shape.batch * shape.heads;
         let bytes = 4 * each as u64 * places.iter().map(|(_, len)| *len as u64).sum::<u64>();
@@ -102,7 +102,14 @@ impl Build<'_> {
     }
 
     /// Everything of one window up to what its chunks do to any state.
-    pub fn sum_blocks(&mut self, n: usize, shape: &ScanShape, blocks: &mut Blocks, window: usize, dy: Option<usize>) {
+    pub(super) fn sum_blocks(
+        &mut self,
+        n: usize,
+        shape: &ScanShape,
+        blocks: &mut Blocks,
+        window: usize,
+        dy: Option<usize>,
+    ) {
         let (chunk, erase) = (self.plan.chunk(shape), shape.form().erase.is_some());
         blocks.first = window * blocks.window;
         blocks.chunks = blocks.window.min(self.plan.chunks(shape) - blocks.first);
@@ -125,7 +132,7 @@ impl Build<'_> {
 
     /// What the steps of a window read, from the states before its chunks, which are at `kept`; `u`: where those of corrections
     /// are kept by row, `y`: where what is read goes by row (BACK: by block).
-    pub fn read_blocks(
+    pub(super) fn read_blocks(
         &mut self,
         n: usize,
         shape: &ScanShape,
@@ -175,7 +182,7 @@ impl Build<'_> {
     }
 
     /// A kernel of so many lanes a block.
-    pub fn block_kernel(
+    pub(super) fn block_kernel(
         &self,
         n: usize,
         shape: &ScanShape,
@@ -194,7 +201,7 @@ impl Build<'_> {
 }
 
 /// Rounds of loops of a lane in `products_pairs`.
-pub(crate) fn pair_rounds(shape: &ScanShape, chunk: usize) -> usize {
+pub(in crate::plan::network) fn pair_rounds(shape: &ScanShape, chunk: usize) -> usize {
     let parts = shape.key_size.div_ceil(ROWS);
     chunk.saturating_add(3).saturating_mul(shape.key_size.saturating_add(2 * parts))
 }
