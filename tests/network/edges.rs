@@ -184,6 +184,31 @@ fn calls_out_of_order_are_refused_and_change_nothing() -> Result<()> {
 }
 
 #[test]
+fn a_value_per_sequence_is_none_of_a_step() -> Result<()> {
+    let mut b = Builder::new();
+    let x = b.input("x", 4)?;
+    let last = b.pool("last", x, Pooling::Last)?;
+    refused(b.shift("shift", last), "row per step");
+    refused(b.pool("again", last, Pooling::Max), "row per step");
+    refused(b.concat("both", &[x, last]), "last has a row per sequence");
+    refused(b.map("sum", Expr::input(0) + Expr::input(1), &[x.into(), last.into()]), "all one per sequence");
+    refused(b.scan("scan", &rules::MINGRU, [4, 1, 1], &[last.into(), last.into()], false), "row per step");
+    b.output("y", last)?;
+    let network = Arc::new(b.finish()?);
+    for device in devices() {
+        let mut session = session(&device, &network, Shape { time: 3, batch: 2 }, &NetworkOptions::default());
+        let x = ramp(&[3, 2, 4]);
+        let values = [x.view()];
+        let input = NetworkInput { lengths: Some(&[2, 0]), ..NetworkInput::new(&values) };
+        let out = session.forward(&input)?;
+        assert_eq!(out.values[0].shape, [2, 4]);
+        assert_eq!(out.values[0].data[..4], x.data[8..12], "the last of 2 steps");
+        assert_eq!(out.values[0].data[4..], [0.0; 4], "no steps");
+    }
+    Ok(())
+}
+
+#[test]
 fn parts_and_parameters_that_there_are_not() -> Result<()> {
     let mut b = Builder::new();
     let x = b.input("x", 4)?;

@@ -2,7 +2,7 @@
 //! have tests of their own (tests/rules).
 
 use crate::naive::{self, Reads, Times};
-use crate::networks::{gpu, inputs, of_everything, of_rule, random};
+use crate::networks::{gpu, inputs, of_everything, of_rule, of_sequences, random};
 use std::sync::Arc;
 use wgpu_rnn::network::{
     Conv, Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Op,
@@ -131,6 +131,20 @@ fn every_operation() -> Result<()> {
         assert_eq!(one, unchecked, "shaders that do not check their indices give the same bits");
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn values_per_sequence() -> Result<()> {
+    let (device, case) = (gpu(), Case::new(of_sequences()?, ragged(false))?);
+    let naive = case.naive()?;
+    let one = case.gpu(&device, &NetworkOptions::default())?;
+    let failures = case.failures("sequences", &one, &naive);
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let cpu = case.gpu(&Device::cpu(), &NetworkOptions::default())?;
+    let failures = case.failures("the CPU executor", &cpu, &naive);
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert_eq!(one, case.gpu(&device, &NetworkOptions { guard: 3, ..Default::default() })?, "slots apart");
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 
 use wgpu_rnn::expr::{Expr, Function, Operator};
 use wgpu_rnn::network::{
-    Concat, Conv, LayersShape, Linear, Map, Network, Norm, Normalise, Op, Operand, Part, ScanShape, Shift, Source, Sum,
+    Concat, Conv, LayersShape, Linear, Map, Network, Norm, Normalise, Op, Operand, Part, Pool, Pooling, Rows,
+    ScanShape, Shift, Source, Sum,
 };
 use wgpu_rnn::verify::naive_linear::{self, Problem};
 use wgpu_rnn::verify::tape::{Number, Tape};
@@ -32,10 +33,9 @@ pub struct Times {
 }
 
 impl Times {
-    fn rows(&self) -> impl Iterator<Item = (usize, usize)> {
-        (0..self.shape.time)
-            .flat_map(|t| (0..self.shape.batch).map(move |b| (t, b)))
-            .filter(|&(t, b)| t < self.lengths[b])
+    fn rows(&self, rows: Rows) -> impl Iterator<Item = (usize, usize)> {
+        let steps = if rows == Rows::Steps { self.shape.time } else { 1 };
+        (0..steps).flat_map(|t| (0..self.shape.batch).map(move |b| (t, b))).filter(|&(t, b)| t < self.lengths[b])
     }
     /// Whether an episode begins between two steps.
     fn apart(&self, b: usize, p: isize, t: isize) -> bool {
@@ -54,7 +54,8 @@ struct Run<'a, N> {
 /// The values of outputs, and last states.
 pub fn forward<N: Number>(network: &Network, times: &Times, reads: &Reads<N>) -> Result<[Vec<Vec<N>>; 2]> {
     let rows = times.shape.time * times.shape.batch;
-    let values = network.values.iter().map(|v| vec![N::constant(0.0); rows * v.width]).collect();
+    let of = |v: Rows| if v == Rows::Steps { rows } else { times.shape.batch };
+    let values = network.values.iter().map(|v| vec![N::constant(0.0); of(v.rows) * v.width]).collect();
     let mut run = Run { network, times, reads, values };
     for (&id, values) in network.inputs.iter().zip(&reads.inputs) {
         run.values[id].clone_from(values);
@@ -62,8 +63,9 @@ pub fn forward<N: Number>(network: &Network, times: &Times, reads: &Reads<N>) ->
     let mut last = Vec::new();
     for node in &network.nodes {
         let width = network.values[node.value].width;
-        let mut y = vec![N::constant(0.0); rows * width];
+        let mut y = vec![N::constant(0.0); of(network.values[node.value].rows) * width];
         match &node.op {
+            Op::Pool(pool) => y = run.pool(pool),
             Op::Scan(scan) => {
                 let results = run.scan(scan, reads.states[last.len()].clone())?;
                 y = results.y;
@@ -75,7 +77,7 @@ pub fn forward<N: Number>(network: &Network, times: &Times, reads: &Reads<N>) ->
                 last.push(state);
             }
             op => {
-                for (t, b) in times.rows() {
+                for (t, b) in times.rows(network.values[node.value].rows) {
                     let row = t * times.shape.batch + b;
                     let own = run.row(op, last.len(), t, b);
                     y[row * width..][..width].copy_from_slice(&own);
@@ -206,8 +208,24 @@ impl<N: Number> Run<'_, N> {
                 let one = |c: usize| evaluate(expr, &|n| self.operand(&operands[n], t, b, c));
                 (0..operands[0].width()).map(one).collect()
             }
-            Op::Scan(_) | Op::Layers(_) => Vec::new(),
+            Op::Scan(_) | Op::Layers(_) | Op::Pool(_) => Vec::new(),
         }
+    }
+
+    /// Real steps alone; a maximum's gradient goes to the first step that has it.
+    fn pool(&self, Pool { x, kind }: &Pool) -> Vec<N> {
+        let zero = N::constant(0.0);
+        let one = |b: usize, c: usize| {
+            let steps: Vec<N> = (0..self.times.lengths[b]).map(|t| self.at(*x, t, b, c)).collect();
+            let (Some(first), Some(last)) = (steps.first(), steps.last()) else { return zero };
+            match kind {
+                Pooling::First => *first,
+                Pooling::Last => *last,
+                Pooling::Mean => steps.iter().fold(zero, |s, v| s + *v) / N::constant(steps.len() as f64),
+                Pooling::Max => steps.iter().fold(*first, |m, v| if v.value() > m.value() { *v } else { m }),
+            }
+        };
+        (0..self.times.shape.batch).flat_map(|b| (0..x.width).map(move |c| (b, c))).map(|(b, c)| one(b, c)).collect()
     }
 
     fn scan(&self, scan: &ScanShape, initial: Vec<N>) -> Result<naive_linear::Results<N>> {

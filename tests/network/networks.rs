@@ -3,7 +3,7 @@
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::sync::{Arc, LazyLock};
 use wgpu_rnn::expr::{Expr, exp, silu, softplus, tanh};
-use wgpu_rnn::network::{Builder, Network, NetworkOptions, NetworkPlan, NetworkSession, Norm, Operand};
+use wgpu_rnn::network::{Builder, Network, NetworkOptions, NetworkPlan, NetworkSession, Norm, Operand, Pooling};
 use wgpu_rnn::rule::{HeadState, Rule};
 use wgpu_rnn::{Device, Direction, Precision, Result, RnnConfig, Shape, cells, rules};
 
@@ -91,6 +91,36 @@ pub fn of_everything() -> Result<Arc<Network>> {
     b.output("top", top)?;
     b.output("y", sum)?;
     b.output("part", h.columns(1, 5)?)?;
+    Ok(Arc::new(b.finish()?))
+}
+
+/// Values per sequence: every pooling, of steps and of columns of them, a head of all that works row by row on top, and y beside it.
+pub fn of_sequences() -> Result<Arc<Network>> {
+    let (mut b, of) = (Builder::new(), Expr::input);
+    let x = b.input("x", 5)?;
+    let gru = RnnConfig {
+        cell: &cells::GRU,
+        input_size: 5,
+        hidden_size: 3,
+        direction: Direction::Bidirectional,
+        ..Default::default()
+    };
+    let y = b.layers("gru", x, &gru)?;
+    let last = b.last_of("last", y, &gru)?;
+    let mean = b.pool("mean", y.columns(1, 4)?, Pooling::Mean)?;
+    let max = b.pool("max", x, Pooling::Max)?;
+    let first = b.pool("first", x.columns(2, 3)?, Pooling::First)?;
+    let all = b.concat("all", &[last, mean, max, first])?;
+    let (gain, shift) = (b.param("norm.weight", &[18])?, b.param("norm.bias", &[18])?);
+    let norm = b.norm("norm", all, (Norm::Layer, 2, 1e-5), Some(gain), Some(shift))?;
+    let scale = b.param("scale", &[18])?;
+    let scaled = b.map("scaled", tanh(of(0)) * of(1), &[norm.into(), b.whole(scale)])?;
+    let few = b.sum("few", scaled, 9)?;
+    let (w, bias) = (b.param("head.weight", &[4, 9])?, b.param("head.bias", &[4])?);
+    let head = b.linear("head", few, w, Some(bias))?;
+    b.output("head", head)?;
+    b.output("y", y)?;
+    b.output("mean", mean)?;
     Ok(Arc::new(b.finish()?))
 }
 

@@ -1,6 +1,6 @@
 //! Building a network operation by operation.
 
-use super::{Network, NetworkData, Node, Op, Operand, Param, ParamId, Part, Source, Stored, Value};
+use super::{Network, NetworkData, Node, Op, Operand, Param, ParamId, Part, Rows, Source, Stored, Value};
 use crate::error::{Error, Result};
 
 /// Puts a network together; every method checks what it is given. The method that adds an operation stands in the operation's file.
@@ -48,7 +48,7 @@ impl Builder {
     /// # Errors
     /// [`Error::Mismatch`] for a width of 0 or a name that is taken.
     pub fn input(&mut self, name: &str, width: usize) -> Result<Part> {
-        let part = self.value(name, width)?;
+        let part = self.value(name, width, Rows::Steps)?;
         self.network.inputs.push(part.value);
         Ok(part)
     }
@@ -145,21 +145,48 @@ impl Builder {
         Ok(Network(self.network))
     }
 
-    pub(super) fn value(&mut self, name: &str, width: usize) -> Result<Part> {
+    pub(super) fn value(&mut self, name: &str, width: usize, rows: Rows) -> Result<Part> {
         if width == 0 {
             return Err(Error::mismatch(format!("columns of {name}"), "at least 1", 0));
         }
         if self.network.values.iter().any(|v| v.name == name) {
             return Err(Error::mismatch(format!("value {name}"), "a name of its own", "one that is taken"));
         }
-        self.network.values.push(Value { name: name.into(), width });
+        self.network.values.push(Value { name: name.into(), width, rows });
         Ok(Part { value: self.network.values.len() - 1, first: 0, width })
     }
 
-    pub(super) fn node(&mut self, name: &str, width: usize, op: impl Into<Op>) -> Result<Part> {
-        let part = self.value(name, width)?;
+    /// Adds an operation whose value has the rows of what it reads.
+    pub(super) fn node(&mut self, name: &str, width: usize, rows: Rows, op: impl Into<Op>) -> Result<Part> {
+        let part = self.value(name, width, rows)?;
         self.network.nodes.push(Node { name: name.into(), op: op.into(), value: part.value });
         Ok(part)
+    }
+
+    /// The rows of what an operation reads, which must all be the same: a step has no row of a value per sequence.
+    pub(super) fn rows(&self, name: &str, parts: impl IntoIterator<Item = Part>) -> Result<Rows> {
+        let mut rows = None;
+        for part in parts {
+            self.part(name, part)?;
+            let own = self.network.values[part.value].rows;
+            if *rows.get_or_insert(own) != own {
+                let expected = "values that all have a row per step, or all one per sequence";
+                let got = format!("{} has a row per {own}", self.network.values[part.value].name);
+                return Err(Error::mismatch(format!("what {name} reads"), expected, got));
+            }
+        }
+        Ok(rows.unwrap_or(Rows::Steps))
+    }
+
+    /// Whether a part has a row per step, as operations over time read.
+    pub(super) fn steps(&self, name: &str, part: Part) -> Result<()> {
+        match self.rows(name, [part])? {
+            Rows::Steps => Ok(()),
+            Rows::Sequences => {
+                let got = format!("{}, which has one per sequence", self.network.values[part.value].name);
+                Err(Error::mismatch(format!("what {name} reads"), "a value with a row per step", got))
+            }
+        }
     }
 
     pub(super) fn check_groups(&self, name: &str, x: Part, groups: usize) -> Result<()> {

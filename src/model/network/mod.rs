@@ -21,12 +21,12 @@ mod build;
 pub mod ops;
 
 pub use build::Builder;
-pub use ops::{Concat, Conv, LayersShape, Linear, Map, Norm, Normalise, Op, ScanShape, Shift, Sum};
+pub use ops::{Concat, Conv, LayersShape, Linear, Map, Norm, Normalise, Op, Pool, Pooling, ScanShape, Shift, Sum};
 
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 
-/// Index of a value: `[T, B, width]`.
+/// Index of a value: `[T, B, width]`, or `[B, width]` ([`Rows`]).
 pub type ValueId = usize;
 /// Index of a parameter.
 pub type ParamId = usize;
@@ -93,6 +93,13 @@ impl Operand {
             Source::Param { width, .. } => width,
         }
     }
+    /// The part of a value that it shows, if it does not show a parameter.
+    pub fn part(&self) -> Option<Part> {
+        match self.source {
+            Source::Value(part) => Some(part),
+            Source::Param { .. } => None,
+        }
+    }
     /// Columns of the operand.
     pub fn width(&self) -> usize {
         self.source_width().saturating_mul(self.repeat)
@@ -138,13 +145,33 @@ pub struct Node {
     pub value: ValueId,
 }
 
-/// A value's name and width.
+/// What a value has a row for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rows {
+    /// Every step of every sequence: `[T, B, width]`.
+    Steps,
+    /// Every sequence: `[B, width]`.
+    Sequences,
+}
+
+impl std::fmt::Display for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Steps => "step",
+            Self::Sequences => "sequence",
+        })
+    }
+}
+
+/// A value's name and size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
     /// Its name.
     pub name: String,
     /// Columns of a row.
     pub width: usize,
+    /// What it has a row for.
+    pub rows: Rows,
 }
 
 /// A parameter's name and shape.

@@ -24,7 +24,7 @@ pub(crate) use times::Times;
 
 use super::{Caps, DeviceClass, Memory, Options, Plan, Precision, Reset};
 use crate::error::{Error, Result};
-use crate::model::network::{LayersShape, Network, Node, Op, ScanShape, ValueId};
+use crate::model::network::{LayersShape, Network, Node, Op, Rows, ScanShape, ValueId};
 use crate::model::stack::Shape;
 use std::fmt;
 use std::sync::Arc;
@@ -248,8 +248,11 @@ impl NetworkPlanData {
     }
 
     /// Rows of a value.
-    pub fn rows_of(&self, _value: ValueId) -> usize {
-        self.rows()
+    pub fn rows_of(&self, value: ValueId) -> usize {
+        match self.network.values[value].rows {
+            Rows::Steps => self.rows(),
+            Rows::Sequences => self.shape.batch,
+        }
     }
 
     /// Steps of a scan's chunk.
@@ -311,7 +314,10 @@ impl NetworkPlanData {
         let (network, batch, rows, train) =
             (Arc::clone(&self.network), self.shape.batch, self.rows(), self.options.train);
         for value in &network.values {
-            let (len, step) = (rows * value.width, batch * value.width);
+            let (len, step) = match value.rows {
+                Rows::Steps => (rows * value.width, batch * value.width),
+                Rows::Sequences => (batch * value.width, 0),
+            };
             let slot = self.slot(value.name.clone(), len, step);
             self.values.push(slot);
             if train {

@@ -38,7 +38,7 @@ impl<'a, T> NetworkInput<'a, T> {
 /// What one run gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkOutput<T> {
-    /// One `[T, B, width]` per output; 0 past a sequence's end.
+    /// One `[T, B, width]` per output, 0 past a sequence's end; or `[B, width]` where it has a row per sequence.
     pub values: Vec<Tensor<T>>,
     /// `[B, size]` of every operation over time, at each sequence's own end. A scan's is `[heads, columns, K]` per sequence (columns:
     /// V, and the divisor's), then m `[heads]` where it has one; a convolution's its last inputs `[low, width]`, the oldest first; that of
@@ -49,7 +49,7 @@ pub struct NetworkOutput<T> {
 /// Gradients of what a run gave.
 #[derive(Clone, Copy, Debug)]
 pub struct NetworkUpstream<'a, T> {
-    /// One `[T, B, width]` per output.
+    /// One per output, in its shape.
     pub values: &'a [View<'a, T>],
     /// One `[B, size]` per state; `None`: zeros.
     pub states: Option<&'a [View<'a, T>]>,

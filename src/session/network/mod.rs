@@ -7,7 +7,7 @@ pub use io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, Netw
 use crate::error::{Error, Result};
 use crate::exec::network::Executor;
 use crate::exec::{Device, Element};
-use crate::model::network::{Network, Op, Param, Part};
+use crate::model::network::{Network, Op, Param, Part, Rows};
 use crate::model::stack::Shape;
 use crate::plan::Precision;
 use crate::plan::network::{NetworkPlan, SlotId, StateSlots, Times};
@@ -218,7 +218,6 @@ impl<T: Element> NetworkSession<T> {
     /// # Errors
     /// As [`NetworkSession::backward`].
     pub fn write_upstream(&mut self, upstream: &NetworkUpstream<'_, T>) -> Result<()> {
-        let Shape { time, batch } = self.plan.shape;
         let network = Arc::clone(&self.plan.network);
         if !self.tape {
             return Err(Error::mismatch("backward", "a forward run of a training plan before it", "none"));
@@ -227,7 +226,8 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("gradients of outputs", network.outputs.len(), upstream.values.len()));
         }
         for ((name, part), view) in network.outputs.iter().zip(upstream.values) {
-            view.check(&format!("gradient of {name}"), &["T", "B", "width"], &[time, batch, part.width])?;
+            let (names, sizes) = self.dims(*part);
+            view.check(&format!("gradient of {name}"), names, &sizes)?;
         }
         if let Some(given) = upstream.states {
             self.check_states("gradients of states", given)?;
@@ -340,8 +340,8 @@ impl<T: Element> NetworkSession<T> {
     fn checked_times(&self, input: &NetworkInput<'_, T>) -> Result<Times> {
         let Shape { time, batch } = self.plan.shape;
         let lengths = input.lengths.map_or_else(|| vec![time; batch], <[usize]>::to_vec);
-        if lengths.len() != batch || lengths.iter().any(|l| !(1..=time).contains(l)) {
-            return Err(Error::mismatch("lengths", format!("{batch} in 1..={time}"), format!("{lengths:?}")));
+        if lengths.len() != batch || lengths.iter().any(|&l| l > time) {
+            return Err(Error::mismatch("lengths", format!("{batch} in 0..={time}"), format!("{lengths:?}")));
         }
         let resets = input.resets.unwrap_or_default().to_vec();
         if input.resets.is_some() && !self.plan.options.resets {
@@ -389,13 +389,21 @@ impl<T: Element> NetworkSession<T> {
         one.repeat(self.plan.shape.batch)
     }
 
-    fn part_of(&self, all: &[T], part: Part) -> Tensor<T> {
+    /// Dimensions of a part of a value: their names, and how many.
+    fn dims(&self, part: Part) -> (&'static [&'static str], Vec<usize>) {
         let Shape { time, batch } = self.plan.shape;
+        match self.plan.network.values[part.value].rows {
+            Rows::Steps => (&["T", "B", "width"], vec![time, batch, part.width]),
+            Rows::Sequences => (&["B", "width"], vec![batch, part.width]),
+        }
+    }
+
+    fn part_of(&self, all: &[T], part: Part) -> Tensor<T> {
         let width = self.plan.network.values[part.value].width;
         let rows = all.chunks_exact(width).map(|row| &row[part.first..][..part.width]);
         let mut data = rows.flatten().copied().collect::<Vec<_>>();
         Self::mask(&self.times, &mut data, part.width);
-        Tensor { data, shape: vec![time, batch, part.width] }
+        Tensor { data, shape: self.dims(part).1 }
     }
 
     fn state_of(&self, state: &StateSlots, data: Vec<T>) -> Tensor<T> {

@@ -7,6 +7,7 @@ mod linear;
 mod map;
 mod norm;
 mod pieces;
+mod pool;
 mod scan;
 mod scan_backward;
 mod scan_chunked;

@@ -19,11 +19,11 @@ impl Builder {
     /// # Errors
     /// [`Error::Mismatch`] without parts, or more columns than can be counted.
     pub fn concat(&mut self, name: &str, parts: &[Part]) -> Result<Part> {
-        parts.iter().try_for_each(|&part| self.part(name, part))?;
+        let rows = self.rows(name, parts.iter().copied())?;
         let width = parts.iter().try_fold(0usize, |sum, p| sum.checked_add(p.width));
         let Some(width) = width else {
             return Err(Error::mismatch(format!("columns of {name}"), "as many as can be counted", "more"));
         };
-        self.node(name, width, Concat { parts: parts.to_vec() })
+        self.node(name, width, rows, Concat { parts: parts.to_vec() })
     }
 }

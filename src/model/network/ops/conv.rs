@@ -1,6 +1,6 @@
 //! Depthwise convolutions over time.
 
-use super::super::{Builder, NetworkData, ParamId, Part};
+use super::super::{Builder, NetworkData, ParamId, Part, Rows};
 use super::Operation;
 use crate::error::{Error, Result};
 
@@ -42,7 +42,7 @@ impl Builder {
         (weight, bias): (ParamId, Option<ParamId>),
         (low, high): (usize, usize),
     ) -> Result<Part> {
-        self.part(name, x)?;
+        self.steps(name, x)?;
         self.known(name, Some(weight))?;
         let p = &self.network.params[weight];
         let taps = low.saturating_add(1).saturating_add(high);
@@ -53,6 +53,6 @@ impl Builder {
             return Err(Error::mismatch(&p.name, expected, format!("{:?}", p.shape)));
         }
         self.per_column(bias, x.width)?;
-        self.node(name, x.width, Conv { x, weight, bias, low, high })
+        self.node(name, x.width, Rows::Steps, Conv { x, weight, bias, low, high })
     }
 }

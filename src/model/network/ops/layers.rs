@@ -3,7 +3,7 @@
 //! The network's plan holds a [`Plan`] per such operation, its executors a [`crate::Session`] each; x, y, states and their gradients
 //! go from the network's memory to the session's and back on the device.
 
-use super::super::{Builder, Network, ParamId, Part};
+use super::super::{Builder, Network, ParamId, Part, Rows};
 use super::Operation;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
@@ -114,7 +114,7 @@ impl Builder {
     /// # Ok(()) }
     /// ```
     pub fn layers(&mut self, name: &str, x: Part, config: &RnnConfig) -> Result<Part> {
-        self.part(name, x)?;
+        self.steps(name, x)?;
         check(name, x, config)?;
         self.whole_or_nothing(|b| {
             let whole = b.network.values.get(x.value).is_some_and(|v| v.width == x.width);
@@ -124,7 +124,7 @@ impl Builder {
                 b.param(&format!("{name}.{}", p.name), &p.shape)?;
             }
             let shape = LayersShape { x, config: Box::new(config.clone()), first };
-            b.node(name, config.output_size(), shape)
+            b.node(name, config.output_size(), Rows::Steps, shape)
         })
     }
 }

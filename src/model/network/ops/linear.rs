@@ -27,7 +27,7 @@ impl Builder {
     /// # Errors
     /// [`Error::Mismatch`] for parameters of other shapes.
     pub fn linear(&mut self, name: &str, x: Part, weight: ParamId, bias: Option<ParamId>) -> Result<Part> {
-        self.part(name, x)?;
+        let rows = self.rows(name, [x])?;
         self.known(name, Some(weight))?;
         let shape = &self.network.params[weight].shape;
         if shape.len() != 2 || shape[1] != x.width {
@@ -36,6 +36,6 @@ impl Builder {
         }
         let out = shape[0];
         self.per_column(bias, out)?;
-        self.node(name, out, Linear { x, weight, bias })
+        self.node(name, out, rows, Linear { x, weight, bias })
     }
 }

@@ -37,6 +37,7 @@ impl Builder {
             let expected = format!("at least {}", expr.inputs());
             return Err(Error::mismatch(format!("operands of {name}"), expected, operands.len()));
         }
-        self.node(name, width, Map { expr, operands: operands.to_vec() })
+        let rows = self.rows(name, operands.iter().filter_map(Operand::part))?;
+        self.node(name, width, rows, Map { expr, operands: operands.to_vec() })
     }
 }

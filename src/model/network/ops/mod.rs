@@ -8,6 +8,7 @@ mod layers;
 mod linear;
 mod map;
 mod norm;
+mod pool;
 mod scan;
 mod shift;
 mod sum;
@@ -18,6 +19,7 @@ pub use layers::LayersShape;
 pub use linear::Linear;
 pub use map::Map;
 pub use norm::{Norm, Normalise};
+pub use pool::{Pool, Pooling};
 pub use scan::ScanShape;
 pub use shift::Shift;
 pub use sum::Sum;
@@ -42,6 +44,8 @@ macro_rules! operations {
             Map(Map),
             /// Parts side by side.
             Concat(Concat),
+            /// A row per sequence of those of its steps.
+            Pool(Pool),
             /// A linear recurrence; the value has V columns per head.
             Scan(ScanShape),
             /// A stack of recurrent layers: the value is its y. It has a plan of its own within the network's.

@@ -47,13 +47,13 @@ impl Builder {
         gain: Option<ParamId>,
         bias: Option<ParamId>,
     ) -> Result<Part> {
-        self.part(name, x)?;
+        let rows = self.rows(name, [x])?;
         self.check_groups(name, x, groups)?;
         if !(epsilon >= 0.0 && epsilon.is_finite()) {
             return Err(Error::mismatch(format!("epsilon of {name}"), "at least 0", epsilon));
         }
         self.per_column(gain, x.width)?;
         self.per_column(bias, x.width)?;
-        self.node(name, x.width, Normalise { x, kind, groups, epsilon, gain, bias })
+        self.node(name, x.width, rows, Normalise { x, kind, groups, epsilon, gain, bias })
     }
 }

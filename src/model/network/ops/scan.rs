@@ -1,6 +1,6 @@
 //! A linear recurrence as an operation of a network: its sizes, and where its ports read.
 
-use super::super::{Builder, NetworkData, Operand, Part};
+use super::super::{Builder, NetworkData, Operand, Part, Rows};
 use super::Operation;
 use crate::error::{Error, Result};
 use crate::model::rule::{Divisor, Extent, Form, HeadState, Port, Rule};
@@ -110,6 +110,7 @@ impl Builder {
         let mut shape = ScanShape::new(rule, sizes, reverse);
         for (port, operand) in rule.inputs.iter().chain(rule.params).zip(operands) {
             self.operand(name, operand)?;
+            operand.part().map_or(Ok(()), |part| self.steps(name, part))?;
             let (wanted, per_head) = (shape.port_width(port.extent), shape.port_width(port.extent) / heads);
             let given = operand.width();
             let shared = operand.repeat == 1 && wanted.is_multiple_of(given) && given.is_multiple_of(per_head);
@@ -120,7 +121,7 @@ impl Builder {
             let spread = if given == wanted { *operand } else { operand.groups(per_head, wanted / given) };
             shape.operands.push(spread);
         }
-        self.node(name, heads * value_size, shape)
+        self.node(name, heads * value_size, Rows::Steps, shape)
     }
 
     /// A linear recurrence in both directions: `[T, B, 2 · heads · V]`, the way from each sequence's last step to its first behind

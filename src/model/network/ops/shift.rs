@@ -1,6 +1,6 @@
 //! The step before.
 
-use super::super::{Builder, Part};
+use super::super::{Builder, Part, Rows};
 use super::Operation;
 use crate::error::Result;
 
@@ -23,7 +23,7 @@ impl Builder {
     /// # Errors
     /// [`crate::Error::Mismatch`] for a name that is taken.
     pub fn shift(&mut self, name: &str, x: Part) -> Result<Part> {
-        self.part(name, x)?;
-        self.node(name, x.width, Shift { x })
+        self.steps(name, x)?;
+        self.node(name, x.width, Rows::Steps, Shift { x })
     }
 }

@@ -21,8 +21,8 @@ impl Builder {
     /// # Errors
     /// [`crate::Error::Mismatch`] for groups that do not divide the columns.
     pub fn sum(&mut self, name: &str, x: Part, groups: usize) -> Result<Part> {
-        self.part(name, x)?;
+        let rows = self.rows(name, [x])?;
         self.check_groups(name, x, groups)?;
-        self.node(name, groups, Sum { x, groups })
+        self.node(name, groups, rows, Sum { x, groups })
     }
 }

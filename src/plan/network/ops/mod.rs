@@ -6,6 +6,7 @@ mod layers;
 mod linear;
 mod map;
 mod norm;
+mod pool;
 mod scan;
 mod sum;
 
