@@ -351,7 +351,7 @@ impl RnnConfig {
         RowLayout { width: if train { next } else { inputs }, inputs, stages: places, scales }
     }
     /// Values of all parameters; `u64::MAX` where it is more.
-    pub(crate) fn parameter_count(&self) -> u64 {
+    pub fn parameter_count(&self) -> u64 {
         let (h, state) = (self.hidden_size as u64, self.state_size() as u64);
         let gates = (self.cell.input_gates() as u64, self.cell.recurrent_gates() as u64);
         let (bias_w, bias_r) = (u64::from(self.bias.has_input()), u64::from(self.bias.has_recurrent()));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use wgpu_rnn::network::{
     Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Op,
 };
-use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::{Device, DeviceClass, Error, Result, Shape, Tensor, View, rules};
+use wgpu_rnn_verify::tolerance;
 
 type Named = Vec<(String, Vec<f64>)>;
 

@@ -2,9 +2,9 @@
 
 use wgpu_rnn::expr::{Expr, Function, Operator};
 use wgpu_rnn::network::{LayersShape, Network, Norm, Op, Operand, Part, ScanShape, Source};
-use wgpu_rnn::verify::naive_linear::{self, Problem};
-use wgpu_rnn::verify::tape::{Number, Tape};
 use wgpu_rnn::{Result, Shape, cells};
+use wgpu_rnn_verify::naive_linear::{self, Problem};
+use wgpu_rnn_verify::tape::{Number, Tape};
 
 /// What a network reads: `params` per parameter, `inputs` per input `[T, B, width]`, `states` per operation over time.
 #[derive(Clone)]
