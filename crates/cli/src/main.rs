@@ -16,9 +16,13 @@ mod verify;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+/// What the whole project is, as the library's manifest has it.
+const ABOUT: &str =
+    "GPU-accelerated recurrent kernels: the cuDNN RNN API for every GPU, in WGSL through wgpu, with a CPU executor";
+
 /// GPU-accelerated recurrent kernels: devices, proofs, plans, timings, runs.
 #[derive(Parser)]
-#[command(name = "wgpu-rnn", version, about)]
+#[command(name = "wgpu-rnn", version, about = ABOUT)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
