@@ -147,7 +147,7 @@ pub enum Loss {
 }
 
 /// Probabilities, each from 0 to below 1, of dropping a value in training (what is kept is scaled by 1 / (1 − p)). Every forward
-/// run draws new masks from the seed of [`crate::Session::set_seed`]; [`crate::cpu::random`] tells which bits they are made of.
+/// run draws new masks from the seed of [`crate::Session::set_seed`]; [`crate::num::random`] tells which bits they are made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Dropout {
     /// Of every value that goes from a layer to the next, drawn anew at every step (PyTorch `dropout`; with one layer there are
