@@ -2,7 +2,7 @@
 //! with their derivatives. So a loop's gradients need no second loop, and share nothing with those of any executor.
 //!
 //! ```
-//! use wgpu_rnn::verify::tape::{Number, Tape};
+//! use wgpu_rnn_verify::tape::{Number, Tape};
 //! let tape = Tape::new();
 //! let x = tape.variable(0.5f64);
 //! let y = x * x.exp();
