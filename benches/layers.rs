@@ -1,6 +1,6 @@
 //! Whole layers over cell, H, B and T, forward and forward with backward; ragged batches, stacks and bidirectional layers; on the CPU
 //! executor and, where there is an adapter, the GPU one with each strategy. Every case is held against the f64 oracle, within
-//! the calibrated bound of [`wgpu_rnn::verify::check`], before it is timed; throughput is multiply-adds × 2, as if no sequence were
+//! the calibrated bound of [`wgpu_rnn_verify::check`], before it is timed; throughput is multiply-adds × 2, as if no sequence were
 //! shorter than T.
 //!
 //! `cargo bench --bench layers`; `cargo bench --bench layers -- cpu` for one executor, `-- forward/lstm` for one group.

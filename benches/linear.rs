@@ -8,8 +8,8 @@ mod timing;
 use timing::{devices, in_turn, median};
 use wgpu_rnn::network::{NetworkOptions, NetworkSession, Parallel};
 use wgpu_rnn::rule::{HeadState, Rule};
-use wgpu_rnn::verify::Bare;
 use wgpu_rnn::{Device, Shape, rules};
+use wgpu_rnn_verify::Bare;
 
 const ROUNDS: usize = 5;
 

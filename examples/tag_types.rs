@@ -11,8 +11,8 @@
 use clap::Parser;
 use std::process::ExitCode;
 use std::time::Instant;
-use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::{Error, Result, Shape};
+use wgpu_rnn_verify::tolerance;
 
 mod device;
 #[path = "tag_types/recorded.rs"]

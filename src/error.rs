@@ -79,13 +79,13 @@ impl std::fmt::Debug for Error {
 }
 
 impl Error {
-    /// `what: expected …, got …`.
-    pub(crate) fn mismatch(what: impl Into<String>, expected: impl ToString, got: impl ToString) -> Self {
+    /// [`Error::Mismatch`] of these: `what: expected …, got …`.
+    pub fn mismatch(what: impl Into<String>, expected: impl ToString, got: impl ToString) -> Self {
         Self::Mismatch { what: what.into(), expected: expected.to_string(), got: got.to_string() }
     }
 
-    /// A file with the reason why it was refused.
-    pub(crate) fn file(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
+    /// [`Error::File`]: a file with the reason why it was refused.
+    pub fn file(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
         Self::File { path: path.into(), reason: reason.to_string() }
     }
 }

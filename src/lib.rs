@@ -24,7 +24,6 @@ mod plan;
 mod session;
 mod tensor;
 mod tuning;
-pub mod verify;
 
 pub use error::{Error, Result};
 pub use exec::gpu::{IoBinding, IoBuffers};
@@ -81,8 +80,3 @@ pub mod network {
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
-
-/// Those of the page on files, which export and read ONNX.
-#[cfg(all(doctest, feature = "cli"))]
-#[doc = include_str!("../docs/formats.md")]
-struct Formats;

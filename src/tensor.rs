@@ -18,7 +18,10 @@ impl<'a, T> View<'a, T> {
     }
 
     /// Checks the shape against named dimensions: `x: expected [T, B, I] = [100, 8, 64], got [100, 8, 63]`.
-    pub(crate) fn check(&self, what: &str, names: &[&str], sizes: &[usize]) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for another shape, or another count of values than the shape says.
+    pub fn check(&self, what: &str, names: &[&str], sizes: &[usize]) -> Result<()> {
         let count = self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         if self.shape != sizes {
             return Err(Error::mismatch(

@@ -5,13 +5,13 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 use std::collections::HashMap;
 use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::rule::Rule;
-use wgpu_rnn::verify::naive_linear::{self, Problem};
-use wgpu_rnn::verify::{Golden, verify};
 use wgpu_rnn::weights::{Names, parameters};
 use wgpu_rnn::{
     Bias, Cell, Device, Direction, Error, Head, Input, InputMode, Loss, Precision, Recurrence, Result, RnnConfig,
     Session, Shape, View, Weights, cells, rules,
 };
+use wgpu_rnn_verify::naive_linear::{self, Problem};
+use wgpu_rnn_verify::{Golden, verify};
 
 /// A file of these tensors, whose values count up from 0.
 fn file(tensors: &[(&str, &[usize])]) -> TensorFile {
@@ -381,11 +381,10 @@ fn files_of_other_formats_are_called_by_their_names() {
         assert!(message.contains(what) && message.contains(help), "{message}\nlacks\n{what}\n{help}");
         assert!(!message.contains("header too large"), "{message}");
     }
-    #[cfg(feature = "onnx")]
     {
         let config = RnnConfig { cell: &cells::GRU, input_size: 3, hidden_size: 5, ..Default::default() };
         let weights = Weights::<f32>::random(&config, 1).unwrap();
-        let model = wgpu_rnn::io::onnx::Export::default().bytes(&config, &weights).unwrap();
+        let model = wgpu_rnn_formats::onnx::Export::default().bytes(&config, &weights).unwrap();
         let message = refused(TensorFile::from_bytes("m.onnx", model));
         assert!(message.contains("this looks like an ONNX model"), "{message}");
     }

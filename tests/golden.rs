@@ -2,20 +2,19 @@
 //! number is caught.
 
 mod harness;
+#[path = "harness/parts.rs"]
+mod parts;
 
 use harness::everything;
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView, serialize};
-use std::collections::HashMap;
+use parts::Parts;
+use safetensors::Dtype;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use tempfile::TempDir;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::verify::{Case as Run, Golden, naive, naive_backward, tolerance, verify, verify_file};
 use wgpu_rnn::{
     Bias, Device, Direction, Element, Gradients, Initial, Input, Layout, Options, Output, Plan, Precision, RnnConfig,
     Session, Shape, Strategy, Tensor, Upstream, View, Weights, cells,
 };
+use wgpu_rnn_verify::{Case as Run, Golden, naive, naive_backward, tolerance, verify, verify_file};
 
 const STRATEGIES: [Strategy; 2] = [Strategy::Step, Strategy::Sequence];
 
@@ -91,37 +90,7 @@ fn of_a_gpu(files: Vec<PathBuf>) -> Vec<PathBuf> {
     list
 }
 
-/// A golden's tensors, to be changed and written again.
-struct Parts {
-    config: String,
-    tensors: HashMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
-}
-
 impl Parts {
-    fn of(name: &str) -> Self {
-        let bytes = std::fs::read(folder().join(format!("{name}.safetensors"))).expect("a golden");
-        let (_, header) = SafeTensors::read_metadata(&bytes).expect("a header");
-        let config = header.metadata().as_ref().expect("metadata")["config"].clone();
-        let file = SafeTensors::deserialize(&bytes).expect("a golden");
-        let part = |t: &TensorView<'_>| (t.dtype(), t.shape().to_vec(), t.data().to_vec());
-        Self { config, tensors: file.iter().map(|(n, t)| (n.to_string(), part(&t))).collect() }
-    }
-
-    fn values(&mut self, name: &str, change: impl FnOnce(&mut [f64])) {
-        let (_, _, bytes) = self.tensors.get_mut(name).expect("a tensor of the golden");
-        let mut values: Vec<f64> = bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
-        change(&mut values);
-        *bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let view = |(dtype, shape, data): &'_ (Dtype, Vec<usize>, Vec<u8>)| (*dtype, shape.clone(), data.clone());
-        let parts: Vec<_> = self.tensors.iter().map(|(n, t)| (n, view(t))).collect();
-        let views =
-            parts.iter().map(|(n, (d, s, b))| (n, TensorView::new(*d, s.clone(), b).expect("a fitting tensor")));
-        serialize(views, Some([("config".to_string(), self.config.clone())].into())).expect("serialises")
-    }
-
     fn golden(&self) -> wgpu_rnn::Result<Golden> {
         Golden::read(&TensorFile::from_bytes("changed.safetensors", self.bytes())?)
     }
@@ -470,83 +439,8 @@ fn lengths_outside_the_sequence_are_refused() {
     }
 }
 
-fn wgpu_rnn(arguments: &[&str], paths: &[&Path]) -> std::process::Output {
-    Command::new(env!("CARGO_BIN_EXE_wgpu-rnn")).arg("verify").args(arguments).args(paths).output().expect("it starts")
-}
-
-fn lines(output: &std::process::Output) -> Vec<String> {
-    String::from_utf8_lossy(&output.stdout).lines().map(String::from).collect()
-}
-
 #[test]
-fn the_command_passes_the_folder() {
-    let output = wgpu_rnn(&["--device", "cpu", "--precision", "f64"], &[&folder()]);
-    let lines = lines(&output);
-    assert_eq!(
-        (output.status.code(), lines.len(), lines[37].as_str()),
-        (Some(0), 38, "37 passed, 0 failed"),
-        "{lines:?}"
-    );
-    for (line, file) in lines.iter().zip(goldens()) {
-        let (head, numbers) = line.split_once("  ").expect("two spaces before the numbers");
-        assert_eq!(head, format!("PASS {}", file.file_stem().unwrap_or_default().display()));
-        let fields: Vec<&str> = numbers.split(' ').collect();
-        let compared = ["out.", "grad.", "grad0.", "w10."].iter().any(|group| fields[0].starts_with(group));
-        assert!(compared && fields.len() == 3, "{line}");
-        assert!(fields[1].parse::<f64>().expect("the error") <= fields[2].parse().expect("the bound"), "{line}");
-    }
-}
-
-#[test]
-fn the_command_fails_what_is_wrong_and_goes_on() {
-    let at = TempDir::new().expect("a folder");
-    let write = |name: &str, bytes: &[u8]| std::fs::write(at.path().join(name), bytes).expect("written");
-    let mut wrong = Parts::of("gru_l1");
-    wrong.values("out.y", |v| v[0] += 1e-4);
-    write("a_wrong.safetensors", &wrong.bytes());
-    write("b_good.safetensors", &Parts::of("gru_l1").bytes());
-    write("c_empty.safetensors", b"");
-    let mut unknown = Parts::of("gru_l1");
-    unknown.config = unknown.config.replace("GRU", "mamba\\nselective_scan");
-    write("d_unknown.safetensors", &unknown.bytes());
-    let mut wrong = Parts::of("gru_l1");
-    wrong.values("grad.weight_hh_l0", |v| v[40] += 1e-4);
-    write("e_wrong_gradient.safetensors", &wrong.bytes());
-    write("not_a_golden.txt", b"ignored in a folder");
-    std::fs::create_dir(at.path().join("empty")).expect("a folder");
-
-    for precision in ["f64", "f32"] {
-        let missing = at.path().join("missing.safetensors");
-        let paths = [at.path(), &at.path().join("empty"), &missing, &folder().join("gru_l1.safetensors")];
-        let output = wgpu_rnn(&["--precision", precision], &paths);
-        let lines = lines(&output);
-        assert_eq!(output.status.code(), Some(1), "{lines:?}");
-        let starts = [
-            "FAIL a_wrong  out.y ",
-            "PASS b_good  ",
-            "FAIL c_empty  ",
-            "FAIL d_unknown  not supported: ",
-            "FAIL e_wrong_gradient  grad.weight_hh_l0 ",
-        ];
-        for (line, start) in lines.iter().zip(starts) {
-            assert!(line.starts_with(start), "{line}");
-        }
-        assert!(
-            lines[5].starts_with("FAIL ")
-                && lines[5].ends_with(" a folder without *.safetensors, ONNX or WebNN test cases"),
-            "{lines:?}"
-        );
-        assert!(lines[6].starts_with("FAIL missing  "), "{lines:?}");
-        assert!(lines[7].starts_with("PASS gru_l1  "), "{lines:?}");
-        assert_eq!(lines[8..], ["2 passed, 6 failed"]);
-    }
-}
-
-#[test]
-fn the_command_refuses_f64_on_a_gpu() {
-    let output = wgpu_rnn(&["--device", "gpu", "--precision", "f64"], &[&folder()]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("WGSL has no f64"));
+fn f64_on_a_gpu_is_refused() {
     let golden = Golden::open(folder().join("gru_l1.safetensors")).expect("a golden");
     let device = Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do");
     let error = verify(&golden, &device, None, Precision::F64).expect_err("no f64 there");

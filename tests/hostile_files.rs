@@ -10,9 +10,9 @@ use std::cell::Cell;
 use std::path::Path;
 use watching::{forget, largest};
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::verify::{Case, Golden, verify};
 use wgpu_rnn::weights::parameters;
 use wgpu_rnn::{Device, Error, Precision, RnnConfig, cells};
+use wgpu_rnn_verify::{Case, Golden, verify};
 
 /// The `gemm` crate allocates a slab of the size of the second-level cache once per thread; it must not count as the file's.
 fn warm_up() {

@@ -206,7 +206,9 @@ fn shared_units_are_exact_enough_and_independent_of_the_batch() {
             )
             .unwrap();
             let mut session = Session::from_plan(&gpu(), plan.clone(), &case.weights).unwrap();
-            let check = verify::check(&mut session, &case.weights, &verify::Numbers::random(&plan, 5)).unwrap();
+            let check =
+                wgpu_rnn_verify::check(&mut session, &case.weights, &wgpu_rnn_verify::Numbers::random(&plan, 5))
+                    .unwrap();
             assert!(check.passed(), "{check:?}");
         }
     }

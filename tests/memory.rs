@@ -3,8 +3,8 @@
 mod harness;
 
 use harness::*;
-use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::*;
+use wgpu_rnn_verify::tolerance;
 
 /// Gradients of a case under a policy, with random upstream gradients.
 fn gradients(case: &Case, device: &Device, strategy: Strategy, memory: Memory) -> (Gradients<f32>, Output<f32>) {
@@ -106,7 +106,9 @@ fn long_runs_reach_their_end_on_every_executor() {
     case.weights.layers[0].b_w[64..128].fill(3.0);
     let truth = named(&case.config, &case.true_gradients());
     let naive = case.with_input(|input| {
-        case.with_upstream_as(|up| verify::naive_backward::backward(&case.config, &case.weights, input, up).unwrap())
+        case.with_upstream_as(|up| {
+            wgpu_rnn_verify::naive_backward::backward(&case.config, &case.weights, input, up).unwrap()
+        })
     });
     let got = case.train(&gpu(), Strategy::Sequence).1;
     for ((name, truth), ((_, naive), (_, got))) in

@@ -9,9 +9,9 @@ use rnnoise::{Dense, GRUS, Heard, Listener, Model};
 use std::path::Path;
 use std::sync::OnceLock;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::verify::naive::{self, Scalar};
-use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::{Device, Input, Options, Strategy, View};
+use wgpu_rnn_verify::naive::{self, Scalar};
+use wgpu_rnn_verify::tolerance;
 
 /// The compared tensors, as they are recorded, and how far RNNoise's tabulated functions put each from the exact ones: measured
 /// on the recording, float64 against what RNNoise gave.

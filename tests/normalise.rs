@@ -4,8 +4,8 @@
 mod harness;
 
 use harness::*;
-use wgpu_rnn::verify::naive;
 use wgpu_rnn::*;
+use wgpu_rnn_verify::naive;
 
 const CELLS: [&Cell; 2] = [&cells::LSTM_LAYER_NORM, &cells::GRU_LAYER_NORM];
 

@@ -7,9 +7,9 @@ mod g2p;
 use g2p::{Gru, Model, Speller, Spelling};
 use std::path::Path;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::verify::naive::{self, Scalar};
-use wgpu_rnn::verify::tolerance::{self, Recorded};
 use wgpu_rnn::{Device, Initial, Input, Options, Plan, Session, Strategy, View};
+use wgpu_rnn_verify::naive::{self, Scalar};
+use wgpu_rnn_verify::tolerance::{self, Recorded};
 
 /// One recorded word.
 struct Case {

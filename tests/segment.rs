@@ -8,9 +8,9 @@ use icu::{LABELS, Labelled, Model, SCRIPTS};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::verify::naive::{self, Scalar};
-use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::{Device, Input, Options, Strategy, View};
+use wgpu_rnn_verify::naive::{self, Scalar};
+use wgpu_rnn_verify::tolerance;
 
 /// One recorded text.
 struct Case {

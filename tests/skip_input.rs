@@ -3,9 +3,9 @@
 mod harness;
 
 use harness::*;
-use wgpu_rnn::verify::{naive, naive_backward, tolerance};
 use wgpu_rnn::weights::{Field, KerasLayer, parameters};
 use wgpu_rnn::*;
+use wgpu_rnn_verify::{naive, naive_backward, tolerance};
 
 /// Two layers, both directions, an odd size, ragged.
 fn ragged(cell: &'static Cell, proj_size: usize) -> Case {
@@ -271,10 +271,9 @@ fn what_does_not_fit_is_refused() {
 }
 
 /// ONNX has no such mode: an exported node has a W of identities.
-#[cfg(feature = "onnx")]
 #[test]
 fn exported_to_onnx_it_is_a_w_of_identities() {
-    use wgpu_rnn::io::onnx::{OnnxFile, export};
+    use wgpu_rnn_formats::onnx::{OnnxFile, export};
     // It has no layer normalisation either, and no sLSTM.
     for cell in cells::ALL.into_iter().filter(|c| !c.normalises() && *c != &cells::SLSTM) {
         let config = RnnConfig { num_layers: 1, cell, ..ragged(cell, 0).config };

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use typeseg::{EPSILON, LAYERS, LEAST_STEP, Model, RANK, STATES, Tagged, WIDTH};
 use wgpu_rnn::Device;
-use wgpu_rnn::verify::naive::Scalar;
-use wgpu_rnn::verify::tolerance::{self, Recorded};
+use wgpu_rnn_verify::naive::Scalar;
+use wgpu_rnn_verify::tolerance::{self, Recorded};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/models/typeseg_mamba")

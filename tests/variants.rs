@@ -6,8 +6,8 @@ mod harness;
 use harness::*;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use wgpu_rnn::cell::CellOption;
-use wgpu_rnn::verify::{naive, naive_backward, tolerance};
 use wgpu_rnn::*;
+use wgpu_rnn_verify::{naive, naive_backward, tolerance};
 
 /// Every activation, with parameters that are not the defaults where it has some.
 const ACTIVATIONS: [Activation; 11] = [

@@ -11,9 +11,9 @@ use speech::Rules;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::verify::naive::{self, Scalar};
-use wgpu_rnn::verify::tolerance::{self, Recorded};
 use wgpu_rnn::{Device, Error, Input, Options, Output, Session, Strategy, View};
+use wgpu_rnn_verify::naive::{self, Scalar};
+use wgpu_rnn_verify::tolerance::{self, Recorded};
 
 /// How far onnxruntime is from PyTorch in float64 over the whole network: states of the LSTM, probabilities. Measured on the
 /// recording.

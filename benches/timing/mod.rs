@@ -3,7 +3,7 @@
 #![expect(dead_code, reason = "every benchmark uses another part of it")]
 
 use std::time::Instant;
-use wgpu_rnn::{Device, Plan, Session, Weights, verify};
+use wgpu_rnn::{Device, Plan, Session, Weights};
 
 /// The devices there are: the CPU executor, and a GPU adapter if one is found (else it says so).
 pub fn devices() -> Vec<Device> {
@@ -16,12 +16,12 @@ pub fn devices() -> Vec<Device> {
 }
 
 /// A session with weights, input and upstream gradients uploaded, held against the f64 oracle within the calibrated bound of
-/// [`verify::check`] first.
+/// [`wgpu_rnn_verify::check`] first.
 pub fn verified(device: &Device, plan: &Plan) -> Session {
     let weights = Weights::random(&plan.config, 1).unwrap();
-    let numbers = verify::Numbers::random(plan, 2);
+    let numbers = wgpu_rnn_verify::Numbers::random(plan, 2);
     let mut session = Session::from_plan(device, plan.clone(), &weights).unwrap();
-    let check = verify::check(&mut session, &weights, &numbers).unwrap();
+    let check = wgpu_rnn_verify::check(&mut session, &weights, &numbers).unwrap();
     assert!(check.passed(), "{}: {check:?}", session.plan());
     session.write(&numbers.input()).unwrap();
     if let Some(upstream) = numbers.upstream() {

@@ -1,5 +1,5 @@
-//! Executors: a plan's slots in the memory of a device, and its dispatches run there. On the CPU every kernel has a twin ([`cpu`]), on a
-//! GPU a pipeline ([`gpu`]). Both walk the same steps over the same slots, so everything above asks one [`Executor`].
+//! Executors: a plan's slots in the memory of a device, and its dispatches run there. On the CPU every kernel has a twin (`cpu`), on a
+//! GPU a pipeline ([`gpu`]). Both walk the same steps over the same slots, so everything above asks one `Executor`.
 
 pub(crate) mod cpu;
 mod device;

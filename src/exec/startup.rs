@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// What making a session took, from [`Session::startup`].
+/// What making a session took, from [`crate::Session::startup`].
 ///
 /// A device compiles a kernel's text once, so a session for another shape of a configuration (whose tiles are the same) compiles
 /// nothing, and neither does the same session made again. Distinct texts are compiled by as many threads as there are cores; how

@@ -27,7 +27,7 @@ pub(crate) fn instead_of_safetensors(bytes: &[u8]) -> Option<&'static str> {
         }
         // Protobuf has no magic number: ir_version (field 1, a small number), then another field of ModelProto.
         [8, 1..=32, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42 | 0x72, ..] => {
-            "this looks like an ONNX model: open it with io::onnx::OnnxFile, on the command line with --onnx"
+            "this looks like an ONNX model: open it with OnnxFile of wgpu-rnn-formats, on the command line with --onnx"
         }
         _ if bytes.starts_with(b"version https://git-lfs") => {
             "this is a Git LFS pointer and not the file itself: fetch it with git lfs pull"

@@ -1,9 +1,5 @@
-//! File formats: safetensors (always), `.npy` (with the command line), ONNX (feature `onnx`).
+//! Networks and layers out of safetensors files, and into them. Other files are read by crates of their own.
 
 mod foreign;
 mod network;
-#[cfg(feature = "cli")]
-pub mod npy;
-#[cfg(feature = "onnx")]
-pub mod onnx;
 pub mod safetensors;

@@ -55,8 +55,8 @@ impl TensorFile {
         &self.path
     }
 
-    /// Its bytes.
-    pub(crate) fn size(&self) -> usize {
+    /// How many bytes it has.
+    pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
@@ -102,8 +102,10 @@ impl TensorFile {
         Ok(Some((info.shape.clone(), values)))
     }
 
-    /// The element type of a tensor, or `None` if the file has no such name.
-    pub(crate) fn dtype(&self, name: &str) -> Option<Dtype> {
+    /// The element type of a tensor, or `None` if the file has no such name. Hidden: the type is the `safetensors` crate's, and
+    /// only golden files ask for it.
+    #[doc(hidden)]
+    pub fn dtype(&self, name: &str) -> Option<Dtype> {
         self.header.info(name).map(|info| info.dtype)
     }
 

@@ -50,7 +50,7 @@ impl ActivationFormat {
     }
 
     /// [`Self::rounded`] over a slice, in place.
-    pub(crate) fn round<T: Real>(self, values: &mut [T]) {
+    pub fn round<T: Real>(self, values: &mut [T]) {
         if self == Self::F16 {
             values.iter_mut().for_each(|v| *v = self.rounded(*v));
         }

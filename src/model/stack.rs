@@ -147,7 +147,7 @@ pub enum Loss {
 }
 
 /// Probabilities, each from 0 to below 1, of dropping a value in training (what is kept is scaled by 1 / (1 − p)). Every forward
-/// run draws new masks from the seed of [`crate::Session::set_seed`]; [`crate::cpu::random`] tells which bits they are made of.
+/// run draws new masks from the seed of [`crate::Session::set_seed`]; [`crate::num::random`] tells which bits they are made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Dropout {
     /// Of every value that goes from a layer to the next, drawn anew at every step (PyTorch `dropout`; with one layer there are
@@ -351,7 +351,7 @@ impl RnnConfig {
         RowLayout { width: if train { next } else { inputs }, inputs, stages: places, scales }
     }
     /// Values of all parameters; `u64::MAX` where it is more.
-    pub(crate) fn parameter_count(&self) -> u64 {
+    pub fn parameter_count(&self) -> u64 {
         let (h, state) = (self.hidden_size as u64, self.state_size() as u64);
         let gates = (self.cell.input_gates() as u64, self.cell.recurrent_gates() as u64);
         let (bias_w, bias_r) = (u64::from(self.bias.has_input()), u64::from(self.bias.has_recurrent()));

@@ -22,7 +22,7 @@ use crate::model::stack::RnnConfig;
 /// ```
 ///
 /// Plans that train draw m_h and m_c of 0 and 1 anew in every run for every layer, direction, sequence, step and unit, from the
-/// seed of [`crate::Session::set_seed`] ([`crate::cpu::random`] tells which bits they are made of). Plans that do not train, and
+/// seed of [`crate::Session::set_seed`] ([`crate::num::random`] tells which bits they are made of). Plans that do not train, and
 /// training ones after [`crate::Session::set_dropout`]`(false)`, take the expectation: m_h = `hidden` and m_c = `cell`
 /// everywhere. h\[t\] is what y, hn, the next step and the next layer see; with a projection h is the projected one (P values). At
 /// a sequence's or an episode's first step the value before is what it starts from. 0 is bit for bit a network without.

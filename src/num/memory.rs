@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 /// Bytes of physical memory: a request beyond it is refused, where an allocation would end the process. Elsewhere than on
 /// Linux an assumed 64 GiB.
-pub(crate) fn memory() -> u64 {
+pub fn memory() -> u64 {
     static BYTES: OnceLock<u64> = OnceLock::new();
     *BYTES.get_or_init(|| {
         let read = std::fs::read_to_string("/proc/meminfo").ok();

@@ -8,5 +8,6 @@ mod real;
 
 pub(crate) use aligned::Aligned;
 pub use lanes::{F32s, F64s, Lanes};
-pub(crate) use memory::memory;
+#[doc(hidden)] // For the crates of this workspace that read files.
+pub use memory::memory;
 pub use real::{Family, Pair, Real};

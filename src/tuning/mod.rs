@@ -27,7 +27,7 @@ impl Tuning {
     /// What a file says of a device. Records of other adapters, drivers and versions are not used.
     ///
     /// # Errors
-    /// [`Error::File`] if it cannot be read, is longer than 4 MiB, or does not hold exactly what [`Tuning::store`] writes.
+    /// [`crate::Error::File`] if it cannot be read, is longer than 4 MiB, or does not hold exactly what [`Tuning::store`] writes.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let records = file::read(path.as_ref())?;
         Ok(Self { records, ..Self::new(device) })
@@ -38,7 +38,7 @@ impl Tuning {
     /// later wins. A file that [`Tuning::load`] refuses is replaced.
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be written.
+    /// [`crate::Error::File`] where it cannot be written.
     pub fn store(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut merged = Self { records: file::read(path.as_ref()).unwrap_or_default(), ..self.clone() };
         self.records.iter().for_each(|record| merged.put(record.clone()));

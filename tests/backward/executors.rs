@@ -1,8 +1,8 @@
 //! The GPU against the CPU, strategies against each other, f32 against f64.
 
 use super::harness::*;
-use wgpu_rnn::verify::{naive_backward, tolerance};
 use wgpu_rnn::*;
+use wgpu_rnn_verify::{naive_backward, tolerance};
 
 pub fn trace(case: &Case, device: &Device, strategy: Strategy) -> Vec<Snapshot<f32>> {
     // Blocks of 3 steps on both, so that the slots have the same sizes.

@@ -2,8 +2,8 @@
 
 use super::executors::{bounds, worst};
 use super::harness::*;
-use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::*;
+use wgpu_rnn_verify::tolerance;
 
 fn recompute(strategy: Strategy) -> Options {
     Options { memory: Memory::Recompute, ..forced(strategy) }

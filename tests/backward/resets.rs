@@ -4,8 +4,8 @@ use super::derivatives::check_adjoint;
 use super::executors::{TOLERANCE, compare, trace};
 use super::harness::*;
 use std::ops::Range;
-use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::*;
+use wgpu_rnn_verify::tolerance;
 
 const BOTH: [Reset; 2] = [Reset::Zero, Reset::Initial];
 

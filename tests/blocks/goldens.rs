@@ -4,8 +4,8 @@
 use super::{all, gpu};
 use std::path::{Path, PathBuf};
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::verify::{Golden, verify};
 use wgpu_rnn::{Device, Precision};
+use wgpu_rnn_verify::{Golden, verify};
 
 const NAMES: [&str; 6] = ["mamba_l1_n16", "mamba_l2", "mamba2_l1", "rwkv4_l2", "rwkv6_l2", "rwkv7_l2"];
 

@@ -3,12 +3,11 @@
 
 use super::{all, flat, gpu, models, on_gpu, params, tensor};
 use std::sync::Arc;
-use wgpu_rnn::Element;
 use wgpu_rnn::blocks::Model;
 use wgpu_rnn::network::{NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Parallel};
-use wgpu_rnn::verify::naive_blocks::{self, Naive};
-use wgpu_rnn::verify::tolerance;
-use wgpu_rnn::{Device, Precision, Shape, Tensor};
+use wgpu_rnn::{Device, Element, Precision, Shape, Tensor};
+use wgpu_rnn_verify::naive_blocks::{self, Naive};
+use wgpu_rnn_verify::tolerance;
 
 const SHAPE: [usize; 2] = [9, 2];
 

@@ -2,8 +2,8 @@
 //! give numbers, and the laws of the stabiliser.
 
 use super::harness::*;
-use wgpu_rnn::verify::{naive, naive_backward, tolerance};
 use wgpu_rnn::*;
+use wgpu_rnn_verify::{naive, naive_backward, tolerance};
 
 /// Of f: σ, the cell's own, and exp.
 const FORGET: [Activation; 2] = [Activation::Softplus, Activation::Affine { alpha: 1.0, beta: 0.0 }];

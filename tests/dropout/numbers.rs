@@ -4,8 +4,8 @@
 use super::harness::*;
 use super::{ALL, ragged};
 use wgpu_rnn::num::random::{MaskKind, Masks};
-use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::*;
+use wgpu_rnn_verify::tolerance;
 
 /// 0, or 1 / (1 − p).
 fn factor(masks: &Masks, p: f32, kind: MaskKind, place: usize, sequence: usize, t: usize, feature: usize) -> f64 {

@@ -4,9 +4,8 @@ use super::bits::{caps, name, put};
 use super::harness::values;
 use super::networks::{Net, like};
 use super::record::Line;
-use wgpu_rnn::Element;
 use wgpu_rnn::network::{NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream};
-use wgpu_rnn::{Device, Precision, Shape, Tensor, View};
+use wgpu_rnn::{Device, Element, Precision, Shape, Tensor, View};
 
 /// Runs a network twice, the second time over memory filled with NaN.
 ///

@@ -77,7 +77,7 @@ pub fn hold(file: &str, what: &str, lines: &[Line]) -> bool {
         panic!(
             "{entries} of {} entries are not as recorded in tests/data/frozen/{file}:\n  {}{rest}\n\
              If this is meant, record anew and say why in the commit:\n  \
-             WGPU_RNN_RECORD=1 cargo test --release --all-features --test frozen",
+             WGPU_RNN_RECORD=1 cargo test --release --test frozen",
             recorded.len(),
             differences[..differences.len().min(TOLD)].join("\n  ")
         );

@@ -3,10 +3,9 @@
 use crate::networks::{gpu, inputs, of_everything, random, wide};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use wgpu_rnn::Element;
 use wgpu_rnn::network::*;
 use wgpu_rnn::rule::{HeadState, Rule};
-use wgpu_rnn::{Device, Precision, Result, Shape, Tensor, View, rules};
+use wgpu_rnn::{Device, Element, Precision, Result, Shape, Tensor, View, rules};
 
 static FORMS: AtomicUsize = AtomicUsize::new(0);
 

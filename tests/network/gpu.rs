@@ -8,8 +8,8 @@ use wgpu_rnn::network::{
     Conv, Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Op,
     Shift,
 };
-use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::{Device, DeviceClass, Error, Result, Shape, Tensor, View, rules};
+use wgpu_rnn_verify::tolerance;
 
 type Named = Vec<(String, Vec<f64>)>;
 

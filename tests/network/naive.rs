@@ -5,9 +5,9 @@ use wgpu_rnn::network::{
     Concat, Conv, LayersShape, Linear, Map, Network, Norm, Normalise, Op, Operand, Part, Pool, Pooling, Rows,
     ScanShape, Shift, Source, Sum,
 };
-use wgpu_rnn::verify::naive_linear::{self, Problem};
-use wgpu_rnn::verify::tape::{Number, Tape};
 use wgpu_rnn::{Result, Shape, cells};
+use wgpu_rnn_verify::naive_linear::{self, Problem};
+use wgpu_rnn_verify::tape::{Number, Tape};
 
 /// What a network reads: `params` per parameter, `inputs` per input `[T, B, width]`, `states` per operation over time.
 #[derive(Clone)]

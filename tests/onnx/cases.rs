@@ -1,10 +1,9 @@
 //! ONNX's and WebNN's published test cases.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use tempfile::TempDir;
-use wgpu_rnn::verify::{goldens, verify, verify_path};
 use wgpu_rnn::{Device, Precision, Strategy};
+use wgpu_rnn_verify::{goldens, verify, verify_path};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
@@ -109,44 +108,5 @@ fn webnn_cases_that_do_not_fit_are_refused_with_the_reason() {
     assert!(
         with("weight", serde_json::json!({ "shape": [1, 8, 3], "data": [1] }))
             .starts_with("weight: expected the values")
-    );
-}
-
-fn command(paths: &[&Path]) -> (Option<i32>, Vec<String>) {
-    let output = Command::new(env!("CARGO_BIN_EXE_wgpu-rnn")).arg("verify").args(paths).output().expect("it starts");
-    (output.status.code(), String::from_utf8_lossy(&output.stdout).lines().map(String::from).collect())
-}
-
-#[test]
-fn the_command_takes_folders_files_and_lists() {
-    let node = folder("onnx_node/test_gru_seq_length");
-    let paths = [&node, &node.with_extension("safetensors"), &folder("wpt/wpt_distinct_cases.json")];
-    let (code, lines) = command(&paths.map(PathBuf::as_path));
-    assert_eq!((code, lines.len()), (Some(0), 7), "{lines:?}");
-    assert!(lines[0].starts_with("PASS test_gru_seq_length  out.hn "), "{lines:?}");
-    assert!(lines[1].starts_with("PASS test_gru_seq_length  out.hn "), "{lines:?}");
-    assert!(lines[2].starts_with("PASS wpt_distinct_cases: float32 steps=1 forward relu  out."), "{lines:?}");
-    assert_eq!(lines[6], "6 passed, 0 failed");
-}
-
-#[test]
-fn the_command_fails_what_no_layer_is() {
-    let at = TempDir::new().expect("a folder");
-    let source = folder("onnx_node/test_gru_defaults");
-    std::fs::create_dir(at.path().join("test_data_set_0")).expect("a folder");
-    for file in ["input_0.pb", "input_1.pb", "input_2.pb", "output_0.pb"] {
-        let file = Path::new("test_data_set_0").join(file);
-        std::fs::copy(source.join(&file), at.path().join(&file)).expect("copied");
-    }
-    let clip = super::wire::Value::Float(-3.0);
-    let node = super::wire::node("GRU", "", &["X", "W", "R"], &["", "Y_h"], &[("clip", clip)]);
-    let mut graph = super::wire::graph(&[node], &[], &["X", "W", "R"]);
-    graph.extend(super::wire::bytes(12, &super::wire::bytes(1, b"Y_h")));
-    std::fs::write(at.path().join("model.onnx"), super::wire::model(22, &graph)).expect("written");
-    let (code, lines) = command(&[at.path()]);
-    assert_eq!(code, Some(1), "{lines:?}");
-    assert!(
-        lines[0].starts_with("FAIL ") && lines[0].contains("clip: expected a threshold above 0, got -3"),
-        "{lines:?}"
     );
 }

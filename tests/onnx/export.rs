@@ -2,9 +2,9 @@
 
 use super::nodes::{Given, as_y, gates, run};
 use tempfile::TempDir;
-use wgpu_rnn::io::onnx::{Export, OnnxFile, OnnxNode, OnnxOp, Source, export};
-use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::{Activation, Bias, Direction, Element, Error, Head, Layout, Loss, RnnConfig, Tensor, Weights, cells};
+use wgpu_rnn_formats::onnx::{Export, OnnxFile, OnnxNode, OnnxOp, Source, export};
+use wgpu_rnn_verify::tolerance;
 
 fn layers() -> Vec<RnnConfig> {
     let mut all = Vec::new();

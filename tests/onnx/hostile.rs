@@ -4,8 +4,8 @@ use super::watching::{forget, largest};
 use super::wire::{Stored, Value, attribute, bytes, graph, int, model, node, tensor};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
-use wgpu_rnn::io::onnx::{Export, OnnxFile};
 use wgpu_rnn::{Direction, Error, RnnConfig, Weights, cells};
+use wgpu_rnn_formats::onnx::{Export, OnnxFile};
 
 /// Test cases in other forms than protobuf.
 const FORMS: [&str; 3] = [
@@ -132,7 +132,7 @@ proptest! {
         let path = folder.path().join(Path::new(name).file_name().expect("a name"));
         std::fs::write(&path, &bytes).expect("written");
         forget();
-        let _ = wgpu_rnn::verify::goldens(&path);
+        let _ = wgpu_rnn_verify::goldens(&path);
         prop_assert!(largest() <= 1 << 20, "{}", largest());
     }
 }
@@ -149,7 +149,7 @@ fn hollow_webnn_tensors() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("hollow.json");
     std::fs::write(&path, serde_json::json!([case]).to_string()).expect("written");
-    let (_, golden) = wgpu_rnn::verify::goldens(&path).expect("a case").swap_remove(0);
+    let (_, golden) = wgpu_rnn_verify::goldens(&path).expect("a case").swap_remove(0);
     assert!(matches!(golden, Err(Error::Mismatch { .. })), "{golden:?}");
 }
 
@@ -175,7 +175,7 @@ fn damaged_case(name: &str, file: usize, at: prop::sample::Index, bit: u32, cut:
     }
     std::fs::write(&damaged, &bytes).expect("written");
     forget();
-    let _ = wgpu_rnn::verify::goldens(folder.path());
+    let _ = wgpu_rnn_verify::goldens(folder.path());
     assert!(largest() <= 1 << 20, "{}", largest());
 }
 

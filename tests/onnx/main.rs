@@ -1,7 +1,5 @@
 //! ONNX: published test cases, nodes against the operators' own equations, files from anywhere, and models that are written.
 
-#![cfg(feature = "cli")]
-
 mod cases;
 mod export;
 mod hostile;

@@ -2,12 +2,12 @@
 
 use super::wire::{Stored, Value, graph, model, node, tensor};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use wgpu_rnn::io::onnx::{OnnxFile, OnnxNode, OnnxOp, Source};
-use wgpu_rnn::verify::tolerance;
-use wgpu_rnn::{Activation, Tensor, View};
 use wgpu_rnn::{
-    Bias, Device, Direction, Error, Initial, Input, Layout, Options, Plan, Precision, Session, Shape, cells,
+    Activation, Bias, Device, Direction, Error, Initial, Input, Layout, Options, Plan, Precision, Session, Shape,
+    Tensor, View, cells,
 };
+use wgpu_rnn_formats::onnx::{OnnxFile, OnnxNode, OnnxOp, Source};
+use wgpu_rnn_verify::tolerance;
 
 const T: usize = 4;
 const B: usize = 3;

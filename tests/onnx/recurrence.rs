@@ -2,16 +2,15 @@
 
 use super::wire::{Stored, Value, graph, model, node, tensor};
 use std::path::Path;
-use wgpu_rnn::Element;
-use wgpu_rnn::io::onnx::{CausalConv, LinearAttention, OnnxFile, Recurrence, RecurrenceOp, Source, UpdateRule};
 use wgpu_rnn::network::{NetworkOptions, Parallel};
-use wgpu_rnn::verify::{Case, RecurrentNode, goldens, tolerance};
-use wgpu_rnn::{Device, Error, Precision, Tensor, View};
+use wgpu_rnn::{Device, Element, Error, Precision, Tensor, View};
+use wgpu_rnn_formats::onnx::{CausalConv, LinearAttention, OnnxFile, Recurrence, RecurrenceOp, Source, UpdateRule};
+use wgpu_rnn_verify::{Case, RecurrentNode, goldens, tolerance};
 
 /// All published cases.
 fn nodes() -> Vec<(String, RecurrentNode)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx_recurrence");
-    let case = |(name, golden): (String, wgpu_rnn::Result<wgpu_rnn::verify::Golden>)| match golden.expect("a case").case
+    let case = |(name, golden): (String, wgpu_rnn::Result<wgpu_rnn_verify::Golden>)| match golden.expect("a case").case
     {
         Case::Recurrence(node) => (name, node),
         other => panic!("{name}: {other:?}"),

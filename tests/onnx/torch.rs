@@ -3,11 +3,11 @@
 use super::nodes::gates;
 use super::wire::{Stored, Value, graph, model, node, tensor};
 use std::path::Path;
-use wgpu_rnn::io::onnx::{OnnxFile, OnnxNode, OnnxOp};
-use wgpu_rnn::verify::{Case, Golden, Layers, tolerance};
 use wgpu_rnn::{
     Device, Direction, Initial, Input, Layout, Options, Plan, Precision, RnnConfig, Session, Shape, View, cells,
 };
+use wgpu_rnn_formats::onnx::{OnnxFile, OnnxNode, OnnxOp};
+use wgpu_rnn_verify::{Case, Golden, Layers, tolerance};
 
 /// Where ONNX's row blocks are among PyTorch's: i o f c of i f g o, z r h of r z n.
 fn blocks(op: OnnxOp) -> &'static [usize] {

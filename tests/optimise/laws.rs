@@ -166,10 +166,10 @@ fn accumulation_crosses_segments() {
             .zip(once.weights.named(&case.config).zip(twice.weights.named(&case.config)))
         {
             let f64s = |v: &[f32], factor: f64| v.iter().map(|&v| f64::from(v) * factor).collect::<Vec<_>>();
-            let scale = verify::tolerance::scale(truth);
-            let error = verify::tolerance::error(&f64s(once, 1.0), truth);
-            let bound = verify::tolerance::bound_f32(scale, error);
-            let off = verify::tolerance::error(&f64s(twice, 0.5), truth);
+            let scale = wgpu_rnn_verify::tolerance::scale(truth);
+            let error = wgpu_rnn_verify::tolerance::error(&f64s(once, 1.0), truth);
+            let bound = wgpu_rnn_verify::tolerance::bound_f32(scale, error);
+            let off = wgpu_rnn_verify::tolerance::error(&f64s(twice, 0.5), truth);
             assert!(off <= bound, "{} on {} {strategy}: off by {off}, bound {bound}", p.name, device.kind());
         }
     }

@@ -1,8 +1,8 @@
 //! Every rule against a naive loop written from PyTorch's documentation.
 
 use super::harness::*;
-use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::*;
+use wgpu_rnn_verify::tolerance;
 
 /// PyTorch's documented algorithms, one operation after the other, each rounded by `round`.
 struct Naive {

@@ -3,8 +3,8 @@
 use super::harness::*;
 use std::path::Path;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::verify::{Case as Run, Golden};
 use wgpu_rnn::*;
+use wgpu_rnn_verify::{Case as Run, Golden};
 
 #[test]
 fn what_is_saved_is_read_back() {

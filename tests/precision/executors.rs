@@ -2,8 +2,8 @@
 
 use super::ROUNDED;
 use super::harness::*;
-use wgpu_rnn::verify::{naive, tolerance};
 use wgpu_rnn::*;
+use wgpu_rnn_verify::{naive, tolerance};
 
 /// y, hn and cn.
 pub fn outputs<T: Element>(out: &Output<T>) -> [Vec<f64>; 3] {

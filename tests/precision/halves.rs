@@ -7,8 +7,8 @@
 
 use super::executors::{outputs, run};
 use super::harness::*;
-use wgpu_rnn::verify::{naive, tolerance};
 use wgpu_rnn::*;
+use wgpu_rnn_verify::{naive, tolerance};
 
 const F16: ActivationFormat = ActivationFormat::F16;
 

@@ -9,8 +9,8 @@ use super::executors::check;
 use super::harness::*;
 use std::path::{Path, PathBuf};
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::*;
+use wgpu_rnn_verify::tolerance;
 
 #[path = "../../examples/pronounce/g2p.rs"]
 #[expect(dead_code, reason = "options are always given here")]

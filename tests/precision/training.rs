@@ -1,8 +1,8 @@
 //! Training with rounded weights: gradients are those of the rounded network, updates go to the parameters in 32 bits.
 
 use super::harness::*;
-use wgpu_rnn::verify::{naive_backward, tolerance};
 use wgpu_rnn::*;
+use wgpu_rnn_verify::{naive_backward, tolerance};
 
 const HALVES: [WeightFormat; 2] = [WeightFormat::F16, WeightFormat::Bf16];
 

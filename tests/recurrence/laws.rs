@@ -1,7 +1,7 @@
 //! What holds bit for bit, and what ties blocks to the full matrix that they stand for.
 
 use super::*;
-use wgpu_rnn::verify::{naive_backward, tolerance};
+use wgpu_rnn_verify::{naive_backward, tolerance};
 
 /// One head is the full matrix, bit for bit; so is the diagonal of a single unit.
 #[test]

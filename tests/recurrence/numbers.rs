@@ -1,7 +1,7 @@
 //! Gradients against differences of losses, the GPU against the CPU, f32 against f64, both executors against the naive loops.
 
 use super::*;
-use wgpu_rnn::verify::{naive, naive_backward, tolerance};
+use wgpu_rnn_verify::{naive, naive_backward, tolerance};
 
 /// Σ up ∘ out of a run in f64, with one number moved by `by`.
 fn loss(case: &Case, weights: &Weights<f64>, x: &[f64]) -> f64 {

@@ -2,9 +2,9 @@
 
 use super::*;
 use tempfile::TempDir;
-use wgpu_rnn::io::onnx::{OnnxFile, export};
 use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::weights::{KerasLayer, parameters};
+use wgpu_rnn_formats::onnx::{OnnxFile, export};
 
 fn training_plan(config: &RnnConfig) -> Plan {
     let options = Options { train: true, strategy: Some(Strategy::Step), ..Default::default() };
@@ -41,7 +41,7 @@ fn memory_and_work_fall_by_the_number_of_heads() {
 }
 
 #[test]
-fn plans_and_the_command_line_name_it() {
+fn plans_and_names_say_it() {
     let config = RnnConfig { hidden_size: 6, recurrence: Recurrence::Heads(3), ..Default::default() };
     assert!(training_plan(&config).to_string().starts_with("lstm T=3 B=2 I=1 H=6 recurrence=heads:3 layers=1"));
     for kind in [Recurrence::Dense, Recurrence::Diagonal, Recurrence::Heads(7)] {
@@ -50,28 +50,6 @@ fn plans_and_the_command_line_name_it() {
     for wrong in ["heads", "heads:", "heads:0", "heads:-1", "heads:x", "full", ""] {
         let message = wrong.parse::<Recurrence>().unwrap_err().to_string();
         assert_eq!(message, format!("recurrence: expected dense, diagonal or heads:N, got {wrong}"));
-    }
-}
-
-#[cfg(feature = "cli")]
-#[test]
-fn the_command_line_takes_it() {
-    let run = |kind: &str| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wgpu-rnn"));
-        let sizes = "plan --cell rnn-relu --time 3 --batch 2 --input 5 --hidden 6 --device cpu --recurrence";
-        command.args(sizes.split_whitespace()).arg(kind).output().unwrap()
-    };
-    let text = |kind: &str| String::from_utf8(run(kind).stdout).unwrap();
-    // IndRNN's u: one vec4 per unit.
-    assert!(text("diagonal").contains("recurrence=diagonal"), "{}", text("diagonal"));
-    assert!(text("diagonal").contains("[D, packed, k] = [1, 6, 4]"), "{}", text("diagonal"));
-    assert!(text("dense").contains("[D, packed, k] = [1, 12, 4]") && !text("dense").contains("recurrence"));
-    for (wrong, says) in
-        [("heads:4", "a divisor of hidden_size 6, got 4"), ("some", "expected dense, diagonal or heads:N, got some")]
-    {
-        let output = run(wrong);
-        let message = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && message.contains(says), "{message}");
     }
 }
 

@@ -2,12 +2,11 @@
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::sync::LazyLock;
-use wgpu_rnn::Element;
 use wgpu_rnn::network::*;
 use wgpu_rnn::rule::{HeadState, Port, Rule};
-use wgpu_rnn::verify::naive_linear::{self, Problem};
-use wgpu_rnn::verify::tolerance;
-use wgpu_rnn::{Device, Precision, Result, Shape, Tensor, View};
+use wgpu_rnn::{Device, Element, Precision, Result, Shape, Tensor, View};
+use wgpu_rnn_verify::naive_linear::{self, Problem};
+use wgpu_rnn_verify::tolerance;
 
 /// One GPU for all tests, so that they share what is compiled; its shaders check their indices.
 pub fn gpu() -> Device {

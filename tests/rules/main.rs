@@ -1,7 +1,7 @@
 //! Linear recurrences: every rule of the registry on every executor, against naive loops that are checked themselves.
 //!
 //! ```text
-//! direct sums, central differences  ->  naive loops (verify::naive_linear)  ->  executors: values, gradients  ->  laws, extremes
+//! direct sums, central differences  ->  naive loops (wgpu_rnn_verify::naive_linear)  ->  executors: values, gradients  ->  laws, extremes
 //! ```
 
 mod extremes;

@@ -3,9 +3,9 @@
 use crate::harness::*;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use wgpu_rnn::rule::Rule;
-use wgpu_rnn::verify::naive_linear::{Problem, forward};
-use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::{Device, Shape, rules};
+use wgpu_rnn_verify::naive_linear::{Problem, forward};
+use wgpu_rnn_verify::tolerance;
 
 /// A case from an empty state, of one sequence.
 fn empty(rule: &'static Rule, seed: u64) -> Problem<f64> {

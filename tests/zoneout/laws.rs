@@ -4,8 +4,8 @@ use super::harness::*;
 use super::plain::{all, truth_of};
 use super::{SEED, assert_within, config, ragged, seeded, wide};
 use wgpu_rnn::num::random::Masks;
-use wgpu_rnn::verify::{naive, tolerance};
 use wgpu_rnn::*;
+use wgpu_rnn_verify::{naive, tolerance};
 
 fn for_all(law: impl Fn(&str, &Case, &Device, Strategy)) {
     for (cell, proj_size) in
@@ -182,12 +182,11 @@ fn what_does_not_fit_is_refused() {
     assert!(matches!(refused, Error::Unsupported { .. }));
 }
 
-#[cfg(feature = "onnx")]
 #[test]
 fn onnx_has_no_zoneout() {
     let config = RnnConfig { num_layers: 1, ..config(&cells::LSTM, 0) };
     let weights = Weights::<f32>::random(&config, 1).unwrap();
-    let refused = wgpu_rnn::io::onnx::Export::default().bytes(&config, &weights).unwrap_err();
+    let refused = wgpu_rnn_formats::onnx::Export::default().bytes(&config, &weights).unwrap_err();
     assert!(
         matches!(refused, Error::Unsupported { .. }) && refused.to_string().contains("zoneout in ONNX"),
         "{refused}"

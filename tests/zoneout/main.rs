@@ -1,4 +1,4 @@
-//! Zoneout: against loops that mix what [`wgpu_rnn::verify::naive`]'s cells make of one step with the values before it, by the
+//! Zoneout: against loops that mix what [`wgpu_rnn_verify::naive`]'s cells make of one step with the values before it, by the
 //! documented masks or by the expectation; and the laws.
 
 #[path = "../harness/mod.rs"]
@@ -10,9 +10,9 @@ mod plain;
 use harness::*;
 use plain::*;
 use wgpu_rnn::num::random::{MaskKind, Masks};
-use wgpu_rnn::verify::tolerance;
 use wgpu_rnn::weights::parameters;
 use wgpu_rnn::*;
+use wgpu_rnn_verify::tolerance;
 
 const SEED: u64 = 5;
 

@@ -2,9 +2,9 @@
 
 use super::harness::*;
 use wgpu_rnn::num::random::{MaskKind, Masks};
-use wgpu_rnn::verify::{naive, naive_backward, tolerance};
 use wgpu_rnn::weights::{Field, LayerWeights, parameters};
 use wgpu_rnn::*;
+use wgpu_rnn_verify::{naive, naive_backward, tolerance};
 
 /// What a run reads, in either precision.
 #[derive(Clone)]

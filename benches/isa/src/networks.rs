@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use wgpu_rnn::network::{NetworkOptions, NetworkPlan, Parallel};
 use wgpu_rnn::rule::Rule;
-use wgpu_rnn::verify::Bare;
+use wgpu_rnn_verify::Bare;
 use wgpu_rnn::{Caps, Shape, rules};
 
 /// Words, arena, parameters, lengths and resets.

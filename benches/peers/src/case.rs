@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use std::fmt;
-use wgpu_rnn::verify::Numbers;
+use wgpu_rnn_verify::Numbers;
 use wgpu_rnn::{Cell, Device, Options, Plan, Precision, RnnConfig, Session, Shape, Weights, cells};
 
 /// A layer, its shape, and whether gradients are asked for.

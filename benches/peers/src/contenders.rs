@@ -9,7 +9,7 @@ use burn::nn::{GateController, Lstm, LstmConfig};
 use burn::tensor::{DeviceKind, Gradients, Tensor, TensorData};
 use candle_nn::RNN as _;
 use std::collections::HashMap;
-use wgpu_rnn::{Device, Precision, Session, verify};
+use wgpu_rnn::{Device, Precision, Session};
 
 /// Somebody ready to run a case.
 pub struct Contender {
@@ -28,7 +28,7 @@ impl Contender {
 /// This crate, held against the f64 oracle and the naive loops within the calibrated bound first.
 pub fn ours(device: &Device, case: &Case, data: &Data) -> Result<Contender> {
     let mut session = Session::from_plan(device, case.plan(device, Precision::F32)?, &data.weights)?;
-    let check = verify::check(&mut session, &data.weights, &data.numbers)?;
+    let check = wgpu_rnn_verify::check(&mut session, &data.weights, &data.numbers)?;
     anyhow::ensure!(check.passed(), "{case} on {device}: {check:?}");
     session.write(&data.numbers.input())?;
     if let Some(upstream) = data.numbers.upstream() {

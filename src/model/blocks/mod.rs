@@ -35,7 +35,7 @@
 //! 1. `src/blocks/<name>.rs`: equations, names and source in the module doc; sizes as a struct with `block` and `model`, which put
 //!    operations together through `Layer`.
 //! 2. A variant of [`Model`], and a line in the table above.
-//! 3. Its naive loop in `src/verify/naive_blocks/`, written from the published code and not from the block.
+//! 3. Its naive loop in `crates/verify/src/naive_blocks/`, written from the published code and not from the block.
 //!
 //! An operation that none of [`crate::network::Op`] is goes there first, with its twins on both executors.
 

@@ -5,7 +5,7 @@
 //! 1. `src/rules/<name>.rs`: equations, ports and source in the module doc; a `pub static` [`Rule`] whose form is pointwise
 //!    expressions. No WGSL: both executors run the expressions.
 //! 2. One line in [`ALL`].
-//! 3. Its naive step in `src/verify/naive_linear.rs`, written from the paper and not from the rule.
+//! 3. Its naive step in `crates/verify/src/naive_linear.rs`, written from the paper and not from the rule.
 //!
 //! Tests, benches, the command line and the shader checks iterate the registry.
 //!

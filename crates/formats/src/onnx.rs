@@ -1,0 +1,346 @@
+//! Recurrent nodes (RNN, LSTM, GRU) out of ONNX models, opset 7 and later: weights, attributes, constant inputs; and back.
+//!
+//! ```no_run
+//! # fn main() -> wgpu_rnn::Result<()> {
+//! use wgpu_rnn_formats::onnx::OnnxFile;
+//! let file = OnnxFile::open("model.onnx")?;
+//! for node in file.nodes() {
+//!     println!("{} {}", node.op, node.name);
+//! }
+//! let node = file.node("/encoder/LSTM")?; // or file.only_node()?
+//! println!("{:?}", node.config);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Nodes inside the branches and bodies of If, Loop and Scan count too. W, R, B and P must be initialisers or outputs of `Constant`
+//! nodes, as exporters write them after constant folding. What [`wgpu_rnn::RnnConfig`] cannot express (`clip`, other activations, ...) is
+//! [`Error::Unsupported`], by the attribute's name. Not read: nodes inside model-local functions, and quantised weights.
+//!
+//! `LinearAttention` and `CausalConvWithState` (opset 27) are no layers but networks: [`OnnxFile::recurrence`].
+
+mod constant;
+mod export;
+mod node;
+mod operator;
+mod order;
+mod proto;
+mod recurrence;
+
+pub use export::{Export, export};
+pub use node::{OnnxNode, Source};
+pub use operator::OnnxOp;
+pub use recurrence::{
+    CausalConv, LinearAttention, OnnxRecurrence, Recurrence, RecurrenceFeed, RecurrenceNetwork, RecurrenceOp,
+    UpdateRule,
+};
+
+/// What nodes are made of, for the crate that reads recorded cases of single nodes (wgpu-rnn-verify): its files hold the same
+/// tensors and attributes outside a model.
+#[doc(hidden)]
+pub mod parts {
+    pub use super::constant::{Constant, Element};
+    pub use super::node::NodeTensors;
+    pub use super::operator::{AttributeValue, Operator};
+    pub use super::order::{Order, Parameters, outputs, states};
+    pub use super::recurrence::RecurrenceTensors;
+    pub use super::within;
+}
+
+use constant::Constant;
+use node::{NodeReader, Values};
+use operator::shortened;
+use prost::Message;
+use prost::bytes::Bytes;
+use recurrence::RecurrenceTensors;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use wgpu_rnn::{Error, Result};
+
+/// Graphs inside nodes inside graphs, at most.
+const MAX_DEPTH: usize = 64;
+/// The first opset whose recurrent operators are today's; before it they had other attributes.
+const FIRST_OPSET: i64 = 7;
+/// Names of nodes in an error message, at most.
+const LISTED: usize = 8;
+/// The operators that are layers, and those that are networks, in an error message.
+const LAYERS: &str = "RNN, LSTM or GRU";
+const NETWORKS: &str = "LinearAttention or CausalConvWithState";
+
+/// A node, values by name, and the names of a graph's outputs.
+type Only<'a, 'g, O> = (&'a Found<O>, HashMap<&'a str, &'g Constant>, &'a [String]);
+
+/// An ONNX model in memory, its graphs indexed.
+pub struct OnnxFile {
+    path: PathBuf,
+    opset: i64,
+    scopes: Vec<Scope>,
+    found: Vec<Found>,
+    recurrences: Vec<Found<RecurrenceOp>>,
+}
+
+/// The names of a graph.
+#[derive(Default)]
+struct Scope {
+    /// The graph around it.
+    outer: Option<usize>,
+    /// Initialisers by name, each a `TensorProto`.
+    constants: HashMap<String, Bytes>,
+    /// Nodes by the names of their outputs, each a `NodeProto`.
+    producers: HashMap<String, Bytes>,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    nodes: usize,
+}
+
+/// A recurrent node.
+struct Found<O = OnnxOp> {
+    scope: usize,
+    label: OnnxLabel<O>,
+    outputs: Vec<String>,
+    bytes: Bytes,
+}
+
+/// How a recurrent node is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnnxLabel<O = OnnxOp> {
+    /// Its name; of a node without one the name of its first output.
+    pub name: String,
+    /// Its operator.
+    pub op: O,
+}
+
+impl OnnxFile {
+    /// Reads the file and indexes its graphs.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be read or is no ONNX model, [`Error::Unsupported`] for an opset before 7.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+        Self::from_bytes(path, bytes)
+    }
+
+    /// The same from bytes in memory; `name` stands for the path in errors.
+    ///
+    /// # Errors
+    /// As [`OnnxFile::open`].
+    pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self> {
+        let path = name.into();
+        let not_onnx = |reason: String| Error::file(&path, format!("not an ONNX model: {reason}"));
+        let model = proto::Model::decode(Bytes::from(bytes)).map_err(|e| not_onnx(e.to_string()))?;
+        let graph = model.graph.ok_or_else(|| not_onnx("no graph".into()))?;
+        let Index { scopes, found, recurrences } = index(graph).map_err(not_onnx)?;
+        let default = |set: &&proto::OperatorSet| set.domain.is_empty() || set.domain == "ai.onnx";
+        let opset = model.opset_import.iter().find(default).map(|set| set.version);
+        let opset = match opset {
+            Some(opset) if opset >= FIRST_OPSET => opset,
+            Some(opset) => {
+                let reason =
+                    format!("its recurrent operators are read from {FIRST_OPSET} on; onnx.version_converter helps");
+                return Err(Error::Unsupported { what: format!("{}: opset {opset}", path.display()), reason });
+            }
+            None if found.is_empty() && recurrences.is_empty() => 0,
+            None => return Err(not_onnx("no version of the operators it uses".into())),
+        };
+        Ok(Self { path, opset, scopes, found, recurrences })
+    }
+
+    /// Where it came from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The version of ONNX's operators; 0 for a model that has none of them.
+    pub fn opset(&self) -> i64 {
+        self.opset
+    }
+
+    /// Its recurrent nodes: those of the main graph in its order, then those inside other nodes' graphs.
+    pub fn nodes(&self) -> impl Iterator<Item = &OnnxLabel> {
+        self.found.iter().map(|found| &found.label)
+    }
+
+    /// The recurrent node of that name, or with an output of that name.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if there is none or several, or its tensors are missing or do not fit; [`Error::Unsupported`] for
+    /// attributes that this build does not have, and for weights in other files.
+    pub fn node(&self, name: &str) -> Result<OnnxNode> {
+        self.read(self.find(&self.found, LAYERS, Some(name))?, &HashMap::new())
+    }
+
+    /// The recurrent node of a file that has one.
+    ///
+    /// # Errors
+    /// As [`OnnxFile::node`].
+    pub fn only_node(&self) -> Result<OnnxNode> {
+        self.read(self.find(&self.found, LAYERS, None)?, &HashMap::new())
+    }
+
+    /// Its nodes that are networks: those of the main graph in its order, then those inside other nodes' graphs.
+    pub fn recurrences(&self) -> impl Iterator<Item = &OnnxLabel<RecurrenceOp>> {
+        self.recurrences.iter().map(|found| &found.label)
+    }
+
+    /// The node of [`OnnxFile::recurrences`] of that name, or with an output of that name.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if there is none or several, or its attributes or constant inputs do not fit; [`Error::Unsupported`] for
+    /// attributes that this build does not have, an opset before 27, and for values in other files.
+    pub fn recurrence(&self, name: &str) -> Result<OnnxRecurrence> {
+        self.read_recurrence(self.find(&self.recurrences, NETWORKS, Some(name))?, &HashMap::new())?.into_node()
+    }
+
+    /// The only node of a model that has no other, whose inputs, in the graph's order, have the values `given`; and, in the
+    /// graph's order, the names of its outputs.
+    #[doc(hidden)] // Of [`parts`].
+    pub fn single(&self, given: &[Constant]) -> Result<(OnnxNode, Constant, &[String])> {
+        let (found, given, outputs) = self.only(&self.found, LAYERS, given)?;
+        let node = self.read(found, &given)?;
+        let x = given.get(node.input.as_str()).copied().cloned();
+        let x = x.ok_or_else(|| self.mismatch("X", "a recorded input", shortened(&node.input)))?;
+        Ok((node, x, outputs))
+    }
+
+    /// The same where that node is of [`OnnxFile::recurrences`].
+    #[doc(hidden)] // Of [`parts`].
+    pub fn single_recurrence(&self, given: &[Constant]) -> Result<(RecurrenceTensors, &[String])> {
+        let (found, given, outputs) = self.only(&self.recurrences, NETWORKS, given)?;
+        Ok((self.read_recurrence(found, &given)?, outputs))
+    }
+
+    /// The only node of a model, what its inputs are given, and the names of the graph's outputs.
+    fn only<'a, 'g, O: Display>(
+        &'a self,
+        list: &'a [Found<O>],
+        kinds: &str,
+        given: &'g [Constant],
+    ) -> Result<Only<'a, 'g, O>> {
+        let found = self.find(list, kinds, None)?;
+        let main = &self.scopes[0];
+        if found.scope != 0 || main.nodes != 1 {
+            let what = format!("{}: a test case of {} nodes", self.path.display(), main.nodes);
+            return Err(Error::Unsupported { what, reason: format!("it must have one, {kinds}") });
+        }
+        let inputs: Vec<&String> = main.inputs.iter().filter(|name| !main.constants.contains_key(*name)).collect();
+        if inputs.len() != given.len() {
+            return Err(self.mismatch("recorded inputs", inputs.len(), given.len()));
+        }
+        let given = inputs.into_iter().map(String::as_str).zip(given).collect();
+        Ok((found, given, &main.outputs))
+    }
+
+    fn find<'a, O: Display>(&self, list: &'a [Found<O>], kinds: &str, name: Option<&str>) -> Result<&'a Found<O>> {
+        let matches: Vec<&Found<O>> = match name {
+            None => list.iter().collect(),
+            Some(name) => {
+                let named = list.iter().filter(|found| found.label.name == name);
+                let by_output = || list.iter().filter(|found| found.outputs.iter().any(|o| o == name));
+                Some(named.collect::<Vec<_>>()).filter(|n| !n.is_empty()).unwrap_or_else(|| by_output().collect())
+            }
+        };
+        if let [only] = matches[..] {
+            return Ok(only);
+        }
+        let labels = list.iter().map(|found| &found.label);
+        let listed = labels.take(LISTED).map(|label| format!("{} {}", label.op, shortened(&label.name)));
+        let listed = listed.collect::<Vec<_>>().join(", ");
+        let more = if list.len() > LISTED { format!(" and {} more", list.len() - LISTED) } else { String::new() };
+        let expected = name.map_or(format!("one {kinds}"), |name| format!("one named {}", shortened(name)));
+        let all =
+            if listed.is_empty() { "no recurrent node".into() } else { format!("{} of {listed}{more}", matches.len()) };
+        Err(self.mismatch("node", expected, all))
+    }
+
+    fn read(&self, found: &Found, given: &HashMap<&str, &Constant>) -> Result<OnnxNode> {
+        let values = Values { file: self, scope: found.scope, given };
+        NodeReader { values, found }.read().map_err(|e| within(&self.what(found), e))
+    }
+
+    fn read_recurrence(
+        &self,
+        found: &Found<RecurrenceOp>,
+        given: &HashMap<&str, &Constant>,
+    ) -> Result<RecurrenceTensors> {
+        if self.opset < recurrence::FIRST_OPSET {
+            let reason = format!("ONNX has the operator since opset {}", recurrence::FIRST_OPSET);
+            return Err(Error::Unsupported { what: format!("{} in opset {}", self.what(found), self.opset), reason });
+        }
+        let values = Values { file: self, scope: found.scope, given };
+        RecurrenceTensors::read(&values, found).map_err(|e| within(&self.what(found), e))
+    }
+
+    fn what<O: Display>(&self, found: &Found<O>) -> String {
+        format!("{}: {} {}", self.path.display(), found.label.op, shortened(&found.label.name))
+    }
+
+    fn mismatch(&self, what: &str, expected: impl ToString, got: impl ToString) -> Error {
+        Error::mismatch(format!("{}: {what}", self.path.display()), expected, got)
+    }
+}
+
+/// Puts `what` before a message about a part of it.
+pub fn within(what: &str, error: Error) -> Error {
+    match error {
+        Error::Mismatch { what: part, expected, got } => Error::mismatch(format!("{what}: {part}"), expected, got),
+        Error::Unsupported { what: part, reason } => Error::Unsupported { what: format!("{what}: {part}"), reason },
+        Error::Limit { what: part, needs, limit, unit, limit_name, hint } => {
+            Error::Limit { what: format!("{what}: {part}"), needs, limit, unit, limit_name, hint }
+        }
+        other => other,
+    }
+}
+
+/// What is in a file's graphs.
+struct Index {
+    scopes: Vec<Scope>,
+    found: Vec<Found>,
+    recurrences: Vec<Found<RecurrenceOp>>,
+}
+
+/// The names and recurrent nodes of `graph` and of the graphs inside it.
+fn index(graph: Bytes) -> Result<Index, String> {
+    let (mut scopes, mut found, mut recurrences) = (Vec::new(), Vec::new(), Vec::new());
+    // A list, not recursion: a file's nesting must not cost stack.
+    let mut waiting = vec![(graph, None, 0)];
+    while let Some((bytes, outer, depth)) = waiting.pop() {
+        if depth > MAX_DEPTH {
+            return Err(format!("graphs nested over {MAX_DEPTH} deep"));
+        }
+        let graph = proto::Graph::decode(bytes).map_err(|e| e.to_string())?;
+        let at = scopes.len();
+        let mut scope = Scope { outer, nodes: graph.node.len(), ..Default::default() };
+        for bytes in graph.initializer {
+            let name = proto::TensorName::decode(bytes.clone()).map_err(|e| e.to_string())?.name;
+            scope.constants.insert(name, bytes);
+        }
+        for (values, names) in [(graph.input, &mut scope.inputs), (graph.output, &mut scope.outputs)] {
+            for bytes in values {
+                names.push(proto::ValueName::decode(bytes).map_err(|e| e.to_string())?.name);
+            }
+        }
+        for bytes in graph.node {
+            let node = proto::Node::decode(bytes.clone()).map_err(|e| e.to_string())?;
+            for attribute in node.attribute {
+                let attribute = proto::Attribute::decode(attribute).map_err(|e| e.to_string())?;
+                waiting.extend(attribute.g.into_iter().chain(attribute.graphs).map(|g| (g, Some(at), depth + 1)));
+            }
+            let named = node.output.iter().filter(|name| !name.is_empty());
+            scope.producers.extend(named.clone().map(|name| (name.clone(), bytes.clone())));
+            if !(node.domain.is_empty() || node.domain == "ai.onnx") {
+                continue;
+            }
+            let (layer, recurrence) = (OnnxOp::by_name(&node.op_type), RecurrenceOp::by_name(&node.op_type));
+            let name = if node.name.is_empty() { named.clone().next().cloned().unwrap_or_default() } else { node.name };
+            if let Some(op) = layer {
+                found.push(Found { scope: at, label: OnnxLabel { name, op }, outputs: node.output, bytes });
+            } else if let Some(op) = recurrence {
+                recurrences.push(Found { scope: at, label: OnnxLabel { name, op }, outputs: node.output, bytes });
+            }
+        }
+        scopes.push(scope);
+    }
+    Ok(Index { scopes, found, recurrences })
+}
