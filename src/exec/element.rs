@@ -43,6 +43,9 @@ pub trait Element: Real {
     /// Other parameters of a network.
     #[doc(hidden)]
     fn set_params(executor: &mut cpu::network::Executor<Self>, plan: &NetworkPlan, params: &[Self]) -> Result<()>;
+    /// Updates the parameters of a network.
+    #[doc(hidden)]
+    fn update_network(executor: &mut cpu::network::Executor<Self>, plan: &NetworkPlan, hyper: &[Self]) -> Result<()>;
     /// Runs a network, forward or back.
     #[doc(hidden)]
     fn run_network(
@@ -87,6 +90,13 @@ macro_rules! element {
                 params: &[Self],
             ) -> Result<()> {
                 executor.repack(plan, params)
+            }
+            fn update_network(
+                executor: &mut cpu::network::Executor<Self>,
+                plan: &NetworkPlan,
+                hyper: &[Self],
+            ) -> Result<()> {
+                executor.walk_update(plan, hyper)
             }
             fn run_network(
                 executor: &mut cpu::network::Executor<Self>,

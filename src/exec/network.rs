@@ -54,6 +54,23 @@ impl<T: Element> Executor<T> {
         }
     }
 
+    /// One update of all parameters; `hyper`: what the optimiser reads.
+    pub(crate) fn update(&mut self, hyper: &[T]) -> Result<()> {
+        let Self { plan, on } = self;
+        match on {
+            On::Cpu(threads, e) => threads.run(|| T::update_network(e, plan, hyper)),
+            On::Gpu(e) => e.update(plan, bytemuck::cast_slice(hyper)),
+        }
+    }
+
+    /// All parameters as they are now, one after the other.
+    pub(crate) fn params(&self) -> Result<Vec<T>> {
+        match &self.on {
+            On::Cpu(_, e) => Ok(e.params().to_vec()),
+            On::Gpu(e) => Ok(widen(e.params(&self.plan)?)),
+        }
+    }
+
     /// Writes a slot.
     pub(crate) fn write(&mut self, slot: SlotId, values: &[T]) -> Result<()> {
         match &mut self.on {

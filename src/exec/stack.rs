@@ -92,6 +92,21 @@ impl<T: Element> Stack<T> {
         self.executor.run(&self.schedule, half, read)
     }
 
+    /// One update of its parameters, where its plan has one; `hyper`: what the optimiser reads.
+    pub(crate) fn update(&mut self, hyper: &[T]) -> Result<()> {
+        let Some(update) = self.executor.plan().ids.update.clone() else { return Ok(()) };
+        self.executor.write(update.hyper, hyper)?;
+        self.run(Half::Update, &[])
+    }
+
+    /// Its parameters as its updates left them, in canonical order.
+    pub(crate) fn parameters(&self) -> Result<Vec<T>> {
+        match &self.executor.plan().ids.update {
+            Some(update) => self.executor.download(update.parameters),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Fills all working memory and outputs with NaN.
     pub(crate) fn poison(&mut self) -> Result<()> {
         let plan = self.executor.plan().clone();

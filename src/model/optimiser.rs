@@ -62,6 +62,15 @@ impl Optimiser {
         Self::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay }
     }
 
+    /// How many numbers it remembers of every parameter.
+    pub(crate) fn moments(&self) -> usize {
+        match self {
+            Self::Sgd { momentum: 0.0 } => 0,
+            Self::Sgd { .. } => 1,
+            Self::Adam { .. } | Self::AdamW { .. } => 2,
+        }
+    }
+
     /// Refuses what PyTorch refuses, and what is not a number.
     ///
     /// # Errors

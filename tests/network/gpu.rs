@@ -2,7 +2,7 @@
 //! have tests of their own (tests/rules).
 
 use crate::naive::{self, Reads, Times};
-use crate::networks::{gpu, inputs, of_everything, of_rule, of_sequences, random};
+use crate::networks::{gpu, inputs, of_everything, of_rule, of_sequences, random, shape_of};
 use std::sync::Arc;
 use wgpu_rnn::network::{
     Conv, Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Op,
@@ -59,8 +59,7 @@ impl Case {
         let mut session = NetworkSession::new(device, plan, &narrow(&self.reads.params).concat())?;
         session.poison()?;
         let (values, states, up) = (narrow(&self.reads.inputs), narrow(&self.reads.states), narrow(&self.up));
-        let shapes: Vec<_> =
-            network.inputs.iter().map(|&v| vec![shape.time, shape.batch, network.values[v].width]).collect();
+        let shapes: Vec<_> = network.inputs.iter().map(|&v| shape_of(network, v, shape)).collect();
         let state_shapes: Vec<_> = states.iter().map(|s| vec![shape.batch, s.len() / shape.batch]).collect();
         let (values, states) = (view(&values, &shapes), view(&states, &state_shapes));
         let resets = Some(&self.times.resets[..]).filter(|r| !r.is_empty());

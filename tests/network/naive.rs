@@ -2,10 +2,10 @@
 
 use wgpu_rnn::expr::{Expr, Function, Operator};
 use wgpu_rnn::network::{
-    Concat, Conv, LayersShape, Linear, Map, Network, Norm, Normalise, Op, Operand, Part, Pool, Pooling, Rows,
+    Compared, Concat, Conv, LayersShape, Linear, Map, Network, Norm, Normalise, Op, Operand, Part, Pool, Pooling, Rows,
     ScanShape, Shift, Source, Sum,
 };
-use wgpu_rnn::{Result, Shape, cells};
+use wgpu_rnn::{Loss, Result, Shape, cells};
 use wgpu_rnn_verify::naive_linear::{self, Problem};
 use wgpu_rnn_verify::tape::{Number, Tape};
 
@@ -207,6 +207,26 @@ impl<N: Number> Run<'_, N> {
             Op::Map(Map { expr, operands }) => {
                 let one = |c: usize| evaluate(expr, &|n| self.operand(&operands[n], t, b, c));
                 (0..operands[0].width()).map(one).collect()
+            }
+            Op::Loss(Compared { x, targets, weights, loss }) => {
+                let weight = weights.map_or(N::constant(1.0), |w| self.at(w, t, b, 0));
+                let all: Vec<N> = (0..x.width).map(|c| self.at(*x, t, b, c)).collect();
+                vec![match loss {
+                    Loss::CrossEntropy => {
+                        let class = self.at(*targets, t, b, 0).value() as usize;
+                        let largest = all.iter().fold(f64::NEG_INFINITY, |a, v| a.max(v.value()));
+                        let sum = all.iter().fold(N::constant(0.0), |s, &v| s + (v - N::constant(largest)).exp());
+                        weight * ((sum - N::constant(1.0)).ln_1p() + N::constant(largest) - all[class])
+                    }
+                    Loss::MeanSquared => {
+                        let square = |c: usize| {
+                            let d = all[c] - N::constant(self.at(*targets, t, b, c).value());
+                            d * d
+                        };
+                        let sum = (1..x.width).fold(square(0), |s, c| s + square(c));
+                        weight * sum / N::constant(x.width as f64)
+                    }
+                }]
             }
             Op::Scan(_) | Op::Layers(_) | Op::Pool(_) => Vec::new(),
         }

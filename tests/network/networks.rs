@@ -3,9 +3,9 @@
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::sync::{Arc, LazyLock};
 use wgpu_rnn::expr::{Expr, exp, silu, softplus, tanh};
-use wgpu_rnn::network::{Builder, Network, NetworkOptions, NetworkPlan, NetworkSession, Norm, Operand, Pooling};
+use wgpu_rnn::network::{Builder, Network, NetworkOptions, NetworkPlan, NetworkSession, Norm, Operand, Pooling, Rows};
 use wgpu_rnn::rule::{HeadState, Rule};
-use wgpu_rnn::{Device, Direction, Precision, Result, RnnConfig, Shape, cells, rules};
+use wgpu_rnn::{Device, Direction, Loss, Precision, Result, RnnConfig, Shape, cells, rules};
 
 /// One GPU for all tests, so that they share what is compiled; its shaders check their indices.
 pub fn gpu() -> Device {
@@ -118,6 +118,17 @@ pub fn of_sequences() -> Result<Arc<Network>> {
     let few = b.sum("few", scaled, 9)?;
     let (w, bias) = (b.param("head.weight", &[4, 9])?, b.param("head.bias", &[4])?);
     let head = b.linear("head", few, w, Some(bias))?;
+    let class = b.sequence_input("class", 1)?;
+    let counts = b.map("one", of(0) * of(0) + 0.5.into(), &[first.columns(0, 1)?.into()])?;
+    b.output("counts", counts)?;
+    let entropy = b.loss("entropy", head, class, None, Loss::CrossEntropy)?;
+    let wanted = b.input("wanted", 6)?;
+    let square = b.loss("square", y, wanted, None, Loss::MeanSquared)?;
+    let each = b.input("each.class", 1)?;
+    let steps = b.loss("steps", y.columns(1, 3)?, each, None, Loss::CrossEntropy)?;
+    for (name, loss) in [("entropy", entropy), ("square", square), ("steps", steps)] {
+        b.output(name, loss)?;
+    }
     b.output("head", head)?;
     b.output("y", y)?;
     b.output("mean", mean)?;
@@ -186,8 +197,27 @@ pub fn random(count: usize, seed: u64) -> Vec<f64> {
     (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
+/// Rows of a value.
+pub fn rows(rows: Rows, shape: Shape) -> usize {
+    if rows == Rows::Steps { shape.time * shape.batch } else { shape.batch }
+}
+
+/// The shape of a value.
+pub fn shape_of(network: &Network, value: usize, shape: Shape) -> Vec<usize> {
+    let value = &network.values[value];
+    match value.rows {
+        Rows::Steps => vec![shape.time, shape.batch, value.width],
+        Rows::Sequences => vec![shape.batch, value.width],
+    }
+}
+
 /// Inputs of a network, `[T, B, width]` each.
 pub fn inputs(network: &Network, shape: Shape, seed: u64) -> Vec<Vec<f64>> {
-    let of = |&v: &usize| random(shape.time * shape.batch * network.values[v].width, seed + v as u64);
+    let of = |&v: &usize| {
+        let value = &network.values[v];
+        let all = random(rows(value.rows, shape) * value.width, seed + v as u64);
+        // Classes are whole numbers.
+        if value.name.ends_with("class") { all.iter().map(|v| (v.abs() * 2.99).floor()).collect() } else { all }
+    };
     network.inputs.iter().map(of).collect()
 }

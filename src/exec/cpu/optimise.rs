@@ -49,6 +49,16 @@ impl<T: Real> Executor<T> {
     }
 }
 
+/// The update of parameters that lie as their gradient does: `slots` are what the host writes before every update, the gradient, the
+/// parameters, and what the rule remembers.
+pub(super) fn update_flat<T: Real>(slots: &mut [Vec<T>]) {
+    match slots.len() {
+        3 => update_sgd(slots),
+        4 => update_momentum(slots),
+        _ => update_adam(slots),
+    }
+}
+
 fn gather_gradient<T: Real>(config: &RnnConfig, of: GradientOf, slots: &mut [Vec<T>]) {
     let [_, values, gradient] = slots else { unreachable!("kernel table") };
     of.for_each(config, &Flat::new(config), &mut |at, parameter| gradient[parameter] = values[at]);

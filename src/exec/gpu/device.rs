@@ -135,6 +135,27 @@ impl GpuInfo {
 const PROBES: usize = 8;
 
 impl Gpu {
+    /// The first `len` words of a buffer, by way of one made for it.
+    pub(crate) fn download(&self, buffer: &wgpu::Buffer, len: usize) -> Result<Vec<f32>> {
+        let size = 4 * len as u64;
+        if size == 0 {
+            return Ok(Vec::new());
+        }
+        self.scoped("reading a buffer", || -> Result<Vec<f32>> {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            let label = Some("download");
+            let to =
+                self.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
+            let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(buffer, 0, &to, 0, size);
+            self.queue.submit([encoder.finish()]);
+            to.map_async(wgpu::MapMode::Read, .., |_| ());
+            self.wait()?;
+            let failure = |e: wgpu::MapRangeError| self.unreadable(e.to_string());
+            Ok(bytemuck::pod_collect_to_vec(&to.get_mapped_range(..).map_err(failure)?))
+        })?
+    }
+
     /// The first adapter that `wanted` accepts, real GPUs first.
     pub(crate) fn open(wanted: impl Fn(&GpuInfo) -> bool) -> Result<Self> {
         let all = adapters();

@@ -5,8 +5,9 @@ use super::pipeline::{Pipeline, pipeline_of};
 use crate::error::Result;
 use crate::exec::{Device, Port, Stack};
 use crate::model::network::{LayersShape, Network, Op};
+use crate::model::optimiser::Hyper;
 use crate::plan::Half;
-use crate::plan::network::{Call, Job, NetworkPlan, Program, SlotId, Times};
+use crate::plan::network::{Call, Job, NetworkPlan, Program, SlotId, Times, update_groups, update_text};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,8 @@ pub(crate) struct Executor {
     stride: u32,
     /// Per job of the program's, forward then backward.
     pipelines: Vec<Arc<Pipeline>>,
+    /// Where the parameters of the network's own operations are updated.
+    update: Option<Update>,
     batch: usize,
     /// Elements of a gap between two slots.
     guard: usize,
@@ -34,6 +37,60 @@ pub(crate) struct Executor {
     /// Of the network's own buffers, since it was made; for tests.
     pub(crate) bytes_written: u64,
     pub(crate) submits: u64,
+}
+
+/// An optimiser over the parameters of a network's own operations.
+struct Update {
+    pipeline: Arc<Pipeline>,
+    hyper: wgpu::Buffer,
+    bindings: wgpu::BindGroup,
+}
+
+impl Update {
+    /// None where there is no optimiser, or no parameter of the network's own.
+    fn new(
+        gpu: &Gpu,
+        plan: &NetworkPlan,
+        program: &Program,
+        [arena, params]: [&wgpu::Buffer; 2],
+    ) -> Result<Option<Self>> {
+        let (Some(optimiser), count @ 1..) = (plan.options.optimiser, program.params.1) else { return Ok(None) };
+        let entry = |binding: u32| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Storage { read_only: binding < 2 },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        };
+        let layout = [0, 1, 2, 3].map(entry);
+        let pipeline = pipeline_of(gpu, "network.update", &update_text(optimiser), &layout, gpu.checked)?;
+        gpu.scoped("creating an optimiser's buffers", || {
+            let buffer = |label, len: usize| {
+                let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+                let size = 4 * len as u64;
+                gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some(label),
+                    size,
+                    usage,
+                    mapped_at_creation: false,
+                })
+            };
+            let hyper = buffer("network.hyper", Hyper::COUNT + 2);
+            let moments = buffer("network.moments", (optimiser.moments() * count).max(1));
+            let all = [&hyper, arena, params, &moments].map(wgpu::Buffer::as_entire_binding).into_iter().enumerate();
+            let entries: Vec<_> =
+                all.map(|(n, resource)| wgpu::BindGroupEntry { binding: n as u32, resource }).collect();
+            let bindings = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some("network.update"),
+                layout: &pipeline.layout,
+                entries: &entries,
+            });
+            Some(Self { pipeline, hyper, bindings })
+        })
+    }
 }
 
 /// Between a network and the layers in it.
@@ -80,7 +137,7 @@ impl Executor {
             blocks.extend_from_slice(bytemuck::cast_slice(&job.words));
             blocks.resize((n + 1) * stride as usize, 0);
         }
-        gpu.scoped("creating a network's buffers", || {
+        let mut executor = gpu.scoped("creating a network's buffers", || {
             use wgpu::BufferUsages as Usage;
             let buffer = |label, len: usize, usage| {
                 let size = 4 * len.max(4) as u64;
@@ -90,7 +147,7 @@ impl Executor {
             let storage = Usage::STORAGE | Usage::COPY_DST;
             let arena = buffer("network.arena", program.len, storage | Usage::COPY_SRC);
             let own = own_params(&plan.network, &program, params);
-            let parameters = buffer("network.params", own.len(), storage);
+            let parameters = buffer("network.params", own.len(), storage | Usage::COPY_SRC);
             let times = buffer("network.times", 1 + plan.shape.batch + plan.rows(), storage);
             let words = buffer("network.words", blocks.len() / 4, Usage::UNIFORM | Usage::COPY_DST);
             let readback =
@@ -125,13 +182,59 @@ impl Executor {
                 bindings,
                 stride,
                 pipelines,
+                update: None,
                 batch,
                 guard: plan.options.guard,
                 layers,
                 bytes_written: 0,
                 submits: 0,
             }
-        })
+        })?;
+        let Self { gpu, program, arena, params, .. } = &executor;
+        executor.update = Update::new(gpu, plan, program, [arena, params])?;
+        Ok(executor)
+    }
+
+    /// One update of all parameters: those of the network's own operations in one dispatch, stacks' by their own plans.
+    pub(crate) fn update(&mut self, plan: &NetworkPlan, hyper: &[f32]) -> Result<()> {
+        if let Some(update) = &self.update {
+            let mut words: Vec<u32> = hyper.iter().map(|v| v.to_bits()).collect();
+            words.extend([self.program.param_gradients as u32, self.program.params.1 as u32]);
+            self.submits += 1;
+            self.bytes_written += 4 * words.len() as u64;
+            self.gpu.submit("updating parameters", || {
+                self.gpu.queue.write_buffer(&update.hyper, 0, bytemuck::cast_slice(&words));
+                let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                {
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                    pass.set_pipeline(&update.pipeline.pipeline);
+                    pass.set_bind_group(0, &update.bindings, &[]);
+                    pass.dispatch_workgroups(update_groups(self.program.params.1), 1, 1);
+                }
+                self.gpu.queue.submit([encoder.finish()]);
+            })?;
+        }
+        debug_assert!(plan.layers.len() == self.layers.len(), "a stack per plan");
+        self.layers.iter_mut().try_for_each(|stack| stack.update(hyper))
+    }
+
+    /// All parameters as they are now.
+    pub(crate) fn params(&self, plan: &NetworkPlan) -> Result<Vec<f32>> {
+        let network = &plan.network;
+        let own = self.gpu.download(&self.params, self.program.params.1)?;
+        let mut all = vec![0.0; network.parameter_count()];
+        for (n, place) in self.program.params.0.iter().enumerate() {
+            if let Some(at) = *place {
+                let len = network.params[n].len();
+                all[network.param_offset(n)..][..len].copy_from_slice(&own[at..][..len]);
+            }
+        }
+        for ((n, _), stack) in plan.layers.iter().zip(&self.layers) {
+            if let Op::Layers(shape) = &network.nodes[*n].op {
+                all[shape.params(network)].copy_from_slice(&stack.parameters()?);
+            }
+        }
+        Ok(all)
     }
 
     /// Other parameters.
@@ -301,21 +404,7 @@ impl Executor {
 
     /// Whether the gaps between slots hold what [`Executor::fill`] filled them with: NaN.
     pub(crate) fn guards_hold(&self) -> Result<bool> {
-        let gpu = &self.gpu;
-        let size = 4 * self.program.len as u64;
-        let all = gpu.submit("reading the arena", || -> Result<Vec<f32>> {
-            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-            let label = Some("network.guards");
-            let to =
-                gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
-            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            encoder.copy_buffer_to_buffer(&self.arena, 0, &to, 0, size);
-            gpu.queue.submit([encoder.finish()]);
-            to.map_async(wgpu::MapMode::Read, .., |_| ());
-            gpu.wait()?;
-            let failure = |e: wgpu::MapRangeError| gpu.unreadable(e.to_string());
-            Ok(bytemuck::pod_collect_to_vec(&to.get_mapped_range(..).map_err(failure)?))
-        })??;
+        let all = self.gpu.download(&self.arena, self.program.len)?;
         let guard = |&at: &usize| all[at..][..self.guard].iter().all(|v| v.is_nan());
         Ok(self.program.guards.iter().all(guard))
     }
@@ -398,5 +487,6 @@ fn readback_len(plan: &NetworkPlan, params: usize) -> usize {
     let gradients = |v: &usize| plan.gradients.get(*v).map_or(0, |&slot| len(slot));
     let inputs: usize = network.inputs.iter().map(gradients).sum();
     let states: usize = plan.states.iter().map(|s| len(s.last)).sum();
-    states + outputs.max(inputs + params)
+    let losses: usize = network.losses().map(|(value, _)| len(plan.values[value])).sum();
+    states + outputs.max(inputs + params).max(losses)
 }

@@ -53,6 +53,16 @@ impl Builder {
         Ok(part)
     }
 
+    /// A value `[B, width]` that the caller gives, a row per sequence: a label, or what a sequence is told beside its steps.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a width of 0 or a name that is taken.
+    pub fn sequence_input(&mut self, name: &str, width: usize) -> Result<Part> {
+        let part = self.value(name, width, Rows::Sequences)?;
+        self.network.inputs.push(part.value);
+        Ok(part)
+    }
+
     /// A parameter.
     ///
     /// # Errors

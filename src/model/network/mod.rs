@@ -21,7 +21,9 @@ mod build;
 pub mod ops;
 
 pub use build::Builder;
-pub use ops::{Concat, Conv, LayersShape, Linear, Map, Norm, Normalise, Op, Pool, Pooling, ScanShape, Shift, Sum};
+pub use ops::{
+    Compared, Concat, Conv, LayersShape, Linear, Map, Norm, Normalise, Op, Pool, Pooling, ScanShape, Shift, Sum,
+};
 
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
@@ -251,6 +253,13 @@ impl NetworkData {
     /// The values that outputs show, whole or in part.
     pub(crate) fn shown(&self) -> BTreeSet<ValueId> {
         self.outputs.iter().map(|(_, part)| part.value).collect()
+    }
+    /// Its losses, each with the value that holds it.
+    pub(crate) fn losses(&self) -> impl Iterator<Item = (ValueId, &Compared)> {
+        self.nodes.iter().filter_map(|n| match &n.op {
+            Op::Loss(of) => Some((n.value, of)),
+            _ => None,
+        })
     }
     /// Its linear recurrences.
     pub(crate) fn scans(&self) -> impl Iterator<Item = &ScanShape> {

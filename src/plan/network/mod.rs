@@ -16,15 +16,18 @@ mod parallel;
 mod program;
 mod text;
 mod times;
+mod update;
 
 pub(crate) use kernel::Job;
 pub use parallel::Parallel;
 pub(crate) use program::{Call, Program};
 pub(crate) use times::Times;
+pub(crate) use update::{update_groups, update_text};
 
 use super::{Caps, DeviceClass, Memory, Options, Plan, Precision, Reset};
 use crate::error::{Error, Result};
 use crate::model::network::{LayersShape, Network, Node, Op, Rows, ScanShape, ValueId};
+use crate::model::optimiser::Optimiser;
 use crate::model::stack::Shape;
 use std::fmt;
 use std::sync::Arc;
@@ -38,6 +41,8 @@ pub struct NetworkOptions {
     pub chunk: Option<usize>,
     /// Plans the backward pass too.
     pub train: bool,
+    /// Plans updates of the parameters on the device ([`crate::network::NetworkSession::update`]); only for plans that train.
+    pub optimiser: Option<Optimiser>,
     /// Element type; f64 on the CPU executor only.
     pub precision: Precision,
     /// Bytes that the way back may take for states between those kept, and chunks as products for what they multiply, at most (one
@@ -61,6 +66,7 @@ impl Default for NetworkOptions {
             parallel: None,
             chunk: None,
             train: false,
+            optimiser: None,
             precision: Precision::F32,
             window_bytes: 64 << 20,
             memory: Memory::Save,
@@ -180,6 +186,11 @@ impl NetworkPlan {
         if options.chunk == Some(0) {
             return Err(Error::mismatch("chunk", "at least 1 step", 0));
         }
+        if let (Some(optimiser), false) = (options.optimiser, options.train) {
+            let expected = "a plan that trains (NetworkOptions { train: true, .. })";
+            return Err(Error::mismatch(format!("optimiser {optimiser}"), expected, "an inference plan"));
+        }
+        options.optimiser.map_or(Ok(()), |optimiser| optimiser.validate())?;
         if options.precision == Precision::F64 && caps.class != DeviceClass::Cpu {
             let reason = "WGSL has no f64; use the CPU executor".into();
             return Err(Error::Unsupported { what: "f64 on a GPU".into(), reason });
@@ -273,7 +284,8 @@ impl NetworkPlanData {
 
     /// Bytes of everything, parameters (and in training their gradients) included.
     pub fn bytes(&self) -> u64 {
-        let copies = if self.options.train { 2 } else { 1 };
+        let moments = self.options.optimiser.map_or(0, |o| o.moments());
+        let copies = if self.options.train { 2 + moments as u64 } else { 1 };
         // A GPU has those of layers in their plans alone.
         let parameters = match self.caps.class {
             DeviceClass::Cpu => self.network.parameter_count(),
@@ -438,6 +450,8 @@ fn plan_layers(network: &Network, shape: Shape, caps: &Caps, options: &NetworkOp
 fn stack_plan(name: &str, layers: &LayersShape, shape: Shape, caps: &Caps, options: &NetworkOptions) -> Result<Plan> {
     let options = Options {
         train: options.train,
+        // The CPU executor of a network updates all parameters itself.
+        optimiser: options.optimiser.filter(|_| caps.class != DeviceClass::Cpu),
         precision: options.precision,
         kernels: options.kernels,
         memory: options.memory,

@@ -4,6 +4,7 @@ mod concat;
 mod conv;
 mod layers;
 mod linear;
+mod loss;
 mod map;
 mod norm;
 mod pieces;
@@ -18,6 +19,7 @@ mod sum;
 mod tape;
 
 use crate::error::Result;
+use crate::exec::cpu::optimise::update_flat;
 use crate::exec::{Device, Element};
 use crate::model::network::ops::operations;
 use crate::model::network::{Op, Part};
@@ -72,6 +74,8 @@ pub(crate) struct Executor<T: Element> {
     slots: Vec<Vec<T>>,
     params: Vec<T>,
     d_params: Vec<T>,
+    /// What the optimiser remembers of every parameter.
+    moments: Vec<Vec<T>>,
     /// Per operation.
     twins: Vec<Box<dyn Twin<T>>>,
 }
@@ -105,7 +109,9 @@ impl<T: Element> Executor<T> {
         let d_params = vec![T::default(); if plan.options.train { params.len() } else { 0 }];
         let nodes = plan.network.nodes.iter().enumerate();
         let twins = nodes.map(|(n, node)| twin(&node.op, &Binding { plan, node: n, device, params }));
-        let mut executor = Self { slots, params: params.to_vec(), d_params, twins: twins.collect::<Result<_>>()? };
+        let twins = twins.collect::<Result<_>>()?;
+        let moments = vec![vec![T::default(); params.len()]; plan.options.optimiser.map_or(0, |o| o.moments())];
+        let mut executor = Self { slots, params: params.to_vec(), d_params, moments, twins };
         // A system gives memory when it is first written: here, so that the first run takes no longer than others.
         executor.slots.iter_mut().for_each(|slot| std::hint::black_box(slot).fill(T::default()));
         Ok(executor)
@@ -114,6 +120,26 @@ impl<T: Element> Executor<T> {
     pub(crate) fn repack(&mut self, plan: &NetworkPlan, params: &[T]) -> Result<()> {
         self.params = params.to_vec();
         self.twins.iter_mut().try_for_each(|twin| twin.set_params(plan, params))
+    }
+
+    /// One update of all parameters; `hyper`: what the optimiser reads.
+    pub(crate) fn walk_update(&mut self, plan: &NetworkPlan, hyper: &[T]) -> Result<()> {
+        let gradient = std::mem::take(&mut self.d_params);
+        let params = std::mem::take(&mut self.params);
+        let mut slots = vec![hyper.to_vec(), gradient, params];
+        slots.append(&mut self.moments);
+        update_flat(&mut slots);
+        self.moments = slots.split_off(3);
+        let params = slots.pop().unwrap_or_default();
+        self.d_params = slots.pop().unwrap_or_default();
+        self.params = params;
+        let Self { params, twins, .. } = self;
+        twins.iter_mut().try_for_each(|twin| twin.set_params(plan, params))
+    }
+
+    /// All parameters, one after the other.
+    pub(crate) fn params(&self) -> &[T] {
+        &self.params
     }
 
     /// Fills what operations work in with NaN.
@@ -162,7 +188,7 @@ impl<T: Element> Executor<T> {
     }
 
     pub(crate) fn walk_back(&mut self, plan: &NetworkPlan, times: &Times) -> Result<()> {
-        let Self { slots, params, d_params, twins } = self;
+        let Self { slots, params, d_params, twins, .. } = self;
         d_params.fill(T::default());
         let c = Context { plan, times, params };
         for (node, twin) in plan.network.nodes.iter().zip(twins).rev() {

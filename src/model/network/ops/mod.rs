@@ -6,6 +6,7 @@ mod concat;
 mod conv;
 mod layers;
 mod linear;
+mod loss;
 mod map;
 mod norm;
 mod pool;
@@ -17,6 +18,7 @@ pub use concat::Concat;
 pub use conv::Conv;
 pub use layers::LayersShape;
 pub use linear::Linear;
+pub use loss::Compared;
 pub use map::Map;
 pub use norm::{Norm, Normalise};
 pub use pool::{Pool, Pooling};
@@ -46,6 +48,8 @@ macro_rules! operations {
             Concat(Concat),
             /// A row per sequence of those of its steps.
             Pool(Pool),
+            /// How far a value is from what it should have been.
+            Loss(Compared),
             /// A linear recurrence; the value has V columns per head.
             Scan(ScanShape),
             /// A stack of recurrent layers: the value is its y. It has a plan of its own within the network's.

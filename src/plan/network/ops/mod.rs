@@ -4,6 +4,7 @@ mod concat;
 mod conv;
 mod layers;
 mod linear;
+mod loss;
 mod map;
 mod norm;
 mod pool;
