@@ -147,9 +147,9 @@ fn wrong_lengths_are_refused_and_leave_the_session_as_it_was() {
         let good = Input { lengths: Some(&[2, 4, 1]), ..Input::new(View::new(&x, &[4, 3, 2])) };
         let before = s.forward(&good).expect("good lengths");
         for (lengths, text) in [
-            (&[4, 0, 4][..], "lengths[1]: expected 1..=4, got 0"),
-            (&[4, 4, 5], "lengths[2]: expected 1..=4, got 5"),
-            (&[usize::MAX, 4, 4], "lengths[0]: expected 1..=4, got 18446744073709551615"),
+            (&[4, 5, 4][..], "lengths[1]: expected 0..=4, got 5"),
+            (&[4, 4, 5], "lengths[2]: expected 0..=4, got 5"),
+            (&[usize::MAX, 4, 4], "lengths[0]: expected 0..=4, got 18446744073709551615"),
             (&[4, 4], "lengths: expected [B] = [3], got [2]"),
             (&[4, 4, 4, 4], "lengths: expected [B] = [3], got [4]"),
             (&[], "lengths: expected [B] = [3], got [0]"),

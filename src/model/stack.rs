@@ -465,13 +465,13 @@ impl Shape {
         positive("time", self.time)?;
         positive("batch", self.batch)
     }
-    /// Checks lengths (one per sequence, each within 1..=T).
+    /// Checks lengths (one per sequence, each within 0..=T; 0 is a sequence that is not there, see [`Empty`]).
     pub fn validate_lengths(&self, lengths: &[usize]) -> Result<()> {
         if lengths.len() != self.batch {
             return Err(Error::mismatch("lengths", format!("[B] = [{}]", self.batch), format!("[{}]", lengths.len())));
         }
-        match lengths.iter().position(|&l| l == 0 || l > self.time) {
-            Some(b) => Err(Error::mismatch(format!("lengths[{b}]"), format!("1..={}", self.time), lengths[b])),
+        match lengths.iter().position(|&l| l > self.time) {
+            Some(b) => Err(Error::mismatch(format!("lengths[{b}]"), format!("0..={}", self.time), lengths[b])),
             None => Ok(()),
         }
     }
@@ -559,5 +559,16 @@ pub enum Reset {
     /// Zeros.
     Zero,
     /// h0 and c0 of the run, whose gradients are then those of every episode's start.
+    Initial,
+}
+
+/// What hn and cn of a sequence of length 0 are ([`crate::Options::empty`]). Either way its y, its predictions and the gradient of its
+/// x are 0, and it adds nothing to the loss or to the gradients of the parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Empty {
+    /// Zeros, whatever h0 and c0 hold for it, as onnxruntime gives them. The gradients of its h0 and c0 are 0.
+    #[default]
+    Zero,
+    /// Its h0 and c0, bit for bit: no step was taken. Their gradients are the upstream gradients of its hn and cn.
     Initial,
 }

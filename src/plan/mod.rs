@@ -27,6 +27,7 @@ mod backward;
 mod build;
 mod choices;
 mod display;
+mod empty;
 mod ends;
 mod floor;
 mod limits;
@@ -47,7 +48,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{Flat, GRADIENT_BLOCK, Kernel, Pack, Table, Tiles};
 use crate::model::activation_format::ActivationFormat;
 use crate::model::optimiser::Optimiser;
-pub use crate::model::stack::Reset;
+pub use crate::model::stack::{Empty, Reset};
 use crate::model::stack::{RnnConfig, Shape};
 use crate::model::weights::WeightFormat;
 use crate::num::Real;
@@ -201,6 +202,8 @@ pub struct Options {
     /// Whether episodes may begin inside a run ([`crate::Input::resets`]), and from which state. Without it kernels know nothing
     /// of them.
     pub resets: Option<Reset>,
+    /// What hn and cn of a sequence of length 0 are: zeros (the default), or its initial state.
+    pub empty: Empty,
     /// Steps per block at most: the longest stretch of time one `sequence_forward` dispatch covers and `pre` is held for.
     pub max_block: Option<usize>,
     /// Chooses kernels and tiles as for another class of device than the one that runs the plan, which must be a GPU of some class:
@@ -230,6 +233,7 @@ impl Default for Options {
             clip_norm: None,
             accumulate: false,
             resets: None,
+            empty: Empty::Zero,
             max_block: None,
             kernels: None,
             submit_budget: Duration::from_millis(500),

@@ -57,7 +57,8 @@ impl<'a, T> Initial<'a, T> {
 pub struct Input<'a, T> {
     /// x `[T, B, I]`, or `[B, T, I]` with [`Layout::BatchFirst`], or `[T, I]` where B = 1.
     pub x: View<'a, T>,
-    /// Each sequence's own length, in the caller's order, unsorted, each in 1..=T; `None`: all T.
+    /// Each sequence's own length, in the caller's order, unsorted, each in 0..=T; `None`: all T. A sequence of length 0 is not
+    /// there: nothing of it is read but, with [`crate::Empty::Initial`], its state.
     pub lengths: Option<&'a [usize]>,
     /// The state before the first step.
     pub initial: Initial<'a, T>,
@@ -85,7 +86,7 @@ impl<'a, T> Input<'a, T> {
 pub struct Output<T> {
     /// y `[T, B, D·(P or H)]` in x's layout; 0 past a sequence's end. Empty if the plan keeps none ([`Options::keep_y`]).
     pub y: Tensor<T>,
-    /// hn `[L·D, B, P or H]`: the state at each sequence's own end.
+    /// hn `[L·D, B, P or H]`: the state at each sequence's own end. Of a sequence of length 0 it is what [`Options::empty`] says.
     pub hn: Tensor<T>,
     /// cn `[L·D, B, S·H]`, for cells with a cell state.
     pub cn: Option<Tensor<T>>,
@@ -368,7 +369,7 @@ impl<T: Element> Session<T> {
     /// last input.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a wrong count or a length outside 1..=T.
+    /// [`Error::Mismatch`] for a wrong count or a length outside 0..=T.
     pub fn set_lengths(&mut self, lengths: Option<&[usize]>) -> Result<()> {
         let resets = self.stack.resets.clone();
         self.set_schedule(lengths, resets.as_deref())

@@ -71,9 +71,9 @@ pub struct IoBuffers<'a> {
     pub c0: Option<&'a wgpu::Buffer>,
     /// y `[T, B, D·(P or H)]`; also needs `COPY_DST` (ragged batches clear it)
     pub y: Option<&'a wgpu::Buffer>,
-    /// hn `[L·D, B, P or H]`
+    /// hn `[L·D, B, P or H]`; where a sequence has length 0 it needs `COPY_DST`, too ([`crate::Empty::Zero`] clears it)
     pub hn: Option<&'a wgpu::Buffer>,
-    /// cn `[L·D, B, S·H]`
+    /// cn `[L·D, B, S·H]`; as hn
     pub cn: Option<&'a wgpu::Buffer>,
 }
 
@@ -372,7 +372,7 @@ impl Executor {
             pass: encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes: None }),
             current: None,
         };
-        for (step, bound) in steps[part.clone()].iter().zip(&dispatches[part]) {
+        for (step, bound) in steps[part.clone()].iter().zip(&dispatches[part.clone()]) {
             match step {
                 Step::ClearPadding(_) => {}
                 Step::Once(d) => pass.dispatch(self, plan, schedule, d, &bound[0], None),
@@ -390,6 +390,13 @@ impl Executor {
                         }
                     }
                 }
+            }
+        }
+        drop(pass);
+        // What writes states runs once, and nothing of the same part reads them.
+        for step in &steps[part] {
+            if let Step::Once(d) = step {
+                clear_after(encoder, plan, schedule, d, slot);
             }
         }
     }
@@ -520,6 +527,7 @@ impl Executor {
                     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
                     let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                     Pass { pass, current: None }.dispatch(self, plan, schedule, d, bound, at);
+                    clear_after(&mut encoder, plan, schedule, d, |id| &self.slots[id]);
                     gpu.queue.submit([encoder.finish()]);
                 })?;
                 for id in written(d, at.map(|a| a.0)) {
@@ -544,6 +552,20 @@ impl Executor {
             gpu.queue.submit([encoder.finish()]);
             map(gpu, &[(&plan.slots[slot], &buffer)]).map(|mut v| v.remove(0))
         })?
+    }
+}
+
+/// Zeros in states of sequences that have none, after the dispatch that wrote them ([`Plan::cleared_after`]).
+fn clear_after<'a>(
+    encoder: &mut wgpu::CommandEncoder,
+    plan: &Plan,
+    schedule: &Schedule,
+    d: &Dispatch,
+    buffer: impl Fn(SlotId) -> &'a wgpu::Buffer,
+) {
+    for (slot, values) in plan.cleared_after(d, schedule) {
+        let at = |value: usize| (value * size_of::<f32>()) as u64;
+        encoder.clear_buffer(buffer(slot), at(values.start), Some(at(values.len())));
     }
 }
 
