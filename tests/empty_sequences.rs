@@ -198,7 +198,7 @@ fn a_batch_of_none_runs() {
 /// Ids, targets and their weights of absent sequences may be anything, and do not count.
 #[test]
 fn ends_do_not_count_them() {
-    let head = Some(Head { size: 4, loss: Loss::CrossEntropy });
+    let head = Some(Head { size: 4, loss: Some(Loss::CrossEntropy) });
     let config = RnnConfig { vocabulary: Some(9), head, ..config(&cells::GRU, 0) };
     let weights = Weights::<f32>::random(&config, 3).unwrap();
     let rows = there(&LENGTHS);

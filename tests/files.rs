@@ -9,8 +9,8 @@ use wgpu_rnn::verify::naive_linear::{self, Problem};
 use wgpu_rnn::verify::{Golden, verify};
 use wgpu_rnn::weights::{Names, parameters};
 use wgpu_rnn::{
-    Bias, Cell, Device, Direction, Error, Head, Input, InputMode, Loss, Precision, Recurrence, Result, RnnConfig,
-    Session, Shape, View, Weights, cells, rules,
+    Bias, Cell, Device, Direction, Error, Head, Input, InputMode, Precision, Recurrence, Result, RnnConfig, Session,
+    Shape, View, Weights, cells, rules,
 };
 
 /// A file of these tensors, whose values count up from 0.
@@ -247,7 +247,7 @@ fn prefixes_of_the_file_are_offered() {
 #[test]
 fn a_module_is_read_and_saved_by_its_own_names() {
     let names = Names { layers: "lstm.", embedding: Some("embed.weight"), head: Some("fc.weight") };
-    let head = Some(Head { size: 5, loss: Loss::CrossEntropy });
+    let head = Some(Head { size: 5, loss: None });
     let config = RnnConfig { num_layers: 2, direction: Direction::Bidirectional, vocabulary: Some(11), head, ..lstm() };
     let weights = Weights::<f32>::random(&config, 7).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -289,7 +289,7 @@ fn a_published_decoder_is_read_by_its_names() {
     let file = TensorFile::open(path).unwrap();
     let names = Names { layers: "dec.", embedding: Some("dec.embedding"), head: Some("fc.weight") };
     let config = file.config(&cells::GRU, names).unwrap();
-    let head = Some(Head { size: 74, loss: Loss::CrossEntropy });
+    let head = Some(Head { size: 74, loss: None });
     let sizes = RnnConfig { cell: &cells::GRU, input_size: 256, hidden_size: 256, ..Default::default() };
     assert_eq!(config, RnnConfig { vocabulary: Some(74), head, ..sizes });
     let by_hand = Weights::<f32>::from_named(&config, |name| {

@@ -120,7 +120,7 @@ pub struct RnnConfig {
     pub layout: Layout,
     /// V: the stack reads token ids in 0..V through an embedding table `[V, I]`; `None`: it reads x itself.
     pub vocabulary: Option<usize>,
-    /// A dense layer over y with a loss; `None`: the stack ends in y.
+    /// A dense layer over y, for training with a loss; `None`: the stack ends in y.
     pub head: Option<Head>,
     /// What training drops.
     pub dropout: Dropout,
@@ -129,12 +129,20 @@ pub struct RnnConfig {
 }
 
 /// A dense output layer, `o[t] = W_o y[t] + b_o`, and the loss that compares it with targets.
+///
+/// ```
+/// use wgpu_rnn::{Head, Loss};
+/// let predicts = Head { size: 10, loss: None };
+/// let learns = Head { size: 10, loss: Some(Loss::CrossEntropy) };
+/// # assert_ne!(predicts, learns);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Head {
     /// O: outputs per step (classes, for [`Loss::CrossEntropy`]).
     pub size: usize,
-    /// The loss.
-    pub loss: Loss,
+    /// The loss; `None`: the head gives predictions and nothing compares them. A plan that trains needs one, and so does
+    /// [`crate::Session::write_targets`].
+    pub loss: Option<Loss>,
 }
 
 /// What a [`Head`] is trained for; both are weighted means over the real steps of all sequences.

@@ -56,7 +56,7 @@ use build::Builder;
 pub(crate) use build::cell_dim;
 use choices::choose_stretches;
 use ends::head_products;
-pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds};
+pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds, LossIds};
 pub use floor::{Floor, Rates};
 use limits::check_sizes;
 use origin::Chosen;
@@ -581,6 +581,10 @@ impl Plan {
         shape.validate()?;
         options.validate()?;
         options.check_activations(caps)?;
+        if options.train && config.head.is_some_and(|head| head.loss.is_none()) {
+            let expected = "one, to train for (Head { loss: Some(..), .. })";
+            return Err(Error::mismatch("loss of the head", expected, "none"));
+        }
         if options.precision == Precision::F64 && caps.class != DeviceClass::Cpu {
             return Err(Error::Unsupported {
                 what: "f64 on a GPU".into(),

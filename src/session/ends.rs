@@ -3,8 +3,8 @@
 use super::{Input, Session};
 use crate::error::{Error, Result};
 use crate::exec::Element;
-use crate::model::stack::{Layout, Loss, Shape};
-use crate::plan::{HeadIds, SlotId};
+use crate::model::stack::{Head, Layout, Loss, Shape};
+use crate::plan::{HeadIds, LossIds, SlotId};
 use crate::tensor::{Tensor, View};
 
 /// What the head's outputs should have been, in x's layout.
@@ -43,17 +43,16 @@ impl<T: Element> Session<T> {
     /// count. The loss is the mean over the steps that count, weighted; for [`Loss::MeanSquared`] also over the outputs.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a plan without a head, targets of the other kind, wrong shapes, a class outside 0..O, a negative
+    /// [`Error::Mismatch`] for a plan without a head or whose head has no loss, targets of the other kind, wrong shapes, a class outside 0..O, a negative
     /// or non-finite weight, or if no step counts; errors of the device.
     pub fn write_targets(&mut self, targets: &Targets<'_, T>) -> Result<()> {
-        let (ids, head) = (self.head_ids()?, self.plan.config.head);
-        let Some(head) = head else { return Err(no_head()) };
+        let (head, loss, ids) = self.loss_ids()?;
         if !self.phase.is_written() {
             return Err(self.out_of_order("targets", "an input written before them (Session::write)", "none"));
         }
         let (outer, names) = self.outer();
-        let weights = self.target_weights(targets.weights, head.loss, head.size)?;
-        match (head.loss, &targets.values) {
+        let weights = self.target_weights(targets.weights, loss, head.size)?;
+        match (loss, &targets.values) {
             (Loss::CrossEntropy, TargetValues::Classes(view)) => {
                 self.check_sequence("targets", view, &outer, &names)?;
                 let wrong = |(&class, w): (&u32, &T)| class as usize >= head.size && *w != T::default();
@@ -81,9 +80,10 @@ impl<T: Element> Session<T> {
     /// The loss of the last run. Waits for it and reads one number.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a plan without a head, or if no run has seen the targets; errors of the device.
+    /// [`Error::Mismatch`] for a plan without a head or whose head has no loss, or if no run has seen the targets; errors of the
+    /// device.
     pub fn loss(&mut self) -> Result<T> {
-        let ids = self.head_ids()?;
+        let (_, _, ids) = self.loss_ids()?;
         if !self.phase.has_loss() {
             return Err(self.out_of_order("loss", "a run after write_targets", "none"));
         }
@@ -246,6 +246,15 @@ impl<T: Element> Session<T> {
 
     fn head_ids(&self) -> Result<HeadIds> {
         self.plan.ids.head.clone().ok_or_else(no_head)
+    }
+
+    fn loss_ids(&self) -> Result<(Head, Loss, LossIds)> {
+        let ids = self.head_ids()?;
+        let head = self.plan.config.head.ok_or_else(no_head)?;
+        let loss = head.loss.zip(ids.loss).map(|(loss, ids)| (head, loss, ids));
+        loss.ok_or_else(|| {
+            Error::mismatch("loss of the head", "one to compare with targets by (Head { loss: Some(..), .. })", "none")
+        })
     }
 }
 

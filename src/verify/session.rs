@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_the_naive_loops_do_not_run_is_refused() {
-        let head = Some(crate::Head { size: 2, loss: crate::Loss::CrossEntropy });
+        let head = Some(crate::Head { size: 2, loss: Some(crate::Loss::CrossEntropy) });
         let dropout = crate::Dropout { layers: 0.5, ..Default::default() };
         for config in [
             RnnConfig { vocabulary: Some(3), ..Default::default() },

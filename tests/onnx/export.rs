@@ -109,7 +109,7 @@ fn what_one_node_cannot_be_is_refused() {
     assert!(refused(RnnConfig { num_layers: 2, ..base() }).starts_with("not supported: 2 layers as one ONNX node"));
     assert!(refused(RnnConfig { proj_size: 1, ..base() }).starts_with("not supported: proj_size 1 in ONNX"));
     assert!(refused(RnnConfig { vocabulary: Some(3), ..base() }).contains("an embedding or a head"));
-    let head = Some(Head { size: 2, loss: Loss::MeanSquared });
+    let head = Some(Head { size: 2, loss: Some(Loss::MeanSquared) });
     assert!(refused(RnnConfig { head, ..base() }).contains("an embedding or a head"));
     let error = Export::default().bytes(&base(), &Weights::<f32>::default()).expect_err("no weights");
     assert!(matches!(error, Error::Mismatch { .. }), "{error}");
