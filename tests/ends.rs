@@ -351,3 +351,36 @@ fn a_head_without_a_loss_predicts() {
         assert_eq!(refused, "loss of the head: expected one, to train for (Head { loss: Some(..), .. }), got none");
     }
 }
+
+/// Predictions come with the output, in one read; read alone they are the same.
+#[test]
+fn predictions_come_with_the_output() {
+    for layout in [Layout::TimeMajor, Layout::BatchFirst] {
+        let mut network = Network::new(&cells::GRU, Loss::CrossEntropy, 6, Direction::Bidirectional, layout);
+        for device in [Device::cpu(), gpu()] {
+            for keep_y in [true, false] {
+                network.config.head = Some(Head { size: 6, loss: keep_y.then_some(Loss::CrossEntropy) });
+                let mut session: Session = network.session(&device, None, false, keep_y);
+                let outer = network.outer();
+                let input = Input { lengths: Some(&LENGTHS), ..Input::of_ids(View::new(&network.ids, &outer)) };
+                let out = session.forward(&input).unwrap();
+                let predictions = out.predictions.clone().unwrap();
+                assert_eq!(predictions.shape, [outer[0], outer[1], 6]);
+                assert_eq!(predictions, session.predictions().unwrap());
+                assert_eq!(session.output().unwrap(), out);
+                assert_eq!(out.y.data.is_empty(), !keep_y);
+                assert!(predictions.data.iter().any(|&v| v != 0.0));
+            }
+        }
+    }
+    // None without a head; no batch dimension where x had none.
+    let config = RnnConfig { head: Some(Head { size: 3, loss: None }), ..RnnConfig::lstm(2, 4) };
+    let shape = Shape { time: 5, batch: 1 };
+    let run = |config: &RnnConfig| {
+        let mut session =
+            Session::new(&Device::cpu(), config, shape, &Weights::<f32>::random(config, 1).unwrap()).unwrap();
+        session.forward(&Input::new(View::new(&[0.5; 10], &[5, 2]))).unwrap().predictions
+    };
+    assert_eq!(run(&config).unwrap().shape, [5, 3]);
+    assert_eq!(run(&RnnConfig { head: None, ..config }), None);
+}

@@ -90,8 +90,7 @@ impl<T: Element> Session<T> {
         Ok(self.stack.executor.fetch(&[ids.loss])?[0][0])
     }
 
-    /// The head's outputs in the last run, `[T, B, O]` in x's layout; 0 past a sequence's end. For cross entropy these are the
-    /// logits: their softmax is the distribution.
+    /// The head's outputs in the last run, [`crate::Output::predictions`], read back now and without the rest.
     ///
     /// # Errors
     /// [`Error::Mismatch`] for a plan without a head or before any run; errors of the device.
@@ -100,8 +99,13 @@ impl<T: Element> Session<T> {
         if !self.phase.has_run() {
             return Err(self.out_of_order("predictions", "a run before it", "none since an input was written"));
         }
-        let size = self.plan.config.head.map_or(0, |head| head.size);
         let packed = self.stack.executor.fetch(&[ids.outputs])?.remove(0);
+        Ok(self.as_predictions(&packed))
+    }
+
+    /// The packed rows of the head's outputs, each in its place in x's layout.
+    pub(super) fn as_predictions(&self, packed: &[T]) -> Tensor<T> {
+        let size = self.plan.config.head.map_or(0, |head| head.size);
         let (outer, _) = self.outer();
         let mut data = vec![T::default(); outer[0] * outer[1] * size];
         let rows = self.stack.schedule.row_offset(self.plan.shape.time);
@@ -109,7 +113,7 @@ impl<T: Element> Session<T> {
             data[to as usize * size..][..size].copy_from_slice(row);
         }
         let shape = if self.unbatched { vec![self.plan.shape.time, size] } else { vec![outer[0], outer[1], size] };
-        Ok(Tensor { data, shape })
+        Tensor { data, shape }
     }
 
     /// Starts the next run from where `other` ended: its hn and cn become this session's h0 and c0, without leaving the device

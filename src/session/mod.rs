@@ -90,6 +90,9 @@ pub struct Output<T> {
     pub hn: Tensor<T>,
     /// cn `[L·D, B, S·H]`, for cells with a cell state.
     pub cn: Option<Tensor<T>>,
+    /// The head's outputs `[T, B, O]` in x's layout, for a configuration with a head; 0 past a sequence's end. For cross entropy
+    /// they are the logits: their softmax is the distribution.
+    pub predictions: Option<Tensor<T>>,
 }
 
 /// A plan bound to a device. Buffers, pipelines and bind groups are made here, never while it runs.
@@ -246,7 +249,9 @@ impl<T: Element> Session<T> {
         &self.device
     }
 
-    /// Uploads `input`, runs, and reads everything back.
+    /// Uploads `input`, runs, and reads everything back at once: y, hn, cn and predictions, as far as there are any. A loop that
+    /// needs less of it, as training does, asks for less: [`Session::write`], [`Session::run`], and then [`Session::loss`],
+    /// [`Session::predictions`] or nothing at all ([`Session::train_step`]).
     ///
     /// # Errors
     /// [`Error::Mismatch`] for wrong shapes or lengths (nothing has run then); [`Error::DeviceLost`] and [`Error::Gpu`] from
@@ -269,11 +274,12 @@ impl<T: Element> Session<T> {
         Ok(self.as_output(values))
     }
 
-    /// y where it is kept, hn, and cn where there is one.
+    /// y where it is kept, hn, cn where there is one, and the head's outputs where there is one.
     fn output_slots(&self) -> Vec<SlotId> {
         let ids = &self.plan.ids;
         let cell = self.plan.config.cell.has_cell_state();
-        self.plan.keep_y.then_some(ids.y).into_iter().chain([ids.hn]).chain(cell.then_some(ids.cn)).collect()
+        let last = cell.then_some(ids.cn).into_iter().chain(ids.head.as_ref().map(|head| head.outputs));
+        self.plan.keep_y.then_some(ids.y).into_iter().chain([ids.hn]).chain(last).collect()
     }
 
     fn as_output(&self, values: Vec<Vec<T>>) -> Output<T> {
@@ -287,7 +293,9 @@ impl<T: Element> Session<T> {
             Tensor { data, shape: shape.into_iter().enumerate().filter_map(keep).collect() }
         };
         let y = if self.plan.keep_y { tensor(ids.y) } else { Tensor { data: Vec::new(), shape: vec![0] } };
-        Output { y, hn: tensor(ids.hn), cn: self.plan.config.cell.has_cell_state().then(|| tensor(ids.cn)) }
+        let (hn, cn) = (tensor(ids.hn), self.plan.config.cell.has_cell_state().then(|| tensor(ids.cn)));
+        let predictions = ids.head.as_ref().and_then(|_| values.next()).map(|packed| self.as_predictions(&packed));
+        Output { y, hn, cn, predictions }
     }
 
     /// Checks and uploads an input; [`Session::run`] then runs it as often as wanted.
