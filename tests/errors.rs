@@ -70,6 +70,21 @@ fn zero_sizes_are_refused_by_name() {
         assert!(from_plan.starts_with(&text) && from_plan.ends_with(", got 0"), "{from_plan}");
         assert_eq!(mismatch(Weights::<f32>::random(&bad, 1)), from_plan);
     }
+    // No size is a default.
+    for (unset, what) in [(RnnConfig::default(), "input_size"), (RnnConfig::gru(3, 0), "hidden_size")] {
+        let text = mismatch::<()>(unset.validate());
+        let help = "name both sizes: RnnConfig::new(cell, input_size, hidden_size)";
+        assert!(text.starts_with(&format!("{what}: expected 1..=")) && text.contains(help), "{text}");
+    }
+    for (made, cell) in [
+        (RnnConfig::lstm(3, 5), &cells::LSTM),
+        (RnnConfig::gru(3, 5), &cells::GRU),
+        (RnnConfig::rnn(3, 5), &cells::RNN_TANH),
+    ] {
+        assert_eq!(made, RnnConfig { cell, input_size: 3, hidden_size: 5, ..Default::default() });
+        assert_eq!(made, RnnConfig::new(cell, 3, 5));
+        made.validate().expect("both sizes are there");
+    }
     for (bad, what) in [(Shape { time: 0, batch: 3 }, "time"), (Shape { time: 4, batch: 0 }, "batch")] {
         let text = mismatch::<()>(Err(plan_error(&good, bad)));
         assert!(text.starts_with(&format!("{what}: expected 1..=")) && text.ends_with(", got 0"), "{text}");

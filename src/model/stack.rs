@@ -73,21 +73,21 @@ pub enum Layout {
     BatchFirst,
 }
 
-/// A stack of recurrent layers.
+/// A stack of recurrent layers. Its constructors name the sizes, which have no defaults; everything else is as PyTorch has it (one
+/// layer, forward, both biases, no dropout), and is set by its field:
 ///
 /// ```
-/// use wgpu_rnn::{Direction, RnnConfig, cells};
-/// let config = RnnConfig { cell: &cells::GRU, input_size: 40, hidden_size: 64, direction: Direction::Bidirectional,
-///                          ..Default::default() };
+/// use wgpu_rnn::{Direction, RnnConfig};
+/// let config = RnnConfig { num_layers: 2, direction: Direction::Bidirectional, ..RnnConfig::gru(40, 64) };
 /// assert_eq!(config.output_size(), 128);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct RnnConfig {
     /// The cell, from [`crate::cells`].
     pub cell: &'static Cell,
-    /// I: features of x.
+    /// I: features of x. It has no default (0 is refused).
     pub input_size: usize,
-    /// H: hidden units.
+    /// H: hidden units. It has no default (0 is refused).
     pub hidden_size: usize,
     /// L: stacked layers.
     pub num_layers: usize,
@@ -182,12 +182,14 @@ impl Dropout {
     }
 }
 
+/// An LSTM of no size: one layer, forward, both biases, no projection, no dropout, no embedding and no head. [`RnnConfig::validate`]
+/// refuses it until input_size and hidden_size are set.
 impl Default for RnnConfig {
     fn default() -> Self {
         Self {
             cell: &cells::LSTM,
-            input_size: 1,
-            hidden_size: 1,
+            input_size: 0,
+            hidden_size: 0,
             num_layers: 1,
             direction: Direction::Forward,
             bias: Bias::Two,
@@ -224,6 +226,22 @@ const MAX_STACKED: usize = 65_535;
 const MAX_PARAMETERS: u64 = 1 << 33;
 
 impl RnnConfig {
+    /// One forward layer of `cell`, from [`crate::cells`]: `input_size` features of x, `hidden_size` units, both biases.
+    pub fn new(cell: &'static Cell, input_size: usize, hidden_size: usize) -> Self {
+        Self { cell, input_size, hidden_size, ..Self::default() }
+    }
+    /// One forward layer as PyTorch's `nn.LSTM(input_size, hidden_size)`.
+    pub fn lstm(input_size: usize, hidden_size: usize) -> Self {
+        Self::new(&cells::LSTM, input_size, hidden_size)
+    }
+    /// One forward layer as PyTorch's `nn.GRU(input_size, hidden_size)`, whose reset gate comes after the product.
+    pub fn gru(input_size: usize, hidden_size: usize) -> Self {
+        Self::new(&cells::GRU, input_size, hidden_size)
+    }
+    /// One forward layer as PyTorch's `nn.RNN(input_size, hidden_size)`, with tanh.
+    pub fn rnn(input_size: usize, hidden_size: usize) -> Self {
+        Self::new(&cells::RNN_TANH, input_size, hidden_size)
+    }
     /// D: 1, or 2 for bidirectional.
     pub fn directions(&self) -> usize {
         self.direction.count()
@@ -377,11 +395,15 @@ impl RnnConfig {
     /// Refuses zero sizes, sizes no device holds, and combinations the cell does not have.
     pub fn validate(&self) -> Result<()> {
         self.cell.validate()?;
-        for (what, size) in
-            [("input_size", self.input_size), ("hidden_size", self.hidden_size), ("num_layers", self.num_layers)]
-        {
+        for (what, size) in [("input_size", self.input_size), ("hidden_size", self.hidden_size)] {
+            if size == 0 {
+                let expected =
+                    format!("1..={MAX_SIZE} (name both sizes: RnnConfig::new(cell, input_size, hidden_size))");
+                return Err(Error::mismatch(what, expected, size));
+            }
             positive(what, size)?;
         }
+        positive("num_layers", self.num_layers)?;
         self.vocabulary.map_or(Ok(()), |size| positive("vocabulary", size))?;
         self.head.map_or(Ok(()), |head| positive("size of the head", head.size))?;
         self.dropout.validate()?;
