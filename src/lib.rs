@@ -45,7 +45,9 @@ pub use plan::{
     Extent, Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, LossIds, Memory, Options, Origin, PassWork, Plan,
     PlanData, Precision, Rates, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
 };
-pub use session::{Gradients, Initial, Input, KernelTime, Output, Session, Snapshot, TargetValues, Targets, Upstream};
+pub use session::{
+    Gradients, Initial, Input, KernelTime, Output, Session, Snapshot, State, TargetValues, Targets, Upstream,
+};
 pub use tensor::{Tensor, View};
 pub use wgpu;
 
