@@ -21,6 +21,7 @@ pub mod kernels;
 mod model;
 pub mod num;
 mod plan;
+mod rnn;
 mod session;
 mod tensor;
 mod tuning;
@@ -45,6 +46,7 @@ pub use plan::{
     Extent, Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, LossIds, Memory, Options, Origin, PassWork, Plan,
     PlanData, Precision, Rates, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
 };
+pub use rnn::{Rnn, RnnOptions};
 pub use session::{
     Gradients, Initial, Input, KernelTime, Output, Session, Snapshot, State, TargetValues, Targets, Upstream,
 };

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// From the ground up. `network` is the public name of parts of `model`, `plan` and `session`, which no file of ours uses.
-const ORDER: [&str; 10] = ["error", "tensor", "num", "expr", "model", "kernels", "plan", "exec", "session", "tuning"];
+const ORDER: [&str; 11] =
+    ["error", "tensor", "num", "expr", "model", "kernels", "plan", "exec", "session", "rnn", "tuning"];
 
 /// All Rust files of a folder.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {

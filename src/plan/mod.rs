@@ -204,6 +204,10 @@ pub struct Options {
     pub resets: Option<Reset>,
     /// What hn and cn of a sequence of length 0 are: zeros (the default), or its initial state.
     pub empty: Empty,
+    /// Chooses tiles, and whether layers run side by side, as for so many steps and sequences instead of the plan's own: plans of all
+    /// shapes then run the same kernels, and a GPU compiles nothing for another one. The same bits; slower the further a shape is
+    /// from this one. `None` (the default): as for the plan's own shape.
+    pub nominal: Option<Shape>,
     /// Steps per block at most: the longest stretch of time one `sequence_forward` dispatch covers and `pre` is held for.
     pub max_block: Option<usize>,
     /// Chooses kernels and tiles as for another class of device than the one that runs the plan, which must be a GPU of some class:
@@ -234,6 +238,7 @@ impl Default for Options {
             accumulate: false,
             resets: None,
             empty: Empty::Zero,
+            nominal: None,
             max_block: None,
             kernels: None,
             submit_budget: Duration::from_millis(500),
@@ -579,6 +584,7 @@ impl Plan {
     pub fn new(config: &RnnConfig, shape: Shape, caps: &Caps, options: &Options) -> Result<Self> {
         config.validate()?;
         shape.validate()?;
+        options.nominal.map_or(Ok(()), |nominal| nominal.validate())?;
         options.validate()?;
         options.check_activations(caps)?;
         if options.train && config.head.is_some_and(|head| head.loss.is_none()) {
