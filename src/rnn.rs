@@ -36,7 +36,7 @@ impl Default for RnnOptions {
 /// that there are few of them. Rows past the caller's are sequences of length 0, which cost memory and no arithmetic; results are cut
 /// to the caller's shape, and are bit for bit those of a [`Session`] of exactly that shape. Sessions share weights and kernels. They are
 /// kept from call to call, within [`RnnOptions::sessions`] and [`RnnOptions::bytes`]; the one used longest ago goes first. Kernels are
-/// compiled once, when the [`Rnn`] is made.
+/// compiled once, when the [`Rnn`] is made (of what a driver puts off until a kernel runs, [`Startup`] tells, in the first call).
 ///
 /// ```
 /// use wgpu_rnn::{Device, Initial, Rnn, RnnConfig, View, Weights};

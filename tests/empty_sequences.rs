@@ -259,7 +259,8 @@ fn carried_states_are_forgotten_or_kept() {
             let mut alone = case.alone(1);
             alone.lengths = None;
             if empty == Empty::Zero {
-                (alone.h0.fill(0.0), alone.c0.fill(0.0));
+                alone.h0.fill(0.0);
+                alone.c0.fill(0.0);
             }
             let expected = alone.run(&device, Strategy::Sequence);
             assert_eq!(bits(&sequence(&out.hn.data, 3, h, 1)), bits(&expected.hn.data), "{empty:?}");

@@ -112,13 +112,11 @@ fn streams_of_a_batch_step_as_if_alone() {
 fn a_state_can_be_set_before_any_run() {
     let case = Case::new(config(&cells::LSTM, 0), 1, BATCH, 6);
     let one = case.alone(1);
-    let views = |case: &Case| (View::new(&case.h0, &[4, 6]).data.to_vec(), case.c0.clone());
-    let (h, c) = views(&one);
     for device in [Device::cpu(), gpu()] {
         let mut session = case.session(&device, Strategy::Sequence, None);
         session.poison().unwrap();
         session.reset_of(0).unwrap();
-        session.set_state_of(1, View::new(&h, &[4, 6]), Some(View::new(&c, &[4, 6]))).unwrap();
+        session.set_state_of(1, View::new(&one.h0, &[4, 6]), Some(View::new(&one.c0, &[4, 6]))).unwrap();
         let mut expected = case.clone();
         expected.h0.chunks_mut(6).enumerate().filter(|(n, _)| n % BATCH != 1).for_each(|(_, row)| row.fill(0.0));
         expected.c0.chunks_mut(6).enumerate().filter(|(n, _)| n % BATCH != 1).for_each(|(_, row)| row.fill(0.0));
