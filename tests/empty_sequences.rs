@@ -107,6 +107,14 @@ fn a_gpu_leaves_them_out() {
     for strategy in [Strategy::Step, Strategy::Sequence] {
         hold_training(&format!("gpu {strategy}"), &case, &gpu(), &forced(strategy));
     }
+    // Layers side by side, an odd number of steps apart, and episodes over several segments.
+    let deep = RnnConfig { num_layers: 3, direction: Direction::Forward, ..case.config.clone() };
+    let wave = Options { wavefront: Wavefront::Chunk(1), ..forced(Strategy::Step) };
+    hold_training("gpu wave", &Case::new(deep, TIME, 6, 4).with_lengths(&LENGTHS), &gpu(), &wave);
+    let long = Case::new(RnnConfig::gru(3, 6), 130, 4, 3).with_lengths(&[0, 130, 0, 66]);
+    let long = long.with_resets(Reset::Initial, &[(0, 1), (70, 1), (65, 3), (5, 0)]);
+    let segments = Options { memory: Memory::Checkpoint(64), ..forced(Strategy::Sequence) };
+    hold_training("gpu segments", &long, &gpu(), &segments);
     // Every dispatch gives what its twin gives.
     for empty in [Empty::Zero, Empty::Initial] {
         let traces = [Device::cpu(), gpu()].map(|device| {

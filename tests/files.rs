@@ -403,7 +403,8 @@ fn files_of_other_formats_are_called_by_their_names() {
 fn errors_and_configurations_print_for_people() {
     let error = Weights::<f32>::random(&RnnConfig { input_size: 0, ..lstm() }, 1).unwrap_err();
     assert_eq!(format!("{error:?}"), error.to_string());
-    assert_eq!(format!("{error:?}"), "input_size: expected 1..=1073741824, got 0");
+    let help = "name both sizes: RnnConfig::new(cell, input_size, hidden_size)";
+    assert_eq!(format!("{error:?}"), format!("input_size: expected 1..=1073741824 ({help}), got 0"));
     let reason = Error::NoAdapter { reason: "none found".into() };
     assert_eq!(format!("{reason:?}"), "no GPU adapter: none found");
     for cell in cells::ALL {
