@@ -21,6 +21,7 @@ pub mod kernels;
 mod model;
 pub mod num;
 mod plan;
+mod rnn;
 mod session;
 mod tensor;
 mod tuning;
@@ -40,11 +41,14 @@ pub use num::Real;
 pub use plan::schedule::Schedule;
 pub use plan::tuning::{Choice, TILE_SIZES, TileChoice, Tuning};
 pub use plan::{
-    Amount, Caps, Choices, DeviceClass, Dims, Dispatch, DispatchWork, EmbeddingGradientIds, EmbeddingIds, Extent,
-    Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, Memory, Options, Origin, PassWork, Plan, PlanData,
-    Precision, Rates, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
+    Amount, Caps, Choices, DeviceClass, Dims, Dispatch, DispatchWork, EmbeddingGradientIds, EmbeddingIds, Empty,
+    Extent, Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, LossIds, Memory, Options, Origin, PassWork, Plan,
+    PlanData, Precision, Rates, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
 };
-pub use session::{Gradients, Initial, Input, KernelTime, Output, Session, Snapshot, TargetValues, Targets, Upstream};
+pub use rnn::{Rnn, RnnOptions};
+pub use session::{
+    Gradients, Initial, Input, KernelTime, Output, Session, Snapshot, State, TargetValues, Targets, Upstream,
+};
 pub use tensor::{Tensor, View};
 pub use wgpu;
 

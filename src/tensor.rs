@@ -54,3 +54,44 @@ impl<T> Tensor<T> {
         View { data: &self.data, shape: &self.shape }
     }
 }
+
+/// Arrays of the `ndarray` crate (feature `ndarray`).
+#[cfg(feature = "ndarray")]
+mod arrays {
+    use super::{Tensor, View};
+    use crate::error::{Error, Result};
+    use ndarray::{ArrayBase, ArrayD, Data, Dimension, IxDyn};
+
+    /// An array's values in their place, without a copy.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for an array that does not lie in memory row by row, as a transposed one or a slice of columns.
+    impl<'a, S: Data, D: Dimension> TryFrom<&'a ArrayBase<S, D>> for View<'a, S::Elem> {
+        type Error = Error;
+
+        fn try_from(array: &'a ArrayBase<S, D>) -> Result<Self> {
+            match array.as_slice() {
+                Some(data) => Ok(View { data, shape: array.shape() }),
+                None => Err(Error::mismatch(
+                    "array",
+                    "values row by row, one after the other (as_standard_layout copies them so)",
+                    format!("shape {:?} with strides {:?}", array.shape(), array.strides()),
+                )),
+            }
+        }
+    }
+
+    /// The same values and shape; nothing is copied.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if there are not as many values as the shape has.
+    impl<T> TryFrom<Tensor<T>> for ArrayD<T> {
+        type Error = Error;
+
+        fn try_from(Tensor { data, shape }: Tensor<T>) -> Result<Self> {
+            let got = format!("{} values", data.len());
+            let array = Self::from_shape_vec(IxDyn(&shape), data);
+            array.map_err(|_| Error::mismatch("tensor", format!("as many values as {shape:?} has"), got))
+        }
+    }
+}

@@ -36,7 +36,7 @@ fn dispatches(steps: &[Step]) -> Vec<&Dispatch> {
 
 #[test]
 fn no_dispatch_is_estimated_beyond_the_budget() {
-    let head = Some(Head { size: 3000, loss: Loss::CrossEntropy });
+    let head = Some(Head { size: 3000, loss: Some(Loss::CrossEntropy) });
     let normalised = RnnConfig { cell: &cells::LSTM_LAYER_NORM, ..lstm(64, 64) };
     let stacked = RnnConfig { num_layers: 2, direction: Direction::Bidirectional, ..lstm(300, 128) };
     // What is cut: steps of the recurrence, rows of x's product and gradient, of the head's, sums of weights.

@@ -25,7 +25,7 @@ struct Network {
 
 impl Network {
     fn new(cell: &'static Cell, loss: Loss, size: usize, direction: Direction, layout: Layout) -> Self {
-        let head = Some(Head { size, loss });
+        let head = Some(Head { size, loss: Some(loss) });
         let sizes = RnnConfig { cell, input_size: 4, hidden_size: 5, num_layers: 2, ..Default::default() };
         let config = RnnConfig { direction, layout, vocabulary: Some(VOCABULARY), head, ..sizes };
         let rows = TIME * BATCH;
@@ -73,7 +73,7 @@ impl Network {
         let (values, weights) = (cast(&self.values), cast(&self.target_weights));
         session.write(&Input { lengths: Some(&LENGTHS), ..Input::of_ids(View::new(&self.ids, &outer)) }).unwrap();
         let values_shape = [outer[0], outer[1], size];
-        let values = match self.config.head.unwrap().loss {
+        let values = match self.config.head.unwrap().loss.unwrap() {
             Loss::CrossEntropy => TargetValues::Classes(View::new(&self.classes, &outer)),
             Loss::MeanSquared => TargetValues::Values(View::new(&values, &values_shape)),
         };
@@ -158,7 +158,7 @@ fn the_head_is_what_its_equations_say() {
                 assert!((o - dot(k) - network.weights.head_bias[k]).abs() < 1e-12);
             }
             let weight = network.target_weights[row];
-            let (own, counted) = match network.config.head.unwrap().loss {
+            let (own, counted) = match network.config.head.unwrap().loss.unwrap() {
                 Loss::CrossEntropy => {
                     let sum: f64 = outputs.iter().map(|o| o.exp()).sum();
                     (sum.ln() - outputs[network.classes[row] as usize], 1.0)
@@ -307,8 +307,80 @@ fn what_does_not_fit_is_refused() {
     let targets = Targets::classes(View::new(&network.classes, &outer));
     assert_eq!(message(session.write_targets(&targets)), "head: expected a configuration with a head, got none");
     for (vocabulary, head, what) in [(Some(0), None, "vocabulary"), (None, Some(0), "size of the head")] {
-        let head = head.map(|size| Head { size, loss: Loss::MeanSquared });
+        let head = head.map(|size| Head { size, loss: Some(Loss::MeanSquared) });
         let text = RnnConfig { vocabulary, head, ..plain.clone() }.validate().unwrap_err().to_string();
         assert!(text.starts_with(what), "{text}");
     }
+}
+
+/// A head without a loss predicts, with the bits of one that has a loss, and does nothing else.
+#[test]
+fn a_head_without_a_loss_predicts() {
+    for loss in [Loss::CrossEntropy, Loss::MeanSquared] {
+        let config = |loss| RnnConfig {
+            input_size: 3,
+            hidden_size: 5,
+            head: Some(Head { size: 6, loss }),
+            ..Default::default()
+        };
+        let weights = Weights::<f32>::random(&config(None), 5).unwrap();
+        let shape = Shape { time: 4, batch: 2 };
+        let x = harness::values(3, 4 * 2 * 3, 1.0);
+        let input = Input { lengths: Some(&[4, 2]), ..Input::new(View::new(&x, &[4, 2, 3])) };
+        for device in [Device::cpu(), gpu()] {
+            let run = |loss| {
+                let mut session = Session::new(&device, &config(loss), shape, &weights).unwrap();
+                session.poison().unwrap();
+                let kernels = session.plan().forward_dispatches();
+                session.forward(&input).unwrap();
+                (session.predictions().unwrap(), kernels)
+            };
+            let ((with, more), (without, fewer)) = (run(Some(loss)), run(None));
+            assert_eq!((with, more), (without, fewer + 2));
+        }
+        let none = || Session::new(&Device::cpu(), &config(None), shape, &weights).unwrap();
+        let refused = none().loss().unwrap_err().to_string();
+        assert!(refused.starts_with("loss of the head: expected one to compare with targets by"), "{refused}");
+        let classes = [0; 8];
+        let mut session = none();
+        session.write(&input).unwrap();
+        let refused = session.write_targets(&Targets::classes(View::new(&classes, &[4, 2]))).unwrap_err().to_string();
+        assert!(refused.starts_with("loss of the head: expected one to compare with targets by"), "{refused}");
+        let options = Options { train: true, ..Default::default() };
+        let refused = Plan::new(&config(None), shape, &Device::cpu().caps(), &options).unwrap_err().to_string();
+        assert_eq!(refused, "loss of the head: expected one, to train for (Head { loss: Some(..), .. }), got none");
+    }
+}
+
+/// Predictions come with the output, in one read; read alone they are the same.
+#[test]
+fn predictions_come_with_the_output() {
+    for layout in [Layout::TimeMajor, Layout::BatchFirst] {
+        let mut network = Network::new(&cells::GRU, Loss::CrossEntropy, 6, Direction::Bidirectional, layout);
+        for device in [Device::cpu(), gpu()] {
+            for keep_y in [true, false] {
+                network.config.head = Some(Head { size: 6, loss: keep_y.then_some(Loss::CrossEntropy) });
+                let mut session: Session = network.session(&device, None, false, keep_y);
+                let outer = network.outer();
+                let input = Input { lengths: Some(&LENGTHS), ..Input::of_ids(View::new(&network.ids, &outer)) };
+                let out = session.forward(&input).unwrap();
+                let predictions = out.predictions.clone().unwrap();
+                assert_eq!(predictions.shape, [outer[0], outer[1], 6]);
+                assert_eq!(predictions, session.predictions().unwrap());
+                assert_eq!(session.output().unwrap(), out);
+                assert_eq!(out.y.data.is_empty(), !keep_y);
+                assert!(predictions.data.iter().any(|&v| v != 0.0));
+            }
+        }
+    }
+    // None without a head; no batch dimension where x had none.
+    let config = RnnConfig { head: Some(Head { size: 3, loss: None }), ..RnnConfig::lstm(2, 4) };
+    let shape = Shape { time: 5, batch: 1 };
+    let run = |config: &RnnConfig| {
+        let mut session =
+            Session::new(&Device::cpu(), config, shape, &Weights::<f32>::random(config, 1).unwrap()).unwrap();
+        session.forward(&Input::new(View::new(&[0.5; 10], &[5, 2]))).unwrap().predictions
+    };
+    assert_eq!(run(&config).unwrap().shape, [5, 3]);
+    assert_eq!(run(&RnnConfig { head: None, ..config }), None);
 }

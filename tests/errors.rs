@@ -70,6 +70,21 @@ fn zero_sizes_are_refused_by_name() {
         assert!(from_plan.starts_with(&text) && from_plan.ends_with(", got 0"), "{from_plan}");
         assert_eq!(mismatch(Weights::<f32>::random(&bad, 1)), from_plan);
     }
+    // No size is a default.
+    for (unset, what) in [(RnnConfig::default(), "input_size"), (RnnConfig::gru(3, 0), "hidden_size")] {
+        let text = mismatch::<()>(unset.validate());
+        let help = "name both sizes: RnnConfig::new(cell, input_size, hidden_size)";
+        assert!(text.starts_with(&format!("{what}: expected 1..=")) && text.contains(help), "{text}");
+    }
+    for (made, cell) in [
+        (RnnConfig::lstm(3, 5), &cells::LSTM),
+        (RnnConfig::gru(3, 5), &cells::GRU),
+        (RnnConfig::rnn(3, 5), &cells::RNN_TANH),
+    ] {
+        assert_eq!(made, RnnConfig { cell, input_size: 3, hidden_size: 5, ..Default::default() });
+        assert_eq!(made, RnnConfig::new(cell, 3, 5));
+        made.validate().expect("both sizes are there");
+    }
     for (bad, what) in [(Shape { time: 0, batch: 3 }, "time"), (Shape { time: 4, batch: 0 }, "batch")] {
         let text = mismatch::<()>(Err(plan_error(&good, bad)));
         assert!(text.starts_with(&format!("{what}: expected 1..=")) && text.ends_with(", got 0"), "{text}");
@@ -147,9 +162,9 @@ fn wrong_lengths_are_refused_and_leave_the_session_as_it_was() {
         let good = Input { lengths: Some(&[2, 4, 1]), ..Input::new(View::new(&x, &[4, 3, 2])) };
         let before = s.forward(&good).expect("good lengths");
         for (lengths, text) in [
-            (&[4, 0, 4][..], "lengths[1]: expected 1..=4, got 0"),
-            (&[4, 4, 5], "lengths[2]: expected 1..=4, got 5"),
-            (&[usize::MAX, 4, 4], "lengths[0]: expected 1..=4, got 18446744073709551615"),
+            (&[4, 5, 4][..], "lengths[1]: expected 0..=4, got 5"),
+            (&[4, 4, 5], "lengths[2]: expected 0..=4, got 5"),
+            (&[usize::MAX, 4, 4], "lengths[0]: expected 0..=4, got 18446744073709551615"),
             (&[4, 4], "lengths: expected [B] = [3], got [2]"),
             (&[4, 4, 4, 4], "lengths: expected [B] = [3], got [4]"),
             (&[], "lengths: expected [B] = [3], got [0]"),

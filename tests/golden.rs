@@ -496,6 +496,7 @@ impl Case {
                 y: values(&[rows[0], rows[1], config.output_size()], 5),
                 hn: state(config.state_size(), 6),
                 cn: cell_state.then(|| state(config.cell_size(), 7)),
+                predictions: None,
             },
             weights,
             config,

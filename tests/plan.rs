@@ -578,12 +578,12 @@ fn too_many_blocks_are_an_error() {
     }
 }
 
-/// T, lengths (one per sequence, each within 1..=T), layout, direction.
+/// T, lengths (one per sequence, each within 0..=T), layout, direction.
 fn batches() -> impl Generate<Value = (usize, Vec<usize>, Layout, Direction)> {
     (1usize..12).prop_flat_map(|time| {
         let layout = prop_oneof![Just(Layout::TimeMajor), Just(Layout::BatchFirst)];
         let direction = prop_oneof![Just(Direction::Forward), Just(Direction::Reverse), Just(Direction::Bidirectional)];
-        (Just(time), prop::collection::vec(1..=time, 1..10), layout, direction)
+        (Just(time), prop::collection::vec(0..=time, 1..10), layout, direction)
     })
 }
 

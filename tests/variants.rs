@@ -282,7 +282,7 @@ fn definition(activation: Activation, x: f64) -> (f64, f64) {
 /// A vanilla RNN of one unit whose x goes through unchanged and whose h is not read: y is the activation of x, and the
 /// gradient of x its derivative.
 fn single(activations: Vec<Activation>, x: &[f32]) -> Case {
-    let config = RnnConfig { cell: &cells::RNN_TANH, activations, bias: Bias::None, ..Default::default() };
+    let config = RnnConfig { cell: &cells::RNN_TANH, activations, bias: Bias::None, ..RnnConfig::lstm(1, 1) };
     let mut case = Case::new(config, 1, x.len(), 1);
     (case.weights.layers[0].w, case.weights.layers[0].r) = (vec![1.0], vec![0.0]);
     (case.x, case.dy) = (x.to_vec(), vec![1.0; x.len()]);
@@ -510,7 +510,7 @@ fn refused(config: &RnnConfig) -> String {
 
 #[test]
 fn variants_that_cannot_be_are_refused() {
-    let gru = RnnConfig { cell: &cells::GRU, ..Default::default() };
+    let gru = RnnConfig::gru(1, 1);
     let acts = |n: usize| RnnConfig { activations: some(0, n), ..gru.clone() };
     assert_eq!(refused(&acts(4)), "activations of gru: expected 2 (f, g), got 4");
     let both = RnnConfig { direction: Direction::Bidirectional, ..acts(3) };

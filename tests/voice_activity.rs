@@ -71,7 +71,7 @@ fn naive<T: Scalar>(x: &[f64]) -> Output<f64> {
         data: t.data.into_iter().map(|v| v.to_f64()).collect(),
         shape: t.shape,
     };
-    Output { y: wide(out.y), hn: wide(out.hn), cn: out.cn.map(wide) }
+    Output { y: wide(out.y), hn: wide(out.hn), cn: out.cn.map(wide), predictions: None }
 }
 
 /// y, hn and cn of the LSTM over what onnxruntime gave it, by the naive loop in float64, and the bound that f32 gives.

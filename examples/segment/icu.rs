@@ -9,9 +9,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::{
-    Device, Error, Head, Input, Loss, Options, Plan, Result, RnnConfig, Session, Shape, View, Weights, cells,
-};
+use wgpu_rnn::{Device, Error, Head, Input, Options, Plan, Result, RnnConfig, Session, Shape, View, Weights, cells};
 
 /// The files of [`Model::open`].
 pub const SCRIPTS: [&str; 4] = ["thai", "lao", "khmer", "burmese"];
@@ -50,7 +48,7 @@ impl Model {
         let characters: HashMap<char, u32> = characters.chars().zip(0..).collect();
         // One row more than characters, for those the network never saw; a run of its script has none.
         let vocabulary = Some(characters.len() + 1);
-        let head = Some(Head { size: LABELS.len(), loss: Loss::CrossEntropy });
+        let head = Some(Head { size: LABELS.len(), loss: None });
         let config = RnnConfig { vocabulary, head, ..file.config(&cells::LSTM, "")? };
         let weights = file.weights(&config, "")?;
         Ok(Self { script, config, weights, characters })

@@ -88,7 +88,7 @@ impl<'a> Model<'a> {
             input_size: SYMBOL_SIZE,
             hidden_size: hidden,
             vocabulary: Some(vocabulary),
-            head: Some(Head { size: vocabulary, loss: Loss::CrossEntropy }),
+            head: Some(Head { size: vocabulary, loss: Some(Loss::CrossEntropy) }),
             ..Default::default()
         };
         let options =

@@ -246,7 +246,7 @@ impl Lstm {
             hidden_size: 2 * WIDTH,
             num_layers: LAYERS,
             vocabulary: Some(VOCABULARY),
-            head: Some(Head { size: VOCABULARY, loss: Loss::CrossEntropy }),
+            head: Some(Head { size: VOCABULARY, loss: Some(Loss::CrossEntropy) }),
             ..Default::default()
         };
         let optimiser = Some(Optimiser::adam());

@@ -163,7 +163,7 @@ impl<'a> Model<'a> {
             input_size: WORD_SIZE,
             hidden_size: HIDDEN,
             vocabulary: Some(vocabulary),
-            head: Some(Head { size: vocabulary, loss: Loss::CrossEntropy }),
+            head: Some(Head { size: vocabulary, loss: Some(Loss::CrossEntropy) }),
             ..Default::default()
         };
         let time = sentences.iter().map(Vec::len).max().unwrap_or(0) - 1;

@@ -148,7 +148,7 @@ impl<'a> Model<'a> {
             cell: &cells::GRU,
             input_size: FEATURES,
             hidden_size: HIDDEN,
-            head: Some(Head { size: 1, loss: Loss::MeanSquared }),
+            head: Some(Head { size: 1, loss: Some(Loss::MeanSquared) }),
             ..Default::default()
         };
         let options =

@@ -21,6 +21,7 @@ use crate::num::random::Masks;
 use crate::plan::schedule::Schedule;
 use crate::plan::{Dispatch, Half, Plan, SlotId};
 use device::Threads;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// A plan bound to a device.
@@ -197,6 +198,41 @@ impl<T: Element> Executor<T> {
                 Ok(())
             }
             On::Gpu(e) => e.clear(slots),
+        }
+    }
+
+    /// Values of an output slot, those of `parts` one after the other: nothing else leaves the device.
+    pub(crate) fn fetch_parts(&self, slot: SlotId, parts: &[Range<usize>]) -> Result<Vec<T>> {
+        match &self.on {
+            On::Cpu(_, e) => Ok(parts.iter().flat_map(|part| &e.slot(slot)[part.clone()]).copied().collect()),
+            On::Gpu(e) => Ok(widen(e.fetch_parts(&self.plan, slot, parts)?)),
+        }
+    }
+
+    /// Writes parts of a slot, from values that lie one after the other.
+    pub(crate) fn write_parts(&mut self, slot: SlotId, parts: &[Range<usize>], data: &[T]) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                let mut data = data;
+                for part in parts {
+                    let (now, later) = data.split_at(part.len());
+                    e.slot_mut(slot)[part.clone()].copy_from_slice(now);
+                    data = later;
+                }
+                Ok(())
+            }
+            On::Gpu(e) => e.write_parts(slot, parts, bytemuck::cast_slice(data)),
+        }
+    }
+
+    /// Zeros in parts of a slot.
+    pub(crate) fn clear_parts(&mut self, slot: SlotId, parts: &[Range<usize>]) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                parts.iter().for_each(|part| e.slot_mut(slot)[part.clone()].fill(T::default()));
+                Ok(())
+            }
+            On::Gpu(e) => e.clear_parts(slot, parts),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::model::network::Op;
 use crate::model::weights::Weights;
 use crate::plan::network::NetworkPlan;
 use crate::plan::schedule::Schedule;
-use crate::plan::{Half, Plan, Role, SlotId};
+use crate::plan::{Empty, Half, Plan, Role, SlotId};
 
 /// See the module.
 pub(crate) struct Stack<T: Element> {
@@ -15,6 +15,8 @@ pub(crate) struct Stack<T: Element> {
     pub schedule: Schedule,
     pub lengths: Option<Vec<usize>>,
     pub resets: Option<Vec<bool>>,
+    /// What becomes of sequences of length 0 in the runs to come.
+    empty: Empty,
 }
 
 /// What a stack reads and gives: absent where its configuration has no cell state, or its plan does not train.
@@ -56,28 +58,41 @@ impl<T: Element> Stack<T> {
     }
 
     fn with_executor(executor: Executor<T>) -> Result<Self> {
-        let schedule = schedule(executor.plan(), None, None);
+        let empty = executor.plan().options.empty;
+        let schedule = schedule(executor.plan(), None, None, empty);
         executor.write_schedule(&schedule)?;
-        Ok(Self { executor, schedule, lengths: None, resets: None })
+        Ok(Self { executor, schedule, lengths: None, resets: None, empty })
     }
 
     /// Sets lengths and episodes; whether they are others than before.
     ///
     /// # Errors
-    /// [`crate::Error::Mismatch`] for a wrong count or a length outside 1..=T.
+    /// [`crate::Error::Mismatch`] for a wrong count or a length outside 0..=T.
     pub(crate) fn set_schedule(&mut self, lengths: Option<&[usize]>, resets: Option<&[bool]>) -> Result<bool> {
+        let empty = self.executor.plan().options.empty;
+        self.set_schedule_where(lengths, resets, empty)
+    }
+
+    /// The same where sequences of length 0 end as `empty` says.
+    pub(crate) fn set_schedule_where(
+        &mut self,
+        lengths: Option<&[usize]>,
+        resets: Option<&[bool]>,
+        empty: Empty,
+    ) -> Result<bool> {
         if let Some(lengths) = lengths {
             self.executor.plan().shape.validate_lengths(lengths)?;
         }
-        if self.lengths.as_deref() == lengths && self.resets.as_deref() == resets {
+        if self.lengths.as_deref() == lengths && self.resets.as_deref() == resets && self.empty == empty {
             return Ok(false);
         }
-        let schedule = schedule(self.executor.plan(), lengths, resets);
+        let schedule = schedule(self.executor.plan(), lengths, resets, empty);
         // First, so that after a failed upload the same lengths are not taken for done.
         self.executor.write_schedule(&schedule)?;
         self.schedule = schedule;
         self.lengths = lengths.map(<[usize]>::to_vec);
         self.resets = resets.map(<[bool]>::to_vec);
+        self.empty = empty;
         Ok(true)
     }
 
@@ -164,7 +179,7 @@ fn weights<T: Element>(plan: &NetworkPlan, node: usize, params: &[T]) -> Weights
 }
 
 /// The schedule of a run, with the flags of episodes where the plan knows them.
-fn schedule(plan: &Plan, lengths: Option<&[usize]>, resets: Option<&[bool]>) -> Schedule {
-    let schedule = Schedule::new(&plan.config, plan.shape, lengths);
+fn schedule(plan: &Plan, lengths: Option<&[usize]>, resets: Option<&[bool]>, empty: Empty) -> Schedule {
+    let schedule = Schedule::new(&plan.config, plan.shape, lengths).with_empty(empty);
     if plan.options.resets.is_some() { schedule.with_resets(&plan.config, resets) } else { schedule }
 }

@@ -508,7 +508,7 @@ mod tests {
             for bias in [Bias::None, Bias::One, Bias::Recurrent, Bias::Two] {
                 for proj_size in [0, 3] {
                     let sizes = RnnConfig { cell, input_size: 6, hidden_size: 5, num_layers: 2, ..Default::default() };
-                    let head = Some(Head { size: 7, loss: Loss::MeanSquared });
+                    let head = Some(Head { size: 7, loss: Some(Loss::MeanSquared) });
                     let around = RnnConfig { vocabulary: Some(4), head, proj_size, bias, ..sizes };
                     list.push(RnnConfig { direction: Direction::Bidirectional, ..around });
                 }

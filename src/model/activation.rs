@@ -10,9 +10,9 @@ use pulp::{Simd, WithSimd};
 /// An elementwise function. NaN gives NaN.
 ///
 /// ```
-/// use wgpu_rnn::{Activation, RnnConfig, cells};
+/// use wgpu_rnn::{Activation, RnnConfig};
 /// let leaky = Activation::LeakyRelu { alpha: 0.1 };
-/// let config = RnnConfig { cell: &cells::GRU, activations: vec![Activation::HARD_SIGMOID, leaky], ..Default::default() };
+/// let config = RnnConfig { activations: vec![Activation::HARD_SIGMOID, leaky], ..RnnConfig::gru(1, 1) };
 /// assert!(config.validate().is_ok());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -73,21 +73,21 @@ pub enum Layout {
     BatchFirst,
 }
 
-/// A stack of recurrent layers.
+/// A stack of recurrent layers. Its constructors name the sizes, which have no defaults; everything else is as PyTorch has it (one
+/// layer, forward, both biases, no dropout), and is set by its field:
 ///
 /// ```
-/// use wgpu_rnn::{Direction, RnnConfig, cells};
-/// let config = RnnConfig { cell: &cells::GRU, input_size: 40, hidden_size: 64, direction: Direction::Bidirectional,
-///                          ..Default::default() };
+/// use wgpu_rnn::{Direction, RnnConfig};
+/// let config = RnnConfig { num_layers: 2, direction: Direction::Bidirectional, ..RnnConfig::gru(40, 64) };
 /// assert_eq!(config.output_size(), 128);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct RnnConfig {
     /// The cell, from [`crate::cells`].
     pub cell: &'static Cell,
-    /// I: features of x.
+    /// I: features of x. It has no default (0 is refused).
     pub input_size: usize,
-    /// H: hidden units.
+    /// H: hidden units. It has no default (0 is refused).
     pub hidden_size: usize,
     /// L: stacked layers.
     pub num_layers: usize,
@@ -120,7 +120,7 @@ pub struct RnnConfig {
     pub layout: Layout,
     /// V: the stack reads token ids in 0..V through an embedding table `[V, I]`; `None`: it reads x itself.
     pub vocabulary: Option<usize>,
-    /// A dense layer over y with a loss; `None`: the stack ends in y.
+    /// A dense layer over y, for training with a loss; `None`: the stack ends in y.
     pub head: Option<Head>,
     /// What training drops.
     pub dropout: Dropout,
@@ -129,12 +129,20 @@ pub struct RnnConfig {
 }
 
 /// A dense output layer, `o[t] = W_o y[t] + b_o`, and the loss that compares it with targets.
+///
+/// ```
+/// use wgpu_rnn::{Head, Loss};
+/// let predicts = Head { size: 10, loss: None };
+/// let learns = Head { size: 10, loss: Some(Loss::CrossEntropy) };
+/// # assert_ne!(predicts, learns);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Head {
     /// O: outputs per step (classes, for [`Loss::CrossEntropy`]).
     pub size: usize,
-    /// The loss.
-    pub loss: Loss,
+    /// The loss; `None`: the head gives predictions and nothing compares them. A plan that trains needs one, and so does
+    /// [`crate::Session::write_targets`].
+    pub loss: Option<Loss>,
 }
 
 /// What a [`Head`] is trained for; both are weighted means over the real steps of all sequences.
@@ -174,12 +182,14 @@ impl Dropout {
     }
 }
 
+/// An LSTM of no size: one layer, forward, both biases, no projection, no dropout, no embedding and no head. [`RnnConfig::validate`]
+/// refuses it until input_size and hidden_size are set.
 impl Default for RnnConfig {
     fn default() -> Self {
         Self {
             cell: &cells::LSTM,
-            input_size: 1,
-            hidden_size: 1,
+            input_size: 0,
+            hidden_size: 0,
             num_layers: 1,
             direction: Direction::Forward,
             bias: Bias::Two,
@@ -216,6 +226,22 @@ const MAX_STACKED: usize = 65_535;
 const MAX_PARAMETERS: u64 = 1 << 33;
 
 impl RnnConfig {
+    /// One forward layer of `cell`, from [`crate::cells`]: `input_size` features of x, `hidden_size` units, both biases.
+    pub fn new(cell: &'static Cell, input_size: usize, hidden_size: usize) -> Self {
+        Self { cell, input_size, hidden_size, ..Self::default() }
+    }
+    /// One forward layer as PyTorch's `nn.LSTM(input_size, hidden_size)`.
+    pub fn lstm(input_size: usize, hidden_size: usize) -> Self {
+        Self::new(&cells::LSTM, input_size, hidden_size)
+    }
+    /// One forward layer as PyTorch's `nn.GRU(input_size, hidden_size)`, whose reset gate comes after the product.
+    pub fn gru(input_size: usize, hidden_size: usize) -> Self {
+        Self::new(&cells::GRU, input_size, hidden_size)
+    }
+    /// One forward layer as PyTorch's `nn.RNN(input_size, hidden_size)`, with tanh.
+    pub fn rnn(input_size: usize, hidden_size: usize) -> Self {
+        Self::new(&cells::RNN_TANH, input_size, hidden_size)
+    }
     /// D: 1, or 2 for bidirectional.
     pub fn directions(&self) -> usize {
         self.direction.count()
@@ -369,11 +395,15 @@ impl RnnConfig {
     /// Refuses zero sizes, sizes no device holds, and combinations the cell does not have.
     pub fn validate(&self) -> Result<()> {
         self.cell.validate()?;
-        for (what, size) in
-            [("input_size", self.input_size), ("hidden_size", self.hidden_size), ("num_layers", self.num_layers)]
-        {
+        for (what, size) in [("input_size", self.input_size), ("hidden_size", self.hidden_size)] {
+            if size == 0 {
+                let expected =
+                    format!("1..={MAX_SIZE} (name both sizes: RnnConfig::new(cell, input_size, hidden_size))");
+                return Err(Error::mismatch(what, expected, size));
+            }
             positive(what, size)?;
         }
+        positive("num_layers", self.num_layers)?;
         self.vocabulary.map_or(Ok(()), |size| positive("vocabulary", size))?;
         self.head.map_or(Ok(()), |head| positive("size of the head", head.size))?;
         self.dropout.validate()?;
@@ -465,13 +495,13 @@ impl Shape {
         positive("time", self.time)?;
         positive("batch", self.batch)
     }
-    /// Checks lengths (one per sequence, each within 1..=T).
+    /// Checks lengths (one per sequence, each within 0..=T; 0 is a sequence that is not there, see [`Empty`]).
     pub fn validate_lengths(&self, lengths: &[usize]) -> Result<()> {
         if lengths.len() != self.batch {
             return Err(Error::mismatch("lengths", format!("[B] = [{}]", self.batch), format!("[{}]", lengths.len())));
         }
-        match lengths.iter().position(|&l| l == 0 || l > self.time) {
-            Some(b) => Err(Error::mismatch(format!("lengths[{b}]"), format!("1..={}", self.time), lengths[b])),
+        match lengths.iter().position(|&l| l > self.time) {
+            Some(b) => Err(Error::mismatch(format!("lengths[{b}]"), format!("0..={}", self.time), lengths[b])),
             None => Ok(()),
         }
     }
@@ -559,5 +589,16 @@ pub enum Reset {
     /// Zeros.
     Zero,
     /// h0 and c0 of the run, whose gradients are then those of every episode's start.
+    Initial,
+}
+
+/// What hn and cn of a sequence of length 0 are ([`crate::Options::empty`]). Either way its y, its predictions and the gradient of its
+/// x are 0, and it adds nothing to the loss or to the gradients of the parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Empty {
+    /// Zeros, whatever h0 and c0 hold for it, as onnxruntime gives them. The gradients of its h0 and c0 are 0.
+    #[default]
+    Zero,
+    /// Its h0 and c0, bit for bit: no step was taken. Their gradients are the upstream gradients of its hn and cn.
     Initial,
 }

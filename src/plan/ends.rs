@@ -5,7 +5,7 @@
 //! ... the stack ...
 //! project (head)       y·W_oᵀ + b_o -> outputs                   the head is a layer without recurrence: the same kernels
 //! loss_*               outputs, targets -> losses, d_outputs     a number per row, already divided by the mean's divisor
-//! loss_sum             losses -> loss
+//! loss_sum             losses -> loss                            both only where the head has a loss
 //!
 //! weight_backward, input_backward (head)     d_outputs -> d_head, dy              the backward pass begins here
 //! ... the stack's ...
@@ -45,6 +45,15 @@ pub struct HeadIds {
     pub w: SlotId,
     /// The outputs, one row per real (step, sequence), packed.
     pub outputs: SlotId,
+    /// Those of the loss, if it has one.
+    pub loss: Option<LossIds>,
+    /// In training plans: W_oᵀ, and the gradient of W_o and, in the last column, b_o.
+    pub grad: Option<HeadGradientIds>,
+}
+
+/// Slots of the head's loss.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossIds {
     /// Targets, from the caller: classes, or values.
     pub targets: SlotId,
     /// The weight of every row of y over the mean's divisor.
@@ -55,8 +64,6 @@ pub struct HeadIds {
     pub loss: SlotId,
     /// The gradient of the outputs; unused unless the plan trains.
     pub d_outputs: SlotId,
-    /// In training plans: W_oᵀ, and the gradient of W_o and, in the last column, b_o.
-    pub grad: Option<HeadGradientIds>,
 }
 
 /// Slots of the head's backward pass.
@@ -102,21 +109,23 @@ impl Builder<'_> {
         let (width, [outer, inner]) = (self.config.output_size(), self.outer());
         let (rows, outputs) = (("rows", self.shape.time * self.shape.batch), ("O", size));
         let w = self.weight_slot("w.head", &[self.depth(width), outputs, ("k", 4)]);
-        let d_outputs = match self.train {
+        let d_outputs = loss.map(|_| match self.train {
             true => self.slot("d_outputs", Role::Scratch, &[rows, outputs]),
             false => self.slot("d_outputs", Role::Scratch, &UNUSED),
-        };
+        });
         Some(HeadIds {
             w,
             outputs: self.slot("outputs", Role::Output, &[rows, outputs]),
-            targets: match loss {
-                Loss::CrossEntropy => self.slot("targets", Role::Index, &[outer, inner]),
-                Loss::MeanSquared => self.slot("targets", Role::Input, &[outer, inner, outputs]),
-            },
-            target_weights: self.slot("target_weights", Role::Input, &[outer, inner]),
-            losses: self.slot("losses", Role::Scratch, &[rows]),
-            loss: self.slot("loss", Role::Output, &[("loss", 1)]),
-            d_outputs,
+            loss: loss.zip(d_outputs).map(|(loss, d_outputs)| LossIds {
+                targets: match loss {
+                    Loss::CrossEntropy => self.slot("targets", Role::Index, &[outer, inner]),
+                    Loss::MeanSquared => self.slot("targets", Role::Input, &[outer, inner, outputs]),
+                },
+                target_weights: self.slot("target_weights", Role::Input, &[outer, inner]),
+                losses: self.slot("losses", Role::Scratch, &[rows]),
+                loss: self.slot("loss", Role::Output, &[("loss", 1)]),
+                d_outputs,
+            }),
             grad: self.train.then(|| HeadGradientIds {
                 wt: self.weight_slot("wt.head", &[("O/4", size.div_ceil(4)), ("I", width), ("k", 4)]),
                 dw: self.slot("dw.head", Role::Output, &[("D", 1), outputs, ("I+1", width + 1)]),
@@ -150,7 +159,7 @@ impl Builder<'_> {
         self.dims.len() - 1
     }
 
-    /// y → outputs, losses and their sum.
+    /// y → outputs and, where there is a loss, losses and their sum.
     pub fn head_steps(&mut self, head: &HeadIds, y: SlotId, schedule: SlotId) -> Vec<Step> {
         let Some(Head { size, loss }) = self.config.head else { return Vec::new() };
         let kernel = project_kernel(self.config.output_size());
@@ -161,16 +170,17 @@ impl Builder<'_> {
             let dims = self.head_dims(part);
             steps.push(of_head(kernel, dims, vec![y, head.w, head.outputs, schedule], groups));
         }
+        let (Some(ids), Some(loss)) = (&head.loss, loss) else { return steps };
         let dims = self.head_dims(0..self.shape.time);
         let kernel = match loss {
             Loss::MeanSquared => Kernel::LossMeanSquared,
             Loss::CrossEntropy => Kernel::LossCrossEntropy,
         };
-        let slots = vec![head.outputs, head.targets, head.target_weights, head.losses, head.d_outputs, schedule];
+        let slots = vec![head.outputs, ids.targets, ids.target_weights, ids.losses, ids.d_outputs, schedule];
         let all = self.shape.time * self.shape.batch;
         let groups = (all.div_ceil(self.tiles.width).min(ELEMENTWISE_GROUPS), Extent::Fixed(1), 1);
         steps.push(of_head(kernel, dims, slots, groups));
-        let slots = vec![head.losses, head.loss, schedule];
+        let slots = vec![ids.losses, ids.loss, schedule];
         steps.push(of_head(Kernel::LossSum, dims, slots, (1, Extent::Fixed(1), 1)));
         steps
     }
@@ -183,7 +193,9 @@ impl Builder<'_> {
 
     /// d_outputs → the gradients of W_o, b_o and y.
     pub fn head_backward(&mut self, head: &HeadIds, y: SlotId, dy: SlotId, schedule: SlotId) -> Vec<Step> {
-        let (Some(grad), Some(Head { size, .. })) = (&head.grad, self.config.head) else { return Vec::new() };
+        let (Some(grad), Some(loss), Some(Head { size, .. })) = (&head.grad, &head.loss, self.config.head) else {
+            return Vec::new();
+        };
         let (width, inputs) = (self.tiles.width, self.config.output_size());
         let groups = (self.slots[dy].len().div_ceil(width).min(ELEMENTWISE_GROUPS), Extent::Fixed(1), 1);
         let dims = self.head_dims(0..self.shape.time);
@@ -192,13 +204,13 @@ impl Builder<'_> {
         for first in (0..self.shape.time).step_by(stretch).collect::<Vec<_>>().into_iter().rev() {
             let dims = self.head_dims(first..first.saturating_add(stretch).min(self.shape.time));
             let groups = self.weight_grid(inputs, size, 1, 1);
-            let slots = vec![head.d_outputs, y, grad.dw, schedule];
+            let slots = vec![loss.d_outputs, y, grad.dw, schedule];
             steps.push(of_head(Kernel::WeightBackwardInput, dims, slots, groups));
         }
         let groups = self.input_grid(inputs);
         for part in self.head_parts() {
             let dims = self.head_dims(part);
-            steps.push(of_head(Kernel::InputBackward, dims, vec![grad.wt, head.d_outputs, dy, schedule], groups));
+            steps.push(of_head(Kernel::InputBackward, dims, vec![grad.wt, loss.d_outputs, dy, schedule], groups));
         }
         steps
     }

@@ -27,6 +27,7 @@ mod backward;
 mod build;
 mod choices;
 mod display;
+mod empty;
 mod ends;
 mod floor;
 mod limits;
@@ -47,7 +48,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{Flat, GRADIENT_BLOCK, Kernel, Pack, Table, Tiles};
 use crate::model::activation_format::ActivationFormat;
 use crate::model::optimiser::Optimiser;
-pub use crate::model::stack::Reset;
+pub use crate::model::stack::{Empty, Reset};
 use crate::model::stack::{RnnConfig, Shape};
 use crate::model::weights::WeightFormat;
 use crate::num::Real;
@@ -55,7 +56,7 @@ use build::Builder;
 pub(crate) use build::cell_dim;
 use choices::choose_stretches;
 use ends::head_products;
-pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds};
+pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds, LossIds};
 pub use floor::{Floor, Rates};
 use limits::check_sizes;
 use origin::Chosen;
@@ -201,6 +202,12 @@ pub struct Options {
     /// Whether episodes may begin inside a run ([`crate::Input::resets`]), and from which state. Without it kernels know nothing
     /// of them.
     pub resets: Option<Reset>,
+    /// What hn and cn of a sequence of length 0 are: zeros (the default), or its initial state.
+    pub empty: Empty,
+    /// Chooses tiles, and whether layers run side by side, as for so many steps and sequences instead of the plan's own: plans of all
+    /// shapes then run the same kernels, and a GPU compiles nothing for another one. The same bits; slower the further a shape is
+    /// from this one. `None` (the default): as for the plan's own shape.
+    pub nominal: Option<Shape>,
     /// Steps per block at most: the longest stretch of time one `sequence_forward` dispatch covers and `pre` is held for.
     pub max_block: Option<usize>,
     /// Chooses kernels and tiles as for another class of device than the one that runs the plan, which must be a GPU of some class:
@@ -230,6 +237,8 @@ impl Default for Options {
             clip_norm: None,
             accumulate: false,
             resets: None,
+            empty: Empty::Zero,
+            nominal: None,
             max_block: None,
             kernels: None,
             submit_budget: Duration::from_millis(500),
@@ -575,8 +584,13 @@ impl Plan {
     pub fn new(config: &RnnConfig, shape: Shape, caps: &Caps, options: &Options) -> Result<Self> {
         config.validate()?;
         shape.validate()?;
+        options.nominal.map_or(Ok(()), |nominal| nominal.validate())?;
         options.validate()?;
         options.check_activations(caps)?;
+        if options.train && config.head.is_some_and(|head| head.loss.is_none()) {
+            let expected = "one, to train for (Head { loss: Some(..), .. })";
+            return Err(Error::mismatch("loss of the head", expected, "none"));
+        }
         if options.precision == Precision::F64 && caps.class != DeviceClass::Cpu {
             return Err(Error::Unsupported {
                 what: "f64 on a GPU".into(),

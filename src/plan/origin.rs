@@ -68,8 +68,9 @@ impl Chosen {
     pub fn new(config: &RnnConfig, shape: Shape, caps: &Caps, options: &Options) -> Result<Self> {
         let mut refused = Vec::new();
         let (strategy, reason, origin) = choose_strategy(config, caps, options, &mut refused)?;
-        let measured = options.tuning.as_ref().and_then(|t| t.choice(config, shape, options, strategy));
-        let table = choose_tiles(config, shape, caps, options, strategy);
+        let nominal = options.nominal.unwrap_or(shape);
+        let measured = options.tuning.as_ref().and_then(|t| t.choice(config, nominal, options, strategy));
+        let table = choose_tiles(config, nominal, caps, options, strategy);
         let tuned = measured.map(|m| m.tiles.over(table)).filter(|tiles| {
             let bytes = sequence_bytes(config, tiles);
             let fits = strategy == Strategy::Step || bytes <= caps.max_workgroup_memory;

@@ -1,9 +1,11 @@
 //! Time order: which sequences run at which step, and where their rows lie. Pure data, made from the lengths.
 
-use crate::model::stack::{Layout, RnnConfig, Shape};
+use crate::model::stack::{Empty, Layout, RnnConfig, Shape};
 
 /// Sequences sorted by falling length, so that those still running at step `s` are a prefix; step `s` is time `s` of the
 /// forward direction and time `length − 1 − s` of the reverse one, so both directions finish a sequence at the same step.
+/// Sequences of length 0 come last and run at no step: no kernel computes anything for them. Their states go through from h0 to hn
+/// (and their gradients back), and where they are to be 0 instead executors clear them after the kernels that write them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// The table the kernels read: `order[B], length[B], row_offset[T + 1], row[D][T·B]`, and with [`Self::with_resets`]
@@ -15,6 +17,8 @@ pub struct Schedule {
     ragged: bool,
     /// Whether the table has the flags of episodes.
     resets: bool,
+    /// The caller's indices of sequences whose hn and cn, and gradients of h0 and c0, are to be 0.
+    cleared: Vec<usize>,
 }
 
 impl Schedule {
@@ -51,7 +55,16 @@ impl Schedule {
             }
             table.resize(start + time * batch, 0);
         }
-        Self { table, batch, time, steps, ragged: (0..batch).any(|b| length(b) != time), resets: false }
+        let cleared = (0..batch).filter(|&b| length(b) == 0).collect();
+        Self { table, batch, time, steps, ragged: (0..batch).any(|b| length(b) != time), resets: false, cleared }
+    }
+
+    /// The same where states of sequences of length 0 are what `empty` says ([`Schedule::new`]: zeros).
+    pub fn with_empty(mut self, empty: Empty) -> Self {
+        if empty == Empty::Initial {
+            self.cleared.clear();
+        }
+        self
     }
 
     /// The same where episodes begin inside the run: `resets` `[T, B]` in the caller's layout flags their first steps (`None`:
@@ -85,6 +98,11 @@ impl Schedule {
     /// The table as the kernels read it.
     pub fn table(&self) -> &[u32] {
         &self.table
+    }
+    /// The caller's indices, ascending, of sequences whose last states (and gradients of first states) are 0 whatever the first
+    /// ones are.
+    pub fn cleared(&self) -> &[usize] {
+        &self.cleared
     }
     /// Steps of the longest sequence.
     pub fn steps(&self) -> usize {

@@ -114,7 +114,10 @@ pub(super) fn choose_wavefront(
         }
         (Wavefront::Chunk(steps), None) => Ok((Some(steps.min(longest)), "forced".into())),
         (Wavefront::Auto, Some(reason)) => Ok((None, reason)),
-        (Wavefront::Auto, None) => Ok(automatic(config, shape, caps, strategy, tiles, longest)),
+        (Wavefront::Auto, None) => {
+            let batch = options.nominal.unwrap_or(shape).batch;
+            Ok(automatic(config, Shape { batch, ..shape }, caps, strategy, tiles, longest))
+        }
     }
 }
 

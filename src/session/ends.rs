@@ -3,8 +3,8 @@
 use super::{Input, Session};
 use crate::error::{Error, Result};
 use crate::exec::Element;
-use crate::model::stack::{Layout, Loss, Shape};
-use crate::plan::{HeadIds, SlotId};
+use crate::model::stack::{Head, Layout, Loss, Shape};
+use crate::plan::{HeadIds, LossIds, SlotId};
 use crate::tensor::{Tensor, View};
 
 /// What the head's outputs should have been, in x's layout.
@@ -43,17 +43,16 @@ impl<T: Element> Session<T> {
     /// count. The loss is the mean over the steps that count, weighted; for [`Loss::MeanSquared`] also over the outputs.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a plan without a head, targets of the other kind, wrong shapes, a class outside 0..O, a negative
+    /// [`Error::Mismatch`] for a plan without a head or whose head has no loss, targets of the other kind, wrong shapes, a class outside 0..O, a negative
     /// or non-finite weight, or if no step counts; errors of the device.
     pub fn write_targets(&mut self, targets: &Targets<'_, T>) -> Result<()> {
-        let (ids, head) = (self.head_ids()?, self.plan.config.head);
-        let Some(head) = head else { return Err(no_head()) };
+        let (head, loss, ids) = self.loss_ids()?;
         if !self.phase.is_written() {
             return Err(self.out_of_order("targets", "an input written before them (Session::write)", "none"));
         }
         let (outer, names) = self.outer();
-        let weights = self.target_weights(targets.weights, head.loss, head.size)?;
-        match (head.loss, &targets.values) {
+        let weights = self.target_weights(targets.weights, loss, head.size)?;
+        match (loss, &targets.values) {
             (Loss::CrossEntropy, TargetValues::Classes(view)) => {
                 self.check_sequence("targets", view, &outer, &names)?;
                 let wrong = |(&class, w): (&u32, &T)| class as usize >= head.size && *w != T::default();
@@ -81,17 +80,17 @@ impl<T: Element> Session<T> {
     /// The loss of the last run. Waits for it and reads one number.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a plan without a head, or if no run has seen the targets; errors of the device.
+    /// [`Error::Mismatch`] for a plan without a head or whose head has no loss, or if no run has seen the targets; errors of the
+    /// device.
     pub fn loss(&mut self) -> Result<T> {
-        let ids = self.head_ids()?;
+        let (_, _, ids) = self.loss_ids()?;
         if !self.phase.has_loss() {
             return Err(self.out_of_order("loss", "a run after write_targets", "none"));
         }
         Ok(self.stack.executor.fetch(&[ids.loss])?[0][0])
     }
 
-    /// The head's outputs in the last run, `[T, B, O]` in x's layout; 0 past a sequence's end. For cross entropy these are the
-    /// logits: their softmax is the distribution.
+    /// The head's outputs in the last run, [`crate::Output::predictions`], read back now and without the rest.
     ///
     /// # Errors
     /// [`Error::Mismatch`] for a plan without a head or before any run; errors of the device.
@@ -100,8 +99,13 @@ impl<T: Element> Session<T> {
         if !self.phase.has_run() {
             return Err(self.out_of_order("predictions", "a run before it", "none since an input was written"));
         }
-        let size = self.plan.config.head.map_or(0, |head| head.size);
         let packed = self.stack.executor.fetch(&[ids.outputs])?.remove(0);
+        Ok(self.as_predictions(&packed))
+    }
+
+    /// The packed rows of the head's outputs, each in its place in x's layout.
+    pub(super) fn as_predictions(&self, packed: &[T]) -> Tensor<T> {
+        let size = self.plan.config.head.map_or(0, |head| head.size);
         let (outer, _) = self.outer();
         let mut data = vec![T::default(); outer[0] * outer[1] * size];
         let rows = self.stack.schedule.row_offset(self.plan.shape.time);
@@ -109,7 +113,7 @@ impl<T: Element> Session<T> {
             data[to as usize * size..][..size].copy_from_slice(row);
         }
         let shape = if self.unbatched { vec![self.plan.shape.time, size] } else { vec![outer[0], outer[1], size] };
-        Ok(Tensor { data, shape })
+        Tensor { data, shape }
     }
 
     /// Starts the next run from where `other` ended: its hn and cn become this session's h0 and c0, without leaving the device
@@ -246,6 +250,15 @@ impl<T: Element> Session<T> {
 
     fn head_ids(&self) -> Result<HeadIds> {
         self.plan.ids.head.clone().ok_or_else(no_head)
+    }
+
+    fn loss_ids(&self) -> Result<(Head, Loss, LossIds)> {
+        let ids = self.head_ids()?;
+        let head = self.plan.config.head.ok_or_else(no_head)?;
+        let loss = head.loss.zip(ids.loss).map(|(loss, ids)| (head, loss, ids));
+        loss.ok_or_else(|| {
+            Error::mismatch("loss of the head", "one to compare with targets by (Head { loss: Some(..), .. })", "none")
+        })
     }
 }
 

@@ -7,12 +7,14 @@ mod network;
 mod optimise;
 mod phase;
 mod profile;
+mod streams;
 mod trace;
 
 pub use backward::{Gradients, Upstream};
 pub use ends::{TargetValues, Targets};
 pub use network::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkSession, NetworkUpstream};
 pub use profile::KernelTime;
+pub use streams::State;
 pub use trace::Snapshot;
 
 use crate::error::{Error, Result};
@@ -20,7 +22,7 @@ use crate::exec::gpu::{IoBinding, IoBuffers};
 use crate::exec::{Device, Element, Kind, Stack, Startup};
 use crate::model::stack::{Layout, RnnConfig, Shape};
 use crate::model::weights::Weights;
-use crate::plan::{Caps, Half, Options, Plan, Precision, SlotId, cell_dim};
+use crate::plan::{Caps, Empty, Half, Options, Plan, Precision, SlotId, cell_dim};
 use crate::tensor::{Tensor, View};
 use phase::Phase;
 use std::sync::Arc;
@@ -57,7 +59,8 @@ impl<'a, T> Initial<'a, T> {
 pub struct Input<'a, T> {
     /// x `[T, B, I]`, or `[B, T, I]` with [`Layout::BatchFirst`], or `[T, I]` where B = 1.
     pub x: View<'a, T>,
-    /// Each sequence's own length, in the caller's order, unsorted, each in 1..=T; `None`: all T.
+    /// Each sequence's own length, in the caller's order, unsorted, each in 0..=T; `None`: all T. A sequence of length 0 is not
+    /// there: nothing of it is read but, with [`crate::Empty::Initial`], its state.
     pub lengths: Option<&'a [usize]>,
     /// The state before the first step.
     pub initial: Initial<'a, T>,
@@ -85,10 +88,13 @@ impl<'a, T> Input<'a, T> {
 pub struct Output<T> {
     /// y `[T, B, D·(P or H)]` in x's layout; 0 past a sequence's end. Empty if the plan keeps none ([`Options::keep_y`]).
     pub y: Tensor<T>,
-    /// hn `[L·D, B, P or H]`: the state at each sequence's own end.
+    /// hn `[L·D, B, P or H]`: the state at each sequence's own end. Of a sequence of length 0 it is what [`Options::empty`] says.
     pub hn: Tensor<T>,
     /// cn `[L·D, B, S·H]`, for cells with a cell state.
     pub cn: Option<Tensor<T>>,
+    /// The head's outputs `[T, B, O]` in x's layout, for a configuration with a head; 0 past a sequence's end. For cross entropy
+    /// they are the logits: their softmax is the distribution.
+    pub predictions: Option<Tensor<T>>,
 }
 
 /// A plan bound to a device. Buffers, pipelines and bind groups are made here, never while it runs.
@@ -245,7 +251,9 @@ impl<T: Element> Session<T> {
         &self.device
     }
 
-    /// Uploads `input`, runs, and reads everything back.
+    /// Uploads `input`, runs, and reads everything back at once: y, hn, cn and predictions, as far as there are any. A loop that
+    /// needs less of it, as training does, asks for less: [`Session::write`], [`Session::run`], and then [`Session::loss`],
+    /// [`Session::predictions`] or nothing at all ([`Session::train_step`]).
     ///
     /// # Errors
     /// [`Error::Mismatch`] for wrong shapes or lengths (nothing has run then); [`Error::DeviceLost`] and [`Error::Gpu`] from
@@ -268,11 +276,12 @@ impl<T: Element> Session<T> {
         Ok(self.as_output(values))
     }
 
-    /// y where it is kept, hn, and cn where there is one.
+    /// y where it is kept, hn, cn where there is one, and the head's outputs where there is one.
     fn output_slots(&self) -> Vec<SlotId> {
         let ids = &self.plan.ids;
         let cell = self.plan.config.cell.has_cell_state();
-        self.plan.keep_y.then_some(ids.y).into_iter().chain([ids.hn]).chain(cell.then_some(ids.cn)).collect()
+        let last = cell.then_some(ids.cn).into_iter().chain(ids.head.as_ref().map(|head| head.outputs));
+        self.plan.keep_y.then_some(ids.y).into_iter().chain([ids.hn]).chain(last).collect()
     }
 
     fn as_output(&self, values: Vec<Vec<T>>) -> Output<T> {
@@ -286,7 +295,9 @@ impl<T: Element> Session<T> {
             Tensor { data, shape: shape.into_iter().enumerate().filter_map(keep).collect() }
         };
         let y = if self.plan.keep_y { tensor(ids.y) } else { Tensor { data: Vec::new(), shape: vec![0] } };
-        Output { y, hn: tensor(ids.hn), cn: self.plan.config.cell.has_cell_state().then(|| tensor(ids.cn)) }
+        let (hn, cn) = (tensor(ids.hn), self.plan.config.cell.has_cell_state().then(|| tensor(ids.cn)));
+        let predictions = ids.head.as_ref().and_then(|_| values.next()).map(|packed| self.as_predictions(&packed));
+        Output { y, hn, cn, predictions }
     }
 
     /// Checks and uploads an input; [`Session::run`] then runs it as often as wanted.
@@ -294,6 +305,11 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] naming the argument, the expected and the given shape.
     pub fn write(&mut self, input: &Input<'_, T>) -> Result<()> {
+        self.write_where(input, self.plan.options.empty)
+    }
+
+    /// The same where sequences of length 0 end as `empty` says.
+    fn write_where(&mut self, input: &Input<'_, T>, empty: Empty) -> Result<()> {
         let (config, Shape { time, batch }) = (&self.plan.config, self.plan.shape);
         let i = config.input_size;
         let unbatched = match input.ids {
@@ -323,7 +339,7 @@ impl<T: Element> Session<T> {
         if matches!(input.initial, Initial::Carry) && !self.has_state {
             return Err(Error::mismatch("initial state", "an earlier run to carry from", "none"));
         }
-        self.set_schedule(input.lengths, input.resets)?;
+        self.set_schedule(input.lengths, input.resets, empty)?;
         // If writing fails half-way there is no input.
         self.phase = Phase::Empty;
         self.write_ids(input)?;
@@ -368,10 +384,10 @@ impl<T: Element> Session<T> {
     /// last input.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a wrong count or a length outside 1..=T.
+    /// [`Error::Mismatch`] for a wrong count or a length outside 0..=T.
     pub fn set_lengths(&mut self, lengths: Option<&[usize]>) -> Result<()> {
         let resets = self.stack.resets.clone();
-        self.set_schedule(lengths, resets.as_deref())
+        self.set_schedule(lengths, resets.as_deref(), self.plan.options.empty)
     }
 
     fn check_resets(&self, resets: Option<&[bool]>) -> Result<()> {
@@ -388,11 +404,11 @@ impl<T: Element> Session<T> {
         Ok(())
     }
 
-    fn set_schedule(&mut self, lengths: Option<&[usize]>, resets: Option<&[bool]>) -> Result<()> {
+    fn set_schedule(&mut self, lengths: Option<&[usize]>, resets: Option<&[bool]>, empty: Empty) -> Result<()> {
         // If the upload fails they are neither these nor those.
         let before = self.phase;
         self.phase = before.to_run_again(false);
-        if !self.stack.set_schedule(lengths, resets)? {
+        if !self.stack.set_schedule_where(lengths, resets, empty)? {
             self.phase = before;
         }
         Ok(())
@@ -433,38 +449,6 @@ impl<T: Element> Session<T> {
         let read: Vec<SlotId> = [ids.hn].into_iter().chain(cell.then_some(ids.cn)).collect();
         self.check_written()?;
         self.run_and_read(&read)
-    }
-
-    /// One step of a stream (plans with T = 1): runs from where the last step ended, or from [`Session::set_state`]; from zeros
-    /// at the first.
-    ///
-    /// # Errors
-    /// As [`Session::forward`].
-    pub fn step(&mut self, x: View<'_, T>) -> Result<Output<T>> {
-        let initial = if self.has_state { Initial::Carry } else { Initial::Zero };
-        self.forward(&Input { initial, ..Input::new(x) })
-    }
-
-    /// Sets the state that the next [`Session::step`] (or [`Initial::Carry`]) goes on from: h0 `[L·D, B, P or H]` and, for
-    /// cells with a cell state, c0 `[L·D, B, S·H]` (`None`: zeros).
-    ///
-    /// # Errors
-    /// [`Error::Mismatch`] for wrong shapes, or a c0 for a cell that has none; errors of the device.
-    pub fn set_state(&mut self, h0: View<'_, T>, c0: Option<View<'_, T>>) -> Result<()> {
-        self.check_state(Some(h0), c0)?;
-        // As if a run had ended there.
-        let (hn, cn) = (self.plan.ids.hn, self.plan.ids.cn);
-        self.write_state(hn, Some(h0))?;
-        if self.plan.config.cell.has_cell_state() {
-            self.write_state(cn, c0)?;
-        }
-        self.has_state = true;
-        Ok(())
-    }
-
-    /// Forgets the state: the next [`Session::step`] starts from zeros, and [`Initial::Carry`] is an error.
-    pub fn reset(&mut self) {
-        self.has_state = false;
     }
 
     /// Bind groups that use the caller's own buffers, for [`Session::encode`]. GPU only.

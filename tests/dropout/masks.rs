@@ -198,11 +198,11 @@ fn what_is_no_probability_is_refused() {
             ("input", Dropout { input: p, ..Default::default() }),
             ("recurrent", Dropout { recurrent: p, ..Default::default() }),
         ] {
-            let error = RnnConfig { dropout, ..Default::default() }.validate().unwrap_err();
+            let error = RnnConfig { dropout, ..RnnConfig::lstm(1, 1) }.validate().unwrap_err();
             assert!(matches!(error, Error::Mismatch { .. }));
             let text = format!("dropout.{name}: expected a probability from 0 to below 1, got {p}");
             assert_eq!(error.to_string(), text);
         }
     }
-    assert!(RnnConfig { dropout: Dropout { layers: 0.999_999_9, ..ALL }, ..Default::default() }.validate().is_ok());
+    assert!(RnnConfig { dropout: Dropout { layers: 0.999_999_9, ..ALL }, ..RnnConfig::lstm(1, 1) }.validate().is_ok());
 }

@@ -140,7 +140,7 @@ fn write_targets<T: Element>(stack: &Stack, session: &mut Session<T>) {
     let classes = stack.classes();
     let numbers = cast::<T>(&super::harness::values(23, first * second * head.size, 2.0));
     let shape = [first, second, head.size];
-    let targets = match head.loss {
+    let targets = match head.loss.unwrap() {
         Loss::CrossEntropy => Targets::classes(View::new(&classes, &shape[..2])),
         Loss::MeanSquared => Targets::values(View::new(&numbers, &shape)),
     };

@@ -194,8 +194,8 @@ fn episodes_and_masks() -> Vec<Stack> {
 
 /// Embeddings, heads and losses.
 fn ends() -> Vec<Stack> {
-    let classes = Some(Head { size: 7, loss: Loss::CrossEntropy });
-    let numbers = Some(Head { size: 3, loss: Loss::MeanSquared });
+    let classes = Some(Head { size: 7, loss: Some(Loss::CrossEntropy) });
+    let numbers = Some(Head { size: 3, loss: Some(Loss::MeanSquared) });
     let batch_first = Layout::BatchFirst;
     let words = RnnConfig { vocabulary: Some(11), head: classes, ..base(&cells::LSTM) };
     let series = RnnConfig { head: numbers, layout: batch_first, ..base(&cells::GRU) };
@@ -304,7 +304,7 @@ fn larger() -> Vec<Stack> {
     let (forward, both) = (Direction::Forward, Direction::Bidirectional);
     let lstm = |num_layers| sizes(&cells::LSTM, 64, 256, num_layers, forward);
     let speech = sizes(&cells::GRU, 80, 512, 3, both);
-    let head = Some(Head { size: 5000, loss: Loss::CrossEntropy });
+    let head = Some(Head { size: 5000, loss: Some(Loss::CrossEntropy) });
     let words = RnnConfig { vocabulary: Some(5000), head, ..sizes(&cells::LSTM, 128, 512, 2, forward) };
     let budget = Memory::Auto(560 << 20);
     vec![

@@ -224,7 +224,7 @@ fn what_networks_do_not_have_is_refused() -> Result<()> {
     let refused = [
         ("layout", RnnConfig { layout: Layout::BatchFirst, ..plain.clone() }),
         ("vocabulary", RnnConfig { vocabulary: Some(9), ..plain.clone() }),
-        ("head", RnnConfig { head: Some(Head { size: 3, loss: Loss::MeanSquared }), ..plain.clone() }),
+        ("head", RnnConfig { head: Some(Head { size: 3, loss: Some(Loss::MeanSquared) }), ..plain.clone() }),
         ("dropout", RnnConfig { dropout: Dropout { input: 0.5, ..Default::default() }, ..plain.clone() }),
         ("zoneout", RnnConfig { zoneout: Zoneout { hidden: 0.5, cell: 0.0 }, ..plain.clone() }),
     ];

@@ -87,7 +87,7 @@ fn a_written_layer_computes_what_the_page_of_its_operator_says() {
 
 #[test]
 fn optional_inputs_are_a_runs() {
-    let config = RnnConfig { hidden_size: 2, bias: Bias::None, ..Default::default() };
+    let config = RnnConfig { hidden_size: 2, bias: Bias::None, ..RnnConfig::lstm(1, 1) };
     let weights = Weights::<f32>::random(&config, 1).expect("valid");
     let bytes = Export { states: true, lengths: true }.bytes(&config, &weights).expect("a model");
     let node = OnnxFile::from_bytes("m.onnx", bytes).expect("a model").only_node().expect("a node");
@@ -105,11 +105,11 @@ fn what_one_node_cannot_be_is_refused() {
             other => panic!("{other:?}"),
         }
     };
-    let base = || RnnConfig { hidden_size: 2, ..Default::default() };
+    let base = || RnnConfig { hidden_size: 2, ..RnnConfig::lstm(1, 1) };
     assert!(refused(RnnConfig { num_layers: 2, ..base() }).starts_with("not supported: 2 layers as one ONNX node"));
     assert!(refused(RnnConfig { proj_size: 1, ..base() }).starts_with("not supported: proj_size 1 in ONNX"));
     assert!(refused(RnnConfig { vocabulary: Some(3), ..base() }).contains("an embedding or a head"));
-    let head = Some(Head { size: 2, loss: Loss::MeanSquared });
+    let head = Some(Head { size: 2, loss: Some(Loss::MeanSquared) });
     assert!(refused(RnnConfig { head, ..base() }).contains("an embedding or a head"));
     let error = Export::default().bytes(&base(), &Weights::<f32>::default()).expect_err("no weights");
     assert!(matches!(error, Error::Mismatch { .. }), "{error}");

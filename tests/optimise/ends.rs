@@ -7,7 +7,7 @@ const SHAPE: Shape = Shape { time: 4, batch: 3 };
 
 fn config(loss: Loss) -> RnnConfig {
     let sizes = RnnConfig { cell: &cells::LSTM, input_size: 3, hidden_size: 6, ..Default::default() };
-    let head = Some(Head { size: 5, loss });
+    let head = Some(Head { size: 5, loss: Some(loss) });
     RnnConfig { direction: Direction::Bidirectional, vocabulary: Some(7), head, ..sizes }
 }
 
@@ -24,7 +24,7 @@ fn write(session: &mut Session) {
     let classes: Vec<u32> = ids.iter().map(|id| (id + 2) % 5).collect();
     let values = values(111, 60, 1.0);
     session
-        .write_targets(&match session.plan().config.head.unwrap().loss {
+        .write_targets(&match session.plan().config.head.unwrap().loss.unwrap() {
             Loss::CrossEntropy => Targets::classes(View::new(&classes, &[4, 3])),
             Loss::MeanSquared => Targets::values(View::new(&values, &[4, 3, 5])),
         })

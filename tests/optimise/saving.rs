@@ -14,7 +14,7 @@ fn what_is_saved_is_read_back() {
         for bias in [Bias::None, Bias::One, Bias::Two] {
             let sizes =
                 RnnConfig { cell, input_size: 3, hidden_size: 4, num_layers: 2, proj_size, bias, ..Default::default() };
-            let head = Some(Head { size: 5, loss: Loss::CrossEntropy });
+            let head = Some(Head { size: 5, loss: Some(Loss::CrossEntropy) });
             let config = RnnConfig { direction: Direction::Bidirectional, vocabulary: Some(6), head, ..sizes };
             let weights = Weights::<f64>::random(&config, 101).unwrap();
             weights.save(&config, &path, "model.").unwrap();

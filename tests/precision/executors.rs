@@ -123,7 +123,7 @@ fn rows_of_zeros_and_of_one_huge_value() {
 /// An embedding in front, a head behind: the head's matrix is rounded, the table is not.
 #[test]
 fn embedding_and_head() {
-    let head = Some(Head { size: 5, loss: Loss::CrossEntropy });
+    let head = Some(Head { size: 5, loss: Some(Loss::CrossEntropy) });
     let sizes = RnnConfig { cell: &cells::GRU, input_size: 3, hidden_size: 6, ..Default::default() };
     let config = RnnConfig { direction: Direction::Bidirectional, vocabulary: Some(7), head, ..sizes };
     let weights = Weights::<f32>::random(&config, 61).unwrap();

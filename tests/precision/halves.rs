@@ -155,7 +155,7 @@ fn roundings_inside_are_seen() {
 /// An embedding in front, a head behind: the embedded x and the head's input are rounded, its outputs are not.
 #[test]
 fn embedding_and_head() {
-    let head = Some(Head { size: 5, loss: Loss::CrossEntropy });
+    let head = Some(Head { size: 5, loss: Some(Loss::CrossEntropy) });
     let sizes = RnnConfig { cell: &cells::GRU, input_size: 3, hidden_size: 6, ..Default::default() };
     let config = RnnConfig { direction: Direction::Bidirectional, vocabulary: Some(7), head, ..sizes };
     let weights = Weights::<f32>::random(&config, 61).unwrap();

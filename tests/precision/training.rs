@@ -81,7 +81,7 @@ fn updates_go_to_parameters_in_32_bits() {
 /// An embedding's table and a head are packed again too.
 #[test]
 fn embedding_and_head_are_trained() {
-    let head = Some(Head { size: 5, loss: Loss::CrossEntropy });
+    let head = Some(Head { size: 5, loss: Some(Loss::CrossEntropy) });
     let sizes = RnnConfig { cell: &cells::LSTM, input_size: 3, hidden_size: 6, ..Default::default() };
     let config = RnnConfig { vocabulary: Some(7), head, ..sizes };
     let start = Weights::<f32>::random(&config, 91).unwrap();

@@ -42,7 +42,7 @@ fn memory_and_work_fall_by_the_number_of_heads() {
 
 #[test]
 fn plans_and_names_say_it() {
-    let config = RnnConfig { hidden_size: 6, recurrence: Recurrence::Heads(3), ..Default::default() };
+    let config = RnnConfig { hidden_size: 6, recurrence: Recurrence::Heads(3), ..RnnConfig::lstm(1, 1) };
     assert!(training_plan(&config).to_string().starts_with("lstm T=3 B=2 I=1 H=6 recurrence=heads:3 layers=1"));
     for kind in [Recurrence::Dense, Recurrence::Diagonal, Recurrence::Heads(7)] {
         assert_eq!(kind.to_string().parse::<Recurrence>().unwrap(), kind);
@@ -56,7 +56,7 @@ fn plans_and_names_say_it() {
 #[test]
 fn heads_that_do_not_fit_are_refused() {
     let message = |recurrence, hidden_size, proj_size| {
-        let config = RnnConfig { hidden_size, proj_size, recurrence, ..Default::default() };
+        let config = RnnConfig { hidden_size, proj_size, recurrence, ..RnnConfig::lstm(1, 1) };
         let refused = Weights::<f32>::random(&config, 1).unwrap_err();
         assert!(matches!(refused, Error::Mismatch { .. }));
         // A description of what is refused does not panic.

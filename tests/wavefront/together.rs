@@ -91,7 +91,7 @@ fn siblings_share_weights_whatever_their_waves() {
 /// An embedding before the stack and a head behind it: outputs, loss and parameters after updates.
 #[test]
 fn embeddings_and_heads_keep_their_bits() {
-    let head = Some(Head { size: 4, loss: Loss::CrossEntropy });
+    let head = Some(Head { size: 4, loss: Some(Loss::CrossEntropy) });
     let config = RnnConfig { vocabulary: Some(7), head, ..small(&cells::GRU) };
     let shape = Shape { time: 9, batch: 2 };
     let weights = Weights::<f32>::random(&config, 45).unwrap();

@@ -172,7 +172,7 @@ fn a_probability_of_1_stops_time() {
 fn what_does_not_fit_is_refused() {
     let message = |cell, hidden, share| {
         let zoneout = Zoneout { hidden, cell: share };
-        RnnConfig { cell, zoneout, ..Default::default() }.validate().unwrap_err().to_string()
+        RnnConfig { cell, zoneout, ..RnnConfig::lstm(1, 1) }.validate().unwrap_err().to_string()
     };
     assert_eq!(message(&cells::LSTM, 1.5, 0.0), "zoneout.hidden: expected a probability from 0 to 1, got 1.5");
     assert_eq!(message(&cells::LSTM, 0.0, f32::NAN), "zoneout.cell: expected a probability from 0 to 1, got NaN");

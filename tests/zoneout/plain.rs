@@ -171,7 +171,15 @@ pub fn there<T: naive::Scalar>(
     }
     let [h_shape, c_shape] = case.state_shapes();
     let cn = config.cell.has_cell_state().then_some(Tensor { data: cn, shape: c_shape });
-    (Output { y: Tensor { data: input, shape: case.y_shape() }, hn: Tensor { data: hn, shape: h_shape }, cn }, tape)
+    (
+        Output {
+            y: Tensor { data: input, shape: case.y_shape() },
+            hn: Tensor { data: hn, shape: h_shape },
+            cn,
+            predictions: None,
+        },
+        tape,
+    )
 }
 
 /// And back.

@@ -16,7 +16,7 @@ pub struct Args {
     /// x and y are `[B, T, .]`, not `[T, B, .]`; a node of an ONNX model says so itself.
     #[arg(long, conflicts_with = "onnx")]
     batch_first: bool,
-    /// Each sequence's own length, in 1..=T; all T without it.
+    /// Each sequence's own length, in 0..=T; all T without it.
     #[arg(long, value_name = "N,N,..", value_delimiter = ',')]
     lengths: Option<Vec<usize>>,
     /// h0 `[L*D, B, P or H]`, .npy; zeros without it.

@@ -219,6 +219,7 @@ fn upstream(reader: &mut Reader<'_>, sizes: &Sizes<'_>) -> Result<Output<f64>> {
         y: reader.tensor("up.y", &sizes.sequence(sizes.config.output_size()))?,
         hn: reader.tensor("up.hn", &sizes.h())?,
         cn: cell_state.then(|| reader.tensor("up.cn", &sizes.c())).transpose()?,
+        predictions: None,
     })
 }
 

@@ -144,6 +144,7 @@ pub(super) fn run<T: Scalar>(
         y: Tensor { data: y, shape: y_shape },
         hn: Tensor { data: hn, shape: stacked(state) },
         cn: config.cell.has_cell_state().then(|| Tensor { data: cn, shape: stacked(cell_size) }),
+        predictions: None,
     })
 }
 

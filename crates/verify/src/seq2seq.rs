@@ -53,7 +53,7 @@ impl Seq2Seq {
             vocabulary: Some(vocabulary),
             ..Default::default()
         };
-        let head = Some(Head { size: vocabulary, loss: Loss::CrossEntropy });
+        let head = Some(Head { size: vocabulary, loss: Some(Loss::CrossEntropy) });
         let decoder = RnnConfig { head, ..encoder.clone() };
         let batch = reader.size("B", None)?;
         let [source, target] = ["TS", "TD"].map(|steps| Ok(Shape { time: reader.size(steps, None)?, batch }));

@@ -40,6 +40,7 @@ impl Numbers<f32> {
             y: tensor([time, batch, config.output_size()]),
             hn: tensor([stack, batch, config.state_size()]),
             cn: config.cell.has_cell_state().then(|| tensor([stack, batch, config.cell_size()])),
+            predictions: None,
         });
         Self { x, up }
     }
@@ -51,6 +52,7 @@ impl Numbers<f32> {
             y: cut(&up.y, part.time, part.batch),
             hn: stacked(&up.hn),
             cn: up.cn.as_ref().map(stacked),
+            predictions: None,
         });
         Self { x: cut(&self.x, part.time, part.batch), up }
     }
@@ -62,7 +64,12 @@ impl Numbers<f32> {
         let up = self.up.as_ref();
         Numbers {
             x: widen(&self.x),
-            up: up.map(|up| Output { y: widen(&up.y), hn: widen(&up.hn), cn: up.cn.as_ref().map(widen) }),
+            up: up.map(|up| Output {
+                y: widen(&up.y),
+                hn: widen(&up.hn),
+                cn: up.cn.as_ref().map(widen),
+                predictions: None,
+            }),
         }
     }
 }
@@ -75,7 +82,7 @@ impl<T> Numbers<T> {
 
     /// What its way back starts from.
     pub fn upstream(&self) -> Option<Upstream<'_, T>> {
-        self.up.as_ref().map(|Output { y, hn, cn }| Upstream {
+        self.up.as_ref().map(|Output { y, hn, cn, .. }| Upstream {
             y: Some(y.view()),
             hn: Some(hn.view()),
             cn: cn.as_ref().map(Tensor::view),
@@ -267,13 +274,13 @@ mod tests {
 
     #[test]
     fn what_the_naive_loops_do_not_run_is_refused() {
-        let head = Some(wgpu_rnn::Head { size: 2, loss: wgpu_rnn::Loss::CrossEntropy });
+        let head = Some(wgpu_rnn::Head { size: 2, loss: Some(wgpu_rnn::Loss::CrossEntropy) });
         let dropout = wgpu_rnn::Dropout { layers: 0.5, ..Default::default() };
         for config in [
-            RnnConfig { vocabulary: Some(3), ..Default::default() },
-            RnnConfig { head, ..Default::default() },
-            RnnConfig { dropout, ..Default::default() },
-            RnnConfig { layout: Layout::BatchFirst, ..Default::default() },
+            RnnConfig { vocabulary: Some(3), ..RnnConfig::lstm(1, 1) },
+            RnnConfig { head, ..RnnConfig::lstm(1, 1) },
+            RnnConfig { dropout, ..RnnConfig::lstm(1, 1) },
+            RnnConfig { layout: Layout::BatchFirst, ..RnnConfig::lstm(1, 1) },
         ] {
             let weights = Weights::<f32>::random(&config, 1).expect("valid");
             let mut session =

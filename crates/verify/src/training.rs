@@ -150,7 +150,7 @@ fn config(reader: &Reader<'_>) -> Result<RnnConfig> {
         hidden_size: reader.size("hidden_size", None)?,
         num_layers: reader.size("num_layers", Some(1))?,
         vocabulary: Some(vocabulary),
-        head: Some(Head { size: vocabulary, loss: Loss::CrossEntropy }),
+        head: Some(Head { size: vocabulary, loss: Some(Loss::CrossEntropy) }),
         ..Default::default()
     };
     reader.check_config(&config)?;

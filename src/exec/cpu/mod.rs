@@ -543,5 +543,8 @@ impl<T: Real> Executor<T> {
                 self.slots[id] = slot;
             }
         }
+        for (slot, values) in plan.cleared_after(d, schedule) {
+            self.slots[slot][values].fill(T::default());
+        }
     }
 }

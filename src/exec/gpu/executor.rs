@@ -71,9 +71,9 @@ pub struct IoBuffers<'a> {
     pub c0: Option<&'a wgpu::Buffer>,
     /// y `[T, B, D·(P or H)]`; also needs `COPY_DST` (ragged batches clear it)
     pub y: Option<&'a wgpu::Buffer>,
-    /// hn `[L·D, B, P or H]`
+    /// hn `[L·D, B, P or H]`; where a sequence has length 0 it needs `COPY_DST`, too ([`crate::Empty::Zero`] clears it)
     pub hn: Option<&'a wgpu::Buffer>,
-    /// cn `[L·D, B, S·H]`
+    /// cn `[L·D, B, S·H]`; as hn
     pub cn: Option<&'a wgpu::Buffer>,
 }
 
@@ -372,7 +372,7 @@ impl Executor {
             pass: encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes: None }),
             current: None,
         };
-        for (step, bound) in steps[part.clone()].iter().zip(&dispatches[part]) {
+        for (step, bound) in steps[part.clone()].iter().zip(&dispatches[part.clone()]) {
             match step {
                 Step::ClearPadding(_) => {}
                 Step::Once(d) => pass.dispatch(self, plan, schedule, d, &bound[0], None),
@@ -390,6 +390,13 @@ impl Executor {
                         }
                     }
                 }
+            }
+        }
+        drop(pass);
+        // What writes states runs once, and nothing of the same part reads them.
+        for step in &steps[part] {
+            if let Step::Once(d) = step {
+                clear_after(encoder, plan, schedule, d, slot);
             }
         }
     }
@@ -432,8 +439,11 @@ impl Executor {
     pub(crate) fn read(&self, plan: &Plan, slots: &[SlotId]) -> Result<Vec<Vec<f32>>> {
         let gpu = &self.shared.gpu;
         let buffer = |s: &SlotId| self.readback.iter().find(|(id, _)| id == s);
-        let buffers: Vec<(&Slot, &wgpu::Buffer)> =
-            slots.iter().filter_map(buffer).map(|(id, buffer)| (&plan.slots[*id], buffer)).collect();
+        let buffers: Vec<(&Slot, &wgpu::Buffer, usize)> = slots
+            .iter()
+            .filter_map(buffer)
+            .map(|(id, buffer)| (&plan.slots[*id], buffer, plan.slots[*id].len()))
+            .collect();
         gpu.submit("reading back", || map(gpu, &buffers))?
     }
 
@@ -443,6 +453,47 @@ impl Executor {
         gpu.submit("reading back", || {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             self.copy_out(&mut encoder, plan, slots);
+            gpu.queue.submit([encoder.finish()]);
+        })
+    }
+
+    /// The values of parts of an output slot of f32, one after the other in its readback buffer.
+    pub(crate) fn fetch_parts(&self, plan: &Plan, slot: SlotId, parts: &[Range<usize>]) -> Result<Vec<f32>> {
+        let gpu = &self.shared.gpu;
+        let Some((_, buffer)) = self.readback.iter().find(|(id, _)| *id == slot) else { return Ok(Vec::new()) };
+        let count = parts.iter().map(Range::len).sum();
+        gpu.submit("reading back", || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut to = 0;
+            for part in parts {
+                encoder.copy_buffer_to_buffer(&self.slots[slot], at(part.start), buffer, to, at(part.len()));
+                to += at(part.len());
+            }
+            gpu.queue.submit([encoder.finish()]);
+            map(gpu, &[(&plan.slots[slot], buffer, count)]).map(|mut values| values.remove(0))
+        })?
+    }
+
+    /// Writes parts of a slot of f32 from values that lie one after the other.
+    pub(crate) fn write_parts(&self, slot: SlotId, parts: &[Range<usize>], mut values: &[f32]) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        gpu.submit("writing a buffer", || {
+            for part in parts {
+                let (now, later) = values.split_at(part.len());
+                gpu.queue.write_buffer(&self.slots[slot], at(part.start), bytemuck::cast_slice(now));
+                values = later;
+            }
+        })
+    }
+
+    /// Zeroes parts of a slot of f32.
+    pub(crate) fn clear_parts(&self, slot: SlotId, parts: &[Range<usize>]) -> Result<()> {
+        let gpu = &self.shared.gpu;
+        gpu.submit("clearing states", || {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for part in parts {
+                encoder.clear_buffer(&self.slots[slot], at(part.start), Some(at(part.len())));
+            }
             gpu.queue.submit([encoder.finish()]);
         })
     }
@@ -478,7 +529,7 @@ impl Executor {
     /// Zeroes slots.
     pub(crate) fn clear(&self, slots: &[SlotId]) -> Result<()> {
         let gpu = &self.shared.gpu;
-        gpu.submit("clearing gradients", || {
+        gpu.submit("clearing", || {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             slots.iter().for_each(|&id| encoder.clear_buffer(&self.slots[id], 0, None));
             gpu.queue.submit([encoder.finish()]);
@@ -520,6 +571,7 @@ impl Executor {
                     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
                     let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                     Pass { pass, current: None }.dispatch(self, plan, schedule, d, bound, at);
+                    clear_after(&mut encoder, plan, schedule, d, |id| &self.slots[id]);
                     gpu.queue.submit([encoder.finish()]);
                 })?;
                 for id in written(d, at.map(|a| a.0)) {
@@ -542,8 +594,21 @@ impl Executor {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             encoder.copy_buffer_to_buffer(&self.slots[slot], 0, &buffer, 0, size);
             gpu.queue.submit([encoder.finish()]);
-            map(gpu, &[(&plan.slots[slot], &buffer)]).map(|mut v| v.remove(0))
+            map(gpu, &[(&plan.slots[slot], &buffer, plan.slots[slot].len())]).map(|mut v| v.remove(0))
         })?
+    }
+}
+
+/// Zeros in states of sequences that have none, after the dispatch that wrote them ([`Plan::cleared_after`]).
+fn clear_after<'a>(
+    encoder: &mut wgpu::CommandEncoder,
+    plan: &Plan,
+    schedule: &Schedule,
+    d: &Dispatch,
+    buffer: impl Fn(SlotId) -> &'a wgpu::Buffer,
+) {
+    for (slot, values) in plan.cleared_after(d, schedule) {
+        encoder.clear_buffer(buffer(slot), at(values.start), Some(at(values.len())));
     }
 }
 
@@ -559,10 +624,15 @@ pub(crate) fn written(d: &Dispatch, step: Option<usize>) -> Vec<SlotId> {
     list
 }
 
-/// Maps, waits, copies, unmaps: the values of slots from buffers with their bytes.
-fn map(gpu: &Gpu, buffers: &[(&Slot, &wgpu::Buffer)]) -> Result<Vec<Vec<f32>>> {
+/// Where a value of f32 starts in its buffer.
+fn at(value: usize) -> u64 {
+    (value * size_of::<f32>()) as u64
+}
+
+/// Maps, waits, copies, unmaps: so many values of slots from buffers with their bytes.
+fn map(gpu: &Gpu, buffers: &[(&Slot, &wgpu::Buffer, usize)]) -> Result<Vec<Vec<f32>>> {
     let failed = Arc::new(Mutex::new(None));
-    for (_, buffer) in buffers {
+    for (_, buffer, _) in buffers {
         let failed = Arc::clone(&failed);
         buffer.map_async(wgpu::MapMode::Read, .., move |result| {
             if let Err(e) = result {
@@ -575,11 +645,13 @@ fn map(gpu: &Gpu, buffers: &[(&Slot, &wgpu::Buffer)]) -> Result<Vec<Vec<f32>>> {
     if let Some(reason) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(gpu.unreadable(reason));
     }
-    let copy = |(slot, buffer): &(&Slot, &wgpu::Buffer)| {
-        let view = buffer.get_mapped_range(..).map_err(|e| gpu.unreadable(e.to_string()))?;
+    let copy = |(slot, buffer, count): &(&Slot, &wgpu::Buffer, usize)| {
+        // Whole words.
+        let bytes = ((count * slot.element) as u64).next_multiple_of(4);
+        let view = buffer.get_mapped_range(..bytes).map_err(|e| gpu.unreadable(e.to_string()))?;
         let mut values = if slot.is_half() { from_halves(&view) } else { bytemuck::pod_collect_to_vec(&view) };
         // An odd count of f16 is filled up to a whole word.
-        values.truncate(slot.len());
+        values.truncate(*count);
         drop(view);
         buffer.unmap();
         Ok(values)

@@ -5,7 +5,7 @@ use super::{RECURRENCE, TensorFile};
 use crate::error::{Error, Result};
 use crate::model::cell::Cell;
 use crate::model::recurrence::Recurrence;
-use crate::model::stack::{Bias, Direction, Head, Loss, RnnConfig};
+use crate::model::stack::{Bias, Direction, Head, RnnConfig};
 use crate::model::weights::{Names, Weights, parameters};
 use crate::num::Real;
 use std::collections::HashSet;
@@ -53,7 +53,7 @@ impl TensorFile {
     /// The configuration that the tensors under `names` describe for `cell`: sizes, layers, directions, projection, bias; everything
     /// else is as in [`RnnConfig::default`]. Where `names` is [`Names`] with an embedding or a head, also
     /// [`RnnConfig::vocabulary`], the rows of the table, and [`RnnConfig::head`], of the matrix's rows. A file does not say what loss the
-    /// head was trained for: it is [`Loss::CrossEntropy`] here, which inference ignores; set another to train. With a prefix alone
+    /// head was trained for: there is none here ([`Head::loss`]), which is enough to predict; set one to train. With a prefix alone
     /// there is neither, whatever the file has.
     ///
     /// A recurrence that is not dense is one the header says (`recurrence`, as [`Weights::save`] writes it): shapes alone would not
@@ -126,7 +126,7 @@ impl TensorFile {
         }
         if let Some(name) = names.head {
             let size = self.rows(name, "O, D·P", config.output_size())?;
-            config.head = Some(Head { size, loss: Loss::CrossEntropy });
+            config.head = Some(Head { size, loss: None });
         }
         config.validate()?;
         // A file with a gap (layer 2 without layer 1, R of a reverse direction without its W, a bias that only some layers have) must

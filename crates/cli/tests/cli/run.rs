@@ -183,8 +183,8 @@ fn run_refuses_inputs_that_do_not_fit() {
         run
     };
     for (lengths, message) in [
-        ("6,0,1", "lengths[1]: expected 1..=6, got 0"),
-        ("6,1,7", "lengths[2]: expected 1..=6, got 7"),
+        ("6,8,1", "lengths[1]: expected 0..=6, got 8"),
+        ("6,1,7", "lengths[2]: expected 0..=6, got 7"),
         ("6,1", "lengths: expected [B] = [3], got [2]"),
     ] {
         assert_eq!(reason(&lstm, lstm.bare(&format!("--device cpu --lengths {lengths}"))), message);

@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn axes_by_hand() {
         let bidirectional =
-            |layout| RnnConfig { direction: wgpu_rnn::Direction::Bidirectional, layout, ..Default::default() };
+            |layout| RnnConfig { direction: wgpu_rnn::Direction::Bidirectional, layout, ..RnnConfig::lstm(1, 1) };
         let constant = |shape: &[usize]| {
             let values = (0..shape.iter().product()).map(|n: usize| n as f64).collect();
             Constant::from_reals("x", shape.to_vec(), Element::F64, values).expect("fits")
