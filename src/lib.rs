@@ -16,12 +16,12 @@
 mod error;
 pub mod exec;
 pub mod expr;
+mod face;
 pub mod io;
 pub mod kernels;
 mod model;
 pub mod num;
 mod plan;
-mod rnn;
 mod session;
 mod tensor;
 mod tuning;
@@ -29,6 +29,7 @@ mod tuning;
 pub use error::{Error, Result};
 pub use exec::gpu::{IoBinding, IoBuffers};
 pub use exec::{Device, Element, Startup, gpu};
+pub use face::{Model, ModelOptions, ModelOutput, Rnn, RnnOptions};
 pub use model::activation_format::ActivationFormat;
 pub use model::cell::{Activation, Cell};
 pub use model::optimiser::Optimiser;
@@ -45,7 +46,6 @@ pub use plan::{
     Extent, Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, LossIds, Memory, Options, Origin, PassWork, Plan,
     PlanData, Precision, Rates, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
 };
-pub use rnn::{Rnn, RnnOptions};
 pub use session::{
     Gradients, Initial, Input, KernelTime, Output, Session, Snapshot, State, TargetValues, Targets, Upstream,
 };
@@ -62,7 +62,8 @@ pub mod network {
     //! conv     depthwise over time           map    a pointwise expression of several operands
     //! shift    the step before               scan   a linear recurrence (crate::rule)
     //! sum      of groups of columns          layers a stack of LSTM, GRU, … (crate::RnnConfig)
-    //! concat   parts side by side
+    //! concat   parts side by side            pool   of a sequence the last, first, mean or largest row of its steps
+    //! loss     how far from targets
     //! ```
     //!
     //! An operation makes one new value; it reads parts of values (ranges of columns), so that what one product gives several readers

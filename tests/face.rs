@@ -240,3 +240,88 @@ fn arrays_are_views_and_tensors_become_arrays() {
     let refused = ArrayD::<f32>::try_from(broken).unwrap_err().to_string();
     assert_eq!(refused, "tensor: expected as many values as [2, 2] has, got 3 values");
 }
+
+mod models {
+    use std::sync::Arc;
+    use wgpu_rnn::network::{Builder, Network, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, Pooling};
+    use wgpu_rnn::{Device, Direction, Error, Model, ModelOptions, Result, RnnConfig, Shape, View, rules};
+
+    /// A convolution, a scan, a stack both ways, and a head per sequence.
+    fn network() -> Result<Arc<Network>> {
+        let mut b = Builder::new();
+        let (x, told) = (b.input("x", 3)?, b.sequence_input("told", 2)?);
+        let taps = b.param("taps", &[3, 1, 3])?;
+        let conv = b.conv("conv", x, (taps, None), (2, 0))?;
+        let scan = b.scan("scan", &rules::MINGRU, [3, 1, 1], &[conv.into(), x.into()], false)?;
+        let config = RnnConfig { direction: Direction::Bidirectional, ..RnnConfig::lstm(3, 4) };
+        let y = b.layers("lstm", scan, &config)?;
+        let (last, most) = (b.last_of("last", y, &config)?, b.pool("most", conv, Pooling::Max)?);
+        let all = b.concat("all", &[last, most, told])?;
+        let (w, bias) = (b.param("head.weight", &[5, 13])?, b.param("head.bias", &[5])?);
+        let head = b.linear("head", all, w, Some(bias))?;
+        b.output("head", head)?;
+        b.output("y", y)?;
+        Ok(Arc::new(b.finish()?))
+    }
+
+    #[test]
+    fn a_network_takes_batches_of_any_shape_with_the_bits_of_each() -> Result<()> {
+        let network = network()?;
+        let params = network.random::<f32>(3)?;
+        for device in [Device::cpu(), Device::gpu()?] {
+            let options = ModelOptions { sessions: 2, ..Default::default() };
+            let mut model = Model::with_options(&device, &network, &params, &options)?;
+            for (time, batch) in [(6, 3), (1, 1), (9, 5), (6, 3), (33, 2)] {
+                let x: Vec<f32> = (0..time * batch * 3).map(|n| (n as f32 * 0.71).sin()).collect();
+                let told: Vec<f32> = (0..batch * 2).map(|n| (n as f32 * 1.3).cos()).collect();
+                let lengths: Vec<usize> = (0..batch).map(|b| (time * (b + 2)) % (time + 1)).collect();
+                let (x_shape, told_shape) = ([time, batch, 3], [batch, 2]);
+                let (x, told) = (View::new(&x, &x_shape), View::new(&told, &told_shape));
+                // In two pieces, the second from where the first ended.
+                let first = model.forward(&[("told", told), ("x", x)], Some(&lengths))?;
+                let states: Vec<_> = first.states.iter().map(|s| s.view()).collect();
+                let second = model.forward_from(&[("x", x), ("told", told)], Some(&lengths), &states)?;
+                let plan =
+                    NetworkPlan::new(&network, Shape { time, batch }, &device.caps(), &NetworkOptions::default())?;
+                let mut exact = NetworkSession::new(&device, plan, &params)?;
+                let values = [x, told];
+                let input = NetworkInput { lengths: Some(&lengths), ..NetworkInput::new(&values) };
+                for (got, initial) in [
+                    (first, wgpu_rnn::network::NetworkInitial::Empty),
+                    (second, wgpu_rnn::network::NetworkInitial::Carry),
+                ] {
+                    let expected = exact.forward(&NetworkInput { initial, ..input })?;
+                    for ((name, got), expected) in got.values.iter().zip(&expected.values) {
+                        assert_eq!(got, expected, "{name} of {time} x {batch} on {device}");
+                    }
+                    assert_eq!(got.states, expected.states, "states of {time} x {batch} on {device}");
+                }
+                assert!(model.sessions() <= 2);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_network_does_not_take_is_refused_and_nothing_is_empty() -> Result<()> {
+        let network = network()?;
+        let mut model = Model::<f32>::new(&Device::cpu(), &network, &network.random(3)?)?;
+        let (x, told) = ([0.5; 12], [0.5; 4]);
+        let (x, told) = (View::new(&x, &[2, 2, 3]), View::new(&told, &[2, 2]));
+        let words = |result: Result<_>, words: &str| match result.map(|_: wgpu_rnn::ModelOutput<f32>| ()) {
+            Err(e @ Error::Mismatch { .. }) => assert!(e.to_string().contains(words), "{e}"),
+            other => panic!("{other:?}"),
+        };
+        words(model.forward(&[("x", x)], None), "input told");
+        words(model.forward(&[("x", x), ("told", told), ("y", x)], None), "x, told");
+        words(model.forward(&[("x", x), ("told", View::new(&[0.0; 2], &[1, 2]))], None), "told");
+        words(model.forward(&[("x", x), ("told", told)], Some(&[3, 1])), "lengths");
+        words(model.forward_from(&[("x", x), ("told", told)], None, &[]), "states");
+        let none = model.forward(&[("x", View::new(&[], &[0, 2, 3])), ("told", told)], None)?;
+        assert_eq!(
+            (none.get("y").unwrap().shape.clone(), none.get("head").unwrap().shape.clone()),
+            (vec![0, 2, 8], vec![2, 5])
+        );
+        Ok(())
+    }
+}

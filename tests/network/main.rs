@@ -10,5 +10,6 @@ mod networks;
 mod pieces;
 mod shaders;
 mod strategies;
+mod training;
 #[path = "../harness/translate.rs"]
 mod translate;

@@ -19,6 +19,7 @@
 
 mod build;
 pub mod ops;
+mod random;
 
 pub use build::Builder;
 pub use ops::{

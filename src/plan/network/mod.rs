@@ -52,6 +52,9 @@ pub struct NetworkOptions {
     pub memory: Memory,
     /// Whether episodes may begin inside a run ([`crate::network::NetworkInput::resets`]); without it recurrent layers are not ready for them.
     pub resets: bool,
+    /// Chooses kernels, those of stacks too, as for a batch of this shape, whatever the plan's own: so that plans of many shapes have
+    /// the same. The same bits. Default: the plan's own shape.
+    pub nominal: Option<Shape>,
     /// Chooses kernels as for another class of device than the one that runs the plan, as [`crate::Options::kernels`]: the same bits.
     pub kernels: Option<DeviceClass>,
     /// Elements that a GPU's arena has between any two slots, which nothing may touch
@@ -71,6 +74,7 @@ impl Default for NetworkOptions {
             window_bytes: 64 << 20,
             memory: Memory::Save,
             resets: true,
+            nominal: None,
             kernels: None,
             guard: 0,
         }
@@ -454,6 +458,7 @@ fn stack_plan(name: &str, layers: &LayersShape, shape: Shape, caps: &Caps, optio
         optimiser: options.optimiser.filter(|_| caps.class != DeviceClass::Cpu),
         precision: options.precision,
         kernels: options.kernels,
+        nominal: options.nominal,
         memory: options.memory,
         resets: options.resets.then_some(Reset::Zero),
         ..Default::default()

@@ -5,7 +5,7 @@ use super::ops::dispatches;
 use super::text::{Route, Share};
 use super::{NetworkPlanData, SlotId};
 use crate::error::{Error, Result};
-use crate::model::network::{Op, Operand, ParamId, Part, Source};
+use crate::model::network::{Op, Operand, ParamId, Part, Rows, Source};
 use crate::plan::DeviceClass;
 
 /// Where everything is, and what runs.
@@ -234,6 +234,16 @@ impl Build<'_> {
     /// Rows of the value that the operation at hand makes.
     pub fn rows(&self) -> usize {
         self.plan.rows_of(self.plan.network.nodes[self.node].value)
+    }
+
+    /// Those in a batch of the shape that kernels are chosen for ([`super::NetworkOptions::nominal`]), where there is one.
+    pub fn nominal_rows(&self) -> Option<usize> {
+        let network = &self.plan.network;
+        let nominal = self.plan.options.nominal?;
+        Some(match network.values[network.nodes[self.node].value].rows {
+            Rows::Steps => nominal.time * nominal.batch,
+            Rows::Sequences => nominal.batch,
+        })
     }
 
     /// Columns of a value.

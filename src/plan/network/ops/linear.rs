@@ -41,6 +41,7 @@ impl Dispatches for Linear {
 
 impl Build<'_> {
     fn tiled(&self, rows: usize) -> bool {
+        let rows = self.nominal_rows().unwrap_or(rows);
         self.plan.options.kernels.unwrap_or(self.plan.caps.class) == DeviceClass::Gpu && rows >= FEW
     }
 
