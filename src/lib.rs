@@ -44,7 +44,9 @@ pub use plan::{
     Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, Memory, Options, Origin, PassWork, Plan, PlanData,
     Precision, Rates, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
 };
-pub use session::{Gradients, Initial, Input, KernelTime, Output, Session, Snapshot, TargetValues, Targets, Upstream};
+#[cfg(not(target_family = "wasm"))]
+pub use session::KernelTime;
+pub use session::{Gradients, Initial, Input, Output, Session, Snapshot, TargetValues, Targets, Upstream};
 pub use tensor::{Tensor, View};
 pub use wgpu;
 

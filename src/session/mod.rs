@@ -6,12 +6,14 @@ mod ends;
 mod network;
 mod optimise;
 mod phase;
+#[cfg(not(target_family = "wasm"))]
 mod profile;
 mod trace;
 
 pub use backward::{Gradients, Upstream};
 pub use ends::{TargetValues, Targets};
 pub use network::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkSession, NetworkUpstream};
+#[cfg(not(target_family = "wasm"))]
 pub use profile::KernelTime;
 pub use trace::Snapshot;
 
@@ -133,10 +135,19 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// See [`Plan::new`] and [`Session::from_plan`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn new(device: &Device, config: &RnnConfig, shape: Shape, weights: &Weights<T>) -> Result<Self> {
+        device.block(Self::new_async(device, config, shape, weights))
+    }
+
+    /// [`Session::new`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub async fn new_async(device: &Device, config: &RnnConfig, shape: Shape, weights: &Weights<T>) -> Result<Self> {
         let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
         let plan = Plan::new(config, shape, &device.caps(), &Options { precision, ..Default::default() })?;
-        Self::from_plan(device, plan, weights)
+        Self::from_plan_async(device, plan, weights).await
     }
 
     /// Binds a plan: makes its buffers, packs and uploads the weights, compiles the kernels.
@@ -144,7 +155,17 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] if the weights do not fit (in shape, or a value in [`Options::weights`]), the plan was made for another
     /// kind of device, or its precision is not `T`; [`Error::Gpu`] or [`Error::DeviceLost`] from the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn from_plan(device: &Device, plan: Plan, weights: &Weights<T>) -> Result<Self> {
+        device.block(Self::from_plan_async(device, plan, weights))
+    }
+
+    /// [`Session::from_plan`] for those who may not wait. What takes time on this machine (packing weights, and outside of browsers
+    /// compiling kernels) is done before the future first yields.
+    ///
+    /// # Errors
+    /// As [`Session::from_plan`].
+    pub async fn from_plan_async(device: &Device, plan: Plan, weights: &Weights<T>) -> Result<Self> {
         weights.validate(&plan.config)?;
         check_precision::<T>(&plan)?;
         plan.options.weights.check(&plan.config, weights)?;
@@ -157,7 +178,9 @@ impl<T: Element> Session<T> {
             let lanes = |caps: &Caps| format!("subgroups of {}", caps.subgroup);
             return Err(Error::mismatch("device of the plan", lanes(&plan.caps), lanes(&device.caps())));
         }
-        Ok(Self::with_stack(device, Stack::new(device, &plan, weights)?))
+        let session = Self::with_stack(device, Stack::new(device, &plan, weights)?);
+        device.settle().await?;
+        Ok(session)
     }
 
     /// A session for another shape, with the options of this one, that shares its weights and pipelines: a
@@ -165,19 +188,30 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// See [`Plan::new`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn for_shape(&self, shape: Shape) -> Result<Self> {
+        self.device.block(self.for_shape_async(shape))
+    }
+
+    /// [`Session::for_shape`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Session::for_shape`].
+    pub async fn for_shape_async(&self, shape: Shape) -> Result<Self> {
         let options = Options {
             strategy: Some(self.plan.strategy),
             optimiser: None,
             clip_norm: None,
             ..self.plan.options.clone()
         };
-        self.sibling_where(shape, &options, |plan| {
+        let sibling = self.sibling_where(shape, &options, |plan| {
             plan.with(|plan| {
                 plan.reason = self.plan.reason.clone();
                 plan.choices.strategy = self.plan.choices.strategy;
             })
-        })
+        })?;
+        self.device.settle().await?;
+        Ok(sibling)
     }
 
     /// A session over the same weights on the device, for another shape and other options: inference beside training, one step at
@@ -188,8 +222,19 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] if it is to train and this session does not (its weights are packed for inference only), for an
     /// optimiser, for a precision other than `T`, or for [`Options::weights`] other than this one's; see also [`Plan::new`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn sibling(&self, shape: Shape, options: &Options) -> Result<Self> {
-        self.sibling_where(shape, options, |plan| plan)
+        self.device.block(self.sibling_async(shape, options))
+    }
+
+    /// [`Session::sibling`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Session::sibling`].
+    pub async fn sibling_async(&self, shape: Shape, options: &Options) -> Result<Self> {
+        let sibling = self.sibling_where(shape, options, |plan| plan)?;
+        self.device.settle().await?;
+        Ok(sibling)
     }
 
     fn sibling_where(&self, shape: Shape, options: &Options, change: impl FnOnce(Plan) -> Plan) -> Result<Self> {
@@ -250,9 +295,18 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] for wrong shapes or lengths (nothing has run then); [`Error::DeviceLost`] and [`Error::Gpu`] from
     /// the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn forward(&mut self, input: &Input<'_, T>) -> Result<Output<T>> {
+        self.device.clone().block(self.forward_async(input))
+    }
+
+    /// [`Session::forward`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::forward`].
+    pub async fn forward_async(&mut self, input: &Input<'_, T>) -> Result<Output<T>> {
         self.write(input)?;
-        let values = self.run_and_read(&self.output_slots())?;
+        let values = self.run_and_read(&self.output_slots()).await?;
         Ok(self.as_output(values))
     }
 
@@ -260,11 +314,20 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] if what was written last has not run; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn output(&mut self) -> Result<Output<T>> {
+        self.device.clone().block(self.output_async())
+    }
+
+    /// [`Session::output`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::output`].
+    pub async fn output_async(&mut self) -> Result<Output<T>> {
         if !self.phase.has_run() {
             return Err(self.out_of_order("output", "a run before it", "none since an input was written"));
         }
-        let values = self.stack.executor.fetch(&self.output_slots())?;
+        let values = self.stack.executor.fetch(&self.output_slots()).await?;
         Ok(self.as_output(values))
     }
 
@@ -427,12 +490,21 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_for_state(&mut self) -> Result<Vec<Vec<T>>> {
+        self.device.clone().block(self.run_for_state_async())
+    }
+
+    /// [`Session::run_for_state`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::run_for_state`].
+    pub async fn run_for_state_async(&mut self) -> Result<Vec<Vec<T>>> {
         let ids = &self.plan.ids;
         let cell = self.plan.config.cell.has_cell_state();
         let read: Vec<SlotId> = [ids.hn].into_iter().chain(cell.then_some(ids.cn)).collect();
         self.check_written()?;
-        self.run_and_read(&read)
+        self.run_and_read(&read).await
     }
 
     /// One step of a stream (plans with T = 1): runs from where the last step ended, or from [`Session::set_state`]; from zeros
@@ -440,9 +512,18 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// As [`Session::forward`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn step(&mut self, x: View<'_, T>) -> Result<Output<T>> {
+        self.device.clone().block(self.step_async(x))
+    }
+
+    /// [`Session::step`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::step`].
+    pub async fn step_async(&mut self, x: View<'_, T>) -> Result<Output<T>> {
         let initial = if self.has_state { Initial::Carry } else { Initial::Zero };
-        self.forward(&Input { initial, ..Input::new(x) })
+        self.forward_async(&Input { initial, ..Input::new(x) }).await
     }
 
     /// Sets the state that the next [`Session::step`] (or [`Initial::Carry`]) goes on from: h0 `[L·D, B, P or H]` and, for
@@ -472,10 +553,21 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Unsupported`] on the CPU executor, [`Error::Mismatch`] for a buffer that is too small, [`Error::Gpu`] for one
     /// with the wrong usage or device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn bind(&self, io: &IoBuffers<'_>) -> Result<IoBinding> {
+        self.device.block(self.bind_async(io))
+    }
+
+    /// [`Session::bind`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Session::bind`].
+    pub async fn bind_async(&self, io: &IoBuffers<'_>) -> Result<IoBinding> {
         self.device.require_gpu("bind")?;
         let Some(e) = self.stack.executor.gpu() else { unreachable!("a GPU device has a GPU executor") };
-        e.bind_io(&self.plan, io)
+        let binding = e.bind_io(&self.plan, io)?;
+        self.device.settle().await?;
+        Ok(binding)
     }
 
     /// Encodes the whole run into the caller's encoder: one compute pass, no submit, nothing read back. The session's own outputs and
@@ -540,9 +632,9 @@ impl<T: Element> Session<T> {
         (self.phase, self.has_state, self.run_at) = (self.phase.ran(self.plan.train), true, changes);
     }
 
-    fn run_and_read(&mut self, read: &[SlotId]) -> Result<Vec<Vec<T>>> {
+    async fn run_and_read(&mut self, read: &[SlotId]) -> Result<Vec<Vec<T>>> {
         self.start(read)?;
-        self.stack.executor.read(read)
+        self.stack.executor.read(read).await
     }
 
     fn write_state(&mut self, slot: SlotId, view: Option<View<'_, T>>) -> Result<()> {
