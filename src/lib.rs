@@ -16,6 +16,7 @@
 mod error;
 pub mod exec;
 pub mod expr;
+#[cfg(not(target_family = "wasm"))]
 mod face;
 pub mod io;
 pub mod kernels;
@@ -29,6 +30,7 @@ mod tuning;
 pub use error::{Error, Result};
 pub use exec::gpu::{IoBinding, IoBuffers};
 pub use exec::{Device, Element, Startup, gpu};
+#[cfg(not(target_family = "wasm"))]
 pub use face::{Model, ModelOptions, ModelOutput, Rnn, RnnOptions};
 pub use model::activation_format::ActivationFormat;
 pub use model::cell::{Activation, Cell};
@@ -46,9 +48,9 @@ pub use plan::{
     Extent, Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, LossIds, Memory, Options, Origin, PassWork, Plan,
     PlanData, Precision, Rates, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
 };
-pub use session::{
-    Gradients, Initial, Input, KernelTime, Output, Session, Snapshot, State, TargetValues, Targets, Upstream,
-};
+#[cfg(not(target_family = "wasm"))]
+pub use session::KernelTime;
+pub use session::{Gradients, Initial, Input, Output, Session, Snapshot, State, TargetValues, Targets, Upstream};
 pub use tensor::{Tensor, View};
 pub use wgpu;
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 use wgpu_rnn::{
-    Activation, Caps, Cell, Device, Error, Initial, Input, IoBinding, IoBuffers, Options, Output, Plan, Precision,
-    RnnConfig, Session, Shape, Strategy, Tuning, View, Weights, cells, network, wgpu,
+    Activation, Caps, Cell, Device, Error, Initial, Input, IoBuffers, Options, Output, Plan, Precision, RnnConfig,
+    Session, Shape, Strategy, View, Weights, cells, wgpu,
 };
 
 const SHAPE: Shape = Shape { time: 4, batch: 3 };
@@ -611,24 +611,6 @@ fn adapters_that_nobody_wants_are_listed() {
     let name = gpu().gpu_info().expect("a GPU").name.clone();
     let error = Device::gpu_where(|_| false).expect_err("none is wanted").to_string();
     assert!(error.contains(&name) && error.contains("wants none of them") && !error.contains("driver"), "{error}");
-}
-
-/// Sessions, devices, plans and errors go between threads and are shared by them.
-#[test]
-fn public_types_are_send_and_sync() {
-    fn shared<T: Send + Sync>() {}
-    shared::<Device>();
-    shared::<Plan>();
-    shared::<Session<f32>>();
-    shared::<Session<f64>>();
-    shared::<IoBinding>();
-    shared::<Weights<f32>>();
-    shared::<Tuning>();
-    shared::<Error>();
-    shared::<network::Network>();
-    shared::<network::NetworkPlan>();
-    shared::<network::NetworkSession<f32>>();
-    shared::<network::NetworkSession<f64>>();
 }
 
 /// A CPU device of its own threads: as many as asked for, the same bits, and not none.

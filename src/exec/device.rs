@@ -5,6 +5,7 @@ use crate::exec::cpu;
 use crate::exec::gpu::{Gpu, GpuInfo, adapters};
 use crate::plan::Caps;
 use std::sync::Arc;
+use wgpu::WasmNotSend;
 
 /// The CPU executor or a GPU. Cheap to clone.
 #[derive(Clone)]
@@ -21,12 +22,13 @@ pub(crate) enum Kind {
 pub(crate) struct Threads(Option<Arc<rayon::ThreadPool>>);
 
 impl Threads {
-    /// Runs `work` with them.
-    pub(crate) fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        match &self.0 {
-            Some(pool) => pool.install(work),
-            None => work(),
+    /// Runs `work` with them. On wasm there is one.
+    pub(crate) fn run<R: WasmNotSend>(&self, work: impl FnOnce() -> R + WasmNotSend) -> R {
+        #[cfg(not(target_family = "wasm"))]
+        if let Some(pool) = &self.0 {
+            return pool.install(work);
         }
+        work()
     }
 
     fn count(&self) -> usize {
@@ -35,9 +37,16 @@ impl Threads {
 }
 
 impl Device {
-    /// A real GPU if there is one, else the CPU executor; never a software rasteriser. `to_string()` says which it took.
+    /// A real GPU if there is one, else the CPU executor; never a software rasteriser. `to_string()` says which it took. Waits for
+    /// the driver; not on wasm, where [`Device::auto_async`] is.
+    #[cfg(not(target_family = "wasm"))]
     pub fn auto() -> Self {
-        Gpu::open(|info| !info.software).map_or_else(|_| Self::cpu(), |gpu| Self(Kind::Gpu(Arc::new(gpu))))
+        pollster::block_on(Self::auto_async())
+    }
+
+    /// [`Device::auto`] for those who may not wait: browsers, and asynchronous programs.
+    pub async fn auto_async() -> Self {
+        Self::gpu_where_async(|info| !info.software).await.unwrap_or_else(|_| Self::cpu())
     }
 
     /// The CPU executor, on the calling thread and the threads of the rayon pool that it is in: the global one (as many threads as
@@ -62,20 +71,40 @@ impl Device {
         Ok(Self(Kind::Cpu(Threads(Some(Arc::new(pool))))))
     }
 
-    /// Any GPU adapter, real ones first, software rasterisers (lavapipe, WARP) included.
+    /// Any GPU adapter, real ones first, software rasterisers (lavapipe, WARP) included. Waits for the driver; not on wasm, where
+    /// [`Device::gpu_async`] is.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] where there is none.
+    #[cfg(not(target_family = "wasm"))]
     pub fn gpu() -> Result<Self> {
         Self::gpu_where(|_| true)
     }
 
-    /// The first GPU adapter that `wanted` accepts, real ones first.
+    /// [`Device::gpu`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Device::gpu`].
+    pub async fn gpu_async() -> Result<Self> {
+        Self::gpu_where_async(|_| true).await
+    }
+
+    /// The first GPU adapter that `wanted` accepts, real ones first. Waits for the driver; not on wasm, where
+    /// [`Device::gpu_where_async`] is.
     ///
     /// # Errors
     /// [`Error::NoAdapter`], listing the adapters seen, where none is accepted.
+    #[cfg(not(target_family = "wasm"))]
     pub fn gpu_where(wanted: impl Fn(&GpuInfo) -> bool) -> Result<Self> {
-        Ok(Self(Kind::Gpu(Arc::new(Gpu::open(wanted)?))))
+        pollster::block_on(Self::gpu_where_async(wanted))
+    }
+
+    /// [`Device::gpu_where`] for those who may not wait. A browser shows one adapter at most.
+    ///
+    /// # Errors
+    /// As [`Device::gpu_where`].
+    pub async fn gpu_where_async(wanted: impl Fn(&GpuInfo) -> bool) -> Result<Self> {
+        Ok(Self(Kind::Gpu(Arc::new(Gpu::open(wanted).await?))))
     }
 
     /// The host's own device and queue. Its error handlers and callbacks stay as they are; its limits bound the plans.
@@ -94,9 +123,48 @@ impl Device {
         }
     }
 
-    /// Every GPU adapter of this machine, real ones first.
+    /// Every GPU adapter of this machine, real ones first. Waits for the drivers; not on wasm, where [`Device::list_gpus_async`]
+    /// is.
+    #[cfg(not(target_family = "wasm"))]
     pub fn list_gpus() -> Vec<GpuInfo> {
-        adapters().into_iter().map(|(_, info)| info).collect()
+        pollster::block_on(Self::list_gpus_async())
+    }
+
+    /// [`Device::list_gpus`] for those who may not wait.
+    pub async fn list_gpus_async() -> Vec<GpuInfo> {
+        adapters().await.into_iter().map(|(_, info)| info).collect()
+    }
+
+    /// Asks the GPU, without waiting, what it has finished, and wakes those who wait for it; whether it has finished all. A
+    /// future of this crate that reads from a GPU is ready once somebody has polled the device after the work was done: this
+    /// function, one of the functions that wait, or a host that polls its own device. A browser does it by itself. Always `true`
+    /// on the CPU executor.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    pub fn poll(&self) -> Result<bool> {
+        match &self.0 {
+            Kind::Cpu(_) => Ok(true),
+            Kind::Gpu(gpu) => gpu.poll(),
+        }
+    }
+
+    /// Drives `future`, which waits for nothing but this device, to its end.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn block<R>(&self, future: impl Future<Output = Result<R>>) -> Result<R> {
+        match &self.0 {
+            // Ready when it is first asked.
+            Kind::Cpu(_) => pollster::block_on(future),
+            Kind::Gpu(gpu) => gpu.block(future),
+        }
+    }
+
+    /// What went wrong with objects made so far, where the device says so later.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        match &self.0 {
+            Kind::Cpu(_) => Ok(()),
+            Kind::Gpu(gpu) => gpu.settle().await,
+        }
     }
 
     /// What the planner must know of it.

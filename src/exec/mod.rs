@@ -17,12 +17,13 @@ pub use startup::Startup;
 
 use crate::error::{Error, Result};
 use crate::model::weights::Weights;
+use crate::num::Clock;
 use crate::num::random::Masks;
 use crate::plan::schedule::Schedule;
-use crate::plan::{Dispatch, Half, Plan, SlotId};
+use crate::plan::{Half, Plan, SlotId};
 use device::Threads;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A plan bound to a device.
 pub(crate) struct Executor<T: Element> {
@@ -38,12 +39,13 @@ enum On<T: Element> {
 }
 
 /// Sees a dispatch after it ran, its step if it runs once per step, and the values of a slot it wrote.
-pub(crate) type Watch<'a, T> = dyn FnMut(&Dispatch, Option<usize>, SlotId, Vec<T>) + 'a;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) type Watch<'a, T> = dyn FnMut(&crate::plan::Dispatch, Option<usize>, SlotId, Vec<T>) + 'a;
 
 impl<T: Element> Executor<T> {
     /// Makes a plan's buffers, packs and uploads the weights, compiles the kernels.
     pub(crate) fn new(device: &Device, plan: &Plan, weights: &Weights<T>) -> Result<Self> {
-        let start = Instant::now();
+        let start = Clock::start();
         let on = match &device.0 {
             Kind::Cpu(threads) => On::Cpu(threads.clone(), Box::new(cpu::Executor::new(plan, weights))),
             Kind::Gpu(gpu) => On::Gpu(Box::new(gpu::Executor::new(gpu, plan, &weights.flat(&plan.config))?)),
@@ -53,7 +55,7 @@ impl<T: Element> Executor<T> {
 
     /// The same weights and pipelines for another plan.
     pub(crate) fn sibling(&self, plan: &Plan) -> Result<Self> {
-        let start = Instant::now();
+        let start = Clock::start();
         let on = match &self.on {
             On::Cpu(threads, e) => On::Cpu(threads.clone(), Box::new(e.sibling(plan))),
             On::Gpu(e) => On::Gpu(Box::new(e.sibling(plan)?)),
@@ -94,6 +96,7 @@ impl<T: Element> Executor<T> {
     }
 
     /// Runs one entry of a pass and waits for it.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn run_entry(&mut self, schedule: &Schedule, half: Half, n: usize) -> Result<()> {
         let Self { plan, on, .. } = self;
         match on {
@@ -105,7 +108,8 @@ impl<T: Element> Executor<T> {
         }
     }
 
-    /// Runs a pass dispatch by dispatch.
+    /// Runs a pass dispatch by dispatch, and waits for each.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn trace(&mut self, schedule: &Schedule, half: Half, watch: &mut Watch<'_, T>) -> Result<()> {
         let Self { plan, on, .. } = self;
         match on {
@@ -122,26 +126,26 @@ impl<T: Element> Executor<T> {
     }
 
     /// The values of outputs that the last run was to read.
-    pub(crate) fn read(&self, slots: &[SlotId]) -> Result<Vec<Vec<T>>> {
+    pub(crate) async fn read(&self, slots: &[SlotId]) -> Result<Vec<Vec<T>>> {
         match &self.on {
             On::Cpu(_, e) => Ok(slots.iter().map(|&id| e.slot(id).to_vec()).collect()),
-            On::Gpu(e) => Ok(e.read(&self.plan, slots)?.into_iter().map(widen).collect()),
+            On::Gpu(e) => Ok(e.read(&self.plan, slots).await?.into_iter().map(widen).collect()),
         }
     }
 
     /// The values of outputs that it was not.
-    pub(crate) fn fetch(&self, slots: &[SlotId]) -> Result<Vec<Vec<T>>> {
+    pub(crate) async fn fetch(&self, slots: &[SlotId]) -> Result<Vec<Vec<T>>> {
         if let On::Gpu(e) = &self.on {
             e.fetch(&self.plan, slots)?;
         }
-        self.read(slots)
+        self.read(slots).await
     }
 
     /// The values of any slot.
-    pub(crate) fn download(&self, slot: SlotId) -> Result<Vec<T>> {
+    pub(crate) async fn download(&self, slot: SlotId) -> Result<Vec<T>> {
         match &self.on {
             On::Cpu(_, e) => Ok(e.slot(slot).to_vec()),
-            On::Gpu(e) => Ok(widen(e.download(&self.plan, slot)?)),
+            On::Gpu(e) => Ok(widen(e.download(&self.plan, slot).await?)),
         }
     }
 
@@ -202,10 +206,10 @@ impl<T: Element> Executor<T> {
     }
 
     /// Values of an output slot, those of `parts` one after the other: nothing else leaves the device.
-    pub(crate) fn fetch_parts(&self, slot: SlotId, parts: &[Range<usize>]) -> Result<Vec<T>> {
+    pub(crate) async fn fetch_parts(&self, slot: SlotId, parts: &[Range<usize>]) -> Result<Vec<T>> {
         match &self.on {
             On::Cpu(_, e) => Ok(parts.iter().flat_map(|part| &e.slot(slot)[part.clone()]).copied().collect()),
-            On::Gpu(e) => Ok(widen(e.fetch_parts(&self.plan, slot, parts)?)),
+            On::Gpu(e) => Ok(widen(e.fetch_parts(&self.plan, slot, parts).await?)),
         }
     }
 

@@ -64,10 +64,10 @@ impl<T: Element> Executor<T> {
     }
 
     /// All parameters as they are now, one after the other.
-    pub(crate) fn params(&self) -> Result<Vec<T>> {
+    pub(crate) async fn params(&self) -> Result<Vec<T>> {
         match &self.on {
             On::Cpu(_, e) => Ok(e.params().to_vec()),
-            On::Gpu(e) => Ok(widen(e.params(&self.plan)?)),
+            On::Gpu(e) => Ok(widen(e.params(&self.plan).await?)),
         }
     }
 
@@ -98,13 +98,13 @@ impl<T: Element> Executor<T> {
     }
 
     /// Slots, and behind them, if asked for, the gradients of all parameters: all at once.
-    pub(crate) fn read(&self, slots: &[SlotId], params: bool) -> Result<Vec<Vec<T>>> {
+    pub(crate) async fn read(&self, slots: &[SlotId], params: bool) -> Result<Vec<Vec<T>>> {
         match &self.on {
             On::Cpu(_, e) => {
                 let params = params.then(|| e.param_gradients().to_vec());
                 Ok(slots.iter().map(|&slot| e.slot(slot).to_vec()).chain(params).collect())
             }
-            On::Gpu(e) => Ok(e.read_slots(&self.plan, slots, params)?.into_iter().map(widen).collect()),
+            On::Gpu(e) => Ok(e.read_slots(&self.plan, slots, params).await?.into_iter().map(widen).collect()),
         }
     }
 
@@ -141,7 +141,8 @@ impl<T: Element> Executor<T> {
         }
     }
 
-    /// Whether what lies between the slots of a GPU is as [`Executor::poison`] left it.
+    /// Whether what lies between the slots of a GPU is as [`Executor::poison`] left it; waits for it.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn guards_hold(&self) -> Result<bool> {
         match &self.on {
             On::Cpu(..) => Ok(true),

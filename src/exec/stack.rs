@@ -115,9 +115,9 @@ impl<T: Element> Stack<T> {
     }
 
     /// Its parameters as its updates left them, in canonical order.
-    pub(crate) fn parameters(&self) -> Result<Vec<T>> {
+    pub(crate) async fn parameters(&self) -> Result<Vec<T>> {
         match &self.executor.plan().ids.update {
-            Some(update) => self.executor.download(update.parameters),
+            Some(update) => self.executor.download(update.parameters).await,
             None => Ok(Vec::new()),
         }
     }
@@ -164,11 +164,18 @@ impl<T: Element> Stack<T> {
     }
 
     /// The gradients of its parameters, in canonical order.
-    pub(crate) fn flat_gradients(&self) -> Result<Vec<T>> {
+    pub(crate) async fn flat_gradients(&self) -> Result<Vec<T>> {
         let plan = self.executor.plan();
         let slots: Vec<SlotId> = plan.ids.parameter_gradients().into_iter().map(|(slot, _)| slot).collect();
-        let values = slots.iter().copied().zip(self.executor.fetch(&slots)?).collect();
+        let values = slots.iter().copied().zip(self.executor.fetch(&slots).await?).collect();
         Ok(plan.flat_gradients(&values))
+    }
+
+    /// The same on the CPU executor.
+    pub(crate) fn cpu_gradients(&self) -> Vec<T> {
+        let plan = self.executor.plan();
+        let slots = plan.ids.parameter_gradients().into_iter().map(|(slot, _)| slot);
+        plan.flat_gradients(&slots.map(|slot| (slot, self.executor.cpu_slot(slot).to_vec())).collect())
     }
 }
 

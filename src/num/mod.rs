@@ -1,12 +1,14 @@
 //! Numbers: the two element types, registers of them, memory for them, and random bits. Imports nothing else of the crate.
 
 mod aligned;
+mod clock;
 mod lanes;
 mod memory;
 pub mod random;
 mod real;
 
 pub(crate) use aligned::Aligned;
+pub(crate) use clock::Clock;
 pub use lanes::{F32s, F64s, Lanes};
 #[doc(hidden)] // For the crates of this workspace that read files.
 pub use memory::memory;

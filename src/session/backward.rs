@@ -42,12 +42,21 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] if the plan does not train, nothing has run since the last backward pass, or a shape is wrong;
     /// [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn backward(&mut self, upstream: &Upstream<'_, T>) -> Result<Gradients<T>> {
+        self.device.clone().block(self.backward_async(upstream))
+    }
+
+    /// [`Session::backward`] for those who may not wait. Outside of browsers somebody must [poll the device](crate::Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::backward`].
+    pub async fn backward_async(&mut self, upstream: &Upstream<'_, T>) -> Result<Gradients<T>> {
         self.check_upstream(upstream)?;
         self.tape_ids()?;
         self.write_upstream(upstream)?;
         let slots = self.gradient_slots()?;
-        let values = self.run_back_and_read(&slots)?;
+        let values = self.run_back_and_read(&slots).await?;
         self.as_gradients(values)
     }
 
@@ -56,12 +65,21 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] if the plan does not train or there are none since the last update; [`Error::DeviceLost`] and
     /// [`Error::Gpu`] from the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn gradients(&mut self) -> Result<Gradients<T>> {
+        self.device.clone().block(self.gradients_async())
+    }
+
+    /// [`Session::gradients`] for those who may not wait. Outside of browsers somebody must [poll the device](crate::Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::gradients`].
+    pub async fn gradients_async(&mut self) -> Result<Gradients<T>> {
         let slots = self.gradient_slots()?;
         if !self.gradients {
             return Err(Error::mismatch("gradients", "a backward pass before it", "none since the last update"));
         }
-        let values = self.stack.executor.fetch(&slots)?;
+        let values = self.stack.executor.fetch(&slots).await?;
         self.as_gradients(slots.into_iter().zip(values).collect())
     }
 
@@ -90,10 +108,19 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// As [`Session::backward`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_backward(&mut self) -> Result<Weights<T>> {
+        self.device.clone().block(self.run_backward_async())
+    }
+
+    /// [`Session::run_backward`] for those who may not wait. Outside of browsers somebody must [poll the device](crate::Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::run_backward`].
+    pub async fn run_backward_async(&mut self) -> Result<Weights<T>> {
         self.tape_ids()?;
         let slots = self.parameter_gradients();
-        let values = self.run_back_and_read(&slots)?;
+        let values = self.run_back_and_read(&slots).await?;
         Ok(Weights::from_flat(&self.plan.config, &self.plan.flat_gradients(&values)))
     }
 
@@ -103,7 +130,8 @@ impl<T: Element> Session<T> {
     /// As [`Session::backward`].
     pub fn run_back(&mut self) -> Result<()> {
         self.tape_ids()?;
-        self.run_back_and_read(&[]).map(drop)
+        self.begin_backward()?;
+        self.stack.run(Half::Backward, &[])
     }
 
     /// Checks and uploads upstream gradients, for [`Session::run_backward`] as often as wanted.
@@ -171,10 +199,10 @@ impl<T: Element> Session<T> {
         self.plan.ids.parameter_gradients().into_iter().map(|(slot, _)| slot).collect()
     }
 
-    fn run_back_and_read(&mut self, slots: &[SlotId]) -> Result<HashMap<SlotId, Vec<T>>> {
+    async fn run_back_and_read(&mut self, slots: &[SlotId]) -> Result<HashMap<SlotId, Vec<T>>> {
         self.begin_backward()?;
         self.stack.run(Half::Backward, slots)?;
-        Ok(slots.iter().copied().zip(self.stack.executor.read(slots)?).collect())
+        Ok(slots.iter().copied().zip(self.stack.executor.read(slots).await?).collect())
     }
 
     /// The kept values will turn into gradients, on top of those that are there if they accumulate.

@@ -82,24 +82,42 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] for a plan without a head or whose head has no loss, or if no run has seen the targets; errors of the
     /// device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn loss(&mut self) -> Result<T> {
+        self.device.clone().block(self.loss_async())
+    }
+
+    /// [`Session::loss`] for those who may not wait. Outside of browsers somebody must [poll the device](crate::Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::loss`].
+    pub async fn loss_async(&mut self) -> Result<T> {
         let (_, _, ids) = self.loss_ids()?;
         if !self.phase.has_loss() {
             return Err(self.out_of_order("loss", "a run after write_targets", "none"));
         }
-        Ok(self.stack.executor.fetch(&[ids.loss])?[0][0])
+        Ok(self.stack.executor.fetch(&[ids.loss]).await?[0][0])
     }
 
     /// The head's outputs in the last run, [`crate::Output::predictions`], read back now and without the rest.
     ///
     /// # Errors
     /// [`Error::Mismatch`] for a plan without a head or before any run; errors of the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn predictions(&mut self) -> Result<Tensor<T>> {
+        self.device.clone().block(self.predictions_async())
+    }
+
+    /// [`Session::predictions`] for those who may not wait. Outside of browsers somebody must [poll the device](crate::Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::predictions`].
+    pub async fn predictions_async(&mut self) -> Result<Tensor<T>> {
         let ids = self.head_ids()?;
         if !self.phase.has_run() {
             return Err(self.out_of_order("predictions", "a run before it", "none since an input was written"));
         }
-        let packed = self.stack.executor.fetch(&[ids.outputs])?.remove(0);
+        let packed = self.stack.executor.fetch(&[ids.outputs]).await?.remove(0);
         Ok(self.as_predictions(&packed))
     }
 

@@ -6,6 +6,7 @@ mod ends;
 mod network;
 mod optimise;
 mod phase;
+#[cfg(not(target_family = "wasm"))]
 mod profile;
 mod streams;
 mod trace;
@@ -13,6 +14,7 @@ mod trace;
 pub use backward::{Gradients, Upstream};
 pub use ends::{TargetValues, Targets};
 pub use network::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkSession, NetworkUpstream};
+#[cfg(not(target_family = "wasm"))]
 pub use profile::KernelTime;
 pub use streams::State;
 pub use trace::Snapshot;
@@ -139,10 +141,19 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// See [`Plan::new`] and [`Session::from_plan`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn new(device: &Device, config: &RnnConfig, shape: Shape, weights: &Weights<T>) -> Result<Self> {
+        device.block(Self::new_async(device, config, shape, weights))
+    }
+
+    /// [`Session::new`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub async fn new_async(device: &Device, config: &RnnConfig, shape: Shape, weights: &Weights<T>) -> Result<Self> {
         let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
         let plan = Plan::new(config, shape, &device.caps(), &Options { precision, ..Default::default() })?;
-        Self::from_plan(device, plan, weights)
+        Self::from_plan_async(device, plan, weights).await
     }
 
     /// Binds a plan: makes its buffers, packs and uploads the weights, compiles the kernels.
@@ -150,7 +161,17 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] if the weights do not fit (in shape, or a value in [`Options::weights`]), the plan was made for another
     /// kind of device, or its precision is not `T`; [`Error::Gpu`] or [`Error::DeviceLost`] from the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn from_plan(device: &Device, plan: Plan, weights: &Weights<T>) -> Result<Self> {
+        device.block(Self::from_plan_async(device, plan, weights))
+    }
+
+    /// [`Session::from_plan`] for those who may not wait. What takes time on this machine (packing weights, and outside of browsers
+    /// compiling kernels) is done before the future first yields.
+    ///
+    /// # Errors
+    /// As [`Session::from_plan`].
+    pub async fn from_plan_async(device: &Device, plan: Plan, weights: &Weights<T>) -> Result<Self> {
         weights.validate(&plan.config)?;
         check_precision::<T>(&plan)?;
         plan.options.weights.check(&plan.config, weights)?;
@@ -163,7 +184,9 @@ impl<T: Element> Session<T> {
             let lanes = |caps: &Caps| format!("subgroups of {}", caps.subgroup);
             return Err(Error::mismatch("device of the plan", lanes(&plan.caps), lanes(&device.caps())));
         }
-        Ok(Self::with_stack(device, Stack::new(device, &plan, weights)?))
+        let session = Self::with_stack(device, Stack::new(device, &plan, weights)?);
+        device.settle().await?;
+        Ok(session)
     }
 
     /// A session for another shape, with the options of this one, that shares its weights and pipelines: a
@@ -171,19 +194,30 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// See [`Plan::new`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn for_shape(&self, shape: Shape) -> Result<Self> {
+        self.device.block(self.for_shape_async(shape))
+    }
+
+    /// [`Session::for_shape`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Session::for_shape`].
+    pub async fn for_shape_async(&self, shape: Shape) -> Result<Self> {
         let options = Options {
             strategy: Some(self.plan.strategy),
             optimiser: None,
             clip_norm: None,
             ..self.plan.options.clone()
         };
-        self.sibling_where(shape, &options, |plan| {
+        let sibling = self.sibling_where(shape, &options, |plan| {
             plan.with(|plan| {
                 plan.reason = self.plan.reason.clone();
                 plan.choices.strategy = self.plan.choices.strategy;
             })
-        })
+        })?;
+        self.device.settle().await?;
+        Ok(sibling)
     }
 
     /// A session over the same weights on the device, for another shape and other options: inference beside training, one step at
@@ -194,8 +228,19 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] if it is to train and this session does not (its weights are packed for inference only), for an
     /// optimiser, for a precision other than `T`, or for [`Options::weights`] other than this one's; see also [`Plan::new`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn sibling(&self, shape: Shape, options: &Options) -> Result<Self> {
-        self.sibling_where(shape, options, |plan| plan)
+        self.device.block(self.sibling_async(shape, options))
+    }
+
+    /// [`Session::sibling`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Session::sibling`].
+    pub async fn sibling_async(&self, shape: Shape, options: &Options) -> Result<Self> {
+        let sibling = self.sibling_where(shape, options, |plan| plan)?;
+        self.device.settle().await?;
+        Ok(sibling)
     }
 
     fn sibling_where(&self, shape: Shape, options: &Options, change: impl FnOnce(Plan) -> Plan) -> Result<Self> {
@@ -258,9 +303,18 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] for wrong shapes or lengths (nothing has run then); [`Error::DeviceLost`] and [`Error::Gpu`] from
     /// the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn forward(&mut self, input: &Input<'_, T>) -> Result<Output<T>> {
+        self.device.clone().block(self.forward_async(input))
+    }
+
+    /// [`Session::forward`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::forward`].
+    pub async fn forward_async(&mut self, input: &Input<'_, T>) -> Result<Output<T>> {
         self.write(input)?;
-        let values = self.run_and_read(&self.output_slots())?;
+        let values = self.run_and_read(&self.output_slots()).await?;
         Ok(self.as_output(values))
     }
 
@@ -268,11 +322,20 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] if what was written last has not run; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn output(&mut self) -> Result<Output<T>> {
+        self.device.clone().block(self.output_async())
+    }
+
+    /// [`Session::output`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::output`].
+    pub async fn output_async(&mut self) -> Result<Output<T>> {
         if !self.phase.has_run() {
             return Err(self.out_of_order("output", "a run before it", "none since an input was written"));
         }
-        let values = self.stack.executor.fetch(&self.output_slots())?;
+        let values = self.stack.executor.fetch(&self.output_slots()).await?;
         Ok(self.as_output(values))
     }
 
@@ -443,12 +506,21 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_for_state(&mut self) -> Result<Vec<Vec<T>>> {
+        self.device.clone().block(self.run_for_state_async())
+    }
+
+    /// [`Session::run_for_state`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::run_for_state`].
+    pub async fn run_for_state_async(&mut self) -> Result<Vec<Vec<T>>> {
         let ids = &self.plan.ids;
         let cell = self.plan.config.cell.has_cell_state();
         let read: Vec<SlotId> = [ids.hn].into_iter().chain(cell.then_some(ids.cn)).collect();
         self.check_written()?;
-        self.run_and_read(&read)
+        self.run_and_read(&read).await
     }
 
     /// Bind groups that use the caller's own buffers, for [`Session::encode`]. GPU only.
@@ -456,10 +528,21 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Unsupported`] on the CPU executor, [`Error::Mismatch`] for a buffer that is too small, [`Error::Gpu`] for one
     /// with the wrong usage or device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn bind(&self, io: &IoBuffers<'_>) -> Result<IoBinding> {
+        self.device.block(self.bind_async(io))
+    }
+
+    /// [`Session::bind`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Session::bind`].
+    pub async fn bind_async(&self, io: &IoBuffers<'_>) -> Result<IoBinding> {
         self.device.require_gpu("bind")?;
         let Some(e) = self.stack.executor.gpu() else { unreachable!("a GPU device has a GPU executor") };
-        e.bind_io(&self.plan, io)
+        let binding = e.bind_io(&self.plan, io)?;
+        self.device.settle().await?;
+        Ok(binding)
     }
 
     /// Encodes the whole run into the caller's encoder: one compute pass, no submit, nothing read back. The session's own outputs and
@@ -524,9 +607,9 @@ impl<T: Element> Session<T> {
         (self.phase, self.has_state, self.run_at) = (self.phase.ran(self.plan.train), true, changes);
     }
 
-    fn run_and_read(&mut self, read: &[SlotId]) -> Result<Vec<Vec<T>>> {
+    async fn run_and_read(&mut self, read: &[SlotId]) -> Result<Vec<Vec<T>>> {
         self.start(read)?;
-        self.stack.executor.read(read)
+        self.stack.executor.read(read).await
     }
 
     fn write_state(&mut self, slot: SlotId, view: Option<View<'_, T>>) -> Result<()> {

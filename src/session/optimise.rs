@@ -53,9 +53,18 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the plan has no optimiser; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn weights(&mut self) -> Result<Weights<T>> {
+        self.device.clone().block(self.weights_async())
+    }
+
+    /// [`Session::weights`] for those who may not wait. Outside of browsers somebody must [poll the device](crate::Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::weights`].
+    pub async fn weights_async(&mut self) -> Result<Weights<T>> {
         let slot = self.update_ids("weights")?.0.parameters;
-        let values = self.stack.executor.download(slot)?;
+        let values = self.stack.executor.download(slot).await?;
         Ok(Weights::from_flat(&self.plan.config, &values))
     }
 
@@ -94,7 +103,16 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] if the plan does not clip or there was no update yet; [`Error::DeviceLost`] and [`Error::Gpu`] from
     /// the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn gradient_norm(&mut self) -> Result<T> {
+        self.device.clone().block(self.gradient_norm_async())
+    }
+
+    /// [`Session::gradient_norm`] for those who may not wait. Outside of browsers somebody must [poll the device](crate::Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::gradient_norm`].
+    pub async fn gradient_norm_async(&mut self) -> Result<T> {
         let (ids, _) = self.update_ids("gradient_norm")?;
         let Some((_, norm)) = ids.norm else {
             let expected = "a plan made with Options { clip_norm: Some(..), .. }";
@@ -103,7 +121,7 @@ impl<T: Element> Session<T> {
         if self.updates == 0 {
             return Err(Error::mismatch("gradient_norm", "an update before it", "none"));
         }
-        Ok(self.stack.executor.read(&[norm])?[0][0])
+        Ok(self.stack.executor.read(&[norm]).await?[0][0])
     }
 
     fn update_ids(&self, what: &str) -> Result<(UpdateIds, Optimiser)> {

@@ -23,9 +23,18 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// As [`Session::forward`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn step(&mut self, x: View<'_, T>) -> Result<Output<T>> {
+        self.device.clone().block(self.step_async(x))
+    }
+
+    /// [`Session::step`] for those who may not wait. Outside of browsers somebody must [poll the device](crate::Device::poll).
+    ///
+    /// # Errors
+    /// As [`Session::step`].
+    pub async fn step_async(&mut self, x: View<'_, T>) -> Result<Output<T>> {
         let initial = if self.has_state { Initial::Carry } else { Initial::Zero };
-        self.forward(&Input { initial, ..Input::new(x) })
+        self.forward_async(&Input { initial, ..Input::new(x) }).await
     }
 
     /// Sets the state that the next [`Session::step`] (or [`Initial::Carry`]) goes on from: h0 `[L·D, B, P or H]` and, for
@@ -57,7 +66,16 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the plan's T is not 1 or there are not B flags; as [`Session::forward`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn step_where(&mut self, x: View<'_, T>, active: &[bool]) -> Result<Output<T>> {
+        self.device.clone().block(self.step_where_async(x, active))
+    }
+
+    /// [`Session::step_where`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Session::step_where`].
+    pub async fn step_where_async(&mut self, x: View<'_, T>, active: &[bool]) -> Result<Output<T>> {
         let Shape { time, batch } = self.plan.shape;
         if time != 1 {
             let got = format!("T = {time}; give a length of 0 to Session::forward for several steps");
@@ -70,7 +88,7 @@ impl<T: Element> Session<T> {
         let some = lengths.contains(&0).then_some(&lengths[..]);
         let initial = if self.has_state { Initial::Carry } else { Initial::Zero };
         self.write_where(&Input { initial, lengths: some, ..Input::new(x) }, Empty::Initial)?;
-        let values = self.run_and_read(&self.output_slots())?;
+        let values = self.run_and_read(&self.output_slots()).await?;
         Ok(self.as_output(values))
     }
 
@@ -79,10 +97,19 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn state(&mut self) -> Result<State<T>> {
+        self.device.clone().block(self.state_async())
+    }
+
+    /// [`Session::state`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Session::state`].
+    pub async fn state_async(&mut self) -> Result<State<T>> {
         let slots = self.state_slots();
         let values = match self.has_state {
-            true => self.stack.executor.fetch(&slots)?,
+            true => self.stack.executor.fetch(&slots).await?,
             false => slots.iter().map(|&slot| vec![T::default(); self.plan.slots[slot].len()]).collect(),
         };
         let shape = |slot: SlotId| self.plan.slots[slot].dims.iter().map(|d| d.1).collect();
@@ -93,14 +120,23 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] if `b` is not below B; [`Error::DeviceLost`] and [`Error::Gpu`] from the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn state_of(&mut self, b: usize) -> Result<State<T>> {
+        self.device.clone().block(self.state_of_async(b))
+    }
+
+    /// [`Session::state_of`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Session::state_of`].
+    pub async fn state_of_async(&mut self, b: usize) -> Result<State<T>> {
         self.check_sequence_number(b)?;
         let mut tensors = Vec::new();
         for slot in self.state_slots() {
             let parts = self.parts_of(slot, b);
             let (planes, width) = (parts.len(), parts.first().map_or(0, Range::len));
             let values = match self.has_state {
-                true => self.stack.executor.fetch_parts(slot, &parts)?,
+                true => self.stack.executor.fetch_parts(slot, &parts).await?,
                 false => vec![T::default(); planes * width],
             };
             tensors.push((vec![planes, width], values));

@@ -1,9 +1,14 @@
 //! For tests: NaN-filled memory, and every slot after every dispatch.
 
-use super::{Input, Session, Upstream};
+use super::Session;
 use crate::error::Result;
 use crate::exec::Element;
-use crate::plan::{Dispatch, Half, SlotId};
+
+#[cfg(not(target_family = "wasm"))]
+use {
+    super::{Input, Upstream},
+    crate::plan::{Dispatch, Half, SlotId},
+};
 
 /// A slot's values after a dispatch, from [`Session::trace`].
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +35,7 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// As [`Session::forward`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn trace(&mut self, input: &Input<'_, T>) -> Result<Vec<Snapshot<T>>> {
         self.write(input)?;
         let changes = self.changes();
@@ -43,6 +49,7 @@ impl<T: Element> Session<T> {
     ///
     /// # Errors
     /// As [`Session::backward`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn trace_backward(&mut self, upstream: &Upstream<'_, T>) -> Result<Vec<Snapshot<T>>> {
         self.tape_ids()?;
         self.write_upstream(upstream)?;
@@ -50,6 +57,7 @@ impl<T: Element> Session<T> {
         self.trace_pass(Half::Backward)
     }
 
+    #[cfg(not(target_family = "wasm"))]
     fn trace_pass(&mut self, half: Half) -> Result<Vec<Snapshot<T>>> {
         let mut snapshots = Vec::new();
         let plan = &self.plan;

@@ -15,6 +15,8 @@ use crate::model::stack::Shape;
 use crate::plan::Strategy;
 use crate::plan::tuning::{Choice, Finding, Machine, Record, TileChoice};
 use serde_json::{Map, Value, json};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -157,6 +159,10 @@ fn beside(path: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.{count}.{:08x}", std::process::id(), rand::random::<u32>()));
+    // The web has neither processes nor files; asking for the number would panic there.
+    let process = if cfg!(target_family = "wasm") { 0 } else { std::process::id() };
+    // std's hashers have keys of chance.
+    let chance = RandomState::new().hash_one(count) as u32;
+    name.push(format!(".{process}.{count}.{chance:08x}"));
     path.with_file_name(name)
 }

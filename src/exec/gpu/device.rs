@@ -3,8 +3,12 @@
 use super::pipeline::Kept;
 use crate::error::{Error, Result};
 use crate::plan::{Caps, DeviceClass};
+use std::sync::{Arc, Mutex, PoisonError};
+
+#[cfg(not(target_family = "wasm"))]
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+#[cfg(target_family = "wasm")]
+use {std::pin::Pin, std::task::Poll};
 
 /// A wgpu device and queue, and what is known of the adapter behind them.
 pub struct Gpu {
@@ -20,7 +24,13 @@ pub struct Gpu {
     pub(crate) checked: bool,
     /// What was compiled, by its text: sessions of one configuration share it, in whatever shape.
     pub(super) pipelines: Mutex<Kept>,
+    /// Of scopes that are closed, what was done in them, and what they will have caught: a browser says it later.
+    #[cfg(target_family = "wasm")]
+    later: Mutex<Vec<(String, Caught)>>,
 }
+
+#[cfg(target_family = "wasm")]
+type Caught = Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>;
 
 /// Whose device it is: who hears of what goes wrong outside of error scopes.
 enum Owner {
@@ -28,7 +38,7 @@ enum Owner {
     Ours,
     /// The host's, whose error handlers and lost callback stay as they are: errors are caught in scopes, and a mapping of this
     /// buffer tells whether the device still takes work.
-    Host(Mutex<wgpu::Buffer>),
+    Host(#[cfg(not(target_family = "wasm"))] Mutex<wgpu::Buffer>),
 }
 
 /// What an adapter is and offers.
@@ -57,20 +67,28 @@ pub struct GpuInfo {
     pub subgroup: usize,
 }
 
-fn instance() -> &'static wgpu::Instance {
-    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
-    INSTANCE.get_or_init(|| {
+/// The one of this process, which costs time to make; a browser's costs none, and belongs to a thread.
+fn instance() -> wgpu::Instance {
+    let make = || {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
         descriptor.backends = wgpu::Backends::PRIMARY;
         // Validation layers and debug names cost time in debug builds; WGPU_VALIDATION=1 and friends turn them on.
         descriptor.flags = wgpu::InstanceFlags::empty().with_env();
         wgpu::Instance::new(descriptor)
-    })
+    };
+    #[cfg(not(target_family = "wasm"))]
+    {
+        static INSTANCE: std::sync::OnceLock<wgpu::Instance> = std::sync::OnceLock::new();
+        INSTANCE.get_or_init(make).clone()
+    }
+    #[cfg(target_family = "wasm")]
+    make()
 }
 
 /// All adapters, real GPUs first.
-pub(crate) fn adapters() -> Vec<(wgpu::Adapter, GpuInfo)> {
-    let mut list: Vec<_> = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY))
+pub(crate) async fn adapters() -> Vec<(wgpu::Adapter, GpuInfo)> {
+    let found = instance().enumerate_adapters(wgpu::Backends::PRIMARY).await;
+    let mut list: Vec<_> = found
         .into_iter()
         .map(|a| {
             let info = GpuInfo::new(&a.get_info(), a.features(), a.limits());
@@ -132,33 +150,13 @@ impl GpuInfo {
 }
 
 /// Tries until a device that refuses the probe counts as lost.
+#[cfg(not(target_family = "wasm"))]
 const PROBES: usize = 8;
 
 impl Gpu {
-    /// The first `len` words of a buffer, by way of one made for it.
-    pub(crate) fn download(&self, buffer: &wgpu::Buffer, len: usize) -> Result<Vec<f32>> {
-        let size = 4 * len as u64;
-        if size == 0 {
-            return Ok(Vec::new());
-        }
-        self.scoped("reading a buffer", || -> Result<Vec<f32>> {
-            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-            let label = Some("download");
-            let to =
-                self.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
-            let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            encoder.copy_buffer_to_buffer(buffer, 0, &to, 0, size);
-            self.queue.submit([encoder.finish()]);
-            to.map_async(wgpu::MapMode::Read, .., |_| ());
-            self.wait()?;
-            let failure = |e: wgpu::MapRangeError| self.unreadable(e.to_string());
-            Ok(bytemuck::pod_collect_to_vec(&to.get_mapped_range(..).map_err(failure)?))
-        })?
-    }
-
     /// The first adapter that `wanted` accepts, real GPUs first.
-    pub(crate) fn open(wanted: impl Fn(&GpuInfo) -> bool) -> Result<Self> {
-        let all = adapters();
+    pub(crate) async fn open(wanted: impl Fn(&GpuInfo) -> bool) -> Result<Self> {
+        let all = adapters().await;
         let seen = all.iter().map(|(_, i)| format!("{} ({})", i.name, i.device_type)).collect::<Vec<_>>().join(", ");
         let Some((adapter, info)) = all.into_iter().find(|(_, info)| wanted(info)) else {
             let reason = match seen.is_empty() {
@@ -173,7 +171,9 @@ impl Gpu {
             required_features: info.wanted_features(),
             ..Default::default()
         };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
             .map_err(|e| Error::NoAdapter { reason: format!("{}: {e}", info.name) })?;
         let gpu = Self::with(device, queue, info, Owner::Ours);
         let lost = Arc::clone(&gpu.lost);
@@ -192,28 +192,34 @@ impl Gpu {
     /// The host's own device; its error handlers and callbacks stay as they are.
     pub(crate) fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let info = GpuInfo::new(&device.adapter_info(), device.features(), device.limits());
-        // Nothing may reach the host's error handler, not even if the device is lost already.
-        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let probe = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("wgpu-rnn probe"),
-            size: 4,
-            usage: wgpu::BufferUsages::MAP_READ,
-            mapped_at_creation: false,
-        });
-        drop(pollster::block_on(scope.pop()));
-        Self::with(device, queue, info, Owner::Host(Mutex::new(probe)))
+        #[cfg(not(target_family = "wasm"))]
+        let owner = Owner::Host(Mutex::new(probe(&device)));
+        #[cfg(target_family = "wasm")]
+        let owner = Owner::Host();
+        Self::with(device, queue, info, owner)
     }
 
     fn with(device: wgpu::Device, queue: wgpu::Queue, info: GpuInfo, owner: Owner) -> Self {
         let (lost, stray, pipelines) = Default::default();
-        Self { device, queue, info, lost, stray, owner, checked: false, pipelines }
+        Self {
+            device,
+            queue,
+            info,
+            lost,
+            stray,
+            owner,
+            checked: false,
+            pipelines,
+            #[cfg(target_family = "wasm")]
+            later: Mutex::default(),
+        }
     }
 
     /// The same device, with checks in the shaders that are compiled from now on.
     pub(crate) fn with_checks(&self) -> Self {
         let mut gpu = match &self.owner {
             Owner::Ours => Self::with(self.device.clone(), self.queue.clone(), self.info.clone(), Owner::Ours),
-            Owner::Host(_) => Self::from_wgpu(self.device.clone(), self.queue.clone()),
+            Owner::Host(..) => Self::from_wgpu(self.device.clone(), self.queue.clone()),
         };
         (gpu.lost, gpu.stray, gpu.checked) = (Arc::clone(&self.lost), Arc::clone(&self.stray), true);
         gpu
@@ -225,15 +231,17 @@ impl Gpu {
     }
 
     /// An error if the device takes no more work. wgpu drops what a lost device is given without a word: of our own device the
-    /// callback says so, once it is polled; a host's callback is the host's, and there a mapping fails.
+    /// callback says so, once it is polled; a host's callback is the host's, and there a mapping fails (in a browser not before
+    /// something is read).
     pub(crate) fn check_alive(&self) -> Result<()> {
         match &self.owner {
             Owner::Ours => drop(self.device.poll(wgpu::PollType::Poll)),
+            #[cfg(not(target_family = "wasm"))]
             Owner::Host(probe) if !takes_work(&self.device, probe) => {
                 self.check_lost()?;
                 return Err(Error::DeviceLost { reason: "it takes no more work".into() });
             }
-            Owner::Host(_) => {}
+            Owner::Host(..) => {}
         }
         self.check_lost()
     }
@@ -241,28 +249,87 @@ impl Gpu {
     /// Makes objects, with every wgpu error caught and returned.
     pub(crate) fn scoped<R>(&self, what: &str, work: impl FnOnce() -> R) -> Result<R> {
         self.check_alive()?;
+        self.caught(what, work)
+    }
+
+    fn caught<R>(&self, what: &str, work: impl FnOnce() -> R) -> Result<R> {
         let filters = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation];
         let scopes = filters.map(|f| self.device.push_error_scope(f));
         let result = work();
         // All are popped, the last one first; of their errors the first counts.
-        let errors =
-            scopes.map(Some).into_iter().rev().filter_map(|mut s| s.take().and_then(|s| pollster::block_on(s.pop())));
-        let errors: Vec<String> = errors.map(|e| e.to_string()).collect();
+        let errors: Vec<Error> = scopes.into_iter().rev().filter_map(|scope| self.closed(what, scope)).collect();
         self.check_lost()?;
         match errors.into_iter().next() {
             // What made it fail may be that it is gone by now.
-            Some(reason) => Err(self.check_alive().err().unwrap_or(Error::Gpu { what: what.into(), reason })),
+            Some(error) => Err(self.check_alive().err().unwrap_or(error)),
             None => Ok(result),
+        }
+    }
+
+    /// Closes a scope: what it has caught.
+    #[cfg(not(target_family = "wasm"))]
+    fn closed(&self, what: &str, scope: wgpu::ErrorScopeGuard) -> Option<Error> {
+        // Outside of browsers that is known at once.
+        pollster::block_on(scope.pop()).map(|e| Error::Gpu { what: what.into(), reason: e.to_string() })
+    }
+
+    /// Closes a scope: what scopes closed before it have caught. What it has caught itself is heard when one is closed after it, or
+    /// by [`Gpu::settle`].
+    #[cfg(target_family = "wasm")]
+    fn closed(&self, what: &str, scope: wgpu::ErrorScopeGuard) -> Option<Error> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut heard = None;
+        let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        later.retain_mut(|(what, caught)| match caught.as_mut().poll(&mut context) {
+            Poll::Pending => true,
+            Poll::Ready(error) => {
+                let error = error.map(|e| Error::Gpu { what: what.clone(), reason: e.to_string() });
+                heard = heard.take().or(error);
+                false
+            }
+        });
+        later.push((what.into(), Box::pin(scope.pop())));
+        heard
+    }
+
+    /// What went wrong in scopes that are closed, where they do not say it at once.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) async fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What went wrong in scopes that are closed.
+    #[cfg(target_family = "wasm")]
+    pub(crate) async fn settle(&self) -> Result<()> {
+        let later = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut first = None;
+        for (what, caught) in later {
+            let error = caught.await.map(|e| Error::Gpu { what, reason: e.to_string() });
+            first = first.or(error);
+        }
+        self.check_lost()?;
+        match first {
+            Some(error) => {
+                // Some of what is kept may be what failed: the next who asks tries again.
+                *self.pipelines.lock().unwrap_or_else(PoisonError::into_inner) = Kept::default();
+                Err(error)
+            }
+            None => Ok(()),
         }
     }
 
     /// Hands work on objects that there are to the queue: writes, copies, runs. On our own device that costs no error scope; what
     /// goes wrong is told by the callbacks.
     pub(crate) fn submit<R>(&self, what: &str, work: impl FnOnce() -> R) -> Result<R> {
-        if let Owner::Host(_) = self.owner {
-            return self.scoped(what, work);
-        }
         self.check_alive()?;
+        self.heard(what, work)
+    }
+
+    /// The same as a part of work that has begun.
+    pub(super) fn heard<R>(&self, what: &str, work: impl FnOnce() -> R) -> Result<R> {
+        if let Owner::Host(..) = self.owner {
+            return self.caught(what, work);
+        }
         let result = work();
         self.check_lost()?;
         match self.stray.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -277,13 +344,38 @@ impl Gpu {
     }
 
     /// Waits for the queue and reports a lost device.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn wait(&self) -> Result<()> {
+        self.polled(wgpu::PollType::wait_indefinitely()).map(drop)
+    }
+
+    /// Hears what is done by now; whether all is.
+    pub(crate) fn poll(&self) -> Result<bool> {
+        self.polled(wgpu::PollType::Poll).map(|status| status.is_queue_empty())
+    }
+
+    fn polled(&self, how: wgpu::PollType) -> Result<wgpu::PollStatus> {
         // wgpu panics where the driver reports a lost device while it waits.
-        let poll = || self.device.poll(wgpu::PollType::wait_indefinitely());
+        let poll = || self.device.poll(how);
         let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll));
         self.check_lost()?;
         let polled = polled.map_err(|_| Error::DeviceLost { reason: "wgpu failed while waiting for it".into() })?;
-        polled.map(|_| ()).map_err(|e| Error::Gpu { what: "waiting for the device".into(), reason: e.to_string() })
+        polled.map_err(|e| Error::Gpu { what: "waiting for the device".into(), reason: e.to_string() })
+    }
+
+    /// Drives `future`, which waits for nothing but this device, to its end.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn block<R>(&self, future: impl Future<Output = Result<R>>) -> Result<R> {
+        let mut future = std::pin::pin!(future);
+        // Nobody need be woken: the device has answered when the wait for it ends. Only another thread that waits too may be about to
+        // give the answer, and then this one asks again.
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        loop {
+            if let std::task::Poll::Ready(result) = future.as_mut().poll(&mut context) {
+                return result;
+            }
+            self.wait()?;
+        }
     }
 
     pub(crate) fn check_lost(&self) -> Result<()> {
@@ -294,7 +386,23 @@ impl Gpu {
     }
 }
 
+/// A buffer to map, which nobody maps for its values.
+#[cfg(not(target_family = "wasm"))]
+fn probe(device: &wgpu::Device) -> wgpu::Buffer {
+    // Nothing may reach the host's error handler, not even if the device is lost already.
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let probe = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("wgpu-rnn probe"),
+        size: 4,
+        usage: wgpu::BufferUsages::MAP_READ,
+        mapped_at_creation: false,
+    });
+    drop(scope.pop());
+    probe
+}
+
 /// Whether a host's device still takes work: mapping is the one operation that says so by itself.
+#[cfg(not(target_family = "wasm"))]
 fn takes_work(device: &wgpu::Device, probe: &Mutex<wgpu::Buffer>) -> bool {
     let probe = probe.lock().unwrap_or_else(PoisonError::into_inner);
     // A thread that polls or submits at this moment may complete the mapping between the two calls, after which the unmap
@@ -306,7 +414,7 @@ fn takes_work(device: &wgpu::Device, probe: &Mutex<wgpu::Buffer>) -> bool {
         probe.map_async(wgpu::MapMode::Read, .., move |result| seen.store(result.is_err(), Ordering::Relaxed));
         let refused = refused.load(Ordering::Relaxed);
         probe.unmap();
-        drop(pollster::block_on(ours.pop()));
+        drop(ours.pop());
         !refused
     })
 }

@@ -2,17 +2,18 @@
 
 use super::device::Gpu;
 use super::pipeline::{self, Pipeline, uniform_size};
+use super::read::Mapping;
 use crate::error::{Error, Result};
 use crate::exec::Startup;
 use crate::kernels::{Access, Encoder, Pack, Variant};
 use crate::model::activation_format::{from_halves, to_halves};
+use crate::num::Clock;
 use crate::plan::schedule::Schedule;
 use crate::plan::{Dims, Dispatch, Half, Plan, Role, Slot, SlotId, Step, Strategy};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 /// What sessions of one configuration share: weights and pipelines.
 struct Shared {
@@ -52,9 +53,11 @@ struct Bound {
 }
 
 /// A dispatch with what it binds and, where it runs once per step, its step and the first step of its block.
+#[cfg(not(target_family = "wasm"))]
 type Run<'a> = (&'a Dispatch, &'a Bound, Option<(usize, usize)>);
 
 /// Sees a dispatch after it ran, its step if it runs once per step, and the values of a slot it wrote.
+#[cfg(not(target_family = "wasm"))]
 pub(crate) type Watch<'a> = dyn FnMut(&Dispatch, Option<usize>, SlotId, Vec<f32>) + 'a;
 
 /// The caller's own buffers instead of the session's; `None` keeps the session's. All need `BufferUsages::STORAGE` and the
@@ -86,7 +89,7 @@ pub struct IoBinding {
 impl Executor {
     /// `parameters`: all of them, in canonical order.
     pub(crate) fn new(gpu: &Arc<Gpu>, plan: &Plan, parameters: &[f32]) -> Result<Self> {
-        let start = Instant::now();
+        let start = Clock::start();
         let weights = gpu.scoped("uploading weights", || {
             let encoder = Encoder::new(&plan.config, plan.options.weights, parameters);
             let upload = |(slot, pack): (SlotId, Pack)| {
@@ -138,7 +141,7 @@ impl Executor {
     }
 
     fn with_shared(shared: Arc<Shared>, plan: &Plan) -> Result<Self> {
-        let start = Instant::now();
+        let start = Clock::start();
         let gpu = Arc::clone(&shared.gpu);
         let (slots, uniforms, readback) = gpu.scoped("creating buffers", || {
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
@@ -205,7 +208,7 @@ impl Executor {
 
     /// Makes the pipelines of a plan that are not there yet: distinct ones, several at a time.
     fn compile(&mut self, plan: &Plan) -> Result<()> {
-        let start = Instant::now();
+        let start = Clock::start();
         let steps = plan.steps.iter().chain(&plan.backward).chain(&plan.update);
         let mut wanted: Vec<Variant> = Vec::new();
         let mut seen = HashSet::new();
@@ -418,6 +421,7 @@ impl Executor {
     }
 
     /// Runs one entry of the plan and waits for it.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn run_entry(&self, plan: &Plan, schedule: &Schedule, half: Half, n: usize) -> Result<()> {
         let gpu = &self.shared.gpu;
         gpu.submit("running", || {
@@ -436,7 +440,7 @@ impl Executor {
     }
 
     /// The values of an output slot, copied to its readback buffer by the last [`Self::run`].
-    pub(crate) fn read(&self, plan: &Plan, slots: &[SlotId]) -> Result<Vec<Vec<f32>>> {
+    pub(crate) async fn read(&self, plan: &Plan, slots: &[SlotId]) -> Result<Vec<Vec<f32>>> {
         let gpu = &self.shared.gpu;
         let buffer = |s: &SlotId| self.readback.iter().find(|(id, _)| id == s);
         let buffers: Vec<(&Slot, &wgpu::Buffer, usize)> = slots
@@ -444,7 +448,8 @@ impl Executor {
             .filter_map(buffer)
             .map(|(id, buffer)| (&plan.slots[*id], buffer, plan.slots[*id].len()))
             .collect();
-        gpu.submit("reading back", || map(gpu, &buffers))?
+        let mapping = gpu.submit("reading back", || map(gpu, &buffers))?;
+        values(gpu, "reading back", mapping, &buffers).await
     }
 
     /// Copies outputs to their readback buffers, for [`Self::read`].
@@ -458,11 +463,12 @@ impl Executor {
     }
 
     /// The values of parts of an output slot of f32, one after the other in its readback buffer.
-    pub(crate) fn fetch_parts(&self, plan: &Plan, slot: SlotId, parts: &[Range<usize>]) -> Result<Vec<f32>> {
+    pub(crate) async fn fetch_parts(&self, plan: &Plan, slot: SlotId, parts: &[Range<usize>]) -> Result<Vec<f32>> {
         let gpu = &self.shared.gpu;
         let Some((_, buffer)) = self.readback.iter().find(|(id, _)| *id == slot) else { return Ok(Vec::new()) };
         let count = parts.iter().map(Range::len).sum();
-        gpu.submit("reading back", || {
+        let read = [(&plan.slots[slot], buffer, count)];
+        let mapping = gpu.submit("reading back", || {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut to = 0;
             for part in parts {
@@ -470,8 +476,9 @@ impl Executor {
                 to += at(part.len());
             }
             gpu.queue.submit([encoder.finish()]);
-            map(gpu, &[(&plan.slots[slot], buffer, count)]).map(|mut values| values.remove(0))
-        })?
+            map(gpu, &read)
+        })?;
+        Ok(values(gpu, "reading back", mapping, &read).await?.remove(0))
     }
 
     /// Writes parts of a slot of f32 from values that lie one after the other.
@@ -542,6 +549,7 @@ impl Executor {
     }
 
     /// Runs dispatch by dispatch; `watch` gets every read-write slot's values after each.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn trace(&self, plan: &Plan, schedule: &Schedule, half: Half, watch: &mut Watch<'_>) -> Result<()> {
         let gpu = &self.shared.gpu;
         for (step, bound) in plan.half(half).0.iter().zip(&self.dispatches[half as usize]) {
@@ -575,7 +583,7 @@ impl Executor {
                     gpu.queue.submit([encoder.finish()]);
                 })?;
                 for id in written(d, at.map(|a| a.0)) {
-                    watch(d, at.map(|a| a.0), id, self.download(plan, id)?);
+                    watch(d, at.map(|a| a.0), id, gpu.block(self.download(plan, id))?);
                 }
             }
         }
@@ -583,10 +591,11 @@ impl Executor {
     }
 
     /// The values of any slot through a buffer made for it: for traces, and for parameters.
-    pub(crate) fn download(&self, plan: &Plan, slot: SlotId) -> Result<Vec<f32>> {
+    pub(crate) async fn download(&self, plan: &Plan, slot: SlotId) -> Result<Vec<f32>> {
         let gpu = &self.shared.gpu;
-        gpu.scoped("reading a slot", || {
-            let size = plan.slots[slot].bytes().next_multiple_of(4);
+        let (what, slot_of) = ("reading a slot", &plan.slots[slot]);
+        let (buffer, mapping) = gpu.scoped(what, || {
+            let size = slot_of.bytes().next_multiple_of(4);
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
             let label = Some("download");
             let buffer =
@@ -594,8 +603,10 @@ impl Executor {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             encoder.copy_buffer_to_buffer(&self.slots[slot], 0, &buffer, 0, size);
             gpu.queue.submit([encoder.finish()]);
-            map(gpu, &[(&plan.slots[slot], &buffer, plan.slots[slot].len())]).map(|mut v| v.remove(0))
-        })?
+            let mapping = map(gpu, &[(slot_of, &buffer, slot_of.len())]);
+            (buffer, mapping)
+        })?;
+        Ok(values(gpu, what, mapping, &[(slot_of, &buffer, slot_of.len())]).await?.remove(0))
     }
 }
 
@@ -613,6 +624,7 @@ fn clear_after<'a>(
 }
 
 /// The read-write slots of a dispatch at a step.
+#[cfg(not(target_family = "wasm"))]
 pub(crate) fn written(d: &Dispatch, step: Option<usize>) -> Vec<SlotId> {
     let slots = match (&d.odd, step) {
         (Some(odd), Some(s)) if s % 2 == 1 => odd,
@@ -629,34 +641,36 @@ fn at(value: usize) -> u64 {
     (value * size_of::<f32>()) as u64
 }
 
-/// Maps, waits, copies, unmaps: so many values of slots from buffers with their bytes.
-fn map(gpu: &Gpu, buffers: &[(&Slot, &wgpu::Buffer, usize)]) -> Result<Vec<Vec<f32>>> {
-    let failed = Arc::new(Mutex::new(None));
-    for (_, buffer, _) in buffers {
-        let failed = Arc::clone(&failed);
-        buffer.map_async(wgpu::MapMode::Read, .., move |result| {
-            if let Err(e) = result {
-                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.to_string());
-            }
-        });
-    }
-    gpu.wait()?;
-    // No answer yet is none: another thread that polls may be about to give it, after the buffer was mapped.
-    if let Some(reason) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return Err(gpu.unreadable(reason));
-    }
-    let copy = |(slot, buffer, count): &(&Slot, &wgpu::Buffer, usize)| {
-        // Whole words.
-        let bytes = ((count * slot.element) as u64).next_multiple_of(4);
-        let view = buffer.get_mapped_range(..bytes).map_err(|e| gpu.unreadable(e.to_string()))?;
+/// Bytes of so many values, in whole words.
+fn bytes_of(slot: &Slot, count: usize) -> u64 {
+    ((count * slot.element) as u64).next_multiple_of(4)
+}
+
+/// Asks for so many values of slots, from buffers with their bytes.
+fn map<'a>(gpu: &'a Gpu, buffers: &[(&Slot, &wgpu::Buffer, usize)]) -> Mapping<'a> {
+    Mapping::new(gpu, buffers.iter().map(|(slot, buffer, count)| (*buffer, bytes_of(slot, *count))))
+}
+
+/// They, once their buffers are mapped.
+async fn values(
+    gpu: &Gpu,
+    what: &str,
+    mut mapping: Mapping<'_>,
+    buffers: &[(&Slot, &wgpu::Buffer, usize)],
+) -> Result<Vec<Vec<f32>>> {
+    mapping.answered().await?;
+    let copy = |(n, (slot, _, count)): (usize, &(&Slot, &wgpu::Buffer, usize)), mapping: &Mapping<'_>| {
+        let view = mapping.view(n, bytes_of(slot, *count))?;
         let mut values = if slot.is_half() { from_halves(&view) } else { bytemuck::pod_collect_to_vec(&view) };
         // An odd count of f16 is filled up to a whole word.
         values.truncate(*count);
-        drop(view);
-        buffer.unmap();
         Ok(values)
     };
-    buffers.iter().map(copy).collect()
+    gpu.heard(what, || {
+        let values = buffers.iter().enumerate().map(|part| copy(part, &mapping)).collect();
+        drop(mapping);
+        values
+    })?
 }
 
 /// A compute pass that does not set the same pipeline twice in a row.

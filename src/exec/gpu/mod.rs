@@ -4,8 +4,11 @@ mod device;
 mod executor;
 pub(crate) mod network;
 mod pipeline;
+mod read;
 
 pub(crate) use device::adapters;
 pub use device::{Gpu, GpuInfo};
-pub(crate) use executor::{Executor, written};
+pub(crate) use executor::Executor;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use executor::written;
 pub use executor::{IoBinding, IoBuffers};

@@ -2,15 +2,18 @@
 
 use super::device::Gpu;
 use super::pipeline::{Pipeline, pipeline_of};
+use super::read::{Mapping, download};
 use crate::error::Result;
 use crate::exec::{Device, Port, Stack};
 use crate::model::network::{LayersShape, Network, Op};
 use crate::model::optimiser::Hyper;
 use crate::plan::Half;
 use crate::plan::network::{Call, Job, NetworkPlan, Program, SlotId, Times, update_groups, update_text};
-use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+#[cfg(not(target_family = "wasm"))]
+use rayon::prelude::*;
 
 /// A plan bound to a device.
 pub(crate) struct Executor {
@@ -31,6 +34,7 @@ pub(crate) struct Executor {
     update: Option<Update>,
     batch: usize,
     /// Elements of a gap between two slots.
+    #[cfg_attr(target_family = "wasm", expect(dead_code, reason = "what looks at gaps waits for them"))]
     guard: usize,
     /// One per entry of [`NetworkPlan::layers`].
     layers: Vec<Stack<f32>>,
@@ -128,7 +132,10 @@ impl Executor {
         let jobs: Vec<&Job> = program.forward.iter().chain(&program.backward).collect();
         // Several at a time; equal texts wait for one another.
         let compile = |job: &&Job| pipeline_of(gpu, job.name, &job.text, &layout(), gpu.checked);
+        #[cfg(not(target_family = "wasm"))]
         let pipelines: Vec<Arc<Pipeline>> = jobs.par_iter().map(compile).collect::<Result<_>>()?;
+        #[cfg(target_family = "wasm")]
+        let pipelines: Vec<Arc<Pipeline>> = jobs.iter().map(compile).collect::<Result<_>>()?;
         let alignment = gpu.info().limits.min_uniform_buffer_offset_alignment;
         let block = jobs.iter().map(|j| 4 * j.words.len() as u32).max().unwrap_or(16);
         let stride = block.next_multiple_of(alignment);
@@ -219,9 +226,9 @@ impl Executor {
     }
 
     /// All parameters as they are now.
-    pub(crate) fn params(&self, plan: &NetworkPlan) -> Result<Vec<f32>> {
+    pub(crate) async fn params(&self, plan: &NetworkPlan) -> Result<Vec<f32>> {
         let network = &plan.network;
-        let own = self.gpu.download(&self.params, self.program.params.1)?;
+        let own = download(&self.gpu, &self.params, self.program.params.1).await?;
         let mut all = vec![0.0; network.parameter_count()];
         for (n, place) in self.program.params.0.iter().enumerate() {
             if let Some(at) = *place {
@@ -231,7 +238,7 @@ impl Executor {
         }
         for ((n, _), stack) in plan.layers.iter().zip(&self.layers) {
             if let Op::Layers(shape) = &network.nodes[*n].op {
-                all[shape.params(network)].copy_from_slice(&stack.parameters()?);
+                all[shape.params(network)].copy_from_slice(&stack.parameters().await?);
             }
         }
         Ok(all)
@@ -346,18 +353,18 @@ impl Executor {
     }
 
     /// The values of slots, and behind them, if asked for, the gradients of all parameters.
-    pub(crate) fn read_slots(&self, plan: &NetworkPlan, slots: &[SlotId], params: bool) -> Result<Vec<Vec<f32>>> {
+    pub(crate) async fn read_slots(&self, plan: &NetworkPlan, slots: &[SlotId], params: bool) -> Result<Vec<Vec<f32>>> {
         let slots = slots.iter().map(|&s| (self.program.slots[s], plan.slots[s].len));
         let own = params.then_some((self.program.param_gradients, self.program.params.1));
-        let mut read = self.read(&slots.chain(own).collect::<Vec<_>>())?;
+        let mut read = self.read(&slots.chain(own).collect::<Vec<_>>()).await?;
         if let Some(own) = params.then(|| read.pop()).flatten() {
-            read.push(self.all_gradients(plan, &own)?);
+            read.push(self.all_gradients(plan, &own).await?);
         }
         Ok(read)
     }
 
     /// Those of the network's own operations, and those of the stacks.
-    fn all_gradients(&self, plan: &NetworkPlan, own: &[f32]) -> Result<Vec<f32>> {
+    async fn all_gradients(&self, plan: &NetworkPlan, own: &[f32]) -> Result<Vec<f32>> {
         let network = &plan.network;
         let mut all = vec![0.0; network.parameter_count()];
         for (n, place) in self.program.params.0.iter().enumerate() {
@@ -368,7 +375,7 @@ impl Executor {
         }
         for ((n, _), stack) in plan.layers.iter().zip(&self.layers) {
             if let Op::Layers(shape) = &network.nodes[*n].op {
-                all[shape.params(network)].copy_from_slice(&stack.flat_gradients()?);
+                all[shape.params(network)].copy_from_slice(&stack.flat_gradients().await?);
             }
         }
         Ok(all)
@@ -403,8 +410,9 @@ impl Executor {
     }
 
     /// Whether the gaps between slots hold what [`Executor::fill`] filled them with: NaN.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn guards_hold(&self) -> Result<bool> {
-        let all = self.gpu.download(&self.arena, self.program.len)?;
+        let all = self.gpu.block(download(&self.gpu, &self.arena, self.program.len))?;
         let guard = |&at: &usize| all[at..][..self.guard].iter().all(|v| v.is_nan());
         Ok(self.program.guards.iter().all(guard))
     }
@@ -434,13 +442,13 @@ impl Executor {
     }
 
     /// Places of the arena, first element and count, in one submit and one wait.
-    fn read(&self, places: &[(usize, usize)]) -> Result<Vec<Vec<f32>>> {
+    async fn read(&self, places: &[(usize, usize)]) -> Result<Vec<Vec<f32>>> {
         let gpu = &self.gpu;
         let total = 4 * places.iter().map(|(_, len)| *len as u64).sum::<u64>();
         if total == 0 {
             return Ok(vec![Vec::new(); places.len()]);
         }
-        gpu.submit("reading back", || -> Result<Vec<Vec<f32>>> {
+        let mut mapping = gpu.submit("reading back", || {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut to = 0;
             for &(at, len) in places.iter().filter(|(_, len)| *len > 0) {
@@ -448,28 +456,21 @@ impl Executor {
                 to += 4 * len as u64;
             }
             gpu.queue.submit([encoder.finish()]);
-            let failed = Arc::new(Mutex::new(None));
-            let seen = Arc::clone(&failed);
-            self.readback.map_async(wgpu::MapMode::Read, ..total, move |result| {
-                *seen.lock().unwrap_or_else(PoisonError::into_inner) = result.err().map(|e| e.to_string());
-            });
-            gpu.wait()?;
-            if let Some(reason) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                return Err(gpu.unreadable(reason));
-            }
-            let failure = |e: wgpu::MapRangeError| gpu.unreadable(e.to_string());
-            let view = self.readback.get_mapped_range(..total).map_err(failure)?;
-            let all: Vec<f32> = bytemuck::pod_collect_to_vec(&view);
-            drop(view);
-            self.readback.unmap();
-            let mut rest = &all[..];
-            let mut next = |len: usize| {
-                let (own, others) = rest.split_at(len);
-                rest = others;
-                own.to_vec()
-            };
-            Ok(places.iter().map(|(_, len)| next(*len)).collect())
-        })?
+            Mapping::new(gpu, std::iter::once((&self.readback, total)))
+        })?;
+        mapping.answered().await?;
+        let all: Vec<f32> = gpu.heard("reading back", || {
+            let all = mapping.view(0, total).map(|view| bytemuck::pod_collect_to_vec(&view));
+            drop(mapping);
+            all
+        })??;
+        let mut rest = &all[..];
+        let mut next = |len: usize| {
+            let (own, others) = rest.split_at(len);
+            rest = others;
+            own.to_vec()
+        };
+        Ok(places.iter().map(|(_, len)| next(*len)).collect())
     }
 }
 

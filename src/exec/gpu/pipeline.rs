@@ -7,7 +7,6 @@ use crate::model::cells;
 use crate::model::stack::RnnConfig;
 use crate::plan::Dims;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A compiled kernel.
@@ -90,7 +89,9 @@ fn kept(
 
 /// The pipelines of many variants, in their order, each with whether it was made now: compiled by as many threads as there are
 /// cores. wgpu's error scopes belong to a thread; each opens its own.
+#[cfg(not(target_family = "wasm"))]
 pub(super) fn get_all(gpu: &Gpu, config: &RnnConfig, variants: &[Variant]) -> Result<Vec<(Arc<Pipeline>, bool)>> {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(variants.len());
     if threads <= 1 {
         return variants.iter().map(|variant| get(gpu, config, variant)).collect();
@@ -116,6 +117,12 @@ pub(super) fn get_all(gpu: &Gpu, config: &RnnConfig, variants: &[Variant]) -> Re
     });
     all.sort_by_key(|(n, _)| *n);
     all.into_iter().map(|(_, made)| made).collect()
+}
+
+/// The same one after the other, which costs little: a browser compiles while this goes on.
+#[cfg(target_family = "wasm")]
+pub(super) fn get_all(gpu: &Gpu, config: &RnnConfig, variants: &[Variant]) -> Result<Vec<(Arc<Pipeline>, bool)>> {
+    variants.iter().map(|variant| get(gpu, config, variant)).collect()
 }
 
 /// A binding of the kernel table, as wgpu wants it.

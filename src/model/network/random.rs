@@ -4,7 +4,7 @@ use super::{NetworkData, Op};
 use crate::error::Result;
 use crate::model::weights::Weights;
 use crate::num::Real;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng};
 
 impl NetworkData {
     /// All parameters, one after the other as [`crate::network::NetworkSession::new`] takes them, drawn as PyTorch's layers draw theirs:
@@ -14,7 +14,7 @@ impl NetworkData {
     /// # Errors
     /// Errors of [`Weights::random`].
     pub fn random<T: Real>(&self, seed: u64) -> Result<Vec<T>> {
-        let mut rng = StdRng::seed_from_u64(seed);
+        let mut rng = rand::rngs::Xoshiro256PlusPlus::seed_from_u64(seed);
         let last = |p: usize| self.params[p].shape.last().copied().unwrap_or(1);
         // Of every parameter the bound, or the one number that all of it is.
         let mut bounds: Vec<(f64, Option<f64>)> =
@@ -39,7 +39,7 @@ impl NetworkData {
         let mut all: Vec<T> = Vec::with_capacity(self.parameter_count());
         for (p, &(bound, fixed)) in self.params.iter().zip(&bounds) {
             all.extend((0..p.len()).map(|_| {
-                let drawn = rng.random_range(-1.0..1.0) * bound;
+                let drawn: f64 = rng.random_range(-1.0..1.0) * bound;
                 T::from_f64(fixed.unwrap_or(drawn))
             }));
         }

@@ -218,7 +218,7 @@ impl<T: Real> Weights<T> {
                 hint: String::new(),
             });
         }
-        let mut rng = rand::rngs::SmallRng::seed_from_u64(seed);
+        let mut rng = rand::rngs::Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut values = |p: &Parameter| -> Vec<T> {
             let n = p.shape.iter().product();
             let bound = match p.place {

@@ -64,7 +64,17 @@ impl<T: Element> NetworkSession<T> {
     /// # Errors
     /// [`Error::Mismatch`] for a wrong number of parameters, a plan of another kind of device or precision; [`Error::Gpu`] or
     /// [`Error::DeviceLost`] from the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn new(device: &Device, plan: NetworkPlan, params: &[T]) -> Result<Self> {
+        device.block(Self::new_async(device, plan, params))
+    }
+
+    /// [`NetworkSession::new`] for those who may not wait. What takes time on this machine (packing weights, and outside of browsers
+    /// compiling kernels) is done before the future first yields.
+    ///
+    /// # Errors
+    /// As [`NetworkSession::new`].
+    pub async fn new_async(device: &Device, plan: NetworkPlan, params: &[T]) -> Result<Self> {
         let expected = plan.network.parameter_count();
         if params.len() != expected {
             return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
@@ -79,6 +89,7 @@ impl<T: Element> NetworkSession<T> {
         }
         let executor = Executor::new(device, &plan, params)?;
         let params = if plan.options.optimiser.is_none() { params.to_vec() } else { Vec::new() };
+        device.settle().await?;
         let Shape { time, batch } = plan.shape;
         let times = Times { time, batch, lengths: vec![time; batch], resets: Vec::new() };
         Ok(Self {
@@ -128,9 +139,18 @@ impl<T: Element> NetworkSession<T> {
     ///
     /// # Errors
     /// Errors of the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn params(&self) -> Result<Vec<T>> {
+        self.device.block(self.params_async())
+    }
+
+    /// [`NetworkSession::params`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
+    ///
+    /// # Errors
+    /// As [`NetworkSession::params`].
+    pub async fn params_async(&self) -> Result<Vec<T>> {
         match self.plan.options.optimiser {
-            Some(_) => self.executor.params(),
+            Some(_) => self.executor.params().await,
             None => Ok(self.params.clone()),
         }
     }
@@ -183,7 +203,16 @@ impl<T: Element> NetworkSession<T> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] for a network without a loss, or if nothing has run; errors of the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn loss(&self) -> Result<T> {
+        self.device.block(self.loss_async())
+    }
+
+    /// [`NetworkSession::loss`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`NetworkSession::loss`].
+    pub async fn loss_async(&self) -> Result<T> {
         let slots: Vec<SlotId> = self.plan.network.losses().map(|(value, _)| self.plan.values[value]).collect();
         if slots.is_empty() {
             return Err(Error::mismatch("loss", "a network with a loss (Builder::loss)", "none"));
@@ -191,7 +220,7 @@ impl<T: Element> NetworkSession<T> {
         if !self.has_run {
             return Err(Error::mismatch("loss", "a run before it", "none"));
         }
-        let rows = self.executor.read(&slots, false)?;
+        let rows = self.executor.read(&slots, false).await?;
         let of = |(rows, divisor): (&Vec<T>, &f64)| rows.iter().map(|v| v.to_f64()).sum::<f64>() / divisor;
         Ok(T::from_f64(rows.iter().zip(&self.divisors).map(of).sum()))
     }
@@ -248,10 +277,19 @@ impl<T: Element> NetworkSession<T> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] for wrong shapes, lengths or resets (nothing has run then); errors of the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn forward(&mut self, input: &NetworkInput<'_, T>) -> Result<NetworkOutput<T>> {
+        self.device.clone().block(self.forward_async(input))
+    }
+
+    /// [`NetworkSession::forward`] for those who may not wait. Outside of browsers somebody must [poll the device](crate::Device::poll).
+    ///
+    /// # Errors
+    /// As [`NetworkSession::forward`].
+    pub async fn forward_async(&mut self, input: &NetworkInput<'_, T>) -> Result<NetworkOutput<T>> {
         self.write(input)?;
         self.run()?;
-        self.output()
+        self.output_async().await
     }
 
     /// Checks and uploads an input; [`NetworkSession::run`] then runs it.
@@ -321,7 +359,16 @@ impl<T: Element> NetworkSession<T> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] if nothing has run; errors of the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn output(&mut self) -> Result<NetworkOutput<T>> {
+        self.device.clone().block(self.output_async())
+    }
+
+    /// [`NetworkSession::output`] for those who may not wait. Outside of browsers somebody must [poll the device](crate::Device::poll).
+    ///
+    /// # Errors
+    /// As [`NetworkSession::output`].
+    pub async fn output_async(&mut self) -> Result<NetworkOutput<T>> {
         if !self.has_run {
             return Err(Error::mismatch("output", "a run before it", "none"));
         }
@@ -329,7 +376,7 @@ impl<T: Element> NetworkSession<T> {
         let shown: Vec<usize> = self.plan.network.shown().into_iter().collect();
         let slots = shown.iter().map(|&value| self.plan.values[value]);
         let slots: Vec<SlotId> = slots.chain(self.plan.states.iter().map(|s| s.last)).collect();
-        let mut read = self.executor.read(&slots, false)?;
+        let mut read = self.executor.read(&slots, false).await?;
         let last = read.split_off(shown.len());
         let whole: BTreeMap<usize, Vec<T>> = shown.into_iter().zip(read).collect();
         let outputs = self.plan.network.outputs.iter();
@@ -342,10 +389,19 @@ impl<T: Element> NetworkSession<T> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] for wrong shapes, or without a forward run of a plan that trains before it; errors of the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn backward(&mut self, upstream: &NetworkUpstream<'_, T>) -> Result<NetworkGradients<T>> {
+        self.device.clone().block(self.backward_async(upstream))
+    }
+
+    /// [`NetworkSession::backward`] for those who may not wait. Outside of browsers somebody must [poll the device](crate::Device::poll).
+    ///
+    /// # Errors
+    /// As [`NetworkSession::backward`].
+    pub async fn backward_async(&mut self, upstream: &NetworkUpstream<'_, T>) -> Result<NetworkGradients<T>> {
         self.write_upstream(upstream)?;
         self.run_back()?;
-        self.gradients()
+        self.gradients_async().await
     }
 
     /// Checks and uploads the gradients of outputs and last states.
@@ -433,7 +489,16 @@ impl<T: Element> NetworkSession<T> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] for a plan that does not train; errors of the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn gradients(&mut self) -> Result<NetworkGradients<T>> {
+        self.device.clone().block(self.gradients_async())
+    }
+
+    /// [`NetworkSession::gradients`] for those who may not wait. Outside of browsers somebody must [poll the device](crate::Device::poll).
+    ///
+    /// # Errors
+    /// As [`NetworkSession::gradients`].
+    pub async fn gradients_async(&mut self) -> Result<NetworkGradients<T>> {
         if !self.plan.options.train {
             return Err(Error::mismatch("gradients", "a plan that trains", "one that does not"));
         }
@@ -444,7 +509,7 @@ impl<T: Element> NetworkSession<T> {
         let whole = |value: usize| Part { value, first: 0, width: network.values[value].width };
         let slots = network.inputs.iter().map(|&v| self.plan.gradients[v]);
         let slots: Vec<SlotId> = slots.chain(self.plan.states.iter().filter_map(|s| s.d_initial)).collect();
-        let mut read = self.executor.read(&slots, true)?.into_iter();
+        let mut read = self.executor.read(&slots, true).await?.into_iter();
         let inputs = network.inputs.iter().zip(&mut read).map(|(&v, all)| self.part_of(&all, whole(v))).collect();
         let states = self.plan.states.iter().zip(&mut read).map(|(s, data)| self.state_of(s, data)).collect();
         let flat = read.next().unwrap_or_default();
@@ -468,6 +533,7 @@ impl<T: Element> NetworkSession<T> {
     /// # Errors
     /// [`Error::Mismatch`] where something was written between them; errors of the device.
     #[doc(hidden)]
+    #[cfg(not(target_family = "wasm"))]
     pub fn check_guards(&self) -> Result<()> {
         match self.executor.guards_hold()? {
             true => Ok(()),

@@ -90,6 +90,6 @@ fn backward<T: Element>(
             slots[d_initial][at..][..len].copy_from_slice(stack.get(port));
         }
     }
-    d_params[shape.params(&c.plan.network)].copy_from_slice(&stack.flat_gradients()?);
+    d_params[shape.params(&c.plan.network)].copy_from_slice(&stack.cpu_gradients());
     Ok(())
 }

@@ -24,9 +24,10 @@ use crate::exec::{Device, Element};
 use crate::model::network::ops::operations;
 use crate::model::network::{Op, Part};
 use crate::plan::network::{NetworkPlan, SlotId, Times};
+use wgpu::WasmNotSendSync;
 
 /// An operation on this executor, with what it keeps from run to run: packed weights, tapes of its expressions, a stack of layers.
-trait Twin<T>: Send + Sync {
+trait Twin<T>: WasmNotSendSync {
     /// Its value, of what `slots` hold.
     fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()>;
 
