@@ -15,7 +15,7 @@ scripts/setup.sh
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"
 # One profile and one set of features for tests and examples, and the tests' own build of the command: the dependencies are
 # built once.
-cargo test --release --workspace --no-run
+cargo test --release --workspace --all-features --no-run
 "${CARGO_TARGET_DIR:-target}/release/wgpu-rnn" devices
-cargo test --release --workspace
-cargo run --quiet --release --example pronounce
+cargo test --release --workspace --all-features
+cargo run --quiet --release --all-features --example pronounce
