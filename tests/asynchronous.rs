@@ -72,7 +72,7 @@ fn public_types_are_send_and_sync() {
     for path in sources {
         let text = std::fs::read_to_string(&path).expect("a source can be read");
         // Within `exec::cpu` nothing is public, whatever it says.
-        for line in text.lines().filter(|_| !path.to_string_lossy().contains("/exec/cpu/")) {
+        for line in text.lines().filter(|_| !path.components().any(|c| c.as_os_str() == "cpu")) {
             let item = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum "));
             let Some(item) = item else { continue };
             let name: String = item.chars().take_while(|c| c.is_alphanumeric()).collect();
