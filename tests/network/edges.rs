@@ -183,6 +183,34 @@ fn calls_out_of_order_are_refused_and_change_nothing() -> Result<()> {
     Ok(())
 }
 
+/// A stream that has no step in a run stays where it is, whatever carries it.
+#[test]
+fn a_sequence_of_no_steps_keeps_its_states() -> Result<()> {
+    let network = crate::networks::of_everything()?;
+    for device in devices() {
+        let mut session = session(&device, &network, Shape { time: 4, batch: 2 }, &NetworkOptions::default());
+        let x = ramp(&[4, 2, 6]);
+        let values = [x.view()];
+        let shapes: Vec<_> =
+            session.forward(&NetworkInput::new(&values))?.states.into_iter().map(|s| s.shape).collect();
+        let given: Vec<Tensor<f32>> = shapes.iter().map(|shape| ramp(shape)).collect();
+        let states: Vec<View<'_, f32>> = given.iter().map(Tensor::view).collect();
+        let initial = NetworkInitial::Given(&states);
+        let input = NetworkInput { lengths: Some(&[0, 4]), initial, ..NetworkInput::new(&values) };
+        let out = session.forward(&input)?;
+        for (n, (last, given)) in out.states.iter().zip(&given).enumerate() {
+            let size = given.shape[1];
+            assert_eq!(last.data[..size], given.data[..size], "state {n} on {device}");
+            assert_ne!(last.data[size..], given.data[size..], "state {n} on {device}");
+        }
+        for value in &out.values {
+            let rows = value.data.chunks(value.shape[2]).step_by(2);
+            assert!(rows.flatten().all(|v| *v == 0.0), "{device}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_value_per_sequence_is_none_of_a_step() -> Result<()> {
     let mut b = Builder::new();

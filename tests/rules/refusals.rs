@@ -96,8 +96,8 @@ fn inputs_that_do_not_fit() {
             );
             let hollow = [View::new(&input.values[0].data[..7], &[5, 2, 15]), input.values[1], input.values[2]];
             refused(NetworkInput { values: &hollow, ..*input }, "q: expected [5, 2, 15] = 150 values, got 7 values");
-            for lengths in [&[0usize, 5][..], &[5, 6], &[5], &[5, 5, 5]] {
-                refused(NetworkInput { lengths: Some(lengths), ..*input }, "lengths: expected 2 in 1..=5, got");
+            for lengths in [&[0usize, 6][..], &[5, 6], &[5], &[5, 5, 5]] {
+                refused(NetworkInput { lengths: Some(lengths), ..*input }, "lengths: expected 2 in 0..=5, got");
             }
             refused(
                 NetworkInput { resets: Some(&[true; 9]), ..*input },

@@ -24,7 +24,7 @@ pub(crate) use program::{Call, Program};
 pub(crate) use times::Times;
 pub(crate) use update::{update_groups, update_text};
 
-use super::{Caps, DeviceClass, Memory, Options, Plan, Precision, Reset};
+use super::{Caps, DeviceClass, Empty, Memory, Options, Plan, Precision, Reset};
 use crate::error::{Error, Result};
 use crate::model::network::{LayersShape, Network, Node, Op, Rows, ScanShape, ValueId};
 use crate::model::optimiser::Optimiser;
@@ -459,6 +459,8 @@ fn stack_plan(name: &str, layers: &LayersShape, shape: Shape, caps: &Caps, optio
         precision: options.precision,
         kernels: options.kernels,
         nominal: options.nominal,
+        // As every operation over time: a stream that has no step stays where it is.
+        empty: Empty::Initial,
         memory: options.memory,
         resets: options.resets.then_some(Reset::Zero),
         ..Default::default()

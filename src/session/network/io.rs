@@ -7,7 +7,8 @@ use crate::tensor::{Tensor, View};
 pub struct NetworkInput<'a, T> {
     /// One `[T, B, width]` per input of the network, in their order.
     pub values: &'a [View<'a, T>],
-    /// Each sequence's own length, each in 1..=T; `None`: all T.
+    /// Each sequence's own length, each in 0..=T; `None`: all T. A sequence of no steps keeps its
+    /// states, and everything else of it is 0.
     pub lengths: Option<&'a [usize]>,
     /// `[T, B]`: where a new episode begins: states before that step are zeros, and no gradient crosses. In reverse scans the
     /// episode's last step is its first.
