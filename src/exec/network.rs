@@ -9,6 +9,8 @@ use crate::plan::network::{NetworkPlan, SlotId, Times};
 pub(crate) struct Executor<T: Element> {
     plan: NetworkPlan,
     on: On<T>,
+    /// The parameters on a GPU that no update changes there: stacks have them packed alone.
+    given: Vec<T>,
 }
 
 enum On<T: Element> {
@@ -26,14 +28,23 @@ impl<T: Element> Executor<T> {
                 On::Gpu(Box::new(executor))
             }
         };
-        Ok(Self { plan: plan.clone(), on })
+        let mut executor = Self { plan: plan.clone(), on, given: Vec::new() };
+        executor.remember(params);
+        Ok(executor)
     }
 
     /// Other parameters.
     pub(crate) fn set_params(&mut self, params: &[T]) -> Result<()> {
+        self.remember(params);
         match &mut self.on {
             On::Cpu(_, e) => T::set_params(e, &self.plan, params),
             On::Gpu(e) => e.set_params(&self.plan, bytemuck::cast_slice(params)),
+        }
+    }
+
+    fn remember(&mut self, params: &[T]) {
+        if let (On::Gpu(_), None) = (&self.on, self.plan.options.optimiser) {
+            self.given = params.to_vec();
         }
     }
 
@@ -47,7 +58,7 @@ impl<T: Element> Executor<T> {
 
     /// Runs the operations, or the way back through them.
     pub(crate) fn run(&mut self, times: &Times, back: bool) -> Result<()> {
-        let Self { plan, on } = self;
+        let Self { plan, on, .. } = self;
         match on {
             On::Cpu(threads, e) => threads.run(|| T::run_network(e, plan, times, back)),
             On::Gpu(e) => e.run(plan, back),
@@ -56,10 +67,10 @@ impl<T: Element> Executor<T> {
 
     /// One update of all parameters; `hyper`: what the optimiser reads.
     pub(crate) fn update(&mut self, hyper: &[T]) -> Result<()> {
-        let Self { plan, on } = self;
+        let Self { plan, on, .. } = self;
         match on {
             On::Cpu(threads, e) => threads.run(|| T::update_network(e, plan, hyper)),
-            On::Gpu(e) => e.update(plan, bytemuck::cast_slice(hyper)),
+            On::Gpu(e) => e.update(bytemuck::cast_slice(hyper)),
         }
     }
 
@@ -67,6 +78,7 @@ impl<T: Element> Executor<T> {
     pub(crate) async fn params(&self) -> Result<Vec<T>> {
         match &self.on {
             On::Cpu(_, e) => Ok(e.params().to_vec()),
+            On::Gpu(_) if self.plan.options.optimiser.is_none() => Ok(self.given.clone()),
             On::Gpu(e) => Ok(widen(e.params(&self.plan).await?)),
         }
     }

@@ -129,6 +129,28 @@ fn updates_are_those_of_the_equations() -> Result<()> {
     Ok(())
 }
 
+/// An input that has not run yet has no part in the loss, and a plan that does not update gives the parameters that it was given.
+#[test]
+fn a_loss_is_that_of_the_last_run() -> Result<()> {
+    let network = of_sequences()?;
+    let (steps, shapes) = data(&network);
+    let params: Vec<f32> = random(network.parameter_count(), 5).iter().map(|&v| v as f32).collect();
+    for device in [Device::cpu(), gpu()] {
+        let plan = NetworkPlan::new(&network, SHAPE, &device.caps(), &NetworkOptions::default())?;
+        let mut session = NetworkSession::<f32>::new(&device, plan, &params)?;
+        let values: Vec<Vec<f32>> = steps[0].iter().map(|v| v.iter().map(|&v| v as f32).collect()).collect();
+        let views: Vec<_> = values.iter().zip(&shapes).map(|(v, s)| View::new(v, s)).collect();
+        session.forward(&NetworkInput { lengths: Some(&LENGTHS), ..NetworkInput::new(&views) })?;
+        let loss = session.loss()?;
+        session.write(&NetworkInput { lengths: Some(&[6, 6, 6, 6]), ..NetworkInput::new(&views) })?;
+        assert_eq!(session.loss()?, loss, "{device}");
+        session.run()?;
+        assert_ne!(session.loss()?, loss, "{device}");
+        assert_eq!(session.params()?, params, "{device}");
+    }
+    Ok(())
+}
+
 #[test]
 fn what_cannot_be_trained_is_refused() -> Result<()> {
     let network = of_sequences()?;

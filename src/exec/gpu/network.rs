@@ -203,7 +203,7 @@ impl Executor {
     }
 
     /// One update of all parameters: those of the network's own operations in one dispatch, stacks' by their own plans.
-    pub(crate) fn update(&mut self, plan: &NetworkPlan, hyper: &[f32]) -> Result<()> {
+    pub(crate) fn update(&mut self, hyper: &[f32]) -> Result<()> {
         if let Some(update) = &self.update {
             let mut words: Vec<u32> = hyper.iter().map(|v| v.to_bits()).collect();
             words.extend([self.program.param_gradients as u32, self.program.params.1 as u32]);
@@ -221,14 +221,22 @@ impl Executor {
                 self.gpu.queue.submit([encoder.finish()]);
             })?;
         }
-        debug_assert!(plan.layers.len() == self.layers.len(), "a stack per plan");
         self.layers.iter_mut().try_for_each(|stack| stack.update(hyper))
     }
 
     /// All parameters as they are now.
     pub(crate) async fn params(&self, plan: &NetworkPlan) -> Result<Vec<f32>> {
-        let network = &plan.network;
         let own = download(&self.gpu, &self.params, self.program.params.1).await?;
+        let mut of_stacks = Vec::new();
+        for stack in &self.layers {
+            of_stacks.push(stack.parameters().await?);
+        }
+        Ok(self.joined(plan, &own, &of_stacks))
+    }
+
+    /// One number per parameter of the network, of those of its own operations and those of every stack.
+    fn joined(&self, plan: &NetworkPlan, own: &[f32], of_stacks: &[Vec<f32>]) -> Vec<f32> {
+        let network = &plan.network;
         let mut all = vec![0.0; network.parameter_count()];
         for (n, place) in self.program.params.0.iter().enumerate() {
             if let Some(at) = *place {
@@ -236,12 +244,12 @@ impl Executor {
                 all[network.param_offset(n)..][..len].copy_from_slice(&own[at..][..len]);
             }
         }
-        for ((n, _), stack) in plan.layers.iter().zip(&self.layers) {
+        for ((n, _), values) in plan.layers.iter().zip(of_stacks) {
             if let Op::Layers(shape) = &network.nodes[*n].op {
-                all[shape.params(network)].copy_from_slice(&stack.parameters().await?);
+                all[shape.params(network)].copy_from_slice(values);
             }
         }
-        Ok(all)
+        all
     }
 
     /// Other parameters.
@@ -358,27 +366,13 @@ impl Executor {
         let own = params.then_some((self.program.param_gradients, self.program.params.1));
         let mut read = self.read(&slots.chain(own).collect::<Vec<_>>()).await?;
         if let Some(own) = params.then(|| read.pop()).flatten() {
-            read.push(self.all_gradients(plan, &own).await?);
+            let mut of_stacks = Vec::new();
+            for stack in &self.layers {
+                of_stacks.push(stack.flat_gradients().await?);
+            }
+            read.push(self.joined(plan, &own, &of_stacks));
         }
         Ok(read)
-    }
-
-    /// Those of the network's own operations, and those of the stacks.
-    async fn all_gradients(&self, plan: &NetworkPlan, own: &[f32]) -> Result<Vec<f32>> {
-        let network = &plan.network;
-        let mut all = vec![0.0; network.parameter_count()];
-        for (n, place) in self.program.params.0.iter().enumerate() {
-            if let Some(at) = *place {
-                let len = network.params[n].len();
-                all[network.param_offset(n)..][..len].copy_from_slice(&own[at..][..len]);
-            }
-        }
-        for ((n, _), stack) in plan.layers.iter().zip(&self.layers) {
-            if let Op::Layers(shape) = &network.nodes[*n].op {
-                all[shape.params(network)].copy_from_slice(&stack.flat_gradients().await?);
-            }
-        }
-        Ok(all)
     }
 
     pub(crate) fn write_slot(&mut self, slot: SlotId, values: &[f32]) -> Result<()> {

@@ -1,6 +1,7 @@
 //! A network's plan bound to a device: upload, run, read back.
 
 mod io;
+mod train;
 
 pub use io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkUpstream};
 
@@ -8,8 +9,7 @@ use crate::error::{Error, Result};
 use crate::exec::network::Executor;
 use crate::exec::{Device, Element};
 use crate::model::network::{Network, Op, Param, Part, Rows};
-use crate::model::optimiser::Optimiser;
-use crate::model::stack::{Loss, Shape};
+use crate::model::stack::Shape;
 use crate::plan::Precision;
 use crate::plan::network::{NetworkPlan, SlotId, StateSlots, Times};
 use crate::tensor::{Tensor, View};
@@ -50,12 +50,11 @@ pub struct NetworkSession<T: Element = f32> {
     upstream: bool,
     /// Whether there are gradients to read.
     gradients: bool,
-    /// Per loss of the network, what its rows' sum is divided by: of the input written last.
+    /// Per loss of the network, what its rows' sum is divided by: of the input written last, and of the run.
     divisors: Vec<f64>,
+    ran_divisors: Vec<f64>,
     /// Updates so far.
     updates: u64,
-    /// The parameters, where no update changes them.
-    params: Vec<T>,
 }
 
 impl<T: Element> NetworkSession<T> {
@@ -88,7 +87,6 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
         }
         let executor = Executor::new(device, &plan, params)?;
-        let params = if plan.options.optimiser.is_none() { params.to_vec() } else { Vec::new() };
         device.settle().await?;
         let Shape { time, batch } = plan.shape;
         let times = Times { time, batch, lengths: vec![time; batch], resets: Vec::new() };
@@ -103,8 +101,8 @@ impl<T: Element> NetworkSession<T> {
             upstream: false,
             gradients: false,
             divisors: Vec::new(),
+            ran_divisors: Vec::new(),
             updates: 0,
-            params,
         })
     }
 
@@ -129,148 +127,7 @@ impl<T: Element> NetworkSession<T> {
         }
         // What the last run kept belongs to the parameters it ran with.
         self.tape = false;
-        if self.plan.options.optimiser.is_none() {
-            self.params = params.to_vec();
-        }
         self.executor.set_params(params)
-    }
-
-    /// All parameters as they are now, one after the other in the network's order.
-    ///
-    /// # Errors
-    /// Errors of the device.
-    #[cfg(not(target_family = "wasm"))]
-    pub fn params(&self) -> Result<Vec<T>> {
-        self.device.block(self.params_async())
-    }
-
-    /// [`NetworkSession::params`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
-    ///
-    /// # Errors
-    /// As [`NetworkSession::params`].
-    pub async fn params_async(&self) -> Result<Vec<T>> {
-        match self.plan.options.optimiser {
-            Some(_) => self.executor.params().await,
-            None => Ok(self.params.clone()),
-        }
-    }
-
-    /// One step of training: writes the input, runs there and back from the network's losses, and updates the parameters. Nothing is
-    /// read back, and on a GPU it returns once the work is submitted.
-    ///
-    /// # Errors
-    /// As [`NetworkSession::write`] and [`NetworkSession::update`]; [`Error::Mismatch`] for a network without a loss.
-    pub fn train_step(&mut self, input: &NetworkInput<'_, T>, learning_rate: f64) -> Result<()> {
-        if self.plan.network.losses().next().is_none() {
-            return Err(Error::mismatch("train_step", "a network with a loss (Builder::loss)", "none"));
-        }
-        self.optimiser()?;
-        self.write(input)?;
-        self.run()?;
-        self.run_back()?;
-        self.update(learning_rate)
-    }
-
-    /// Applies the optimiser to the gradients of the last way back. Parameters stay on the device.
-    ///
-    /// # Errors
-    /// [`Error::Mismatch`] if the plan has no optimiser, there are no gradients since the last update, or the learning rate is no finite
-    /// number of at least 0; errors of the device.
-    pub fn update(&mut self, learning_rate: f64) -> Result<()> {
-        let optimiser = self.optimiser()?;
-        if !(learning_rate.is_finite() && learning_rate >= 0.0) {
-            return Err(Error::mismatch("learning rate", "a finite number of at least 0", learning_rate));
-        }
-        if !self.gradients {
-            return Err(Error::mismatch("update", "a way back before it", "none since the last update"));
-        }
-        let hyper = optimiser.hyper(learning_rate, self.updates + 1, None);
-        let hyper: Vec<T> = hyper.into_iter().map(T::from_f64).collect();
-        self.updates += 1;
-        (self.tape, self.upstream, self.gradients) = (false, false, false);
-        self.executor.update(&hyper)
-    }
-
-    fn optimiser(&self) -> Result<Optimiser> {
-        self.plan.options.optimiser.ok_or_else(|| {
-            let expected = "a plan made with NetworkOptions { optimiser: Some(..), .. }";
-            Error::mismatch("update", expected, "a plan without an optimiser")
-        })
-    }
-
-    /// The network's loss in the last run: of each of its losses the mean over the rows that count, weighted, and their sum. Waits for
-    /// the run and reads a number per row.
-    ///
-    /// # Errors
-    /// [`Error::Mismatch`] for a network without a loss, or if nothing has run; errors of the device.
-    #[cfg(not(target_family = "wasm"))]
-    pub fn loss(&self) -> Result<T> {
-        self.device.block(self.loss_async())
-    }
-
-    /// [`NetworkSession::loss`] for those who may not wait.
-    ///
-    /// # Errors
-    /// As [`NetworkSession::loss`].
-    pub async fn loss_async(&self) -> Result<T> {
-        let slots: Vec<SlotId> = self.plan.network.losses().map(|(value, _)| self.plan.values[value]).collect();
-        if slots.is_empty() {
-            return Err(Error::mismatch("loss", "a network with a loss (Builder::loss)", "none"));
-        }
-        if !self.has_run {
-            return Err(Error::mismatch("loss", "a run before it", "none"));
-        }
-        let rows = self.executor.read(&slots, false).await?;
-        let of = |(rows, divisor): (&Vec<T>, &f64)| rows.iter().map(|v| v.to_f64()).sum::<f64>() / divisor;
-        Ok(T::from_f64(rows.iter().zip(&self.divisors).map(of).sum()))
-    }
-
-    /// Checks targets and weights of every loss, and adds up the weights.
-    fn divisors(&self, input: &NetworkInput<'_, T>, times: &Times) -> Result<Vec<f64>> {
-        let network = &self.plan.network;
-        let column = |part: Part, row: usize| {
-            let at = network.inputs.iter().position(|&v| v == part.value).unwrap_or_default();
-            input.values[at].data[row * network.values[part.value].width + part.first]
-        };
-        let mut divisors = Vec::new();
-        for (value, of) in network.losses() {
-            let name = &network.values[value].name;
-            let mut total = 0.0;
-            for row in (0..self.plan.rows_of(value)).filter(|&row| !times.is_padding(row)) {
-                let weight = of.weights.map_or(1.0, |w| column(w, row).to_f64());
-                if !(weight.is_finite() && weight >= 0.0) {
-                    return Err(Error::mismatch(format!("weight {row} of {name}"), "finite and at least 0", weight));
-                }
-                let target = column(of.targets, row).to_f64();
-                let is_class = target >= 0.0 && target.fract() == 0.0 && target < of.x.width as f64;
-                if of.loss == Loss::CrossEntropy && weight > 0.0 && !is_class {
-                    let expected = format!("a class in 0..{}", of.x.width);
-                    return Err(Error::mismatch(format!("target {row} of {name}"), expected, target));
-                }
-                total += weight;
-            }
-            if !(total > 0.0 && total.is_finite()) {
-                let expected = "a positive, finite sum over the rows that are no padding";
-                return Err(Error::mismatch(format!("weights of {name}"), expected, total));
-            }
-            divisors.push(total);
-        }
-        Ok(divisors)
-    }
-
-    /// The gradients of the losses' rows, all others 0.
-    fn write_losses(&mut self) -> Result<()> {
-        self.executor.clear_gradients()?;
-        let Self { plan, times, executor, divisors, .. } = self;
-        for ((value, _), divisor) in plan.network.losses().zip(divisors) {
-            executor.write_with(plan.gradients[value], |gradient| {
-                for (row, d) in gradient.iter_mut().enumerate() {
-                    *d = if times.is_padding(row) { T::default() } else { T::from_f64(1.0 / *divisor) };
-                }
-            })?;
-        }
-        self.upstream = true;
-        Ok(())
     }
 
     /// Uploads, runs, and reads everything back.
@@ -351,6 +208,7 @@ impl<T: Element> NetworkSession<T> {
         }
         self.tape = false;
         self.executor.run(&self.times, false)?;
+        self.ran_divisors.clone_from(&self.divisors);
         (self.has_run, self.tape, self.gradients) = (true, self.plan.options.train, false);
         Ok(())
     }
