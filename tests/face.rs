@@ -317,6 +317,13 @@ mod models {
         words(model.forward(&[("x", x), ("told", View::new(&[0.0; 2], &[1, 2]))], None), "told");
         words(model.forward(&[("x", x), ("told", told)], Some(&[3, 1])), "lengths");
         words(model.forward_from(&[("x", x), ("told", told)], None, &[]), "states");
+        // A single session may take more than all may together.
+        let options = ModelOptions { bytes: 1, ..Default::default() };
+        let mut tight = Model::with_options(&Device::cpu(), &network, &network.random(3)?, &options)?;
+        tight.forward(&[("x", x), ("told", told)], None)?;
+        assert!(tight.sessions() == 1 && tight.bytes() > 1 && model.sessions() == 1);
+        model.forward(&[("x", x), ("told", told)], None)?;
+        assert_eq!(model.sessions(), 2);
         let none = model.forward(&[("x", View::new(&[], &[0, 2, 3])), ("told", told)], None)?;
         assert_eq!(
             (none.get("y").unwrap().shape.clone(), none.get("head").unwrap().shape.clone()),
