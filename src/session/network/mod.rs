@@ -1,5 +1,6 @@
 //! A network's plan bound to a device: upload, run, read back.
 
+mod ids;
 mod io;
 mod train;
 
@@ -165,6 +166,7 @@ impl<T: Element> NetworkSession<T> {
         }
         let times = self.checked_times(input)?;
         let divisors = self.divisors(input, &times)?;
+        self.check_ids(input, &times)?;
         match input.initial {
             NetworkInitial::Carry if !self.has_run => {
                 return Err(Error::mismatch("initial states", "an earlier run to carry from", "none"));
