@@ -5,6 +5,7 @@ mod edges;
 mod gpu;
 mod gradients;
 mod layers;
+mod lowering;
 mod naive;
 mod networks;
 mod pieces;

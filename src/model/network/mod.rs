@@ -19,6 +19,7 @@
 //! Published blocks are functions that add their operations to a network, in `crate::blocks`.
 
 mod build;
+mod lower;
 pub mod ops;
 mod random;
 

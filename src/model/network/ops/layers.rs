@@ -114,6 +114,17 @@ impl Builder {
     /// # Ok(()) }
     /// ```
     pub fn layers(&mut self, name: &str, x: Part, config: &RnnConfig) -> Result<Part> {
+        self.stack(name, &format!("{name}."), x, config)
+    }
+
+    /// The same, where the names of its parameters begin with `prefix`.
+    pub(in crate::model::network) fn stack(
+        &mut self,
+        name: &str,
+        prefix: &str,
+        x: Part,
+        config: &RnnConfig,
+    ) -> Result<Part> {
         self.steps(name, x)?;
         check(name, x, config)?;
         self.whole_or_nothing(|b| {
@@ -121,7 +132,7 @@ impl Builder {
             let x = if whole { x } else { b.map(&format!("{name}.x"), Expr::input(0), &[x.into()])? };
             let first = b.network.params.len();
             for p in parameters(config) {
-                b.param(&format!("{name}.{}", p.name), &p.shape)?;
+                b.param(&format!("{prefix}{}", p.name), &p.shape)?;
             }
             let shape = LayersShape { x, config: Box::new(config.clone()), first };
             b.node(name, config.output_size(), Rows::Steps, shape)
