@@ -1,6 +1,7 @@
 //! Networks: every operation against central differences of itself, whole and in pieces.
 
 mod costs;
+mod dropout;
 mod edges;
 mod gpu;
 mod gradients;

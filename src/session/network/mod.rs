@@ -1,11 +1,13 @@
 //! A network's plan bound to a device: upload, run, read back.
 
+mod dropout;
 mod ids;
 mod io;
 mod train;
 
 pub use io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkUpstream};
 
+use super::dropout::Draws;
 use crate::error::{Error, Result};
 use crate::exec::network::Executor;
 use crate::exec::{Device, Element};
@@ -56,6 +58,8 @@ pub struct NetworkSession<T: Element = f32> {
     ran_divisors: Vec<f64>,
     /// Updates so far.
     updates: u64,
+    /// Where the masks of the next run come from.
+    draws: Draws,
 }
 
 impl<T: Element> NetworkSession<T> {
@@ -104,6 +108,7 @@ impl<T: Element> NetworkSession<T> {
             divisors: Vec::new(),
             ran_divisors: Vec::new(),
             updates: 0,
+            draws: Draws::default(),
         })
     }
 
@@ -209,6 +214,7 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("run", "an input written before it", "none"));
         }
         self.tape = false;
+        self.draw()?;
         self.executor.run(&self.times, false)?;
         self.ran_divisors.clone_from(&self.divisors);
         (self.has_run, self.tape, self.gradients) = (true, self.plan.options.train, false);
