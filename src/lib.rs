@@ -77,6 +77,8 @@ pub mod network {
 
     pub use crate::model::network::*;
     pub use crate::plan::network::{NetworkOptions, NetworkPlan, NetworkPlanData, NetworkSlot, Parallel};
+    #[cfg(not(target_family = "wasm"))]
+    pub use crate::session::OperationTime;
     pub use crate::session::{
         NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkSession, NetworkUpstream,
     };

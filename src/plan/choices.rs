@@ -2,7 +2,7 @@
 
 use super::ends::head_products;
 use super::limits::MEMORY;
-use super::{Caps, DeviceClass, Dispatch, Options, Origin, Plan, Step, Strategy};
+use super::{Caps, DeviceClass, Dispatch, Half, Options, Origin, Plan, Step, Strategy};
 use crate::error::{Error, Result};
 use crate::kernels::{GRADIENT_BLOCK, Kernel, Tiles, sequence_workgroup_bytes};
 use crate::model::stack::{RnnConfig, Shape, StageShape};
@@ -148,8 +148,7 @@ impl Plan {
     pub(super) fn split_submits(&self, steps: &[Step]) -> Vec<Range<usize>> {
         let (mut submits, mut start, mut spent) = (Vec::new(), 0, 0.0);
         for (n, step) in steps.iter().enumerate() {
-            let (body, runs) = step.body();
-            let seconds = body.iter().map(|d| self.estimate(d).as_secs_f64()).sum::<f64>() * runs as f64;
+            let seconds = self.entry_seconds(step);
             if n > start && spent + seconds > self.options.submit_budget.as_secs_f64() * 1.01 {
                 submits.push(start..n);
                 (start, spent) = (n, 0.0);
@@ -161,7 +160,31 @@ impl Plan {
         }
         submits
     }
+
+    /// What one of a pass's submits is estimated to take.
+    pub(crate) fn submit_seconds(&self, half: Half, part: usize) -> f64 {
+        let (steps, submits) = self.half(half);
+        steps[submits[part].clone()].iter().map(|step| self.entry_seconds(step)).sum()
+    }
+
+    fn entry_seconds(&self, step: &Step) -> f64 {
+        let (body, runs) = step.body();
+        body.iter().map(|d| self.estimate(d).as_secs_f64()).sum::<f64>() * runs as f64
+    }
 }
+
+/// Seconds that a dispatch is estimated to take, for watchdogs: so many operations at the cautious rate of the device's class, and no
+/// less than a wait for memory in each of the rounds of its loops. 0 on the CPU executor.
+pub(crate) fn seconds_of(class: DeviceClass, flops: f64, rounds: usize) -> f64 {
+    let row = row(class);
+    match class {
+        DeviceClass::Cpu => 0.0,
+        _ => (flops / row.flops).max(WAIT * rounds as f64) + row.dispatch,
+    }
+}
+
+/// Seconds in which any GPU's memory answers.
+const WAIT: f64 = 1e-6;
 
 /// Steps that one dispatch of a product over many steps covers, where it could cover all.
 pub(super) struct Stretches {

@@ -55,6 +55,7 @@ use crate::num::Real;
 use build::Builder;
 pub(crate) use build::cell_dim;
 use choices::choose_stretches;
+pub(crate) use choices::seconds_of;
 use ends::head_products;
 pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds, LossIds};
 pub use floor::{Floor, Rates};

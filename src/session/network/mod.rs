@@ -1,17 +1,22 @@
 //! A network's plan bound to a device: upload, run, read back.
 
 mod io;
+#[cfg(not(target_family = "wasm"))]
+mod profile;
+mod trace;
 mod train;
 
 pub use io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkUpstream};
+#[cfg(not(target_family = "wasm"))]
+pub use profile::OperationTime;
 
 use crate::error::{Error, Result};
 use crate::exec::network::Executor;
 use crate::exec::{Device, Element};
 use crate::model::network::{Network, Op, Param, Part, Rows};
 use crate::model::stack::Shape;
-use crate::plan::Precision;
 use crate::plan::network::{NetworkPlan, SlotId, StateSlots, Times};
+use crate::plan::{Half, Precision};
 use crate::tensor::{Tensor, View};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -203,14 +208,25 @@ impl<T: Element> NetworkSession<T> {
     /// # Errors
     /// [`Error::Mismatch`] if nothing was; errors of the device.
     pub fn run(&mut self) -> Result<()> {
+        self.begin()?;
+        self.executor.run(&self.times, Half::Forward)?;
+        self.ended();
+        Ok(())
+    }
+
+    /// Before a run.
+    fn begin(&mut self) -> Result<()> {
         if !self.written {
             return Err(Error::mismatch("run", "an input written before it", "none"));
         }
         self.tape = false;
-        self.executor.run(&self.times, false)?;
+        Ok(())
+    }
+
+    /// What is true after it.
+    fn ended(&mut self) {
         self.ran_divisors.clone_from(&self.divisors);
         (self.has_run, self.tape, self.gradients) = (true, self.plan.options.train, false);
-        Ok(())
     }
 
     /// What the last run gave.
@@ -330,6 +346,12 @@ impl<T: Element> NetworkSession<T> {
     /// # Errors
     /// [`Error::Mismatch`] without a forward run before it; errors of the device.
     pub fn run_back(&mut self) -> Result<()> {
+        self.begin_back()?;
+        self.executor.run(&self.times, Half::Backward)
+    }
+
+    /// Before a way back: there are gradients to begin from, and the run is used up.
+    fn begin_back(&mut self) -> Result<()> {
         if !self.tape {
             return Err(Error::mismatch("backward", "a forward run of a training plan before it", "none"));
         }
@@ -340,7 +362,7 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("backward", "gradients of outputs written since the last way back", "none"));
         }
         (self.tape, self.upstream, self.gradients) = (false, false, true);
-        self.executor.run(&self.times, true)
+        Ok(())
     }
 
     /// What the last way back gave.
@@ -372,15 +394,6 @@ impl<T: Element> NetworkSession<T> {
         let states = self.plan.states.iter().zip(&mut read).map(|(s, data)| self.state_of(s, data)).collect();
         let flat = read.next().unwrap_or_default();
         Ok(NetworkGradients { inputs, params: by_param(&network, &flat), states })
-    }
-
-    /// Fills all working memory with NaN: nothing may read what the run did not write. For tests.
-    ///
-    /// # Errors
-    /// Errors of the device.
-    #[doc(hidden)]
-    pub fn poison(&mut self) -> Result<()> {
-        self.executor.poison()
     }
 
     /// Whether all is as [`NetworkSession::poison`] left it between the slots of a GPU that [`NetworkOptions::guard`] keeps apart. For
