@@ -49,6 +49,14 @@ impl<T: Element> Executor<T> {
         }
     }
 
+    /// What only a GPU's has.
+    pub(crate) fn on_gpu<R>(&self, with: impl FnOnce(&gpu::network::Executor, &NetworkPlan) -> Result<R>) -> Result<R> {
+        match &self.on {
+            On::Gpu(e) => with(e, &self.plan),
+            On::Cpu(..) => unreachable!("a GPU device has a GPU executor"),
+        }
+    }
+
     /// Lengths and resets of the runs to come.
     pub(crate) fn write_times(&mut self, times: &Times) -> Result<()> {
         match &mut self.on {

@@ -4,6 +4,7 @@ mod costs;
 mod edges;
 mod gpu;
 mod gradients;
+mod host;
 mod layers;
 mod naive;
 mod networks;

@@ -1,6 +1,9 @@
 //! A program's arena, parameters and pipelines on a device: made once, then only encoded.
 
+mod host;
 mod pass;
+
+pub use host::{NetworkBinding, NetworkBuffers};
 
 use super::device::Gpu;
 use super::pipeline::{Pipeline, pipeline_of};
@@ -333,22 +336,26 @@ impl Executor {
             return Ok(());
         }
         self.submits += 1;
-        let at = |slot: SlotId| 4 * self.program.slots[slot] as u64;
         self.gpu.submit("carrying the states", || {
             let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            let mut end = 0;
-            let mut places = Vec::new();
-            for s in &plan.states {
-                let size = 4 * plan.slots[s.last].len as u64;
-                encoder.copy_buffer_to_buffer(&self.arena, at(s.last), &self.carry, end, size);
-                places.push((s.initial, end, size));
-                end += size;
-            }
-            for (initial, from, size) in places {
-                encoder.copy_buffer_to_buffer(&self.carry, from, &self.arena, at(initial), size);
-            }
+            self.copy_states(&mut encoder, plan);
             self.gpu.queue.submit([encoder.finish()]);
         })
+    }
+
+    fn copy_states(&self, encoder: &mut wgpu::CommandEncoder, plan: &NetworkPlan) {
+        let at = |slot: SlotId| 4 * self.program.slots[slot] as u64;
+        let mut end = 0;
+        let mut places = Vec::new();
+        for s in &plan.states {
+            let size = 4 * plan.slots[s.last].len as u64;
+            encoder.copy_buffer_to_buffer(&self.arena, at(s.last), &self.carry, end, size);
+            places.push((s.initial, end, size));
+            end += size;
+        }
+        for (initial, from, size) in places {
+            encoder.copy_buffer_to_buffer(&self.carry, from, &self.arena, at(initial), size);
+        }
     }
 
     /// Places of the arena, first element and count, in one submit and one wait.

@@ -9,6 +9,7 @@
 //!
 //! Everything that grows, grows with T: [`NetworkPlan::bytes_per_step`] says by how much; [`NetworkPlan::fixed_bytes`] is the rest.
 
+mod exchange;
 mod fold;
 mod kernel;
 mod ops;

@@ -7,7 +7,7 @@ use super::text::{Route, Share};
 use super::{NetworkPlanData, SlotId};
 use crate::error::{Error, Result};
 use crate::model::network::{Op, Operand, ParamId, Part, Rows, Source};
-use crate::plan::{DeviceClass, Half};
+use crate::plan::Half;
 
 /// Where everything is, and what runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,9 +32,7 @@ pub(crate) struct Program {
     pub passes: [Pass; 2],
 }
 
-/// Mesa's llvmpipe ends all loops of an invocation, without a word, once together they have gone round so often.
-const ROUNDS: usize = 65_535;
-/// Rounds of loops after which long work is cut: it ends in time for any watchdog, and before those. It decides in which order
+/// Rounds of loops after which long work is cut: it ends in time for any watchdog, and within [`crate::Caps::max_rounds`]. It decides in which order
 /// gradients of parameters are added up: the same on every device.
 pub(crate) const STRETCH: usize = 60_000;
 
@@ -159,13 +157,13 @@ impl Program {
             return Err(Error::Limit { what, needs, limit, unit: "bytes", limit_name, hint });
         }
         let longest = self.jobs.iter().max_by_key(|job| job.rounds);
-        if let Some(job) = longest.filter(|job| job.rounds > ROUNDS && plan.caps.class == DeviceClass::SoftwareGpu) {
+        if let Some(job) = longest.filter(|job| job.rounds > plan.caps.max_rounds) {
             return Err(Error::Limit {
                 what: format!("{} of {}", job.name, what()),
                 needs: job.rounds as u64,
-                limit: ROUNDS as u64,
+                limit: plan.caps.max_rounds as u64,
                 unit: "iterations",
-                limit_name: "llvmpipe's loops",
+                limit_name: "the device's loops",
                 hint: "; shorten the sequences or chunks, or use the CPU executor".into(),
             });
         }

@@ -1,5 +1,6 @@
 //! A network's plan bound to a device: upload, run, read back.
 
+mod host;
 mod io;
 #[cfg(not(target_family = "wasm"))]
 mod profile;
@@ -168,7 +169,7 @@ impl<T: Element> NetworkSession<T> {
             let (names, sizes) = self.dims(Part { value, first: 0, width: v.width });
             view.check(&v.name, names, &sizes)?;
         }
-        let times = self.checked_times(input)?;
+        let times = self.checked_times(input.lengths, input.resets)?;
         let divisors = self.divisors(input, &times)?;
         match input.initial {
             NetworkInitial::Carry if !self.has_run => {
@@ -212,6 +213,11 @@ impl<T: Element> NetworkSession<T> {
         self.executor.run(&self.times, Half::Forward)?;
         self.ended();
         Ok(())
+    }
+
+    /// The run is not there any more, and what is written may be run again.
+    fn unsettled(&mut self) {
+        (self.has_run, self.tape, self.upstream, self.gradients) = (false, false, false, false);
     }
 
     /// Before a run.
@@ -412,18 +418,18 @@ impl<T: Element> NetworkSession<T> {
         }
     }
 
-    fn checked_times(&self, input: &NetworkInput<'_, T>) -> Result<Times> {
+    fn checked_times(&self, lengths: Option<&[usize]>, given: Option<&[bool]>) -> Result<Times> {
         let Shape { time, batch } = self.plan.shape;
-        let lengths = input.lengths.map_or_else(|| vec![time; batch], <[usize]>::to_vec);
+        let lengths = lengths.map_or_else(|| vec![time; batch], <[usize]>::to_vec);
         if lengths.len() != batch || lengths.iter().any(|&l| l > time) {
             return Err(Error::mismatch("lengths", format!("{batch} in 0..={time}"), format!("{lengths:?}")));
         }
-        let resets = input.resets.unwrap_or_default().to_vec();
-        if input.resets.is_some() && !self.plan.options.resets {
+        let resets = given.unwrap_or_default().to_vec();
+        if given.is_some() && !self.plan.options.resets {
             let expected = "none (the plan was made with NetworkOptions { resets: false, .. })";
             return Err(Error::mismatch("resets", expected, format!("{} flags", resets.len())));
         }
-        if input.resets.is_some() && resets.len() != time * batch {
+        if given.is_some() && resets.len() != time * batch {
             return Err(Error::mismatch(
                 "resets",
                 format!("[T, B] = [{time}, {batch}]"),
