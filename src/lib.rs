@@ -75,8 +75,11 @@ pub mod network {
     //!
     //! Published blocks are functions that add their operations to a network, in `crate::blocks`.
 
+    pub use crate::exec::gpu::{NetworkBinding, NetworkBuffers};
     pub use crate::model::network::*;
     pub use crate::plan::network::{NetworkOptions, NetworkPlan, NetworkPlanData, NetworkSlot, Parallel};
+    #[cfg(not(target_family = "wasm"))]
+    pub use crate::session::OperationTime;
     pub use crate::session::{
         NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkSession, NetworkUpstream,
     };

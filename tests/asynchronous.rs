@@ -31,7 +31,8 @@ fn public_types_are_send_and_sync() {
     let mut all: Vec<&str> = Vec::new();
     all.extend(shared! {
         Device, gpu::Gpu, gpu::GpuInfo, IoBinding, IoBuffers<'static>, exec::Startup, Error, Session<f32>,
-        Session<f64>, NetworkSession<f32>, NetworkSession<f64>, KernelTime, Snapshot<f32>, Initial<'static, f32>,
+        Session<f64>, NetworkSession<f32>, NetworkSession<f64>, KernelTime, OperationTime,
+        NetworkBinding, NetworkBuffers<'static>, Snapshot<f32>, Initial<'static, f32>,
         Input<'static, f32>, Output<f32>, Upstream<'static, f32>, Gradients<f32>, Targets<'static, f32>,
         TargetValues<'static, f32>, Tensor<f32>, View<'static, f32>, NetworkInput<'static, f32>,
         NetworkInitial<'static, f32>, NetworkOutput<f32>, NetworkUpstream<'static, f32>, NetworkGradients<f32>,

@@ -18,6 +18,7 @@ fn caps(class: DeviceClass) -> Caps {
         parallel_groups: if class == DeviceClass::Gpu { 64 } else { 2 },
         f16: true,
         subgroup: 1,
+        max_rounds: if class == DeviceClass::SoftwareGpu { 65_535 } else { usize::MAX },
     }
 }
 

@@ -16,6 +16,7 @@ fn caps(class: DeviceClass) -> Caps {
         parallel_groups: 2,
         f16: true,
         subgroup: 1,
+        max_rounds: usize::MAX,
     }
 }
 

@@ -1,10 +1,10 @@
-// embedding_links: of every row how far it is to the next row of its block with the same number (0: there is none), and whether it is
+// embedding_links: of every row how far it is to the next row of its block with the same id (0: there is none), and whether it is
 // the first with it (1, else 0). Rows past a sequence's end are no links.
 //
 // Parallel over rows; each looks through its block.
 
-fn is_link(row: u32, number: f32) -> bool {
-    return number_of(row) == number && !is_padding(row);
+fn is_link(row: u32, id: u32) -> bool {
+    return id_of(row) == id && !is_padding(row);
 }
 
 @compute @workgroup_size(64)
@@ -13,19 +13,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if row >= at_items() {
         return;
     }
-    let number = number_of(row);
+    let id = id_of(row);
     let start = row - row % at_block();
     var first = !is_padding(row);
     var next = 0u;
     if first {
         for (var r = start; r < row; r++) {
-            if is_link(r, number) {
+            if is_link(r, id) {
                 first = false;
                 break;
             }
         }
         for (var r = row + 1u; r < min(start + at_block(), at_items()); r++) {
-            if is_link(r, number) {
+            if is_link(r, id) {
                 next = r - row;
                 break;
             }

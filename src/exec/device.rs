@@ -171,7 +171,7 @@ impl Device {
     pub fn caps(&self) -> Caps {
         match &self.0 {
             Kind::Cpu(threads) => Caps { parallel_groups: threads.count(), ..cpu::caps() },
-            Kind::Gpu(gpu) => gpu.info().caps(),
+            Kind::Gpu(gpu) => gpu.caps(),
         }
     }
 

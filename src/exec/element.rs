@@ -15,7 +15,7 @@ use crate::model::weights::Weights;
 use crate::num::Real;
 use crate::plan::network::{NetworkPlan, Times};
 use crate::plan::schedule::Schedule;
-use crate::plan::{Plan, Step};
+use crate::plan::{Half, Plan, Step};
 
 /// What sessions compute in: `f32` (on every device) or `f64` (on the CPU executor). No other crate can add to them.
 pub trait Element: Real {
@@ -46,13 +46,13 @@ pub trait Element: Real {
     /// Updates the parameters of a network.
     #[doc(hidden)]
     fn update_network(executor: &mut cpu::network::Executor<Self>, plan: &NetworkPlan, hyper: &[Self]) -> Result<()>;
-    /// Runs a network, forward or back.
+    /// Runs an operation of a network, forward or back.
     #[doc(hidden)]
     fn run_network(
         executor: &mut cpu::network::Executor<Self>,
         plan: &NetworkPlan,
         times: &Times,
-        back: bool,
+        operation: (Half, usize),
     ) -> Result<()>;
 }
 
@@ -102,9 +102,9 @@ macro_rules! element {
                 executor: &mut cpu::network::Executor<Self>,
                 plan: &NetworkPlan,
                 times: &Times,
-                back: bool,
+                operation: (Half, usize),
             ) -> Result<()> {
-                if back { executor.walk_back(plan, times) } else { executor.walk(plan, times) }
+                executor.run(plan, times, operation)
             }
         }
     };

@@ -4,6 +4,7 @@ use super::device::{Device, Kind, Threads};
 use super::{Element, cpu, gpu, widen};
 use crate::error::Result;
 use crate::num::random::Masks;
+use crate::plan::Half;
 use crate::plan::network::{NetworkPlan, SlotId, Times};
 
 /// See the module.
@@ -49,6 +50,14 @@ impl<T: Element> Executor<T> {
         }
     }
 
+    /// What only a GPU's has.
+    pub(crate) fn on_gpu<R>(&self, with: impl FnOnce(&gpu::network::Executor, &NetworkPlan) -> Result<R>) -> Result<R> {
+        match &self.on {
+            On::Gpu(e) => with(e, &self.plan),
+            On::Cpu(..) => unreachable!("a GPU device has a GPU executor"),
+        }
+    }
+
     /// Lengths and resets of the runs to come.
     pub(crate) fn write_times(&mut self, times: &Times) -> Result<()> {
         match &mut self.on {
@@ -65,12 +74,24 @@ impl<T: Element> Executor<T> {
         }
     }
 
-    /// Runs the operations, or the way back through them.
-    pub(crate) fn run(&mut self, times: &Times, back: bool) -> Result<()> {
+    /// Runs the operations, or the way back through them. On a GPU it returns once the work is submitted.
+    pub(crate) fn run(&mut self, times: &Times, half: Half) -> Result<()> {
         let Self { plan, on, .. } = self;
         match on {
-            On::Cpu(threads, e) => threads.run(|| T::run_network(e, plan, times, back)),
-            On::Gpu(e) => e.run(plan, back),
+            On::Cpu(threads, e) => {
+                threads.run(|| plan.order(half).try_for_each(|n| T::run_network(e, plan, times, (half, n))))
+            }
+            On::Gpu(e) => e.run(plan, half),
+        }
+    }
+
+    /// Runs one operation, or the way back through it, and waits for it. Operations must be run in the order of the plan.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn run_operation(&mut self, times: &Times, half: Half, node: usize) -> Result<()> {
+        let Self { plan, on, .. } = self;
+        match on {
+            On::Cpu(threads, e) => threads.run(|| T::run_network(e, plan, times, (half, node))),
+            On::Gpu(e) => e.run_operation(plan, half, node),
         }
     }
 
@@ -126,6 +147,15 @@ impl<T: Element> Executor<T> {
                 Ok(slots.iter().map(|&slot| e.slot(slot).to_vec()).chain(params).collect())
             }
             On::Gpu(e) => Ok(e.read_slots(&self.plan, slots, params).await?.into_iter().map(widen).collect()),
+        }
+    }
+
+    /// The values of any slot.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) async fn download(&self, slot: SlotId) -> Result<Vec<T>> {
+        match &self.on {
+            On::Cpu(_, e) => Ok(e.slot(slot).to_vec()),
+            On::Gpu(e) => Ok(widen(e.download(&self.plan, slot).await?)),
         }
     }
 

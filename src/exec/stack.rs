@@ -119,6 +119,14 @@ impl<T: Element> Stack<T> {
         self.executor.run(&self.schedule, half, read)
     }
 
+    /// Encodes one of the submits of a pass on a GPU.
+    pub(crate) fn encode(&self, encoder: &mut wgpu::CommandEncoder, half: Half, part: usize) {
+        let plan = self.executor.plan();
+        if let Some(e) = self.executor.gpu() {
+            e.encode(encoder, plan, &self.schedule, half, plan.half(half).1[part].clone(), None);
+        }
+    }
+
     /// One update of its parameters, where its plan has one; `hyper`: what the optimiser reads.
     pub(crate) fn update(&mut self, hyper: &[T]) -> Result<()> {
         let Some(update) = self.executor.plan().ids.update.clone() else { return Ok(()) };

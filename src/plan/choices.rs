@@ -2,7 +2,7 @@
 
 use super::ends::head_products;
 use super::limits::MEMORY;
-use super::{Caps, DeviceClass, Dispatch, Options, Origin, Plan, Step, Strategy};
+use super::{Caps, DeviceClass, Dispatch, Half, Options, Origin, Plan, Step, Strategy};
 use crate::error::{Error, Result};
 use crate::kernels::{GRADIENT_BLOCK, Kernel, Tiles, sequence_workgroup_bytes};
 use crate::model::stack::{RnnConfig, Shape, StageShape};
@@ -148,8 +148,7 @@ impl Plan {
     pub(super) fn split_submits(&self, steps: &[Step]) -> Vec<Range<usize>> {
         let (mut submits, mut start, mut spent) = (Vec::new(), 0, 0.0);
         for (n, step) in steps.iter().enumerate() {
-            let (body, runs) = step.body();
-            let seconds = body.iter().map(|d| self.estimate(d).as_secs_f64()).sum::<f64>() * runs as f64;
+            let seconds = self.entry_seconds(step);
             if n > start && spent + seconds > self.options.submit_budget.as_secs_f64() * 1.01 {
                 submits.push(start..n);
                 (start, spent) = (n, 0.0);
@@ -161,7 +160,31 @@ impl Plan {
         }
         submits
     }
+
+    /// What one of a pass's submits is estimated to take.
+    pub(crate) fn submit_seconds(&self, half: Half, part: usize) -> f64 {
+        let (steps, submits) = self.half(half);
+        steps[submits[part].clone()].iter().map(|step| self.entry_seconds(step)).sum()
+    }
+
+    fn entry_seconds(&self, step: &Step) -> f64 {
+        let (body, runs) = step.body();
+        body.iter().map(|d| self.estimate(d).as_secs_f64()).sum::<f64>() * runs as f64
+    }
 }
+
+/// Seconds that a dispatch is estimated to take, for watchdogs: so many operations at the cautious rate of the device's class, and no
+/// less than a wait for memory in each of the rounds of its loops. 0 on the CPU executor.
+pub(crate) fn seconds_of(class: DeviceClass, flops: f64, rounds: usize) -> f64 {
+    let row = row(class);
+    match class {
+        DeviceClass::Cpu => 0.0,
+        _ => (flops / row.flops).max(WAIT * rounds as f64) + row.dispatch,
+    }
+}
+
+/// Seconds in which any GPU's memory answers.
+const WAIT: f64 = 1e-6;
 
 /// Steps that one dispatch of a product over many steps covers, where it could cover all.
 pub(super) struct Stretches {
@@ -240,8 +263,8 @@ pub(super) fn choose_block(
     if strategy == Strategy::Step {
         block = block.min(4096);
     }
-    if caps.class == DeviceClass::SoftwareGpu {
-        block = block.min(software_block(config, shape, options, strategy, tiles)?);
+    if caps.max_rounds < usize::MAX {
+        block = block.min(block_within(caps.max_rounds, config, shape, options, strategy, tiles)?);
     }
     let seconds = step_seconds(config, shape, caps);
     if seconds > 0.0 {
@@ -258,12 +281,10 @@ pub(super) fn choose_block(
     Ok(block)
 }
 
-/// Mesa's llvmpipe ends all loops of an invocation, without a word, once together they have gone round so often
-/// (LP_MAX_TGSI_LOOP_ITERATIONS): `sequence_forward` of an LSTM with H = 64 stopped after 3640 of its block's steps.
-const SOFTWARE_ITERATIONS: usize = 65535;
-
-/// The longest block whose kernels stay below that, counting every loop but those over gates, which compilers unroll.
-fn software_block(
+/// The longest block whose kernels stay within [`Caps::max_rounds`], counting every loop but those over gates, which compilers unroll:
+/// with Mesa 22.3's llvmpipe `sequence_forward` of an LSTM with H = 64 stopped after 3640 of its block's steps.
+fn block_within(
+    rounds: usize,
     config: &RnnConfig,
     shape: Shape,
     options: &Options,
@@ -284,7 +305,7 @@ fn software_block(
         product + tiles.tile * (8 + statistics + draws)
     };
     let sum = |of: &dyn Fn(&StageShape) -> usize| 2 + config.stages().iter().map(of).sum::<usize>();
-    let loops = SOFTWARE_ITERATIONS / sum(&forward).max(if options.train { sum(&backward) } else { 0 });
+    let loops = rounds / sum(&forward).max(if options.train { sum(&backward) } else { 0 });
     // With a dispatch per step no invocation sees more than one.
     let block = if strategy == Strategy::Step { usize::MAX } else { loops };
     if !options.train {
@@ -293,14 +314,14 @@ fn software_block(
     // weight_backward goes over every row of a stretch of steps, a block rounded up to a multiple of GRADIENT_BLOCK.
     // Through workgroup memory it goes round about 170 times for every 8 rows.
     let row = if tiles.shared { 24 } else { 1 };
-    let stretch = SOFTWARE_ITERATIONS / (row * (2 + shape.batch)) / GRADIENT_BLOCK * GRADIENT_BLOCK;
+    let stretch = rounds / (row * (2 + shape.batch)) / GRADIENT_BLOCK * GRADIENT_BLOCK;
     if stretch == 0 {
         return Err(Error::Limit {
-            what: format!("training with B = {} on a software rasteriser", shape.batch),
+            what: format!("training with B = {}", shape.batch),
             needs: (GRADIENT_BLOCK * row * (2 + shape.batch)) as u64,
-            limit: SOFTWARE_ITERATIONS as u64,
+            limit: rounds as u64,
             unit: "iterations",
-            limit_name: "llvmpipe's loops",
+            limit_name: "the device's loops",
             hint: "; split the batch, or use the CPU executor".into(),
         });
     }

@@ -55,6 +55,7 @@ use crate::num::Real;
 use build::Builder;
 pub(crate) use build::cell_dim;
 use choices::choose_stretches;
+pub(crate) use choices::seconds_of;
 use ends::head_products;
 pub use ends::{EmbeddingGradientIds, EmbeddingIds, HeadGradientIds, HeadIds, LossIds};
 pub use floor::{Floor, Rates};
@@ -94,7 +95,13 @@ pub struct Caps {
     pub f16: bool,
     /// Lanes of a subgroup, where it is known to have always as many in the order of their index; else 1.
     pub subgroup: usize,
+    /// Rounds of all loops of an invocation together, past which the device ends them without a word; `usize::MAX`: it never does.
+    pub max_rounds: usize,
 }
+
+/// What Mesa's llvmpipe up to 22.3 lets loops go round (LP_MAX_TGSI_LOOP_ITERATIONS): taken of software rasterisers that could not be
+/// asked.
+pub(crate) const FEW_ROUNDS: usize = 65_535;
 
 impl Caps {
     /// A GPU with no more than WebGPU promises of every one: what a plan for devices that are not there yet is made for.
@@ -110,6 +117,7 @@ impl Caps {
             parallel_groups: 64,
             f16: false,
             subgroup: 1,
+            max_rounds: usize::MAX,
         }
     }
 }

@@ -13,6 +13,8 @@ mod trace;
 
 pub use backward::{Gradients, Upstream};
 pub use ends::{TargetValues, Targets};
+#[cfg(not(target_family = "wasm"))]
+pub use network::OperationTime;
 pub use network::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkSession, NetworkUpstream};
 #[cfg(not(target_family = "wasm"))]
 pub use profile::KernelTime;

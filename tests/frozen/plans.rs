@@ -11,7 +11,8 @@ use wgpu_rnn::*;
 /// f16 in shaders.
 pub fn caps(f16: bool) -> [(&'static str, Caps); 3] {
     let gpu = Caps { f16, ..Caps::webgpu() };
-    let software = Caps { class: DeviceClass::SoftwareGpu, parallel_groups: 2, subgroup: 8, ..gpu.clone() };
+    let software =
+        Caps { class: DeviceClass::SoftwareGpu, parallel_groups: 2, subgroup: 8, max_rounds: 65_535, ..gpu.clone() };
     [("gpu", gpu), ("software", software), ("cpu", cpu_caps())]
 }
 
@@ -27,6 +28,7 @@ pub fn cpu_caps() -> Caps {
         parallel_groups: 2,
         f16: true,
         subgroup: 1,
+        max_rounds: usize::MAX,
     }
 }
 

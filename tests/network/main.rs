@@ -5,6 +5,7 @@ mod dropout;
 mod edges;
 mod gpu;
 mod gradients;
+mod host;
 mod layers;
 mod lowering;
 mod naive;
@@ -13,6 +14,7 @@ mod pieces;
 mod shaders;
 mod strategies;
 mod tokens;
+mod trace;
 mod training;
 #[path = "../harness/translate.rs"]
 mod translate;

@@ -23,6 +23,7 @@ fn caps() -> Caps {
         parallel_groups: 64,
         f16: true,
         subgroup: 1,
+        max_rounds: usize::MAX,
     }
 }
 

@@ -49,6 +49,7 @@ pub(crate) fn caps() -> Caps {
         parallel_groups: rayon::current_num_threads(),
         f16: true,
         subgroup: 1,
+        max_rounds: usize::MAX,
     }
 }
 

@@ -1,8 +1,10 @@
 //! Adapter, device, limits, and turning wgpu's errors into ours.
 
 use super::pipeline::Kept;
+#[cfg(not(target_family = "wasm"))]
+use super::rounds;
 use crate::error::{Error, Result};
-use crate::plan::{Caps, DeviceClass};
+use crate::plan::{Caps, DeviceClass, FEW_ROUNDS};
 use std::sync::{Arc, Mutex, PoisonError};
 
 #[cfg(not(target_family = "wasm"))]
@@ -20,6 +22,8 @@ pub struct Gpu {
     /// An error that no scope has caught.
     stray: Arc<Mutex<Option<String>>>,
     owner: Owner,
+    /// As [`Caps::max_rounds`].
+    max_rounds: usize,
     /// Whether its shaders check indices and bound loops.
     pub(crate) checked: bool,
     /// What was compiled, by its text: sessions of one configuration share it, in whatever shape.
@@ -136,6 +140,8 @@ impl GpuInfo {
             },
             f16: self.f16,
             subgroup: if self.subgroups && self.software { self.subgroup } else { 1 },
+            // Those of a device know better.
+            max_rounds: if self.software { FEW_ROUNDS } else { usize::MAX },
         }
     }
 
@@ -175,7 +181,7 @@ impl Gpu {
             .request_device(&descriptor)
             .await
             .map_err(|e| Error::NoAdapter { reason: format!("{}: {e}", info.name) })?;
-        let gpu = Self::with(device, queue, info, Owner::Ours);
+        let mut gpu = Self::with(device, queue, info, Owner::Ours);
         let lost = Arc::clone(&gpu.lost);
         gpu.device.set_device_lost_callback(move |reason, message| {
             let text = format!("{reason:?} {message}").trim().to_string();
@@ -186,7 +192,16 @@ impl Gpu {
         gpu.device.on_uncaptured_error(Arc::new(move |e| {
             stray.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| e.to_string());
         }));
+        #[cfg(not(target_family = "wasm"))]
+        if gpu.info.software {
+            gpu.max_rounds = rounds::measure(&gpu)?;
+        }
         Ok(gpu)
+    }
+
+    /// What the planner must know of it.
+    pub(crate) fn caps(&self) -> Caps {
+        Caps { max_rounds: self.max_rounds, ..self.info.caps() }
     }
 
     /// The host's own device; its error handlers and callbacks stay as they are.
@@ -196,11 +211,19 @@ impl Gpu {
         let owner = Owner::Host(Mutex::new(probe(&device)));
         #[cfg(target_family = "wasm")]
         let owner = Owner::Host();
-        Self::with(device, queue, info, owner)
+        #[cfg_attr(target_family = "wasm", expect(unused_mut, reason = "a browser's devices are not asked"))]
+        let mut gpu = Self::with(device, queue, info, owner);
+        #[cfg(not(target_family = "wasm"))]
+        if gpu.info.software {
+            // One that does not answer is told of when it is used.
+            gpu.max_rounds = rounds::measure(&gpu).unwrap_or(FEW_ROUNDS);
+        }
+        gpu
     }
 
     fn with(device: wgpu::Device, queue: wgpu::Queue, info: GpuInfo, owner: Owner) -> Self {
         let (lost, stray, pipelines) = Default::default();
+        let max_rounds = info.caps().max_rounds;
         Self {
             device,
             queue,
@@ -208,6 +231,7 @@ impl Gpu {
             lost,
             stray,
             owner,
+            max_rounds,
             checked: false,
             pipelines,
             #[cfg(target_family = "wasm")]
@@ -221,6 +245,7 @@ impl Gpu {
             Owner::Ours => Self::with(self.device.clone(), self.queue.clone(), self.info.clone(), Owner::Ours),
             Owner::Host(..) => Self::from_wgpu(self.device.clone(), self.queue.clone()),
         };
+        gpu.max_rounds = self.max_rounds;
         (gpu.lost, gpu.stray, gpu.checked) = (Arc::clone(&self.lost), Arc::clone(&self.stray), true);
         gpu
     }

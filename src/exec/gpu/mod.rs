@@ -5,6 +5,8 @@ mod executor;
 pub(crate) mod network;
 mod pipeline;
 mod read;
+#[cfg(not(target_family = "wasm"))]
+mod rounds;
 
 pub(crate) use device::adapters;
 pub use device::{Gpu, GpuInfo};
@@ -12,3 +14,4 @@ pub(crate) use executor::Executor;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use executor::written;
 pub use executor::{IoBinding, IoBuffers};
+pub use network::{NetworkBinding, NetworkBuffers};

@@ -1,16 +1,19 @@
 //! A program's arena, parameters and pipelines on a device: made once, then only encoded.
 
+mod host;
+mod pass;
+
+pub use host::{NetworkBinding, NetworkBuffers};
+
 use super::device::Gpu;
 use super::pipeline::{Pipeline, pipeline_of};
 use super::read::{Mapping, download};
 use crate::error::Result;
-use crate::exec::{Device, Port, Stack};
-use crate::model::network::{LayersShape, Network, Op};
+use crate::exec::{Device, Stack};
+use crate::model::network::{Network, Op};
 use crate::model::optimiser::Hyper;
 use crate::num::random::Masks;
-use crate::plan::Half;
-use crate::plan::network::{Call, Job, NetworkPlan, Program, SlotId, Times, update_groups, update_text};
-use std::ops::Range;
+use crate::plan::network::{Job, NetworkPlan, Program, SlotId, Times, update_groups, update_text};
 use std::sync::Arc;
 
 #[cfg(not(target_family = "wasm"))]
@@ -29,7 +32,7 @@ pub(crate) struct Executor {
     bindings: wgpu::BindGroup,
     /// Distance between two uniform blocks.
     stride: u32,
-    /// Per job of the program's, forward then backward.
+    /// Per job of the program's.
     pipelines: Vec<Arc<Pipeline>>,
     /// Where the parameters of the network's own operations are updated.
     update: Option<Update>,
@@ -98,15 +101,6 @@ impl Update {
     }
 }
 
-/// Between a network and the layers in it.
-#[derive(Clone, Copy)]
-enum Way {
-    In,
-    Out,
-    BackIn,
-    BackOut,
-}
-
 /// One layout for all kernels: a block of words, the arena, parameters, lengths and resets.
 fn layout() -> [wgpu::BindGroupLayoutEntry; 4] {
     let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
@@ -130,7 +124,7 @@ impl Executor {
         let Some(program) = plan.program.clone() else { unreachable!("the plan of a GPU has a program") };
         let stack = |(n, _): &(usize, _)| Stack::of_node(plan, *n, device, params);
         let layers = plan.layers.iter().map(stack).collect::<Result<_>>()?;
-        let jobs: Vec<&Job> = program.forward.iter().chain(&program.backward).collect();
+        let jobs: Vec<&Job> = program.jobs.iter().collect();
         // Several at a time; equal texts wait for one another.
         let compile = |job: &&Job| pipeline_of(gpu, job.name, &job.text, &layout(), gpu.checked);
         #[cfg(not(target_family = "wasm"))]
@@ -227,7 +221,7 @@ impl Executor {
 
     /// All parameters as they are now.
     pub(crate) async fn params(&self, plan: &NetworkPlan) -> Result<Vec<f32>> {
-        let own = download(&self.gpu, &self.params, self.program.params.1).await?;
+        let own = download(&self.gpu, &self.params, 0, self.program.params.1).await?;
         let mut of_stacks = Vec::new();
         for stack in &self.layers {
             of_stacks.push(stack.parameters().await?);
@@ -285,87 +279,6 @@ impl Executor {
         self.layers.iter_mut().zip(masks).try_for_each(|(stack, masks)| stack.set_masks(*masks))
     }
 
-    /// One submit, and where there are recurrent layers one more and their own for each; gradients of parameters begin at 0.
-    pub(crate) fn run(&mut self, plan: &NetworkPlan, back: bool) -> Result<()> {
-        let forward = self.program.forward.len();
-        let jobs = if back { forward..self.pipelines.len() } else { 0..forward };
-        let calls = self.program.calls[usize::from(back)].clone();
-        let mut next = jobs.start;
-        for n in 0..=calls.len() {
-            let end = calls.get(n).map_or(jobs.end, |call| jobs.start + call.before);
-            self.gpu.submit("running a network", || {
-                let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                let own = self.program.params.1;
-                if back && n == 0 && own > 0 {
-                    let (at, size) = (4 * self.program.param_gradients as u64, 4 * own as u64);
-                    encoder.clear_buffer(&self.arena, at, Some(size));
-                }
-                if let Some(call) = n.checked_sub(1).map(|n| &calls[n]) {
-                    self.copy(&mut encoder, plan, call, if back { Way::BackOut } else { Way::Out });
-                }
-                self.encode(&mut encoder, next..end);
-                if let Some(call) = calls.get(n) {
-                    self.copy(&mut encoder, plan, call, if back { Way::BackIn } else { Way::In });
-                }
-                self.gpu.queue.submit([encoder.finish()]);
-            })?;
-            self.submits += 1;
-            next = end;
-            if let Some(call) = calls.get(n) {
-                let half = if back { Half::Backward } else { Half::Forward };
-                self.layers[plan.layers_at(call.node)].run(half, &[])?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Jobs as one compute pass.
-    fn encode(&self, encoder: &mut wgpu::CommandEncoder, part: Range<usize>) {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        let jobs = self.program.forward.iter().chain(&self.program.backward);
-        let mut current: Option<&Arc<Pipeline>> = None;
-        for (n, job) in jobs.enumerate().skip(part.start).take(part.len()) {
-            let pipeline = &self.pipelines[n];
-            if !current.is_some_and(|c| Arc::ptr_eq(c, pipeline)) {
-                pass.set_pipeline(&pipeline.pipeline);
-                current = Some(pipeline);
-            }
-            pass.set_bind_group(0, &self.bindings, &[n as u32 * self.stride]);
-            pass.dispatch_workgroups(job.groups[0], job.groups[1], 1);
-        }
-    }
-
-    /// What goes between the arena and a stack of layers.
-    fn copy(&self, encoder: &mut wgpu::CommandEncoder, plan: &NetworkPlan, call: &Call, way: Way) {
-        let Op::Layers(shape) = &plan.network.nodes[call.node].op else { return };
-        let stack = &self.layers[plan.layers_at(call.node)];
-        for (port, at, len) in self.ports(plan, call, shape, way) {
-            if let (Some(buffer), true) = (stack.buffer(port), len > 0) {
-                let (at, size) = (4 * at as u64, 4 * len as u64);
-                match way {
-                    Way::In | Way::BackIn => encoder.copy_buffer_to_buffer(&self.arena, at, buffer, 0, size),
-                    Way::Out | Way::BackOut => encoder.copy_buffer_to_buffer(buffer, 0, &self.arena, at, size),
-                }
-            }
-        }
-    }
-
-    /// Ports, where they are in the arena, and their elements.
-    fn ports(&self, plan: &NetworkPlan, call: &Call, shape: &LayersShape, way: Way) -> Vec<(Port, usize, usize)> {
-        let Some(state) = plan.states.iter().find(|s| s.node == call.node) else { return Vec::new() };
-        let (x, y) = (shape.x.value, plan.network.nodes[call.node].value);
-        let value = |id: SlotId| (self.program.slots[id], plan.slots[id].len);
-        let (main, (at, len), slot, parts) = match way {
-            Way::In => (Port::X, value(plan.values[x]), Some(state.initial), [Port::H0, Port::C0]),
-            Way::Out => (Port::Y, value(plan.values[y]), Some(state.last), [Port::Hn, Port::Cn]),
-            Way::BackIn => (Port::DY, value(plan.gradients[y]), state.d_last, [Port::DHn, Port::DCn]),
-            Way::BackOut => (Port::DX, (call.dx, value(plan.gradients[x]).1), state.d_initial, [Port::DH0, Port::DC0]),
-        };
-        let slot = slot.map_or(0, |id| self.program.slots[id]);
-        let states = shape.state_places(self.batch).into_iter().zip(parts);
-        [(main, at, len)].into_iter().chain(states.map(|((at, len), port)| (port, slot + at, len))).collect()
-    }
-
     /// The values of slots, and behind them, if asked for, the gradients of all parameters.
     pub(crate) async fn read_slots(&self, plan: &NetworkPlan, slots: &[SlotId], params: bool) -> Result<Vec<Vec<f32>>> {
         let slots = slots.iter().map(|&s| (self.program.slots[s], plan.slots[s].len));
@@ -379,6 +292,12 @@ impl Executor {
             read.push(self.joined(plan, &own, &of_stacks));
         }
         Ok(read)
+    }
+
+    /// The values of any slot.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) async fn download(&self, plan: &NetworkPlan, slot: SlotId) -> Result<Vec<f32>> {
+        download(&self.gpu, &self.arena, self.program.slots[slot], plan.slots[slot].len).await
     }
 
     pub(crate) fn write_slot(&mut self, slot: SlotId, values: &[f32]) -> Result<()> {
@@ -412,7 +331,7 @@ impl Executor {
     /// Whether the gaps between slots hold what [`Executor::fill`] filled them with: NaN.
     #[cfg(not(target_family = "wasm"))]
     pub(crate) fn guards_hold(&self) -> Result<bool> {
-        let all = self.gpu.block(download(&self.gpu, &self.arena, self.program.len))?;
+        let all = self.gpu.block(download(&self.gpu, &self.arena, 0, self.program.len))?;
         let guard = |&at: &usize| all[at..][..self.guard].iter().all(|v| v.is_nan());
         Ok(self.program.guards.iter().all(guard))
     }
@@ -423,22 +342,26 @@ impl Executor {
             return Ok(());
         }
         self.submits += 1;
-        let at = |slot: SlotId| 4 * self.program.slots[slot] as u64;
         self.gpu.submit("carrying the states", || {
             let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            let mut end = 0;
-            let mut places = Vec::new();
-            for s in &plan.states {
-                let size = 4 * plan.slots[s.last].len as u64;
-                encoder.copy_buffer_to_buffer(&self.arena, at(s.last), &self.carry, end, size);
-                places.push((s.initial, end, size));
-                end += size;
-            }
-            for (initial, from, size) in places {
-                encoder.copy_buffer_to_buffer(&self.carry, from, &self.arena, at(initial), size);
-            }
+            self.copy_states(&mut encoder, plan);
             self.gpu.queue.submit([encoder.finish()]);
         })
+    }
+
+    fn copy_states(&self, encoder: &mut wgpu::CommandEncoder, plan: &NetworkPlan) {
+        let at = |slot: SlotId| 4 * self.program.slots[slot] as u64;
+        let mut end = 0;
+        let mut places = Vec::new();
+        for s in &plan.states {
+            let size = 4 * plan.slots[s.last].len as u64;
+            encoder.copy_buffer_to_buffer(&self.arena, at(s.last), &self.carry, end, size);
+            places.push((s.initial, end, size));
+            end += size;
+        }
+        for (initial, from, size) in places {
+            encoder.copy_buffer_to_buffer(&self.carry, from, &self.arena, at(initial), size);
+        }
     }
 
     /// Places of the arena, first element and count, in one submit and one wait.

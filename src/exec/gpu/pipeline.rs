@@ -146,7 +146,7 @@ fn entry((binding, (_, access)): (usize, &(&str, Access))) -> wgpu::BindGroupLay
     }
 }
 
-fn create(
+pub(super) fn create(
     gpu: &Gpu,
     label: &str,
     text: &str,
@@ -189,8 +189,8 @@ fn shader_module(gpu: &Gpu, label: &str, text: &str, checked: bool) -> wgpu::Sha
     // sized the bound slots (a caller's own buffers are refused where they are smaller, `Executor::bind_io`), of the schedule,
     // which `Schedule` makes from lengths it has checked, and of ids and classes checked against their tables when they are
     // written; lanes past an edge are clamped or return. Every loop counts to one of these. Kernels of networks index one arena, at
-    // offsets and by sizes of the `Program` that sized it, and by lengths in 1..=T that the session has checked; the expressions in
-    // them only calculate. The tests run the kernels with checks,
+    // offsets and by sizes of the `Program` that sized it, and by lengths in 0..=T that the session has checked; the expressions in
+    // them only calculate. Buffers of the host's own are refused there, too, where they are smaller (`network::Executor::bind_host`). The tests run the kernels with checks,
     // which would turn an index out of range into a wrong number, and compare the bits with those of unchecked ones.
     unsafe { gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }

@@ -58,9 +58,9 @@ impl Drop for Mapping<'_> {
     }
 }
 
-/// The first `len` words of a buffer, by way of one made for it.
-pub(super) async fn download(gpu: &Gpu, buffer: &wgpu::Buffer, len: usize) -> Result<Vec<f32>> {
-    let (what, size) = ("reading a buffer", 4 * len as u64);
+/// `len` words of a buffer from `first` on, by way of one made for them.
+pub(super) async fn download(gpu: &Gpu, buffer: &wgpu::Buffer, first: usize, len: usize) -> Result<Vec<f32>> {
+    let (what, at, size) = ("reading a buffer", 4 * first as u64, 4 * len as u64);
     if size == 0 {
         return Ok(Vec::new());
     }
@@ -69,7 +69,7 @@ pub(super) async fn download(gpu: &Gpu, buffer: &wgpu::Buffer, len: usize) -> Re
         let label = Some("download");
         let to = gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(buffer, 0, &to, 0, size);
+        encoder.copy_buffer_to_buffer(buffer, at, &to, 0, size);
         gpu.queue.submit([encoder.finish()]);
         Mapping::new(gpu, std::iter::once((&to, size)))
     })?;

@@ -9,10 +9,12 @@
 //!
 //! Everything that grows, grows with T: [`NetworkPlan::bytes_per_step`] says by how much; [`NetworkPlan::fixed_bytes`] is the rest.
 
+mod exchange;
 mod fold;
 mod kernel;
 mod ops;
 mod parallel;
+mod pass;
 mod program;
 mod text;
 mod times;
@@ -20,17 +22,19 @@ mod update;
 
 pub(crate) use kernel::Job;
 pub use parallel::Parallel;
-pub(crate) use program::{Call, Program};
+pub(crate) use pass::{Entry, Work};
+pub(crate) use program::Program;
 pub(crate) use times::Times;
 pub(crate) use update::{update_groups, update_text};
 
-use super::{Caps, DeviceClass, Empty, Memory, Options, Plan, Precision, Reset};
+use super::{Caps, DeviceClass, Empty, Half, Memory, Options, Plan, Precision, Reset};
 use crate::error::{Error, Result};
-use crate::model::network::{LayersShape, Network, Node, Op, Rows, ScanShape, ValueId};
+use crate::model::network::{LayersShape, Network, Op, Rows, ScanShape, ValueId};
 use crate::model::optimiser::Optimiser;
 use crate::model::stack::Shape;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the user may choose.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +61,9 @@ pub struct NetworkOptions {
     pub nominal: Option<Shape>,
     /// Chooses kernels as for another class of device than the one that runs the plan, as [`crate::Options::kernels`]: the same bits.
     pub kernels: Option<DeviceClass>,
+    /// Estimated time that one submit may take before a pass is split into several, as [`crate::Options::submit_budget`]: for the
+    /// network's own operations and those of stacks together.
+    pub submit_budget: Duration,
     /// Elements that a GPU's arena has between any two slots, which nothing may touch
     /// ([`crate::network::NetworkSession::check_guards`]). For tests.
     #[doc(hidden)]
@@ -76,6 +83,7 @@ impl Default for NetworkOptions {
             resets: true,
             nominal: None,
             kernels: None,
+            submit_budget: Options::default().submit_budget,
             guard: 0,
         }
     }
@@ -232,7 +240,7 @@ impl NetworkPlanData {
     /// The texts of all kernels that a GPU runs for it, by kernel; none for the CPU executor. For tests.
     #[doc(hidden)]
     pub fn shaders(&self) -> Vec<(&'static str, &str)> {
-        let jobs = self.program.iter().flat_map(|p| p.forward.iter().chain(&p.backward));
+        let jobs = self.program.iter().flat_map(|p| &p.jobs);
         let mut texts: Vec<_> = jobs.map(|job| (job.name, &*job.text)).collect();
         texts.sort_unstable();
         texts.dedup();
@@ -243,13 +251,29 @@ impl NetworkPlanData {
     /// layers are left out; they have plans of their own. For tests.
     #[doc(hidden)]
     pub fn jobs(&self, back: bool) -> Vec<(&'static str, [u32; 2])> {
-        let jobs = self.program.iter().flat_map(|p| if back { &p.backward } else { &p.forward });
+        let jobs = self.program.iter().flat_map(|p| {
+            p.passes[usize::from(back)].entries.iter().filter_map(|entry| match entry.work {
+                Work::Job(n) => Some(&p.jobs[n]),
+                _ => None,
+            })
+        });
         jobs.map(|job| (job.name, job.groups)).collect()
     }
 
     /// Elements that a GPU needs beyond the slots and the gradients of parameters.
     fn scratch(&self) -> usize {
         self.program.as_ref().map_or(0, |p| p.own)
+    }
+
+    /// The operations in the order in which a pass runs them, on every executor.
+    pub(crate) fn order(&self, half: Half) -> impl Iterator<Item = usize> + use<> {
+        let count = self.network.nodes.len();
+        (0..count).map(move |n| if half == Half::Backward { count - 1 - n } else { n })
+    }
+
+    /// Submits of a pass on a GPU ([`NetworkOptions::submit_budget`]); 0 on the CPU executor.
+    pub fn submit_count(&self, back: bool) -> usize {
+        self.program.as_ref().map_or(0, |p| p.passes[usize::from(back)].submits.len())
     }
 
     /// Which of [`NetworkPlanData::layers`] is an operation's.
@@ -316,9 +340,31 @@ impl NetworkPlanData {
     /// Multiply-adds of the forward pass, times two: products, convolutions, and per head and step of a scan 2·K·V (decay, write,
     /// read: 3·K·V; with a correction 5·K·V).
     pub fn flops(&self) -> u64 {
-        let of = |n: &Node| self.rows_of(n.value) as u64 * n.op.flops_of_row(&self.network) as u64;
-        let own = self.network.nodes.iter().map(of).sum::<u64>();
-        own + self.layers.iter().map(|(_, plan)| plan.forward_flops()).sum::<u64>()
+        self.order(Half::Forward).map(|n| self.flops_of(Half::Forward, n)).sum()
+    }
+
+    /// Those of an operation: the way back has two products for each of the way there.
+    pub(crate) fn flops_of(&self, half: Half, node: usize) -> u64 {
+        let of = &self.network.nodes[node];
+        let there = match of.op {
+            Op::Layers(_) => self.layers[self.layers_at(node)].1.forward_flops(),
+            _ => self.rows_of(of.value) as u64 * of.op.flops_of_row(&self.network) as u64,
+        };
+        if half == Half::Backward { 2 * there } else { there }
+    }
+
+    /// Dispatches of an operation on a GPU; 1 on the CPU executor.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn dispatches_of(&self, half: Half, node: usize) -> usize {
+        let Some(program) = &self.program else { return 1 };
+        let pass = &program.passes[half as usize];
+        let jobs = pass.entries[pass.of(node)].iter().filter(|e| matches!(e.work, Work::Job(_))).count();
+        let of_stack = match (&self.network.nodes[node].op, half) {
+            (Op::Layers(_), Half::Forward) => self.layers[self.layers_at(node)].1.forward_dispatches(),
+            (Op::Layers(_), _) => self.layers[self.layers_at(node)].1.backward_dispatches(),
+            _ => 0,
+        };
+        jobs + of_stack
     }
 
     fn slot(&mut self, name: String, len: usize, per_step: usize) -> SlotId {
@@ -463,6 +509,7 @@ fn stack_plan(name: &str, layers: &LayersShape, shape: Shape, caps: &Caps, optio
         empty: Empty::Initial,
         memory: options.memory,
         resets: options.resets.then_some(Reset::Zero),
+        submit_budget: options.submit_budget,
         ..Default::default()
     };
     let named = |error| match error {

@@ -2,11 +2,12 @@
 
 use super::kernel::{Job, Kernel};
 use super::ops::dispatches;
+use super::pass::{Entry, Pass, Work};
 use super::text::{Route, Share};
 use super::{NetworkPlanData, SlotId};
 use crate::error::{Error, Result};
 use crate::model::network::{Op, Operand, ParamId, Part, Rows, Source};
-use crate::plan::DeviceClass;
+use crate::plan::Half;
 
 /// Where everything is, and what runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,26 +26,13 @@ pub(crate) struct Program {
     pub len: usize,
     /// Those of them that are neither the plan's nor gradients of parameters.
     pub own: usize,
-    pub forward: Vec<Job>,
-    pub backward: Vec<Job>,
-    /// Stacks of recurrent layers, forward and backward: sessions that run between the jobs.
-    pub calls: [Vec<Call>; 2],
+    /// All dispatches, those of the way there before those of the way back.
+    pub jobs: Vec<Job>,
+    /// There and back.
+    pub passes: [Pass; 2],
 }
 
-/// Where a stack of recurrent layers runs.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Call {
-    /// Before which job of its half.
-    pub before: usize,
-    /// Which operation.
-    pub node: usize,
-    /// Back: where the gradient of x goes, for the job behind it.
-    pub dx: usize,
-}
-
-/// Mesa's llvmpipe ends all loops of an invocation, without a word, once together they have gone round so often.
-const ROUNDS: usize = 65_535;
-/// Rounds of loops after which long work is cut: it ends in time for any watchdog, and before those. It decides in which order
+/// Rounds of loops after which long work is cut: it ends in time for any watchdog, and within [`crate::Caps::max_rounds`]. It decides in which order
 /// gradients of parameters are added up: the same on every device.
 pub(crate) const STRETCH: usize = 60_000;
 
@@ -62,8 +50,10 @@ pub(in crate::plan::network) struct Build<'a> {
     end: usize,
     /// The operation at hand.
     node: usize,
-    pub jobs: Vec<Job>,
-    pub calls: Vec<Call>,
+    jobs: Vec<Job>,
+    entries: Vec<Entry>,
+    /// Which pass is put together.
+    half: Half,
     /// What was wrong first with a dispatch.
     wrong: Option<String>,
 }
@@ -119,22 +109,24 @@ impl Program {
             end,
             node: 0,
             jobs: Vec::new(),
-            calls: Vec::new(),
+            entries: Vec::new(),
+            half: Half::Forward,
             wrong: None,
         };
-        for n in 0..plan.network.nodes.len() {
-            build.forward(n);
-        }
-        let (forward, forward_calls) = (std::mem::take(&mut build.jobs), std::mem::take(&mut build.calls));
+        plan.order(Half::Forward).for_each(|n| build.forward(n));
+        let forward = std::mem::take(&mut build.entries);
+        build.half = Half::Backward;
         if plan.options.train {
-            for n in (0..plan.network.nodes.len()).rev() {
-                build.backward(n);
-            }
+            let first = plan.order(Half::Backward).next().unwrap_or_default();
+            build.entries.extend((params.1 > 0).then_some(Entry { node: first, work: Work::Clear }));
+            plan.order(Half::Backward).for_each(|n| build.backward(n));
         }
         if let Some(reason) = build.wrong {
             return Err(Error::Gpu { what: "making a network's program".into(), reason });
         }
         let len = build.end.max(1);
+        let pass = |entries, half| Pass::new(plan, &build.jobs, entries, half);
+        let passes = [pass(forward, Half::Forward), pass(std::mem::take(&mut build.entries), Half::Backward)];
         let program = Self {
             slots: build.slots,
             gradients,
@@ -143,9 +135,8 @@ impl Program {
             params,
             len,
             own: len - plans.min(len),
-            forward,
-            backward: build.jobs,
-            calls: [forward_calls, build.calls],
+            jobs: build.jobs,
+            passes,
         };
         program.check(plan)?;
         Ok(program)
@@ -165,18 +156,18 @@ impl Program {
             };
             return Err(Error::Limit { what, needs, limit, unit: "bytes", limit_name, hint });
         }
-        let longest = self.forward.iter().chain(&self.backward).max_by_key(|job| job.rounds);
-        if let Some(job) = longest.filter(|job| job.rounds > ROUNDS && plan.caps.class == DeviceClass::SoftwareGpu) {
+        let longest = self.jobs.iter().max_by_key(|job| job.rounds);
+        if let Some(job) = longest.filter(|job| job.rounds > plan.caps.max_rounds) {
             return Err(Error::Limit {
                 what: format!("{} of {}", job.name, what()),
                 needs: job.rounds as u64,
-                limit: ROUNDS as u64,
+                limit: plan.caps.max_rounds as u64,
                 unit: "iterations",
-                limit_name: "llvmpipe's loops",
+                limit_name: "the device's loops",
                 hint: "; shorten the sequences or chunks, or use the CPU executor".into(),
             });
         }
-        let groups = self.forward.iter().chain(&self.backward).map(|j| u64::from(j.groups[1])).max().unwrap_or(1);
+        let groups = self.jobs.iter().map(|j| u64::from(j.groups[1])).max().unwrap_or(1);
         let limit = plan.caps.max_workgroups as u64;
         if groups > limit {
             let limit_name = "the device's max_compute_workgroups_per_dimension";
@@ -206,9 +197,12 @@ impl Build<'_> {
         dispatches(&plan.network.nodes[n].op).backward(n, self);
     }
 
-    /// A stack of layers runs here; `dx`: back, where the gradient of its x goes.
-    pub fn call(&mut self, node: usize, dx: usize) {
-        self.calls.push(Call { before: self.jobs.len(), node, dx });
+    /// The operation at hand, a stack of layers, runs here by its own plan; `dx`: back, where the gradient of its x goes.
+    pub fn run_stack(&mut self, dx: usize) {
+        let (node, stack) = (self.node, &self.plan.layers[self.plan.layers_at(self.node)].1);
+        let parts = (0..stack.half(self.half).1.len()).map(Work::Stack);
+        let works = [Work::Enter].into_iter().chain(parts).chain([Work::Leave { dx }]);
+        self.entries.extend(works.map(|work| Entry { node, work }));
     }
 
     /// Scratch for the operation at hand.
@@ -221,7 +215,10 @@ impl Build<'_> {
     pub fn push(&mut self, kernel: Kernel) {
         let shape = self.plan.shape;
         match kernel.job([shape.time, shape.batch], self.plan.caps.max_workgroups) {
-            Ok(job) => self.jobs.push(job),
+            Ok(job) => {
+                self.entries.push(Entry { node: self.node, work: Work::Job(self.jobs.len()) });
+                self.jobs.push(job);
+            }
             Err(reason) => self.wrong(reason),
         }
     }

@@ -1,11 +1,17 @@
 //! A network's plan bound to a device: upload, run, read back.
 
 mod dropout;
+mod host;
 mod ids;
 mod io;
+#[cfg(not(target_family = "wasm"))]
+mod profile;
+mod trace;
 mod train;
 
 pub use io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkUpstream};
+#[cfg(not(target_family = "wasm"))]
+pub use profile::OperationTime;
 
 use super::dropout::Draws;
 use crate::error::{Error, Result};
@@ -13,8 +19,8 @@ use crate::exec::network::Executor;
 use crate::exec::{Device, Element};
 use crate::model::network::{Network, Op, Param, Part, Rows};
 use crate::model::stack::Shape;
-use crate::plan::Precision;
 use crate::plan::network::{NetworkPlan, SlotId, StateSlots, Times};
+use crate::plan::{Half, Precision};
 use crate::tensor::{Tensor, View};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -169,7 +175,7 @@ impl<T: Element> NetworkSession<T> {
             let (names, sizes) = self.dims(Part { value, first: 0, width: v.width });
             view.check(&v.name, names, &sizes)?;
         }
-        let times = self.checked_times(input)?;
+        let times = self.checked_times(input.lengths, input.resets)?;
         let divisors = self.divisors(input, &times)?;
         self.check_ids(input, &times)?;
         match input.initial {
@@ -210,15 +216,30 @@ impl<T: Element> NetworkSession<T> {
     /// # Errors
     /// [`Error::Mismatch`] if nothing was; errors of the device.
     pub fn run(&mut self) -> Result<()> {
+        self.begin()?;
+        self.executor.run(&self.times, Half::Forward)?;
+        self.ended();
+        Ok(())
+    }
+
+    /// The run is not there any more, and what is written may be run again.
+    fn unsettled(&mut self) {
+        (self.has_run, self.tape, self.upstream, self.gradients) = (false, false, false, false);
+    }
+
+    /// Before a run.
+    fn begin(&mut self) -> Result<()> {
         if !self.written {
             return Err(Error::mismatch("run", "an input written before it", "none"));
         }
         self.tape = false;
-        self.draw()?;
-        self.executor.run(&self.times, false)?;
+        self.draw()
+    }
+
+    /// What is true after it.
+    fn ended(&mut self) {
         self.ran_divisors.clone_from(&self.divisors);
         (self.has_run, self.tape, self.gradients) = (true, self.plan.options.train, false);
-        Ok(())
     }
 
     /// What the last run gave.
@@ -338,6 +359,12 @@ impl<T: Element> NetworkSession<T> {
     /// # Errors
     /// [`Error::Mismatch`] without a forward run before it; errors of the device.
     pub fn run_back(&mut self) -> Result<()> {
+        self.begin_back()?;
+        self.executor.run(&self.times, Half::Backward)
+    }
+
+    /// Before a way back: there are gradients to begin from, and the run is used up.
+    fn begin_back(&mut self) -> Result<()> {
         if !self.tape {
             return Err(Error::mismatch("backward", "a forward run of a training plan before it", "none"));
         }
@@ -348,7 +375,7 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("backward", "gradients of outputs written since the last way back", "none"));
         }
         (self.tape, self.upstream, self.gradients) = (false, false, true);
-        self.executor.run(&self.times, true)
+        Ok(())
     }
 
     /// What the last way back gave.
@@ -382,15 +409,6 @@ impl<T: Element> NetworkSession<T> {
         Ok(NetworkGradients { inputs, params: by_param(&network, &flat), states })
     }
 
-    /// Fills all working memory with NaN: nothing may read what the run did not write. For tests.
-    ///
-    /// # Errors
-    /// Errors of the device.
-    #[doc(hidden)]
-    pub fn poison(&mut self) -> Result<()> {
-        self.executor.poison()
-    }
-
     /// Whether all is as [`NetworkSession::poison`] left it between the slots of a GPU that [`NetworkOptions::guard`] keeps apart. For
     /// tests.
     ///
@@ -407,18 +425,18 @@ impl<T: Element> NetworkSession<T> {
         }
     }
 
-    fn checked_times(&self, input: &NetworkInput<'_, T>) -> Result<Times> {
+    fn checked_times(&self, lengths: Option<&[usize]>, given: Option<&[bool]>) -> Result<Times> {
         let Shape { time, batch } = self.plan.shape;
-        let lengths = input.lengths.map_or_else(|| vec![time; batch], <[usize]>::to_vec);
+        let lengths = lengths.map_or_else(|| vec![time; batch], <[usize]>::to_vec);
         if lengths.len() != batch || lengths.iter().any(|&l| l > time) {
             return Err(Error::mismatch("lengths", format!("{batch} in 0..={time}"), format!("{lengths:?}")));
         }
-        let resets = input.resets.unwrap_or_default().to_vec();
-        if input.resets.is_some() && !self.plan.options.resets {
+        let resets = given.unwrap_or_default().to_vec();
+        if given.is_some() && !self.plan.options.resets {
             let expected = "none (the plan was made with NetworkOptions { resets: false, .. })";
             return Err(Error::mismatch("resets", expected, format!("{} flags", resets.len())));
         }
-        if input.resets.is_some() && resets.len() != time * batch {
+        if given.is_some() && resets.len() != time * batch {
             return Err(Error::mismatch(
                 "resets",
                 format!("[T, B] = [{time}, {batch}]"),

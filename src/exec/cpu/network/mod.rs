@@ -25,6 +25,7 @@ use crate::exec::{Device, Element};
 use crate::model::network::ops::operations;
 use crate::model::network::{Op, Part};
 use crate::num::random::Masks;
+use crate::plan::Half;
 use crate::plan::network::{NetworkPlan, SlotId, Times};
 use wgpu::WasmNotSendSync;
 
@@ -187,30 +188,23 @@ impl<T: Element> Executor<T> {
         &self.d_params
     }
 
-    pub(crate) fn walk(&mut self, plan: &NetworkPlan, times: &Times) -> Result<()> {
-        let Self { slots, params, twins, .. } = self;
-        let c = Context { plan, times, params };
-        for (node, twin) in plan.network.nodes.iter().zip(twins) {
-            let id = plan.values[node.value];
-            let mut y = std::mem::take(&mut slots[id]);
-            let done = twin.forward(&c, slots, &mut y);
-            slots[id] = y;
-            done?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn walk_back(&mut self, plan: &NetworkPlan, times: &Times) -> Result<()> {
+    /// Runs an operation, or the way back through it; before the first of those back the gradients of all parameters are 0.
+    pub(crate) fn run(&mut self, plan: &NetworkPlan, times: &Times, (half, n): (Half, usize)) -> Result<()> {
         let Self { slots, params, d_params, twins, .. } = self;
-        d_params.fill(T::default());
-        let c = Context { plan, times, params };
-        for (node, twin) in plan.network.nodes.iter().zip(twins).rev() {
-            let id = plan.gradients[node.value];
-            let dy = std::mem::take(&mut slots[id]);
-            let done = twin.backward(&c, slots, &dy, d_params);
-            slots[id] = dy;
-            done?;
+        let (c, value) = (Context { plan, times, params }, plan.network.nodes[n].value);
+        if half == Half::Backward {
+            if plan.order(half).next() == Some(n) {
+                d_params.fill(T::default());
+            }
+            let dy = std::mem::take(&mut slots[plan.gradients[value]]);
+            let done = twins[n].backward(&c, slots, &dy, d_params);
+            slots[plan.gradients[value]] = dy;
+            done
+        } else {
+            let mut y = std::mem::take(&mut slots[plan.values[value]]);
+            let done = twins[n].forward(&c, slots, &mut y);
+            slots[plan.values[value]] = y;
+            done
         }
-        Ok(())
     }
 }
