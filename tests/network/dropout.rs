@@ -1,5 +1,6 @@
 //! Dropout and zoneout of stacks in a network: the masks, hence the bits, of a session; of several stacks each its own.
 
+use crate::host::{buffer, read};
 use crate::networks::{gpu, random};
 use std::sync::Arc;
 use wgpu_rnn::network::*;
@@ -181,6 +182,36 @@ fn stacks_have_masks_of_their_own() -> Result<()> {
             let bound = tolerance::bound_f32(tolerance::scale(&truth), tolerance::error(&narrow, &truth));
             let error = tolerance::error(&got, &truth);
             assert!(error <= bound, "run {n} on a GPU: off by {error:e}, over {bound:e}");
+        }
+    }
+    Ok(())
+}
+
+/// Runs that are traced, measured, or encoded for the host draw and count as others do.
+#[test]
+fn every_kind_of_run_draws() -> Result<()> {
+    let x = typed::<f32>(18 * 6, 5);
+    let views = [View::new(&x, &[6, 3, 6])];
+    let input = NetworkInput { lengths: Some(&LENGTHS), ..NetworkInput::new(&views) };
+    for device in [Device::cpu(), gpu()] {
+        let mut session = session::<f32>(&device, DROPOUT, Memory::Save)?;
+        let mut plain = || -> Result<Vec<f32>> { Ok(session.forward(&input)?.values.remove(0).data) };
+        let [first, second, third] = [plain()?, plain()?, plain()?];
+        session.set_seed(0);
+        let y = session.trace(&input)?.into_iter().find(|s| s.dispatch == "first").expect("the first stack");
+        assert_eq!(y.values, first, "{device}");
+        session.profile()?;
+        assert_eq!(session.output()?.values[0].data, second, "{device}");
+        let Some((wgpu_device, queue)) = device.wgpu() else { continue };
+        session.set_seed(0);
+        session.write(&input)?;
+        let y = buffer(&device, &vec![f32::NAN; 18 * 5], wgpu::BufferUsages::STORAGE);
+        let binding = session.bind(&NetworkBuffers { inputs: &[], outputs: &[Some(&y), None, None] })?;
+        for truth in [first, second, third] {
+            let mut encoder = wgpu_device.create_command_encoder(&Default::default());
+            session.encode(&mut encoder, &binding)?;
+            queue.submit([encoder.finish()]);
+            assert_eq!(read(&device, &y), truth, "{device}");
         }
     }
     Ok(())

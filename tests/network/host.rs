@@ -34,7 +34,7 @@ fn values(count: usize, seed: u64) -> Vec<f32> {
     random(count, seed).into_iter().map(|v| v as f32).collect()
 }
 
-fn buffer(device: &Device, data: &[f32], usage: wgpu::BufferUsages) -> wgpu::Buffer {
+pub fn buffer(device: &Device, data: &[f32], usage: wgpu::BufferUsages) -> wgpu::Buffer {
     let (device, queue) = device.wgpu().expect("a GPU");
     let usage = usage | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
     let size = size_of_val(data) as u64;
@@ -43,7 +43,7 @@ fn buffer(device: &Device, data: &[f32], usage: wgpu::BufferUsages) -> wgpu::Buf
     buffer
 }
 
-fn read(device: &Device, buffer: &wgpu::Buffer) -> Vec<f32> {
+pub fn read(device: &Device, buffer: &wgpu::Buffer) -> Vec<f32> {
     let (device, queue) = device.wgpu().expect("a GPU");
     let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
     let size = buffer.size();
