@@ -65,7 +65,7 @@ pub mod network {
     //! shift    the step before               scan   a linear recurrence (crate::rule)
     //! sum      of groups of columns          layers a stack of LSTM, GRU, … (crate::RnnConfig)
     //! concat   parts side by side            pool   of a sequence the last, first, mean or largest row of its steps
-    //! loss     how far from targets
+    //! loss     how far from targets          embedding  rows of a table by token ids
     //! ```
     //!
     //! An operation makes one new value; it reads parts of values (ranges of columns), so that what one product gives several readers

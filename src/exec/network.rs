@@ -3,6 +3,7 @@
 use super::device::{Device, Kind, Threads};
 use super::{Element, cpu, gpu, widen};
 use crate::error::Result;
+use crate::num::random::Masks;
 use crate::plan::Half;
 use crate::plan::network::{NetworkPlan, SlotId, Times};
 
@@ -62,6 +63,14 @@ impl<T: Element> Executor<T> {
         match &mut self.on {
             On::Cpu(..) => Ok(()),
             On::Gpu(e) => e.write_times(times),
+        }
+    }
+
+    /// Sets the masks of the runs to come, of every stack of layers.
+    pub(crate) fn set_masks(&mut self, masks: &[Masks]) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => e.set_masks(&self.plan, masks),
+            On::Gpu(e) => e.set_masks(masks),
         }
     }
 

@@ -5,6 +5,7 @@ use super::{Device, Element, Executor};
 use crate::error::Result;
 use crate::model::network::Op;
 use crate::model::weights::Weights;
+use crate::num::random::Masks;
 use crate::plan::network::NetworkPlan;
 use crate::plan::schedule::Schedule;
 use crate::plan::{Empty, Half, Plan, Role, SlotId};
@@ -100,6 +101,17 @@ impl<T: Element> Stack<T> {
     pub(crate) fn set_times(&mut self, lengths: &[usize], resets: &[bool]) -> Result<()> {
         let ragged = lengths.iter().any(|&l| l < self.executor.plan().shape.time);
         self.set_schedule(ragged.then_some(lengths), (!resets.is_empty()).then_some(resets)).map(drop)
+    }
+
+    /// Whether its runs draw masks.
+    pub(crate) fn drops(&self) -> bool {
+        let plan = self.executor.plan();
+        plan.config.drops(plan.train)
+    }
+
+    /// Sets the masks of the runs to come, where they draw any.
+    pub(crate) fn set_masks(&mut self, masks: Masks) -> Result<()> {
+        if self.drops() { self.executor.set_masks(masks) } else { Ok(()) }
     }
 
     /// Runs a pass.

@@ -5,7 +5,7 @@
 //! # Which bits a mask is made of
 //!
 //! ```text
-//! key     = first two words of philox(counter = [run low, run high, 0, 3 << 30], key = [seed low, seed high])
+//! key     = first two words of philox(counter = [run low, run high, stack, 3 << 30], key = [seed low, seed high])
 //! word    = philox(counter = [feature / 4, t, sequence, kind << 30 | place], key)[feature % 4]
 //! dropped = (word >> 8) < p · 2^24                     (as integers: the product rounded up)
 //! factor  = dropped ? 0 : 1 / (1 − p)                  (made in f64, rounded once to the element type)
@@ -22,7 +22,8 @@
 //! Where zoneout's word says "dropped", the unit keeps the value of the step before, else it takes the new one; nothing is scaled.
 //! (The key of a run is drawn with kind 3 too, but under another key.)
 //!
-//! `seed` is that of [`crate::Session::set_seed`]; `run` counts the forward runs with dropout since then, from 0. `sequence` is
+//! `seed` is that of [`crate::Session::set_seed`]; `run` counts the forward runs with dropout since then, from 0. `stack` is 0, or in
+//! a network which of its stacks of layers it is, from 0 in their order ([`crate::network::NetworkSession::set_seed`]). `sequence` is
 //! the caller's index in the batch and `t` the time step in the caller's x (the reverse direction's too). Nothing else matters:
 //! not the batch size, the lengths, the layout, the executor, the strategy or how a run is cut up.
 
@@ -81,9 +82,14 @@ pub struct Masks {
 impl Masks {
     /// Those of forward run `run` (0 is the first) since the seed was set.
     pub fn new(seed: u64, run: u64) -> Self {
+        Self::of_stack(seed, run, 0)
+    }
+
+    /// The same of one of a network's stacks of layers, in their order; the first has those of [`Masks::new`].
+    pub fn of_stack(seed: u64, run: u64, stack: u32) -> Self {
         let halves = |v: u64| [v as u32, (v >> 32) as u32];
         let [low, high] = halves(run);
-        let [k0, k1, ..] = philox4x32_10([low, high, 0, RUN_KEY << 30], halves(seed));
+        let [k0, k1, ..] = philox4x32_10([low, high, stack, RUN_KEY << 30], halves(seed));
         Self { key: [k0, k1], on: true }
     }
 

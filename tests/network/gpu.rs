@@ -2,7 +2,7 @@
 //! have tests of their own (tests/rules).
 
 use crate::naive::{self, Reads, Times};
-use crate::networks::{gpu, inputs, of_everything, of_rule, of_sequences, random, shape_of};
+use crate::networks::{gpu, inputs, of_everything, of_rule, of_sequences, of_tokens, random, shape_of};
 use std::sync::Arc;
 use wgpu_rnn::network::{
     Conv, Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Op,
@@ -135,10 +135,19 @@ fn every_operation() -> Result<()> {
 
 #[test]
 fn values_per_sequence() -> Result<()> {
-    let (device, case) = (gpu(), Case::new(of_sequences()?, ragged(false))?);
+    both_executors(Case::new(of_sequences()?, ragged(false))?)
+}
+
+#[test]
+fn embeddings() -> Result<()> {
+    both_executors(Case::new(of_tokens()?, ragged(true))?)
+}
+
+fn both_executors(case: Case) -> Result<()> {
+    let device = gpu();
     let naive = case.naive()?;
     let one = case.gpu(&device, &NetworkOptions::default())?;
-    let failures = case.failures("sequences", &one, &naive);
+    let failures = case.failures("the GPU executor", &one, &naive);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     let cpu = case.gpu(&Device::cpu(), &NetworkOptions::default())?;
     let failures = case.failures("the CPU executor", &cpu, &naive);

@@ -1,6 +1,6 @@
 //! The way back against central differences of the way there, in f64.
 
-use crate::networks::{bound, inputs, of_everything, of_rule, of_sequences, random, session, shape_of};
+use crate::networks::{bound, inputs, of_everything, of_rule, of_sequences, of_tokens, random, session, shape_of};
 use std::sync::Arc;
 use wgpu_rnn::network::{Network, NetworkInitial, NetworkInput, NetworkOptions, NetworkOutput, NetworkUpstream};
 use wgpu_rnn::{Result, Shape, Tensor, View, rules};
@@ -129,5 +129,6 @@ fn every_rules_gradients_are_those_of_central_differences() -> Result<()> {
 #[test]
 fn every_operations_gradients_are_those_of_central_differences() -> Result<()> {
     check(&of_everything()?, 3)?;
-    check(&of_sequences()?, 3)
+    check(&of_sequences()?, 3)?;
+    check(&of_tokens()?, 3)
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use wgpu_rnn::expr::Expr;
 use wgpu_rnn::network::*;
 use wgpu_rnn::{
-    Device, Direction, Dropout, Error, Head, Initial, Input, InputMode, Layout, Loss, Memory, Options, Plan, Reset,
-    Result, RnnConfig, Session, Shape, Upstream, View, Weights, Zoneout, cells, rules,
+    Device, Direction, Error, Head, Initial, Input, InputMode, Layout, Loss, Memory, Options, Plan, Reset, Result,
+    RnnConfig, Session, Shape, Upstream, View, Weights, cells, rules,
 };
 
 fn devices() -> Result<[Device; 2]> {
@@ -225,8 +225,6 @@ fn what_networks_do_not_have_is_refused() -> Result<()> {
         ("layout", RnnConfig { layout: Layout::BatchFirst, ..plain.clone() }),
         ("vocabulary", RnnConfig { vocabulary: Some(9), ..plain.clone() }),
         ("head", RnnConfig { head: Some(Head { size: 3, loss: Some(Loss::MeanSquared) }), ..plain.clone() }),
-        ("dropout", RnnConfig { dropout: Dropout { input: 0.5, ..Default::default() }, ..plain.clone() }),
-        ("zoneout", RnnConfig { zoneout: Zoneout { hidden: 0.5, cell: 0.0 }, ..plain.clone() }),
     ];
     let mut b = Builder::new();
     let x = b.input("x", 6)?;

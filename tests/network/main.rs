@@ -1,16 +1,19 @@
 //! Networks: every operation against central differences of itself, whole and in pieces.
 
 mod costs;
+mod dropout;
 mod edges;
 mod gpu;
 mod gradients;
 mod host;
 mod layers;
+mod lowering;
 mod naive;
 mod networks;
 mod pieces;
 mod shaders;
 mod strategies;
+mod tokens;
 mod trace;
 mod training;
 #[path = "../harness/translate.rs"]

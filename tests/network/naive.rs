@@ -2,8 +2,8 @@
 
 use wgpu_rnn::expr::{Expr, Function, Operator};
 use wgpu_rnn::network::{
-    Compared, Concat, Conv, LayersShape, Linear, Map, Network, Norm, Normalise, Op, Operand, Part, Pool, Pooling, Rows,
-    ScanShape, Shift, Source, Sum,
+    Compared, Concat, Conv, Embedding, LayersShape, Linear, Map, Network, Norm, Normalise, Op, Operand, Part, Pool,
+    Pooling, Rows, ScanShape, Shift, Source, Sum,
 };
 use wgpu_rnn::{Loss, Result, Shape, cells};
 use wgpu_rnn_verify::naive_linear::{self, Problem};
@@ -227,6 +227,10 @@ impl<N: Number> Run<'_, N> {
                         weight * sum / N::constant(x.width as f64)
                     }
                 }]
+            }
+            Op::Embedding(Embedding { ids, table }) => {
+                let (id, width) = (self.at(*ids, t, b, 0).value() as usize, self.network.params[*table].shape[1]);
+                params[*table][id * width..][..width].to_vec()
             }
             Op::Scan(_) | Op::Layers(_) | Op::Pool(_) => Vec::new(),
         }

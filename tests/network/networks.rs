@@ -135,6 +135,29 @@ pub fn of_sequences() -> Result<Arc<Network>> {
     Ok(Arc::new(b.finish()?))
 }
 
+/// Embeddings of columns of an input and of a value per sequence, into tables of which some rows are never read; one table is the
+/// head's too.
+pub fn of_tokens() -> Result<Arc<Network>> {
+    let (mut b, of) = (Builder::new(), Expr::input);
+    let (ids, x) = (b.input("ids", 2)?, b.input("x", 3)?);
+    let words = b.embedding("words", ids.columns(1, 1)?, 5, 7)?;
+    let kinds = b.embedding("kinds", ids.columns(0, 1)?, 3, 3)?;
+    let mixed = b.map("mixed", of(0) * of(1) + of(0), &[kinds.into(), x.into()])?;
+    let speaker = b.sequence_input("speaker.ids", 1)?;
+    let voice = b.embedding("voice", speaker, 4, 5)?;
+    let gru = RnnConfig::gru(10, 7);
+    let both = b.concat("both", &[words, mixed])?;
+    let y = b.layers("gru", both, &gru)?;
+    let tied = b.param_id("words.weight").expect("a table");
+    let logits = b.linear("logits", y, tied, None)?;
+    let next = b.input("next.class", 1)?;
+    let loss = b.loss("loss", logits, next, None, Loss::CrossEntropy)?;
+    for (name, part) in [("voice", voice), ("words", words), ("loss", loss), ("logits", logits)] {
+        b.output(name, part)?;
+    }
+    Ok(Arc::new(b.finish()?))
+}
+
 /// Every operation but layers, `width` (a multiple of 3) columns wide or twice that, with operands repeated both ways.
 pub fn wide(width: usize) -> Result<Arc<Network>> {
     let (mut b, of) = (Builder::new(), Expr::input);
@@ -216,8 +239,12 @@ pub fn inputs(network: &Network, shape: Shape, seed: u64) -> Vec<Vec<f64>> {
     let of = |&v: &usize| {
         let value = &network.values[v];
         let all = random(rows(value.rows, shape) * value.width, seed + v as u64);
-        // Classes are whole numbers.
-        if value.name.ends_with("class") { all.iter().map(|v| (v.abs() * 2.99).floor()).collect() } else { all }
+        // Classes and ids are whole numbers.
+        if value.name.ends_with("class") || value.name.ends_with("ids") {
+            all.iter().map(|v| (v.abs() * 2.99).floor()).collect()
+        } else {
+            all
+        }
     };
     network.inputs.iter().map(of).collect()
 }

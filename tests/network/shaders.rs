@@ -1,6 +1,6 @@
 //! Proofs about the kernels of networks that need no GPU: every text of every rule and operation parses, validates and translates.
 
-use crate::networks::{of_everything, of_rule};
+use crate::networks::{of_everything, of_rule, of_tokens};
 use crate::translate::{parse, to_every_language};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ fn texts(network: &Arc<Network>) -> Result<BTreeSet<(&'static str, String)>> {
 
 #[test]
 fn every_text_parses_validates_and_translates() -> Result<()> {
-    let mut networks = vec![of_everything()?];
+    let mut networks = vec![of_everything()?, of_tokens()?];
     for rule in rules::ALL {
         networks.push(of_rule(rule, false)?);
     }

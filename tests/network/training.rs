@@ -1,6 +1,6 @@
 //! Training on the device: losses, updates, and the parameters that come of them.
 
-use crate::networks::{bound, gpu, inputs, of_sequences, random, shape_of};
+use crate::networks::{bound, gpu, inputs, of_sequences, of_tokens, random, shape_of};
 use std::sync::Arc;
 use wgpu_rnn::network::{Network, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Op};
 use wgpu_rnn::{Device, Error, Optimiser, Precision, Result, Shape, View};
@@ -109,8 +109,10 @@ fn check(what: &str, got: &Trained, truth: &Trained, naive: &Trained) {
 
 #[test]
 fn updates_are_those_of_the_equations() -> Result<()> {
-    let network = of_sequences()?;
-    for optimiser in [Optimiser::sgd(0.0), Optimiser::sgd(0.9), Optimiser::adam(), Optimiser::adamw(0.1)] {
+    let optimisers = [Optimiser::sgd(0.0), Optimiser::sgd(0.9), Optimiser::adam(), Optimiser::adamw(0.1)];
+    let sequences = of_sequences()?;
+    let all = optimisers.map(|optimiser| (Arc::clone(&sequences), optimiser));
+    for (network, optimiser) in all.into_iter().chain([(of_tokens()?, Optimiser::sgd(0.0))]) {
         let (truth, naive) = (by_hand::<f64>(&network, optimiser)?, by_hand::<f32>(&network, optimiser)?);
         let exact = train::<f64>(&Device::cpu(), &network, optimiser)?;
         assert!(

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::exec::{Device, Stack};
 use crate::model::network::{Network, Op};
 use crate::model::optimiser::Hyper;
+use crate::num::random::Masks;
 use crate::plan::network::{Job, NetworkPlan, Program, SlotId, Times, update_groups, update_text};
 use std::sync::Arc;
 
@@ -271,6 +272,11 @@ impl Executor {
         debug_assert!(words.len() > self.batch, "a length per sequence");
         self.bytes_written += 4 * words.len() as u64;
         self.gpu.submit("writing lengths", || self.gpu.queue.write_buffer(&self.times, 0, bytemuck::cast_slice(&words)))
+    }
+
+    /// Sets the masks of the runs to come, of every stack of layers.
+    pub(crate) fn set_masks(&mut self, masks: &[Masks]) -> Result<()> {
+        self.layers.iter_mut().zip(masks).try_for_each(|(stack, masks)| stack.set_masks(*masks))
     }
 
     /// The values of slots, and behind them, if asked for, the gradients of all parameters.

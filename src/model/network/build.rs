@@ -110,6 +110,11 @@ impl Builder {
         Ok(param)
     }
 
+    /// The parameter of that name: one that an operation has made with itself.
+    pub fn param_id(&self, name: &str) -> Option<ParamId> {
+        self.network.param(name)
+    }
+
     /// All elements of a parameter as an operand.
     pub fn whole(&self, param: ParamId) -> Operand {
         // Of a parameter that there is not, nothing: no operation takes it.
@@ -197,6 +202,18 @@ impl Builder {
                 Err(Error::mismatch(format!("what {name} reads"), "a value with a row per step", got))
             }
         }
+    }
+
+    /// Whether a part, one there is, is so many columns of an input, whose numbers can be checked when they come.
+    pub(super) fn given(&self, name: &str, what: &str, part: Part, width: usize) -> Result<()> {
+        if part.width != width {
+            return Err(Error::mismatch(format!("columns of the {what} of {name}"), width, part.width));
+        }
+        if !self.network.inputs.contains(&part.value) {
+            let got = format!("{}, which an operation makes", self.network.values[part.value].name);
+            return Err(Error::mismatch(format!("{what} of {name}"), "an input", got));
+        }
+        Ok(())
     }
 
     pub(super) fn check_groups(&self, name: &str, x: Part, groups: usize) -> Result<()> {

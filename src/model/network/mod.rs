@@ -7,7 +7,8 @@
 //! conv     depthwise over time           map    a pointwise expression of several operands
 //! shift    the step before               scan   a linear recurrence (crate::rule)
 //! sum      of groups of columns          layers a stack of LSTM, GRU, … (crate::RnnConfig)
-//! concat   parts side by side
+//! concat   parts side by side            pool   of a sequence the last, first, mean or largest row of its steps
+//! loss     how far from targets          embedding  rows of a table by token ids
 //! ```
 //!
 //! An operation makes one new value; it reads parts of values (ranges of columns), so that what one product gives several readers
@@ -18,12 +19,14 @@
 //! Published blocks are functions that add their operations to a network, in `crate::blocks`.
 
 mod build;
+mod lower;
 pub mod ops;
 mod random;
 
 pub use build::Builder;
 pub use ops::{
-    Compared, Concat, Conv, LayersShape, Linear, Map, Norm, Normalise, Op, Pool, Pooling, ScanShape, Shift, Sum,
+    Compared, Concat, Conv, Embedding, LayersShape, Linear, Map, Norm, Normalise, Op, Pool, Pooling, ScanShape, Shift,
+    Sum,
 };
 
 use crate::error::{Error, Result};
@@ -259,6 +262,13 @@ impl NetworkData {
     pub(crate) fn losses(&self) -> impl Iterator<Item = (ValueId, &Compared)> {
         self.nodes.iter().filter_map(|n| match &n.op {
             Op::Loss(of) => Some((n.value, of)),
+            _ => None,
+        })
+    }
+    /// Its embeddings, each with the value that it makes.
+    pub(crate) fn embeddings(&self) -> impl Iterator<Item = (ValueId, &Embedding)> {
+        self.nodes.iter().filter_map(|n| match &n.op {
+            Op::Embedding(of) => Some((n.value, of)),
             _ => None,
         })
     }

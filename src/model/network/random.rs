@@ -9,7 +9,8 @@ use rand::{RngExt, SeedableRng};
 impl NetworkData {
     /// All parameters, one after the other as [`crate::network::NetworkSession::new`] takes them, drawn as PyTorch's layers draw theirs:
     /// stacks as [`Weights::random`]; matrices and biases of `linear` uniform in ±1/√in, those of `conv` in ±1/√taps; gains of norms 1 and
-    /// their biases 0; every other parameter uniform in ±1/√(its last dimension). A seed and a network always give the same numbers.
+    /// their biases 0; tables of embeddings uniform in ±1; every other parameter uniform in ±1/√(its last dimension). A seed and a
+    /// network always give the same numbers.
     ///
     /// # Errors
     /// Errors of [`Weights::random`].
@@ -33,6 +34,7 @@ impl NetworkData {
                     of.gain.iter().for_each(|&p| bounds[p] = (0.0, Some(1.0)));
                     of.bias.iter().for_each(|&p| bounds[p] = (0.0, Some(0.0)));
                 }
+                Op::Embedding(of) => bounds[of.table] = (1.0, None),
                 _ => {}
             }
         }

@@ -313,8 +313,8 @@ impl<T: Real> Weights<T> {
         })
     }
 
-    /// All values one after the other, in canonical order, in precision `U`.
-    pub(crate) fn flat<U: Real>(&self, config: &RnnConfig) -> Vec<U> {
+    /// All values one after the other, in canonical order, in precision `U`: the parameters of [`crate::network::Network::of_config`].
+    pub fn flat<U: Real>(&self, config: &RnnConfig) -> Vec<U> {
         self.named(config).flat_map(|(_, values)| values.iter().map(|x| U::from_f64(x.to_f64()))).collect()
     }
 

@@ -74,6 +74,9 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("part", format!("0..{submits}"), index));
         }
         self.unsettled();
+        if index == 0 {
+            self.draw()?;
+        }
         self.executor.on_gpu(|e, plan| e.encode_host(encoder, plan, index, binding))
     }
 

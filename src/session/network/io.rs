@@ -1,5 +1,6 @@
 //! What a run of a network reads and gives.
 
+use crate::model::network::{Network, Part};
 use crate::tensor::{Tensor, View};
 
 /// What one run reads.
@@ -33,6 +34,14 @@ impl<'a, T> NetworkInput<'a, T> {
     /// Sequences of T steps from empty states.
     pub fn new(values: &'a [View<'a, T>]) -> Self {
         Self { values, lengths: None, resets: None, initial: NetworkInitial::Empty }
+    }
+}
+
+impl<T: Copy> NetworkInput<'_, T> {
+    /// The first column of a row of part of an input; shapes have been checked.
+    pub(super) fn number(&self, network: &Network, part: Part, row: usize) -> T {
+        let at = network.inputs.iter().position(|&v| v == part.value).unwrap_or_default();
+        self.values[at].data[row * network.values[part.value].width + part.first]
     }
 }
 

@@ -1,6 +1,8 @@
 //! A network's plan bound to a device: upload, run, read back.
 
+mod dropout;
 mod host;
+mod ids;
 mod io;
 #[cfg(not(target_family = "wasm"))]
 mod profile;
@@ -11,6 +13,7 @@ pub use io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, Netw
 #[cfg(not(target_family = "wasm"))]
 pub use profile::OperationTime;
 
+use super::dropout::Draws;
 use crate::error::{Error, Result};
 use crate::exec::network::Executor;
 use crate::exec::{Device, Element};
@@ -61,6 +64,8 @@ pub struct NetworkSession<T: Element = f32> {
     ran_divisors: Vec<f64>,
     /// Updates so far.
     updates: u64,
+    /// Where the masks of the next run come from.
+    draws: Draws,
 }
 
 impl<T: Element> NetworkSession<T> {
@@ -109,6 +114,7 @@ impl<T: Element> NetworkSession<T> {
             divisors: Vec::new(),
             ran_divisors: Vec::new(),
             updates: 0,
+            draws: Draws::default(),
         })
     }
 
@@ -171,6 +177,7 @@ impl<T: Element> NetworkSession<T> {
         }
         let times = self.checked_times(input.lengths, input.resets)?;
         let divisors = self.divisors(input, &times)?;
+        self.check_ids(input, &times)?;
         match input.initial {
             NetworkInitial::Carry if !self.has_run => {
                 return Err(Error::mismatch("initial states", "an earlier run to carry from", "none"));
@@ -226,7 +233,7 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("run", "an input written before it", "none"));
         }
         self.tape = false;
-        Ok(())
+        self.draw()
     }
 
     /// What is true after it.

@@ -1,5 +1,6 @@
 //! Training on the device: the network's losses, and updates of its parameters.
 
+use super::ids::is_index;
 use super::{NetworkInput, NetworkSession};
 use crate::error::{Error, Result};
 use crate::exec::Element;
@@ -99,21 +100,18 @@ impl<T: Element> NetworkSession<T> {
     /// Checks targets and weights of every loss, and adds up the weights.
     pub(super) fn divisors(&self, input: &NetworkInput<'_, T>, times: &Times) -> Result<Vec<f64>> {
         let network = &self.plan.network;
-        let column = |part: Part, row: usize| {
-            let at = network.inputs.iter().position(|&v| v == part.value).unwrap_or_default();
-            input.values[at].data[row * network.values[part.value].width + part.first]
-        };
+        let column = |part: Part, row: usize| input.number(network, part, row).to_f64();
         let mut divisors = Vec::new();
         for (value, of) in network.losses() {
             let name = &network.values[value].name;
             let mut total = 0.0;
             for row in (0..self.plan.rows_of(value)).filter(|&row| !times.is_padding(row)) {
-                let weight = of.weights.map_or(1.0, |w| column(w, row).to_f64());
+                let weight = of.weights.map_or(1.0, |w| column(w, row));
                 if !(weight.is_finite() && weight >= 0.0) {
                     return Err(Error::mismatch(format!("weight {row} of {name}"), "finite and at least 0", weight));
                 }
-                let target = column(of.targets, row).to_f64();
-                let is_class = target >= 0.0 && target.fract() == 0.0 && target < of.x.width as f64;
+                let target = column(of.targets, row);
+                let is_class = is_index(target, of.x.width);
                 if of.loss == Loss::CrossEntropy && weight > 0.0 && !is_class {
                     let expected = format!("a class in 0..{}", of.x.width);
                     return Err(Error::mismatch(format!("target {row} of {name}"), expected, target));

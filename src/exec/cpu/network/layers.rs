@@ -4,6 +4,7 @@ use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
 use crate::exec::{Element, Port, Stack};
 use crate::model::network::LayersShape;
+use crate::num::random::Masks;
 use crate::plan::Half;
 use crate::plan::network::NetworkPlan;
 
@@ -32,6 +33,10 @@ impl<T: Element> Twin<T> for StackTwin<T> {
 
     fn set_params(&mut self, plan: &NetworkPlan, params: &[T]) -> Result<()> {
         self.stack.set_params(plan, self.node, params)
+    }
+
+    fn set_masks(&mut self, masks: Masks) -> Result<()> {
+        self.stack.set_masks(masks)
     }
 
     fn poison(&mut self) -> Result<()> {

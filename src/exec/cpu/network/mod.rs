@@ -2,6 +2,7 @@
 
 mod concat;
 mod conv;
+mod embedding;
 mod layers;
 mod linear;
 mod loss;
@@ -23,6 +24,7 @@ use crate::exec::cpu::optimise::update_flat;
 use crate::exec::{Device, Element};
 use crate::model::network::ops::operations;
 use crate::model::network::{Op, Part};
+use crate::num::random::Masks;
 use crate::plan::Half;
 use crate::plan::network::{NetworkPlan, SlotId, Times};
 use wgpu::WasmNotSendSync;
@@ -37,6 +39,11 @@ trait Twin<T>: WasmNotSendSync {
 
     /// Takes other parameters.
     fn set_params(&mut self, _plan: &NetworkPlan, _params: &[T]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes the masks of the runs to come.
+    fn set_masks(&mut self, _masks: Masks) -> Result<()> {
         Ok(())
     }
 
@@ -137,6 +144,11 @@ impl<T: Element> Executor<T> {
         self.params = params;
         let Self { params, twins, .. } = self;
         twins.iter_mut().try_for_each(|twin| twin.set_params(plan, params))
+    }
+
+    /// Sets the masks of the runs to come, of every stack of layers.
+    pub(crate) fn set_masks(&mut self, plan: &NetworkPlan, masks: &[Masks]) -> Result<()> {
+        plan.layers.iter().zip(masks).try_for_each(|((node, _), masks)| self.twins[*node].set_masks(*masks))
     }
 
     /// All parameters, one after the other.

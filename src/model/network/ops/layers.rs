@@ -7,16 +7,15 @@ use super::super::{Builder, Network, ParamId, Part, Rows};
 use super::Operation;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
-use crate::model::stack::{Dropout, Layout, RnnConfig};
+use crate::model::stack::{Layout, RnnConfig};
 use crate::model::weights::parameters;
-use crate::model::zoneout::Zoneout;
 
 /// A configuration with what it reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayersShape {
     /// x, the whole of a value.
     pub x: Part,
-    /// The stack: time-major, without vocabulary, head, dropout and zoneout.
+    /// The stack: time-major, without vocabulary and head.
     pub config: Box<RnnConfig>,
     /// The first of its parameters, which follow one another in the order of [`crate::weights::parameters`].
     pub first: ParamId,
@@ -32,8 +31,6 @@ fn check(name: &str, x: Part, config: &RnnConfig) -> Result<()> {
         (config.layout != Layout::TimeMajor, "layout", "networks are time-major"),
         (config.vocabulary.is_some(), "vocabulary", "its input is a value of the network"),
         (config.head.is_some(), "head", "its output is a value of the network; add an operation"),
-        (config.dropout != Dropout::default(), "dropout", "masks are drawn by Session"),
-        (config.zoneout != Zoneout::default(), "zoneout", "masks are drawn by Session"),
     ];
     match refused.into_iter().find(|(refused, ..)| *refused) {
         Some((_, what, reason)) => {
@@ -97,7 +94,7 @@ impl Builder {
     ///
     /// # Errors
     /// As [`RnnConfig::validate`]; [`Error::Mismatch`] for an `input_size` that is not x's width; [`Error::Unsupported`] for what
-    /// networks do not have: batch-first layout, a vocabulary, a head, dropout, zoneout.
+    /// networks do not have: batch-first layout, a vocabulary, a head.
     ///
     /// ```
     /// use wgpu_rnn::network::Builder;
@@ -114,6 +111,17 @@ impl Builder {
     /// # Ok(()) }
     /// ```
     pub fn layers(&mut self, name: &str, x: Part, config: &RnnConfig) -> Result<Part> {
+        self.stack(name, &format!("{name}."), x, config)
+    }
+
+    /// The same, where the names of its parameters begin with `prefix`.
+    pub(in crate::model::network) fn stack(
+        &mut self,
+        name: &str,
+        prefix: &str,
+        x: Part,
+        config: &RnnConfig,
+    ) -> Result<Part> {
         self.steps(name, x)?;
         check(name, x, config)?;
         self.whole_or_nothing(|b| {
@@ -121,7 +129,7 @@ impl Builder {
             let x = if whole { x } else { b.map(&format!("{name}.x"), Expr::input(0), &[x.into()])? };
             let first = b.network.params.len();
             for p in parameters(config) {
-                b.param(&format!("{name}.{}", p.name), &p.shape)?;
+                b.param(&format!("{prefix}{}", p.name), &p.shape)?;
             }
             let shape = LayersShape { x, config: Box::new(config.clone()), first };
             b.node(name, config.output_size(), Rows::Steps, shape)

@@ -2,7 +2,7 @@
 
 use super::super::{Builder, Part};
 use super::Operation;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::stack::Loss;
 
 /// Per row of x how far it is from its target, times the row's weight; one column. The network's loss is the mean: the sum over rows that
@@ -30,19 +30,12 @@ impl Builder {
     /// See [`Compared`]. A network may have several losses, which are summed; they need not be outputs.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for targets or weights of other rows or columns, or that are no input; or a name that is taken.
+    /// [`crate::Error::Mismatch`] for targets or weights of other rows or columns, or that are no input; or a name that is taken.
     pub fn loss(&mut self, name: &str, x: Part, targets: Part, weights: Option<Part>, loss: Loss) -> Result<Part> {
         let rows = self.rows(name, [x, targets].into_iter().chain(weights))?;
         let wide = if loss == Loss::CrossEntropy { 1 } else { x.width };
         for (what, part, width) in [("targets", Some(targets), wide), ("weights", weights, 1)] {
-            let Some(part) = part else { continue };
-            if part.width != width {
-                return Err(Error::mismatch(format!("columns of the {what} of {name}"), width, part.width));
-            }
-            if !self.network.inputs.contains(&part.value) {
-                let got = format!("{}, which an operation makes", self.network.values[part.value].name);
-                return Err(Error::mismatch(format!("{what} of {name}"), "an input", got));
-            }
+            part.map_or(Ok(()), |part| self.given(name, what, part, width))?;
         }
         self.node(name, 1, rows, Compared { x, targets, weights, loss })
     }

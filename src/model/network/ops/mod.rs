@@ -4,6 +4,7 @@
 
 mod concat;
 mod conv;
+mod embedding;
 mod layers;
 mod linear;
 mod loss;
@@ -16,6 +17,7 @@ mod sum;
 
 pub use concat::Concat;
 pub use conv::Conv;
+pub use embedding::Embedding;
 pub use layers::LayersShape;
 pub use linear::Linear;
 pub use loss::Compared;
@@ -48,6 +50,8 @@ macro_rules! operations {
             Concat(Concat),
             /// A row per sequence of those of its steps.
             Pool(Pool),
+            /// Rows of a table by their numbers.
+            Embedding(Embedding),
             /// How far a value is from what it should have been.
             Loss(Compared),
             /// A linear recurrence; the value has V columns per head.

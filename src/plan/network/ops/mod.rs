@@ -2,6 +2,7 @@
 
 mod concat;
 mod conv;
+mod embedding;
 mod layers;
 mod linear;
 mod loss;
