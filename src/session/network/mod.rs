@@ -12,6 +12,7 @@ use crate::model::network::{Network, Op, Param, Part, Rows};
 use crate::model::stack::Shape;
 use crate::plan::Precision;
 use crate::plan::network::{NetworkPlan, SlotId, StateSlots, Times};
+use crate::session::phase::Phase;
 use crate::tensor::{Tensor, View};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,18 +42,18 @@ pub struct NetworkSession<T: Element = f32> {
     plan: NetworkPlan,
     times: Times,
     executor: Executor<T>,
-    /// Whether there is an input.
-    written: bool,
-    has_run: bool,
-    /// A forward run whose values no backward pass has consumed yet.
-    tape: bool,
+    /// How far the input at hand has come; what it is compared with are the targets of the network's losses.
+    phase: Phase,
+    /// Whether there are states to carry.
+    has_state: bool,
     /// Gradients of outputs that no backward pass has consumed yet: it adds to them in place.
     upstream: bool,
     /// Whether there are gradients to read.
     gradients: bool,
-    /// Per loss of the network, what its rows' sum is divided by: of the input written last, and of the run.
+    /// Per loss of the network, what its rows' sum is divided by, of the input written last.
     divisors: Vec<f64>,
-    ran_divisors: Vec<f64>,
+    /// The same of the last run, whose outputs and losses can be read until the next one.
+    ran: Option<Vec<f64>>,
     /// Updates so far.
     updates: u64,
 }
@@ -95,13 +96,12 @@ impl<T: Element> NetworkSession<T> {
             plan,
             times,
             executor,
-            written: false,
-            has_run: false,
-            tape: false,
+            phase: Phase::Empty,
+            has_state: false,
             upstream: false,
             gradients: false,
             divisors: Vec::new(),
-            ran_divisors: Vec::new(),
+            ran: None,
             updates: 0,
         })
     }
@@ -126,7 +126,7 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
         }
         // What the last run kept belongs to the parameters it ran with.
-        self.tape = false;
+        self.phase = self.phase.without_tape();
         self.executor.set_params(params)
     }
 
@@ -166,16 +166,15 @@ impl<T: Element> NetworkSession<T> {
         let times = self.checked_times(input)?;
         let divisors = self.divisors(input, &times)?;
         match input.initial {
-            NetworkInitial::Carry if !self.has_run => {
+            NetworkInitial::Carry if !self.has_state => {
                 return Err(Error::mismatch("initial states", "an earlier run to carry from", "none"));
             }
             NetworkInitial::Given(given) => self.check_states("initial states", given)?,
             _ => {}
         }
         (self.times, self.divisors) = (times, divisors);
-        // Not before all of it has been.
-        self.written = false;
-        (self.tape, self.upstream, self.gradients) = (false, false, false);
+        // If writing fails half-way there is no input.
+        (self.phase, self.upstream, self.gradients) = (Phase::Empty, false, false);
         self.executor.write_times(&self.times)?;
         for (&value, view) in network.inputs.iter().zip(input.values) {
             self.write_rows(self.plan.values[value], view.data, network.values[value].width)?;
@@ -194,7 +193,7 @@ impl<T: Element> NetworkSession<T> {
                 }
             }
         }
-        self.written = true;
+        self.phase = Phase::Written { targets: !self.divisors.is_empty() };
         Ok(())
     }
 
@@ -203,13 +202,13 @@ impl<T: Element> NetworkSession<T> {
     /// # Errors
     /// [`Error::Mismatch`] if nothing was; errors of the device.
     pub fn run(&mut self) -> Result<()> {
-        if !self.written {
+        if !self.phase.is_written() {
             return Err(Error::mismatch("run", "an input written before it", "none"));
         }
-        self.tape = false;
+        self.phase = self.phase.without_tape();
         self.executor.run(&self.times, false)?;
-        self.ran_divisors.clone_from(&self.divisors);
-        (self.has_run, self.tape, self.gradients) = (true, self.plan.options.train, false);
+        (self.phase, self.has_state, self.gradients) = (self.phase.ran(self.plan.options.train), true, false);
+        self.ran = Some(self.divisors.clone());
         Ok(())
     }
 
@@ -227,7 +226,7 @@ impl<T: Element> NetworkSession<T> {
     /// # Errors
     /// As [`NetworkSession::output`].
     pub async fn output_async(&mut self) -> Result<NetworkOutput<T>> {
-        if !self.has_run {
+        if self.ran.is_none() {
             return Err(Error::mismatch("output", "a run before it", "none"));
         }
         // Outputs may show parts of one value.
@@ -268,7 +267,7 @@ impl<T: Element> NetworkSession<T> {
     /// As [`NetworkSession::backward`].
     pub fn write_upstream(&mut self, upstream: &NetworkUpstream<'_, T>) -> Result<()> {
         let network = Arc::clone(&self.plan.network);
-        if !self.tape {
+        if !self.phase.has_tape() {
             return Err(Error::mismatch("backward", "a forward run of a training plan before it", "none"));
         }
         if upstream.values.len() != network.outputs.len() {
@@ -330,16 +329,16 @@ impl<T: Element> NetworkSession<T> {
     /// # Errors
     /// [`Error::Mismatch`] without a forward run before it; errors of the device.
     pub fn run_back(&mut self) -> Result<()> {
-        if !self.tape {
+        if !self.phase.has_tape() {
             return Err(Error::mismatch("backward", "a forward run of a training plan before it", "none"));
         }
-        if !self.upstream && !self.divisors.is_empty() {
+        if !self.upstream && self.phase.has_loss() {
             self.write_losses()?;
         }
         if !self.upstream {
             return Err(Error::mismatch("backward", "gradients of outputs written since the last way back", "none"));
         }
-        (self.tape, self.upstream, self.gradients) = (false, false, true);
+        (self.phase, self.upstream, self.gradients) = (self.phase.without_tape(), false, true);
         self.executor.run(&self.times, true)
     }
 

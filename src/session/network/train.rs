@@ -58,7 +58,7 @@ impl<T: Element> NetworkSession<T> {
         let hyper = optimiser.hyper(learning_rate, self.updates + 1, None);
         let hyper: Vec<T> = hyper.into_iter().map(T::from_f64).collect();
         self.updates += 1;
-        (self.tape, self.upstream, self.gradients) = (false, false, false);
+        (self.phase, self.upstream, self.gradients) = (self.phase.without_tape(), false, false);
         self.executor.update(&hyper)
     }
 
@@ -88,12 +88,12 @@ impl<T: Element> NetworkSession<T> {
         if slots.is_empty() {
             return Err(Error::mismatch("loss", "a network with a loss (Builder::loss)", "none"));
         }
-        if !self.has_run {
+        let Some(divisors) = &self.ran else {
             return Err(Error::mismatch("loss", "a run before it", "none"));
-        }
+        };
         let rows = self.executor.read(&slots, false).await?;
         let of = |(rows, divisor): (&Vec<T>, &f64)| rows.iter().map(|v| v.to_f64()).sum::<f64>() / divisor;
-        Ok(T::from_f64(rows.iter().zip(&self.ran_divisors).map(of).sum()))
+        Ok(T::from_f64(rows.iter().zip(divisors).map(of).sum()))
     }
 
     /// Checks targets and weights of every loss, and adds up the weights.
