@@ -234,6 +234,19 @@ fn sessions_of_networks_can_be_awaited() {
         assert_eq!(awaited(&d, two.backward_async(&upstream)).expect("gradients"), gradients);
         assert_eq!(awaited(&d, two.gradients_async()).expect("gradients"), gradients);
         assert_eq!(two.submits(), one.submits());
+
+        let shape = Shape { time: 1, batch: 2 };
+        let plan = NetworkPlan::new(&network, shape, &d.caps(), &NetworkOptions::default()).expect("a plan");
+        let mut one = NetworkSession::new(&d, plan.clone(), &params).expect("a session");
+        let mut two = awaited(&d, NetworkSession::new_async(&d, plan, &params)).expect("a session");
+        for x in values(4 * 6).chunks(6) {
+            let (x, active) = ([View::new(x, &[1, 2, 3])], [false, true]);
+            assert_eq!(awaited(&d, two.step_async(&x)).expect("a step"), one.step(&x).expect("a step"));
+            let out = one.step_where(&x, &active).expect("a step");
+            assert_eq!(awaited(&d, two.step_where_async(&x, &active)).expect("a step"), out);
+            assert_eq!(awaited(&d, two.states_async()).expect("states"), out.states);
+            assert_eq!(awaited(&d, two.states_of_async(1)).expect("states"), one.states_of(1).expect("states"));
+        }
     }
 }
 

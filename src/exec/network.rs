@@ -4,6 +4,7 @@ use super::device::{Device, Kind, Threads};
 use super::{Element, cpu, gpu, widen};
 use crate::error::Result;
 use crate::plan::network::{NetworkPlan, SlotId, Times};
+use std::ops::Range;
 
 /// See the module.
 pub(crate) struct Executor<T: Element> {
@@ -106,6 +107,31 @@ impl<T: Element> Executor<T> {
                 fill(&mut values);
                 e.write_slot(slot, bytemuck::cast_slice(&values))
             }
+        }
+    }
+
+    /// Writes pieces of slots, from values that lie one after the other.
+    pub(crate) fn write_pieces(&mut self, pieces: &[(SlotId, Range<usize>)], mut values: &[T]) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                for (slot, piece) in pieces {
+                    let (now, later) = values.split_at(piece.len());
+                    e.slot_mut(*slot)[piece.clone()].copy_from_slice(now);
+                    values = later;
+                }
+                Ok(())
+            }
+            On::Gpu(e) => e.write_pieces(pieces, bytemuck::cast_slice(values)),
+        }
+    }
+
+    /// Pieces of slots, one after the other: nothing else leaves the device. All together are no more than all states.
+    pub(crate) async fn read_pieces(&self, pieces: &[(SlotId, Range<usize>)]) -> Result<Vec<T>> {
+        match &self.on {
+            On::Cpu(_, e) => {
+                Ok(pieces.iter().flat_map(|(slot, piece)| &e.slot(*slot)[piece.clone()]).copied().collect())
+            }
+            On::Gpu(e) => Ok(widen(e.read_pieces(pieces).await?)),
         }
     }
 

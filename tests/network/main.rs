@@ -10,6 +10,7 @@ mod networks;
 mod pieces;
 mod shaders;
 mod strategies;
+mod streams;
 mod training;
 #[path = "../harness/translate.rs"]
 mod translate;

@@ -382,6 +382,25 @@ impl Executor {
         self.gpu.submit("writing a buffer", write)
     }
 
+    /// Pieces of slots, from values that lie one after the other.
+    pub(crate) fn write_pieces(&mut self, pieces: &[(SlotId, Range<usize>)], mut values: &[f32]) -> Result<()> {
+        self.bytes_written += 4 * values.len() as u64;
+        self.gpu.submit("writing states", || {
+            for (slot, piece) in pieces {
+                let (now, later) = values.split_at(piece.len());
+                let at = 4 * (self.program.slots[*slot] + piece.start) as u64;
+                self.gpu.queue.write_buffer(&self.arena, at, bytemuck::cast_slice(now));
+                values = later;
+            }
+        })
+    }
+
+    /// Pieces of slots, one after the other.
+    pub(crate) async fn read_pieces(&self, pieces: &[(SlotId, Range<usize>)]) -> Result<Vec<f32>> {
+        let place = |(slot, piece): &(SlotId, Range<usize>)| (self.program.slots[*slot] + piece.start, piece.len());
+        Ok(self.read(&pieces.iter().map(place).collect::<Vec<_>>()).await?.concat())
+    }
+
     /// Fills the arena with one value, and what layers work in with NaN.
     pub(crate) fn fill(&mut self, value: f32) -> Result<()> {
         self.layers.iter_mut().try_for_each(Stack::poison)?;

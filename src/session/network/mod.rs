@@ -1,6 +1,7 @@
 //! A network's plan bound to a device: upload, run, read back.
 
 mod io;
+mod streams;
 mod train;
 
 pub use io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkUpstream};
@@ -439,7 +440,8 @@ impl<T: Element> NetworkSession<T> {
         }
     }
 
-    fn empty_state(&self, node: usize, size: usize) -> Vec<T> {
+    /// The empty state of one sequence.
+    fn empty_state_of(&self, node: usize, size: usize) -> Vec<T> {
         let mut one = vec![T::default(); size];
         match &self.plan.network.nodes[node].op {
             Op::Scan(shape) if shape.divisor().is_some() => {
@@ -447,7 +449,12 @@ impl<T: Element> NetworkSession<T> {
             }
             _ => {}
         }
-        one.repeat(self.plan.shape.batch)
+        one
+    }
+
+    /// That of all.
+    fn empty_state(&self, node: usize, size: usize) -> Vec<T> {
+        self.empty_state_of(node, size).repeat(self.plan.shape.batch)
     }
 
     /// Dimensions of a part of a value: their names, and how many.
