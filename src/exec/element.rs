@@ -40,6 +40,13 @@ pub trait Element: Real {
     /// An executor for a network's plan.
     #[doc(hidden)]
     fn bind_network(plan: &NetworkPlan, device: &Device, params: &[Self]) -> Result<cpu::network::Executor<Self>>;
+    /// An executor for another plan of a network over the same parameters.
+    #[doc(hidden)]
+    fn sibling_of_network(
+        executor: &cpu::network::Executor<Self>,
+        plan: &NetworkPlan,
+        device: &Device,
+    ) -> Result<cpu::network::Executor<Self>>;
     /// Other parameters of a network.
     #[doc(hidden)]
     fn set_params(executor: &mut cpu::network::Executor<Self>, plan: &NetworkPlan, params: &[Self]) -> Result<()>;
@@ -83,6 +90,13 @@ macro_rules! element {
                 params: &[Self],
             ) -> Result<cpu::network::Executor<Self>> {
                 cpu::network::Executor::bind(plan, device, params)
+            }
+            fn sibling_of_network(
+                executor: &cpu::network::Executor<Self>,
+                plan: &NetworkPlan,
+                device: &Device,
+            ) -> Result<cpu::network::Executor<Self>> {
+                executor.sibling(plan, device)
             }
             fn set_params(
                 executor: &mut cpu::network::Executor<Self>,

@@ -1,17 +1,18 @@
 //! A network's plan bound to a device: one executor's face for the CPU's and the GPU's.
 
 use super::device::{Device, Kind, Threads};
-use super::{Element, cpu, gpu, widen};
+use super::{Common, Element, cpu, gpu, widen};
 use crate::error::Result;
 use crate::plan::network::{NetworkPlan, SlotId, Times};
 use std::ops::Range;
+use std::sync::PoisonError;
 
 /// See the module.
 pub(crate) struct Executor<T: Element> {
     plan: NetworkPlan,
     on: On<T>,
-    /// The parameters on a GPU that no update changes there: stacks have them packed alone.
-    given: Vec<T>,
+    /// The parameters on a GPU that no update changes there: stacks have them packed alone. Shared with siblings.
+    given: Common<Vec<T>>,
 }
 
 enum On<T: Element> {
@@ -29,9 +30,18 @@ impl<T: Element> Executor<T> {
                 On::Gpu(Box::new(executor))
             }
         };
-        let mut executor = Self { plan: plan.clone(), on, given: Vec::new() };
+        let executor = Self { plan: plan.clone(), on, given: Common::new(Vec::new()) };
         executor.remember(params);
         Ok(executor)
+    }
+
+    /// Another plan of the network over the same parameters.
+    pub(crate) fn sibling(&self, device: &Device, plan: &NetworkPlan) -> Result<Self> {
+        let on = match &self.on {
+            On::Cpu(threads, e) => On::Cpu(threads.clone(), Box::new(T::sibling_of_network(e, plan, device)?)),
+            On::Gpu(e) => On::Gpu(Box::new(e.sibling(plan)?)),
+        };
+        Ok(Self { plan: plan.clone(), on, given: self.given.sibling() })
     }
 
     /// Other parameters.
@@ -43,9 +53,9 @@ impl<T: Element> Executor<T> {
         }
     }
 
-    fn remember(&mut self, params: &[T]) {
+    fn remember(&self, params: &[T]) {
         if let (On::Gpu(_), None) = (&self.on, self.plan.options.optimiser) {
-            self.given = params.to_vec();
+            self.given.put(params.to_vec());
         }
     }
 
@@ -62,7 +72,11 @@ impl<T: Element> Executor<T> {
         let Self { plan, on, .. } = self;
         match on {
             On::Cpu(threads, e) => threads.run(|| T::run_network(e, plan, times, back)),
-            On::Gpu(e) => e.run(plan, back),
+            On::Gpu(e) => {
+                let turn = e.turn();
+                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+                e.run(plan, back)
+            }
         }
     }
 
@@ -79,8 +93,8 @@ impl<T: Element> Executor<T> {
     pub(crate) async fn params(&self) -> Result<Vec<T>> {
         match &self.on {
             On::Cpu(_, e) => Ok(e.params().to_vec()),
-            On::Gpu(_) if self.plan.options.optimiser.is_none() => Ok(self.given.clone()),
-            On::Gpu(e) => Ok(widen(e.params(&self.plan).await?)),
+            On::Gpu(e) if e.is_updated() => Ok(widen(e.params(&self.plan).await?)),
+            On::Gpu(_) => Ok(self.given.get().to_vec()),
         }
     }
 

@@ -114,12 +114,10 @@ impl<T: Element> Stack<T> {
         self.run(Half::Update, &[])
     }
 
-    /// Its parameters as its updates left them, in canonical order.
-    pub(crate) async fn parameters(&self) -> Result<Vec<T>> {
-        match &self.executor.plan().ids.update {
-            Some(update) => self.executor.download(update.parameters).await,
-            None => Ok(Vec::new()),
-        }
+    /// Where a GPU's updates leave its parameters, in canonical order.
+    pub(crate) fn parameters_buffer(&self) -> Option<&wgpu::Buffer> {
+        let update = self.executor.plan().ids.update.as_ref()?;
+        Some(self.executor.gpu()?.buffer(update.parameters))
     }
 
     /// Fills all working memory and outputs with NaN.

@@ -21,8 +21,8 @@ pub struct ModelOptions {
     pub nominal: Shape,
     /// Sessions kept at most, at least 1. Default: 16.
     pub sessions: usize,
-    /// Bytes that kept sessions take at most together, parameters included, which every session has for itself. A single session may
-    /// take more. Default: 256 MiB.
+    /// Bytes of memory that kept sessions take at most together, without the parameters, which they share. A single session may take
+    /// more. Default: 256 MiB.
     pub bytes: u64,
 }
 
@@ -54,8 +54,8 @@ impl<T> ModelOutput<T> {
 /// A call runs in a session of the batch's shape, T and B rounded up as [`crate::Rnn`] rounds them. Sequences past the caller's have
 /// length 0; results are cut to the caller's shape, and are bit for bit those of a session of exactly that shape (but with a
 /// [`NetworkOptions::chunk`] of one's own on a GPU, where scans may have more chunks in the rounded shape than in the exact one).
-/// Sessions are kept from call to call, within [`ModelOptions::sessions`] and [`ModelOptions::bytes`]; the one used longest ago goes
-/// first.
+/// Sessions share parameters and kernels. They are kept from call to call, within [`ModelOptions::sessions`] and
+/// [`ModelOptions::bytes`]; the one used longest ago goes first.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -77,9 +77,8 @@ impl<T> ModelOutput<T> {
 /// # Ok(()) }
 /// ```
 pub struct Model<T: Element = f32> {
-    device: Device,
-    network: Arc<Network>,
-    params: Vec<T>,
+    /// Of the nominal shape. It has the parameters, and stays.
+    first: NetworkSession<T>,
     kept: Vec<Kept<T>>,
     options: ModelOptions,
     /// Calls so far.
@@ -88,6 +87,7 @@ pub struct Model<T: Element = f32> {
 
 struct Kept<T: Element> {
     session: NetworkSession<T>,
+    bytes: u64,
     /// The last call that used it.
     used: u64,
 }
@@ -116,26 +116,24 @@ impl<T: Element> Model<T> {
         }
         let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
         let plan = NetworkOptions { precision, nominal: Some(options.nominal), ..options.plan.clone() };
-        let options = ModelOptions { plan, ..options.clone() };
-        let (device, network, params) = (device.clone(), Arc::clone(network), params.to_vec());
-        let mut model = Self { device, network, params, kept: Vec::new(), options, calls: 0 };
-        model.session_for(model.options.nominal)?;
-        Ok(model)
+        let first = NetworkPlan::new(network, options.nominal, &device.caps(), &plan)?;
+        let first = NetworkSession::new(device, first, params)?;
+        Ok(Self { first, kept: Vec::new(), options: options.clone(), calls: 0 })
     }
 
     /// What it runs.
     pub fn network(&self) -> &Arc<Network> {
-        &self.network
+        &self.first.plan().network
     }
 
-    /// How many sessions are kept.
+    /// How many sessions are kept, besides the first, which stays.
     pub fn sessions(&self) -> usize {
         self.kept.len()
     }
 
-    /// Bytes that they take.
+    /// Bytes that they take, without the parameters.
     pub fn bytes(&self) -> u64 {
-        self.kept.iter().map(|kept| kept.session.plan().bytes()).sum()
+        self.kept.iter().map(|kept| kept.bytes).sum()
     }
 
     /// Other parameters for all batches to come.
@@ -143,12 +141,7 @@ impl<T: Element> Model<T> {
     /// # Errors
     /// [`Error::Mismatch`] for a wrong number of parameters (nothing has changed then); errors of the device.
     pub fn set_params(&mut self, params: &[T]) -> Result<()> {
-        let expected = self.network.parameter_count();
-        if params.len() != expected {
-            return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
-        }
-        self.params = params.to_vec();
-        self.kept.iter_mut().try_for_each(|kept| kept.session.set_params(params))
+        self.first.set_params(params)
     }
 
     /// Runs a batch from empty states: every input of the network by its name, `[T, B, width]` or `[B, width]`, in any order, and each
@@ -180,7 +173,7 @@ impl<T: Element> Model<T> {
         lengths: Option<&[usize]>,
         states: Option<&[View<'_, T>]>,
     ) -> Result<ModelOutput<T>> {
-        let network = Arc::clone(&self.network);
+        let network = Arc::clone(self.network());
         let (views, own) = self.ordered(inputs)?;
         lengths.map_or(Ok(()), |lengths| own.validate_lengths(lengths))?;
         let sizes: Vec<usize> = network.nodes.iter().filter_map(|node| node.op.state_size()).collect();
@@ -200,7 +193,8 @@ impl<T: Element> Model<T> {
             Err(Error::Limit { .. }) => self.session_for(own)?,
             n => n?,
         };
-        let session = &mut self.kept[n].session;
+        let Self { first, kept, .. } = self;
+        let session = n.map_or(first, |n| &mut kept[n].session);
         let shape = session.plan().shape;
         let all = |b: usize| lengths.map_or(own.time, |lengths| lengths[b]);
         let lengths: Vec<usize> = (0..shape.batch).map(|b| if b < own.batch { all(b) } else { 0 }).collect();
@@ -240,7 +234,7 @@ impl<T: Element> Model<T> {
 
     /// The inputs in the network's order, and the shape of the batch.
     fn ordered<'v>(&self, inputs: &[(&str, View<'v, T>)]) -> Result<(Vec<View<'v, T>>, Shape)> {
-        let network = &self.network;
+        let network = self.network();
         let names: Vec<&str> = network.inputs.iter().map(|&v| network.values[v].name.as_str()).collect();
         if let Some((name, _)) = inputs.iter().find(|(name, _)| !names.contains(name)) {
             return Err(Error::mismatch("inputs of the network", names.join(", "), *name));
@@ -276,9 +270,9 @@ impl<T: Element> Model<T> {
     /// What a batch without steps or sequences gives.
     fn nothing(&self, own: Shape, sizes: &[usize], states: Option<&[View<'_, T>]>) -> ModelOutput<T> {
         let zeros = |shape: Vec<usize>| Tensor { data: vec![T::default(); shape.iter().product()], shape };
-        let outputs = self.network.outputs.iter();
-        let values =
-            outputs.map(|(name, part)| (name.clone(), zeros(of_width(&self.network, part.value, own, part.width))));
+        let network = self.network();
+        let outputs = network.outputs.iter();
+        let values = outputs.map(|(name, part)| (name.clone(), zeros(of_width(network, part.value, own, part.width))));
         let kept = |n: usize, size: usize| match states {
             Some(states) => Tensor { data: states[n].data.to_vec(), shape: vec![own.batch, size] },
             None => zeros(vec![own.batch, size]),
@@ -286,24 +280,28 @@ impl<T: Element> Model<T> {
         ModelOutput { values: values.collect(), states: sizes.iter().enumerate().map(|(n, &s)| kept(n, s)).collect() }
     }
 
-    /// Which session runs a shape; made where there is none.
-    fn session_for(&mut self, shape: Shape) -> Result<usize> {
+    /// Which session runs a shape (`None`: the first); made where there is none.
+    fn session_for(&mut self, shape: Shape) -> Result<Option<usize>> {
         self.calls += 1;
+        let plan = self.first.plan();
+        if shape == plan.shape {
+            return Ok(None);
+        }
         if let Some(n) = self.kept.iter().position(|kept| kept.session.plan().shape == shape) {
             self.kept[n].used = self.calls;
-            return Ok(n);
+            return Ok(Some(n));
         }
-        let plan = NetworkPlan::new(&self.network, shape, &self.device.caps(), &self.options.plan)?;
-        let bytes = plan.bytes();
+        let plan = NetworkPlan::new(&plan.network, shape, &plan.caps, &plan.options)?;
+        let bytes = plan.session_bytes();
         while !self.kept.is_empty()
             && (self.kept.len() >= self.options.sessions || self.bytes().saturating_add(bytes) > self.options.bytes)
         {
             let oldest = self.kept.iter().enumerate().min_by_key(|(_, kept)| kept.used);
             self.kept.remove(oldest.map_or(0, |(n, _)| n));
         }
-        let session = NetworkSession::new(&self.device, plan, &self.params)?;
-        self.kept.push(Kept { session, used: self.calls });
-        Ok(self.kept.len() - 1)
+        let session = self.first.sibling(plan)?;
+        self.kept.push(Kept { session, bytes, used: self.calls });
+        Ok(Some(self.kept.len() - 1))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::exec::{Device, Element, Startup};
 use crate::model::stack::{Head, Layout, RnnConfig, Shape};
 use crate::model::weights::Weights;
-use crate::plan::{Empty, Options, Plan, Precision, Role, Slot, cell_dim};
+use crate::plan::{Empty, Options, Plan, Precision, cell_dim};
 use crate::session::{Initial, Input, Output, Session};
 use crate::tensor::{Tensor, View};
 
@@ -370,7 +370,7 @@ impl<T: Element> Rnn<T> {
             return Ok(Some(n));
         }
         let plan = self.first.plan();
-        let bytes = memory(&Plan::new(&plan.config, shape, &plan.caps, &plan.options)?, self.first.device());
+        let bytes = Plan::new(&plan.config, shape, &plan.caps, &plan.options)?.session_bytes();
         while !self.kept.is_empty()
             && (self.kept.len() >= self.options.sessions || self.bytes().saturating_add(bytes) > self.options.bytes)
         {
@@ -382,12 +382,6 @@ impl<T: Element> Rnn<T> {
         self.kept.push(Kept { session, bytes, used: self.calls });
         Ok(Some(self.kept.len() - 1))
     }
-}
-
-/// Bytes of a plan's slots without the weights; on a GPU outputs have a second buffer, through which they are read.
-fn memory(plan: &Plan, device: &Device) -> u64 {
-    let copies = |slot: &Slot| if device.kind() != "cpu" && slot.role == Role::Output { 2 } else { 1 };
-    plan.slots.iter().filter(|s| s.role != Role::Weights).map(|s| s.bytes().saturating_mul(copies(s))).sum()
 }
 
 /// T and B in the order of the layout.

@@ -9,6 +9,7 @@ mod naive;
 mod networks;
 mod pieces;
 mod shaders;
+mod siblings;
 mod strategies;
 mod streams;
 mod training;

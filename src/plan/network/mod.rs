@@ -290,14 +290,39 @@ impl NetworkPlanData {
     pub fn bytes(&self) -> u64 {
         let moments = self.options.optimiser.map_or(0, |o| o.moments());
         let copies = if self.options.train { 2 + moments as u64 } else { 1 };
-        // A GPU has those of layers in their plans alone.
-        let parameters = match self.caps.class {
-            DeviceClass::Cpu => self.network.parameter_count(),
-            _ => self.network.own_params().1,
-        };
-        let parameters = copies * parameters as u64;
+        let parameters = copies * self.held_parameters() as u64;
         let own = self.slots.iter().map(|s| s.len as u64).sum::<u64>() + self.scratch() as u64 + parameters;
         own * self.options.precision.bytes() as u64 + self.layers.iter().map(|(_, plan)| plan.bytes()).sum::<u64>()
+    }
+
+    /// Bytes that a sibling takes: all but the parameters, and on a GPU the buffers through which results are read.
+    pub(crate) fn session_bytes(&self) -> u64 {
+        let stacks = self.layers.iter().map(|(_, plan)| plan.session_bytes()).sum::<u64>();
+        let own = self.slots.iter().map(|s| s.len).sum::<usize>() + self.scratch();
+        let gradients = if self.options.train { self.held_parameters() } else { 0 };
+        let read = if self.caps.class == DeviceClass::Cpu { 0 } else { self.readback_len() };
+        stacks + (own + gradients + read) as u64 * self.options.precision.bytes() as u64
+    }
+
+    /// Parameters that the network holds beside its stacks.
+    fn held_parameters(&self) -> usize {
+        match self.caps.class {
+            DeviceClass::Cpu => self.network.parameter_count(),
+            // A GPU has those of layers in their plans alone.
+            _ => self.network.own_params().1,
+        }
+    }
+
+    /// Elements that reading outputs, or gradients, takes at once from a GPU's arena.
+    pub(crate) fn readback_len(&self) -> usize {
+        let network = &self.network;
+        let len = |slot: SlotId| self.slots[slot].len;
+        let outputs: usize = network.shown().into_iter().map(|value| len(self.values[value])).sum();
+        let gradients = |v: &usize| self.gradients.get(*v).map_or(0, |&slot| len(slot));
+        let inputs: usize = network.inputs.iter().map(gradients).sum();
+        let states: usize = self.states.iter().map(|s| len(s.last)).sum();
+        let losses: usize = network.losses().map(|(value, _)| len(self.values[value])).sum();
+        states + outputs.max(inputs + network.own_params().1).max(losses)
     }
 
     /// Bytes that every step (of all B sequences) adds, at most: scratch that windows bound counts as if it grew on.

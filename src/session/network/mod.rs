@@ -13,10 +13,15 @@ use crate::model::network::{Network, Op, Param, Part, Rows};
 use crate::model::stack::Shape;
 use crate::plan::Precision;
 use crate::plan::network::{NetworkPlan, SlotId, StateSlots, Times};
+use crate::session::check_device;
 use crate::session::phase::Phase;
 use crate::tensor::{Tensor, View};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Release},
+};
 
 /// A network bound to a device.
 ///
@@ -57,6 +62,11 @@ pub struct NetworkSession<T: Element = f32> {
     ran: Option<Vec<f64>>,
     /// Updates so far.
     updates: u64,
+    /// Whether it shares the parameters of the session that they were given to.
+    is_sibling: bool,
+    /// How often the parameters have changed, for all who share them, and as of the last run.
+    changes: Arc<AtomicU64>,
+    run_at: u64,
 }
 
 impl<T: Element> NetworkSession<T> {
@@ -80,19 +90,55 @@ impl<T: Element> NetworkSession<T> {
         if params.len() != expected {
             return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
         }
-        let precision = if plan.options.precision == Precision::F64 { "f64" } else { "f32" };
-        if precision != T::NAME {
-            return Err(Error::mismatch("precision of the plan", T::NAME, precision));
-        }
-        let class = device.caps().class;
-        if class != plan.caps.class {
-            return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
-        }
+        check_plan::<T>(device, &plan)?;
         let executor = Executor::new(device, &plan, params)?;
         device.settle().await?;
+        Ok(Self::with_executor(device, plan, executor))
+    }
+
+    /// A session over the same parameters on the device, for another plan of the same network: another shape, inference beside training,
+    /// one step at a time. It shares the packed weights and the pipelines too, and sees other parameters from its next run on; it may
+    /// read the parameters' gradients of its own runs if it trains, but only the session that the parameters were given to changes
+    /// them. Its states are its own.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a plan of another network; if it is to train and this session does not (its weights are packed for
+    /// inference only), or for an optimiser; as [`NetworkSession::new`] for a plan of another kind of device or precision; errors of the
+    /// device.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn sibling(&self, plan: NetworkPlan) -> Result<Self> {
+        self.device.block(self.sibling_async(plan))
+    }
+
+    /// [`NetworkSession::sibling`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`NetworkSession::sibling`].
+    pub async fn sibling_async(&self, plan: NetworkPlan) -> Result<Self> {
+        let (own, of) = (&self.plan, &plan.options);
+        if !Arc::ptr_eq(&plan.network, &own.network) && plan.network != own.network {
+            return Err(Error::mismatch("network of a sibling", "that whose parameters it shares", "another"));
+        }
+        if let Some(optimiser) = of.optimiser {
+            let expected = "none: the parameters have one owner, and it has the optimiser";
+            return Err(Error::mismatch("optimiser of a sibling", expected, optimiser));
+        }
+        if of.train && !own.options.train {
+            let expected = "an inference plan, as that of the session whose weights it shares";
+            return Err(Error::mismatch("options of a sibling", expected, "train: true"));
+        }
+        check_plan::<T>(&self.device, &plan)?;
+        let executor = self.executor.sibling(&self.device, &plan)?;
+        self.device.settle().await?;
+        let mut sibling = Self::with_executor(&self.device, plan, executor);
+        (sibling.is_sibling, sibling.changes) = (true, Arc::clone(&self.changes));
+        Ok(sibling)
+    }
+
+    fn with_executor(device: &Device, plan: NetworkPlan, executor: Executor<T>) -> Self {
         let Shape { time, batch } = plan.shape;
         let times = Times { time, batch, lengths: vec![time; batch], resets: Vec::new() };
-        Ok(Self {
+        Self {
             device: device.clone(),
             plan,
             times,
@@ -104,7 +150,10 @@ impl<T: Element> NetworkSession<T> {
             divisors: Vec::new(),
             ran: None,
             updates: 0,
-        })
+            is_sibling: false,
+            changes: Arc::default(),
+            run_at: 0,
+        }
     }
 
     /// The plan it runs.
@@ -117,18 +166,26 @@ impl<T: Element> NetworkSession<T> {
         &self.device
     }
 
-    /// Other parameters, as in [`NetworkSession::new`]; the state stays.
+    /// Other parameters, as in [`NetworkSession::new`], for this session and its siblings; the states stay. Runs of theirs that were
+    /// not gone back through yet cannot be any more: what they kept belongs to the parameters of before.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a wrong number of parameters; errors of the device.
+    /// [`Error::Mismatch`] for a wrong number of parameters, or from a sibling (the parameters are those of the session it was made of);
+    /// errors of the device.
     pub fn set_params(&mut self, params: &[T]) -> Result<()> {
+        if self.is_sibling {
+            let expected = "the session that the parameters were given to";
+            return Err(Error::mismatch("set_params", expected, "a sibling of it"));
+        }
         let expected = self.plan.network.parameter_count();
         if params.len() != expected {
             return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
         }
         // What the last run kept belongs to the parameters it ran with.
         self.phase = self.phase.without_tape();
-        self.executor.set_params(params)
+        let done = self.executor.set_params(params);
+        self.changes.fetch_add(1, Release);
+        done
     }
 
     /// Uploads, runs, and reads everything back.
@@ -207,6 +264,8 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("run", "an input written before it", "none"));
         }
         self.phase = self.phase.without_tape();
+        // Before the run, so that one beside a change on another thread belongs to the parameters of before.
+        self.run_at = self.changes.load(Acquire);
         self.executor.run(&self.times, false)?;
         (self.phase, self.has_state, self.gradients) = (self.phase.ran(self.plan.options.train), true, false);
         self.ran = Some(self.divisors.clone());
@@ -268,9 +327,7 @@ impl<T: Element> NetworkSession<T> {
     /// As [`NetworkSession::backward`].
     pub fn write_upstream(&mut self, upstream: &NetworkUpstream<'_, T>) -> Result<()> {
         let network = Arc::clone(&self.plan.network);
-        if !self.phase.has_tape() {
-            return Err(Error::mismatch("backward", "a forward run of a training plan before it", "none"));
-        }
+        self.check_tape()?;
         if upstream.values.len() != network.outputs.len() {
             return Err(Error::mismatch("gradients of outputs", network.outputs.len(), upstream.values.len()));
         }
@@ -295,6 +352,18 @@ impl<T: Element> NetworkSession<T> {
             }
         }
         self.upstream = true;
+        Ok(())
+    }
+
+    /// Whether there is a run to go back through.
+    fn check_tape(&self) -> Result<()> {
+        let expected = "a forward run of a training plan before it";
+        if !self.phase.has_tape() {
+            return Err(Error::mismatch("backward", expected, "none"));
+        }
+        if self.run_at != self.changes.load(Acquire) {
+            return Err(Error::mismatch("backward", expected, "none since the parameters changed"));
+        }
         Ok(())
     }
 
@@ -330,9 +399,7 @@ impl<T: Element> NetworkSession<T> {
     /// # Errors
     /// [`Error::Mismatch`] without a forward run before it; errors of the device.
     pub fn run_back(&mut self) -> Result<()> {
-        if !self.phase.has_tape() {
-            return Err(Error::mismatch("backward", "a forward run of a training plan before it", "none"));
-        }
+        self.check_tape()?;
         if !self.upstream && self.phase.has_loss() {
             self.write_losses()?;
         }
@@ -503,6 +570,19 @@ impl<T: Element> NetworkSession<T> {
             Self::mask(times, to, width);
         })
     }
+}
+
+/// Whether a plan was made for values of this type and a device of this kind.
+fn check_plan<T: Element>(device: &Device, plan: &NetworkPlan) -> Result<()> {
+    let precision = if plan.options.precision == Precision::F64 { "f64" } else { "f32" };
+    if precision != T::NAME {
+        return Err(Error::mismatch("precision of the plan", T::NAME, precision));
+    }
+    let class = device.caps().class;
+    if class != plan.caps.class {
+        return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
+    }
+    plan.layers.iter().try_for_each(|(_, stack)| check_device(device, stack))
 }
 
 fn by_param<T: Element>(network: &Network, flat: &[T]) -> Vec<Tensor<T>> {

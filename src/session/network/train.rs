@@ -7,6 +7,7 @@ use crate::model::network::Part;
 use crate::model::optimiser::Optimiser;
 use crate::model::stack::Loss;
 use crate::plan::network::{SlotId, Times};
+use std::sync::atomic::Ordering::Release;
 
 impl<T: Element> NetworkSession<T> {
     /// All parameters as they are now, one after the other in the network's order.
@@ -42,7 +43,7 @@ impl<T: Element> NetworkSession<T> {
         self.update(learning_rate)
     }
 
-    /// Applies the optimiser to the gradients of the last way back. Parameters stay on the device.
+    /// Applies the optimiser to the gradients of the last way back. Parameters stay on the device, where siblings see them too.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the plan has no optimiser, there are no gradients since the last update, or the learning rate is no finite
@@ -59,7 +60,9 @@ impl<T: Element> NetworkSession<T> {
         let hyper: Vec<T> = hyper.into_iter().map(T::from_f64).collect();
         self.updates += 1;
         (self.phase, self.upstream, self.gradients) = (self.phase.without_tape(), false, false);
-        self.executor.update(&hyper)
+        let done = self.executor.update(&hyper);
+        self.changes.fetch_add(1, Release);
+        done
     }
 
     fn optimiser(&self) -> Result<Optimiser> {
