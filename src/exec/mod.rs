@@ -7,7 +7,7 @@ mod device;
 mod element;
 pub mod gpu;
 pub(crate) mod network;
-mod stack;
+pub(crate) mod stack;
 mod startup;
 
 pub(crate) use common::Common;

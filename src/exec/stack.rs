@@ -148,7 +148,11 @@ impl<T: Element> Stack<T> {
 
     /// Writes a port.
     pub(crate) fn put(&mut self, port: Port, values: &[T]) -> Result<()> {
-        self.port(port).map_or(Ok(()), |slot| self.executor.write(slot, values))
+        match self.port(port) {
+            Some(slot) if port == Port::X => self.executor.write_rounded(slot, values),
+            Some(slot) => self.executor.write(slot, values),
+            None => Ok(()),
+        }
     }
 
     /// A port on the CPU executor.
@@ -177,8 +181,8 @@ impl<T: Element> Stack<T> {
     }
 }
 
-/// The weights of a network's operation `node`.
-fn weights<T: Element>(plan: &NetworkPlan, node: usize, params: &[T]) -> Weights<T> {
+/// The weights of a network's operation `node`, a stack of layers; `params`: all of the network's parameters.
+pub(crate) fn weights<T: Element>(plan: &NetworkPlan, node: usize, params: &[T]) -> Weights<T> {
     let Op::Layers(shape) = &plan.network.nodes[node].op else { unreachable!("a stack of layers") };
     Weights::from_flat(&shape.config, &params[shape.params(&plan.network)])
 }

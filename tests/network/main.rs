@@ -7,6 +7,7 @@ mod gradients;
 mod layers;
 mod naive;
 mod networks;
+mod options;
 mod pieces;
 mod shaders;
 mod siblings;

@@ -125,7 +125,10 @@ fn what_siblings_may_not_is_refused() -> Result<()> {
     words(sibling.set_params(&params), "set_params: expected the session that the parameters were given to");
     words(sibling.update(0.1), "a plan without an optimiser");
     let training = NetworkOptions { train: true, ..Default::default() };
-    words(owner.sibling(plan(&network, &device, OTHER, &training)?), "options of a sibling: expected an inference plan");
+    words(
+        owner.sibling(plan(&network, &device, OTHER, &training)?),
+        "options of a sibling: expected an inference plan",
+    );
     let updated = NetworkOptions { optimiser: Some(Optimiser::Sgd { momentum: 0.0 }), ..training };
     words(owner.sibling(plan(&network, &device, OTHER, &updated)?), "optimiser of a sibling");
     let wide = self::network(7)?;

@@ -24,11 +24,14 @@ pub(crate) use program::{Call, Program};
 pub(crate) use times::Times;
 pub(crate) use update::{update_groups, update_text};
 
-use super::{Caps, DeviceClass, Empty, Memory, Options, Plan, Precision, Reset};
+use super::tuning::Tuning;
+use super::{Caps, DeviceClass, Empty, Memory, Options, Plan, Precision, Reset, Wavefront};
 use crate::error::{Error, Result};
+use crate::model::activation_format::ActivationFormat;
 use crate::model::network::{LayersShape, Network, Node, Op, Rows, ScanShape, ValueId};
 use crate::model::optimiser::Optimiser;
 use crate::model::stack::Shape;
+use crate::model::weights::WeightFormat;
 use std::fmt;
 use std::sync::Arc;
 
@@ -50,6 +53,16 @@ pub struct NetworkOptions {
     pub window_bytes: u64,
     /// What recurrent layers keep in training; [`Memory::Auto`] is one budget for all stacks of a network.
     pub memory: Memory,
+    /// How stacks of recurrent layers store the matrices of their parameters, as [`Options::weights`]. Those of the network's own
+    /// operations stay as they are.
+    pub weights: WeightFormat,
+    /// How stacks of recurrent layers store x, the x parts of their gates and y, as [`Options::activations`]; the values before and
+    /// behind them, and everything else, stay as they are. On the CPU executor only: on a GPU stacks take x, and give y, as f32.
+    pub activations: ActivationFormat,
+    /// Whether the layers of a stack run side by side, as [`Options::wavefront`]; what is forced is forced for every stack.
+    pub wavefront: Wavefront,
+    /// What was measured on the device that the plan is for, as [`Options::tuning`]: for stacks of recurrent layers.
+    pub tuning: Option<Arc<Tuning>>,
     /// Whether episodes may begin inside a run ([`crate::network::NetworkInput::resets`]); without it recurrent layers are not ready for them.
     pub resets: bool,
     /// Chooses kernels, those of stacks too, as for a batch of this shape, whatever the plan's own: so that plans of many shapes have
@@ -73,6 +86,10 @@ impl Default for NetworkOptions {
             precision: Precision::F32,
             window_bytes: 64 << 20,
             memory: Memory::Save,
+            weights: WeightFormat::F32,
+            activations: ActivationFormat::F32,
+            wavefront: Wavefront::Auto,
+            tuning: None,
             resets: true,
             nominal: None,
             kernels: None,
@@ -184,7 +201,7 @@ impl NetworkPlan {
     ///
     /// # Errors
     /// [`Error::Limit`] for sizes beyond the device's; [`Error::Mismatch`] for options that do not fit; [`Error::Unsupported`] for
-    /// f64 on a GPU.
+    /// f64 on a GPU, activations of stacks in f16 there or in training, and what else [`Plan::new`] has not for a stack.
     pub fn new(network: &Arc<Network>, shape: Shape, caps: &Caps, options: &NetworkOptions) -> Result<Self> {
         shape.validate()?;
         if options.chunk == Some(0) {
@@ -477,8 +494,18 @@ fn plan_layers(network: &Network, shape: Shape, caps: &Caps, options: &NetworkOp
 
 /// How it runs within a network.
 fn stack_plan(name: &str, layers: &LayersShape, shape: Shape, caps: &Caps, options: &NetworkOptions) -> Result<Plan> {
+    if options.activations != ActivationFormat::F32 && caps.class != DeviceClass::Cpu {
+        let what = format!("{} activations of {name} on a GPU", options.activations);
+        let reason =
+            "there networks hand x and y of a stack over as they lie in their own memory, in f32; use f32 activations";
+        return Err(Error::Unsupported { what, reason: reason.into() });
+    }
     let options = Options {
         train: options.train,
+        weights: options.weights,
+        activations: options.activations,
+        wavefront: options.wavefront,
+        tuning: options.tuning.clone(),
         // The CPU executor of a network updates all parameters itself.
         optimiser: options.optimiser.filter(|_| caps.class != DeviceClass::Cpu),
         precision: options.precision,

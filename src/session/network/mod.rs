@@ -8,9 +8,11 @@ pub use io::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, Netw
 
 use crate::error::{Error, Result};
 use crate::exec::network::Executor;
+use crate::exec::stack::weights;
 use crate::exec::{Device, Element};
 use crate::model::network::{Network, Op, Param, Part, Rows};
 use crate::model::stack::Shape;
+use crate::model::weights::WeightFormat;
 use crate::plan::Precision;
 use crate::plan::network::{NetworkPlan, SlotId, StateSlots, Times};
 use crate::session::check_device;
@@ -73,8 +75,10 @@ impl<T: Element> NetworkSession<T> {
     /// Binds a plan; `params`: all parameters, one after the other in the network's order, row-major.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a wrong number of parameters, a plan of another kind of device or precision; [`Error::Gpu`] or
-    /// [`Error::DeviceLost`] from the device.
+    /// [`Error::Mismatch`] for a wrong number of parameters, a value that [`NetworkOptions::weights`] has no number for, a plan of another
+    /// kind of device or precision; [`Error::Gpu`] or [`Error::DeviceLost`] from the device.
+    ///
+    /// [`NetworkOptions::weights`]: crate::network::NetworkOptions::weights
     #[cfg(not(target_family = "wasm"))]
     pub fn new(device: &Device, plan: NetworkPlan, params: &[T]) -> Result<Self> {
         device.block(Self::new_async(device, plan, params))
@@ -91,6 +95,7 @@ impl<T: Element> NetworkSession<T> {
             return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
         }
         check_plan::<T>(device, &plan)?;
+        check_formats(&plan, params)?;
         let executor = Executor::new(device, &plan, params)?;
         device.settle().await?;
         Ok(Self::with_executor(device, plan, executor))
@@ -103,8 +108,10 @@ impl<T: Element> NetworkSession<T> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] for a plan of another network; if it is to train and this session does not (its weights are packed for
-    /// inference only), or for an optimiser; as [`NetworkSession::new`] for a plan of another kind of device or precision; errors of the
-    /// device.
+    /// inference only), for an optimiser, or for [`NetworkOptions::weights`] other than this one's; as [`NetworkSession::new`] for a plan of
+    /// another kind of device or precision; errors of the device.
+    ///
+    /// [`NetworkOptions::weights`]: crate::network::NetworkOptions::weights
     #[cfg(not(target_family = "wasm"))]
     pub fn sibling(&self, plan: NetworkPlan) -> Result<Self> {
         self.device.block(self.sibling_async(plan))
@@ -126,6 +133,10 @@ impl<T: Element> NetworkSession<T> {
         if of.train && !own.options.train {
             let expected = "an inference plan, as that of the session whose weights it shares";
             return Err(Error::mismatch("options of a sibling", expected, "train: true"));
+        }
+        if of.weights != own.options.weights {
+            let expected = format!("{}, as they lie on the device", own.options.weights);
+            return Err(Error::mismatch("weights of a sibling", expected, of.weights));
         }
         check_plan::<T>(&self.device, &plan)?;
         let executor = self.executor.sibling(&self.device, &plan)?;
@@ -170,7 +181,7 @@ impl<T: Element> NetworkSession<T> {
     /// not gone back through yet cannot be any more: what they kept belongs to the parameters of before.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a wrong number of parameters, or from a sibling (the parameters are those of the session it was made of);
+    /// [`Error::Mismatch`] as [`NetworkSession::new`] for the parameters, or from a sibling (the parameters are those of the session it was made of);
     /// errors of the device.
     pub fn set_params(&mut self, params: &[T]) -> Result<()> {
         if self.is_sibling {
@@ -181,6 +192,7 @@ impl<T: Element> NetworkSession<T> {
         if params.len() != expected {
             return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
         }
+        check_formats(&self.plan, params)?;
         // What the last run kept belongs to the parameters it ran with.
         self.phase = self.phase.without_tape();
         let done = self.executor.set_params(params);
@@ -583,6 +595,22 @@ fn check_plan<T: Element>(device: &Device, plan: &NetworkPlan) -> Result<()> {
         return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
     }
     plan.layers.iter().try_for_each(|(_, stack)| check_device(device, stack))
+}
+
+/// Refuses parameters that the format of a stack's matrices has no number for.
+fn check_formats<T: Element>(plan: &NetworkPlan, params: &[T]) -> Result<()> {
+    let named = |node: usize, error| match error {
+        Error::Mismatch { what, expected, got } => {
+            Error::Mismatch { what: format!("{}.{what}", plan.network.nodes[node].name), expected, got }
+        }
+        other => other,
+    };
+    // In f32 there is one for each.
+    for (node, stack) in plan.layers.iter().filter(|(_, stack)| stack.options.weights != WeightFormat::F32) {
+        let weights = weights(plan, *node, params);
+        stack.options.weights.check(&stack.config, &weights).map_err(|error| named(*node, error))?;
+    }
+    Ok(())
 }
 
 fn by_param<T: Element>(network: &Network, flat: &[T]) -> Vec<Tensor<T>> {
