@@ -97,8 +97,17 @@ impl<T: Element> Model<T> {
     ///
     /// # Errors
     /// As [`Model::with_options`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn new(device: &Device, network: &Arc<Network>, params: &[T]) -> Result<Self> {
         Self::with_options(device, network, params, &ModelOptions::default())
+    }
+
+    /// [`Model::new`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Model::with_options`].
+    pub async fn new_async(device: &Device, network: &Arc<Network>, params: &[T]) -> Result<Self> {
+        Self::with_options_async(device, network, params, &ModelOptions::default()).await
     }
 
     /// Makes a session of the nominal shape, which compiles the kernels.
@@ -106,7 +115,21 @@ impl<T: Element> Model<T> {
     /// # Errors
     /// [`Error::Mismatch`] for options of training, no sessions to keep, or a wrong number of parameters; as [`NetworkPlan::new`] and
     /// [`NetworkSession::new`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn with_options(device: &Device, network: &Arc<Network>, params: &[T], options: &ModelOptions) -> Result<Self> {
+        device.block(Self::with_options_async(device, network, params, options))
+    }
+
+    /// [`Model::with_options`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Model::with_options`].
+    pub async fn with_options_async(
+        device: &Device,
+        network: &Arc<Network>,
+        params: &[T],
+        options: &ModelOptions,
+    ) -> Result<Self> {
         if options.plan.train {
             let expected = "those of inference (a NetworkSession trains)";
             return Err(Error::mismatch("options of a Model", expected, "train: true"));
@@ -117,7 +140,7 @@ impl<T: Element> Model<T> {
         let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
         let plan = NetworkOptions { precision, nominal: Some(options.nominal), ..options.plan.clone() };
         let first = NetworkPlan::new(network, options.nominal, &device.caps(), &plan)?;
-        let first = NetworkSession::new(device, first, params)?;
+        let first = NetworkSession::new_async(device, first, params).await?;
         Ok(Self { first, kept: Vec::new(), options: options.clone(), calls: 0 })
     }
 
@@ -150,24 +173,51 @@ impl<T: Element> Model<T> {
     /// # Errors
     /// [`Error::Mismatch`] for an input that is missing, unknown or of another shape, or wrong lengths; [`Error::Limit`] for a batch beyond
     /// the device; errors of the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn forward(&mut self, inputs: &[(&str, View<'_, T>)], lengths: Option<&[usize]>) -> Result<ModelOutput<T>> {
-        self.run(inputs, lengths, None)
+        self.first.device().clone().block(self.forward_async(inputs, lengths))
+    }
+
+    /// [`Model::forward`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub async fn forward_async(
+        &mut self,
+        inputs: &[(&str, View<'_, T>)],
+        lengths: Option<&[usize]>,
+    ) -> Result<ModelOutput<T>> {
+        self.run(inputs, lengths, None).await
     }
 
     /// The same from given states, one `[B, size]` each as [`ModelOutput::states`] has them: a stream in pieces.
     ///
     /// # Errors
     /// As [`Model::forward`], and [`Error::Mismatch`] for states of other shapes.
+    #[cfg(not(target_family = "wasm"))]
     pub fn forward_from(
         &mut self,
         inputs: &[(&str, View<'_, T>)],
         lengths: Option<&[usize]>,
         states: &[View<'_, T>],
     ) -> Result<ModelOutput<T>> {
-        self.run(inputs, lengths, Some(states))
+        self.first.device().clone().block(self.forward_from_async(inputs, lengths, states))
     }
 
-    fn run(
+    /// [`Model::forward_from`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
+    ///
+    /// # Errors
+    /// As [`Model::forward_from`].
+    pub async fn forward_from_async(
+        &mut self,
+        inputs: &[(&str, View<'_, T>)],
+        lengths: Option<&[usize]>,
+        states: &[View<'_, T>],
+    ) -> Result<ModelOutput<T>> {
+        self.run(inputs, lengths, Some(states)).await
+    }
+
+    async fn run(
         &mut self,
         inputs: &[(&str, View<'_, T>)],
         lengths: Option<&[usize]>,
@@ -188,9 +238,9 @@ impl<T: Element> Model<T> {
         if own.time == 0 || own.batch == 0 {
             return Ok(self.nothing(own, &sizes, states));
         }
-        let n = match self.session_for(rounded(own)) {
+        let n = match self.session_for(rounded(own)).await {
             // What is too large rounded up may fit as it is.
-            Err(Error::Limit { .. }) => self.session_for(own)?,
+            Err(Error::Limit { .. }) => self.session_for(own).await?,
             n => n?,
         };
         let Self { first, kept, .. } = self;
@@ -217,7 +267,8 @@ impl<T: Element> Model<T> {
             .collect();
         let given: Vec<View<'_, T>> = from.iter().map(|(data, shape)| View::new(data, shape)).collect();
         let initial = if states.is_some() { NetworkInitial::Given(&given) } else { NetworkInitial::Empty };
-        let out = session.forward(&NetworkInput { lengths: Some(&lengths), initial, ..NetworkInput::new(&values) })?;
+        let input = NetworkInput { lengths: Some(&lengths), initial, ..NetworkInput::new(&values) };
+        let out = session.forward_async(&input).await?;
         let named = network.outputs.iter().zip(out.values).map(|((name, part), tensor)| {
             let [to, from] = outer(&network, part.value, [own, shape]);
             let whole = Tensor { data: tensor.data, shape: vec![from[0], from[1], part.width] };
@@ -281,7 +332,7 @@ impl<T: Element> Model<T> {
     }
 
     /// Which session runs a shape (`None`: the first); made where there is none.
-    fn session_for(&mut self, shape: Shape) -> Result<Option<usize>> {
+    async fn session_for(&mut self, shape: Shape) -> Result<Option<usize>> {
         self.calls += 1;
         let plan = self.first.plan();
         if shape == plan.shape {
@@ -299,7 +350,7 @@ impl<T: Element> Model<T> {
             let oldest = self.kept.iter().enumerate().min_by_key(|(_, kept)| kept.used);
             self.kept.remove(oldest.map_or(0, |(n, _)| n));
         }
-        let session = self.first.sibling(plan)?;
+        let session = self.first.sibling_async(plan).await?;
         self.kept.push(Kept { session, bytes, used: self.calls });
         Ok(Some(self.kept.len() - 1))
     }

@@ -96,9 +96,9 @@ fn what_formats_do_not_hold_is_refused() -> Result<()> {
         };
     let halves = NetworkOptions { activations: ActivationFormat::F16, ..Default::default() };
     let text = refused(&gpu, &halves);
-    assert!(text.starts_with("f16 activations of lstm on a GPU"), "{text}");
+    assert!(text.contains("f16 activations of lstm on a GPU"), "{text}");
     let text = refused(&cpu, &NetworkOptions { train: true, ..halves });
-    assert!(text.starts_with("training with f16 activations"), "{text}");
+    assert!(text.contains("training with f16 activations"), "{text}");
     let int8 = NetworkOptions { weights: WeightFormat::Int8, train: true, ..Default::default() };
     refused(&cpu, &int8);
 

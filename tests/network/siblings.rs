@@ -131,6 +131,9 @@ fn what_siblings_may_not_is_refused() -> Result<()> {
     );
     let updated = NetworkOptions { optimiser: Some(Optimiser::Sgd { momentum: 0.0 }), ..training };
     words(owner.sibling(plan(&network, &device, OTHER, &updated)?), "optimiser of a sibling");
+    let caps = wgpu_rnn::Caps { max_binding: 1 << 20, ..device.caps() };
+    let other = NetworkPlan::new(&network, OTHER, &caps, &NetworkOptions::default())?;
+    words(owner.sibling(other), "plan of a sibling: expected one made for the caps");
     let wide = self::network(7)?;
     words(owner.sibling(plan(&wide, &device, OTHER, &NetworkOptions::default())?), "network of a sibling");
     let wide = NetworkOptions { precision: wgpu_rnn::Precision::F64, ..Default::default() };

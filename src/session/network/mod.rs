@@ -107,9 +107,9 @@ impl<T: Element> NetworkSession<T> {
     /// them. Its states are its own.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a plan of another network; if it is to train and this session does not (its weights are packed for
-    /// inference only), for an optimiser, or for [`NetworkOptions::weights`] other than this one's; as [`NetworkSession::new`] for a plan of
-    /// another kind of device or precision; errors of the device.
+    /// [`Error::Mismatch`] for a plan of another network, for other [`Caps`](crate::Caps) or of another precision; if it is to train and
+    /// this session does not (its weights are packed for inference only), for an optimiser, or for [`NetworkOptions::weights`] other than
+    /// this one's; errors of the device.
     ///
     /// [`NetworkOptions::weights`]: crate::network::NetworkOptions::weights
     #[cfg(not(target_family = "wasm"))]
@@ -125,6 +125,11 @@ impl<T: Element> NetworkSession<T> {
         let (own, of) = (&self.plan, &plan.options);
         if !Arc::ptr_eq(&plan.network, &own.network) && plan.network != own.network {
             return Err(Error::mismatch("network of a sibling", "that whose parameters it shares", "another"));
+        }
+        // Which matrices of a stack lie in one buffer follows from them.
+        if plan.caps != own.caps {
+            let expected = "one made for the caps of the plan whose weights it shares";
+            return Err(Error::mismatch("plan of a sibling", expected, "one for others"));
         }
         if let Some(optimiser) = of.optimiser {
             let expected = "none: the parameters have one owner, and it has the optimiser";

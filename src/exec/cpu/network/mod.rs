@@ -22,7 +22,7 @@ use crate::error::Result;
 use crate::exec::cpu::optimise::update_flat;
 use crate::exec::{Common, Device, Element};
 use crate::model::network::ops::operations;
-use crate::model::network::{Node, Op, Part};
+use crate::model::network::{Op, Part};
 use crate::plan::network::{NetworkPlan, SlotId, Times};
 use std::sync::{Arc, Mutex, PoisonError};
 use wgpu::WasmNotSendSync;
@@ -126,11 +126,12 @@ impl<T: Element> Executor<T> {
     /// Another plan of the network over the same parameters.
     pub(crate) fn sibling(&self, plan: &NetworkPlan, device: &Device) -> Result<Self> {
         let params = self.params.get();
-        let one = |(n, (node, twin_of)): (usize, (&Node, &Box<dyn Twin<T>>))| match twin_of.sibling(plan)? {
-            Some(sibling) => Ok(sibling),
-            None => twin(&node.op, &Binding { plan, node: n, device, params: &params }),
-        };
-        let twins = plan.network.nodes.iter().zip(&self.twins).enumerate().map(one).collect::<Result<_>>()?;
+        let twins =
+            plan.network.nodes.iter().zip(&self.twins).enumerate().map(|(n, (node, of))| match of.sibling(plan)? {
+                Some(sibling) => Ok(sibling),
+                None => twin(&node.op, &Binding { plan, node: n, device, params: &params }),
+            });
+        let twins = twins.collect::<Result<_>>()?;
         Ok(Self::with_twins(plan, twins, self.params.sibling(), Arc::clone(&self.turn)))
     }
 
