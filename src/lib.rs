@@ -16,7 +16,6 @@
 mod error;
 pub mod exec;
 pub mod expr;
-#[cfg(not(target_family = "wasm"))]
 mod face;
 pub mod io;
 pub mod kernels;
@@ -30,7 +29,6 @@ mod tuning;
 pub use error::{Error, Result};
 pub use exec::gpu::{IoBinding, IoBuffers};
 pub use exec::{Device, Element, Startup, gpu};
-#[cfg(not(target_family = "wasm"))]
 pub use face::{Model, ModelOptions, ModelOutput, Rnn, RnnOptions};
 pub use model::activation_format::ActivationFormat;
 pub use model::cell::{Activation, Cell};

@@ -211,15 +211,20 @@ fn sessions_can_be_awaited() {
     }
 }
 
-#[test]
-fn sessions_of_networks_can_be_awaited() {
+/// x 3 wide, a stack and a map of it.
+fn network() -> Arc<Network> {
     let mut b = Builder::new();
     let x = b.input("x", 3).expect("an input");
     let c = RnnConfig { cell: &cells::GRU, input_size: 3, hidden_size: 4, ..Default::default() };
     let y = b.layers("rnn", x, &c).expect("layers");
     let y = b.map("doubled", expr::Expr::input(0) * 2.0.into(), &[y.into()]).expect("a map");
     b.output("y", y).expect("an output");
-    let network = Arc::new(b.finish().expect("a network"));
+    Arc::new(b.finish().expect("a network"))
+}
+
+#[test]
+fn sessions_of_networks_can_be_awaited() {
+    let network = network();
     let params = values(network.parameter_count());
     let (x, dy) = (values(4 * 3 * 3), values(4 * 3 * 4));
     let (x, dy) = ([View::new(&x, &[4, 3, 3])], [View::new(&dy, &[4, 3, 4])]);
@@ -235,6 +240,53 @@ fn sessions_of_networks_can_be_awaited() {
         assert_eq!(awaited(&d, two.backward_async(&upstream)).expect("gradients"), gradients);
         assert_eq!(awaited(&d, two.gradients_async()).expect("gradients"), gradients);
         assert_eq!(two.submits(), one.submits());
+
+        let shape = Shape { time: 1, batch: 2 };
+        let plan = NetworkPlan::new(&network, shape, &d.caps(), &NetworkOptions::default()).expect("a plan");
+        let mut one = one.sibling(plan.clone()).expect("a sibling");
+        let mut two = awaited(&d, two.sibling_async(plan)).expect("a sibling");
+        for x in values(4 * 6).chunks(6) {
+            let (x, active) = ([View::new(x, &[1, 2, 3])], [false, true]);
+            assert_eq!(awaited(&d, two.step_async(&x)).expect("a step"), one.step(&x).expect("a step"));
+            let out = one.step_where(&x, &active).expect("a step");
+            assert_eq!(awaited(&d, two.step_where_async(&x, &active)).expect("a step"), out);
+            assert_eq!(awaited(&d, two.states_async()).expect("states"), out.states);
+            assert_eq!(awaited(&d, two.states_of_async(1)).expect("states"), one.states_of(1).expect("states"));
+        }
+    }
+}
+
+#[test]
+fn faces_can_be_awaited() {
+    let (c, network) = (config(), network());
+    let weights = Weights::<f32>::random(&c, 1).expect("weights");
+    let ids_of = RnnConfig { vocabulary: Some(5), ..c.clone() };
+    let embedded = Weights::<f32>::random(&ids_of, 2).expect("weights");
+    let params = values(network.parameter_count());
+    for d in devices() {
+        let mut one = Rnn::new(&d, &c, &weights).expect("a stack");
+        let mut two = awaited(&d, Rnn::new_async(&d, &c, &weights)).expect("a stack");
+        let mut ids_one = Rnn::new(&d, &ids_of, &embedded).expect("a stack");
+        let mut ids_two = awaited(&d, Rnn::new_async(&d, &ids_of, &embedded)).expect("a stack");
+        let mut model = wgpu_rnn::Model::new(&d, &network, &params).expect("a model");
+        let mut other = awaited(&d, wgpu_rnn::Model::new_async(&d, &network, &params)).expect("a model");
+        for (time, batch) in [(4, 3), (2, 5)] {
+            let (x, x3) = (values(time * batch * 2), values(time * batch * 3));
+            let shapes = [[time, batch, 2], [time, batch, 3]];
+            let (x, x3) = (View::new(&x, &shapes[0]), View::new(&x3, &shapes[1]));
+            let expected = one.forward(x, None, Initial::Zero).expect("a batch");
+            assert_eq!(awaited(&d, two.forward_async(x, None, Initial::Zero)).expect("a batch"), expected);
+            let ids: Vec<u32> = (0..time * batch).map(|n| n as u32 % 5).collect();
+            let ids = View::new(&ids, &shapes[0][..2]);
+            let expected = ids_one.forward_ids(ids, None, Initial::Zero).expect("a batch");
+            assert_eq!(awaited(&d, ids_two.forward_ids_async(ids, None, Initial::Zero)).expect("a batch"), expected);
+            let expected = model.forward(&[("x", x3)], None).expect("a batch");
+            assert_eq!(awaited(&d, other.forward_async(&[("x", x3)], None)).expect("a batch"), expected);
+            let states: Vec<_> = expected.states.iter().map(Tensor::view).collect();
+            let expected = model.forward_from(&[("x", x3)], None, &states).expect("a batch");
+            assert_eq!(awaited(&d, other.forward_from_async(&[("x", x3)], None, &states)).expect("a batch"), expected);
+        }
+        assert_eq!((two.sessions(), other.sessions()), (one.sessions(), model.sessions()));
     }
 }
 

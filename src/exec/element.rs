@@ -40,19 +40,26 @@ pub trait Element: Real {
     /// An executor for a network's plan.
     #[doc(hidden)]
     fn bind_network(plan: &NetworkPlan, device: &Device, params: &[Self]) -> Result<cpu::network::Executor<Self>>;
+    /// An executor for another plan of a network over the same parameters.
+    #[doc(hidden)]
+    fn sibling_of_network(
+        executor: &cpu::network::Executor<Self>,
+        plan: &NetworkPlan,
+        device: &Device,
+    ) -> Result<cpu::network::Executor<Self>>;
     /// Other parameters of a network.
     #[doc(hidden)]
     fn set_params(executor: &mut cpu::network::Executor<Self>, plan: &NetworkPlan, params: &[Self]) -> Result<()>;
     /// Updates the parameters of a network.
     #[doc(hidden)]
     fn update_network(executor: &mut cpu::network::Executor<Self>, plan: &NetworkPlan, hyper: &[Self]) -> Result<()>;
-    /// Runs an operation of a network, forward or back.
+    /// Runs the operations of a network, forward or back, or one of them alone.
     #[doc(hidden)]
     fn run_network(
         executor: &mut cpu::network::Executor<Self>,
         plan: &NetworkPlan,
         times: &Times,
-        operation: (Half, usize),
+        pass: (Half, Option<usize>),
     ) -> Result<()>;
 }
 
@@ -84,6 +91,13 @@ macro_rules! element {
             ) -> Result<cpu::network::Executor<Self>> {
                 cpu::network::Executor::bind(plan, device, params)
             }
+            fn sibling_of_network(
+                executor: &cpu::network::Executor<Self>,
+                plan: &NetworkPlan,
+                device: &Device,
+            ) -> Result<cpu::network::Executor<Self>> {
+                executor.sibling(plan, device)
+            }
             fn set_params(
                 executor: &mut cpu::network::Executor<Self>,
                 plan: &NetworkPlan,
@@ -102,9 +116,9 @@ macro_rules! element {
                 executor: &mut cpu::network::Executor<Self>,
                 plan: &NetworkPlan,
                 times: &Times,
-                operation: (Half, usize),
+                pass: (Half, Option<usize>),
             ) -> Result<()> {
-                executor.run(plan, times, operation)
+                executor.run(plan, times, pass)
             }
         }
     };

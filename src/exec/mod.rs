@@ -1,14 +1,16 @@
 //! Executors: a plan's slots in the memory of a device, and its dispatches run there. On the CPU every kernel has a twin (`cpu`), on a
 //! GPU a pipeline ([`gpu`]). Both walk the same steps over the same slots, so everything above asks one `Executor`.
 
+mod common;
 pub(crate) mod cpu;
 mod device;
 mod element;
 pub mod gpu;
 pub(crate) mod network;
-mod stack;
+pub(crate) mod stack;
 mod startup;
 
+pub(crate) use common::Common;
 pub use device::Device;
 pub(crate) use device::Kind;
 pub use element::Element;
@@ -61,6 +63,13 @@ impl<T: Element> Executor<T> {
             On::Gpu(e) => On::Gpu(Box::new(e.sibling(plan)?)),
         };
         Ok(Self { plan: plan.clone(), on, bound_in: start.elapsed() })
+    }
+
+    /// See [`cpu::Executor::hold_weights`]; a GPU's runs are in the order of their submits.
+    pub(crate) fn hold_weights(&mut self, held: bool) {
+        if let On::Cpu(_, e) = &mut self.on {
+            e.hold_weights(held);
+        }
     }
 
     /// What it runs.

@@ -1,18 +1,20 @@
 //! A network's plan bound to a device: one executor's face for the CPU's and the GPU's.
 
 use super::device::{Device, Kind, Threads};
-use super::{Element, cpu, gpu, widen};
+use super::{Common, Element, cpu, gpu, widen};
 use crate::error::Result;
 use crate::num::random::Masks;
 use crate::plan::Half;
 use crate::plan::network::{NetworkPlan, SlotId, Times};
+use std::ops::Range;
+use std::sync::PoisonError;
 
 /// See the module.
 pub(crate) struct Executor<T: Element> {
     plan: NetworkPlan,
     on: On<T>,
-    /// The parameters on a GPU that no update changes there: stacks have them packed alone.
-    given: Vec<T>,
+    /// The parameters on a GPU that no update changes there: stacks have them packed alone. Shared with siblings.
+    given: Common<Vec<T>>,
 }
 
 enum On<T: Element> {
@@ -30,9 +32,18 @@ impl<T: Element> Executor<T> {
                 On::Gpu(Box::new(executor))
             }
         };
-        let mut executor = Self { plan: plan.clone(), on, given: Vec::new() };
+        let executor = Self { plan: plan.clone(), on, given: Common::new(Vec::new()) };
         executor.remember(params);
         Ok(executor)
+    }
+
+    /// Another plan of the network over the same parameters.
+    pub(crate) fn sibling(&self, device: &Device, plan: &NetworkPlan) -> Result<Self> {
+        let on = match &self.on {
+            On::Cpu(threads, e) => On::Cpu(threads.clone(), Box::new(T::sibling_of_network(e, plan, device)?)),
+            On::Gpu(e) => On::Gpu(Box::new(e.sibling(plan)?)),
+        };
+        Ok(Self { plan: plan.clone(), on, given: self.given.sibling() })
     }
 
     /// Other parameters.
@@ -44,9 +55,9 @@ impl<T: Element> Executor<T> {
         }
     }
 
-    fn remember(&mut self, params: &[T]) {
+    fn remember(&self, params: &[T]) {
         if let (On::Gpu(_), None) = (&self.on, self.plan.options.optimiser) {
-            self.given = params.to_vec();
+            self.given.put(params.to_vec());
         }
     }
 
@@ -78,10 +89,12 @@ impl<T: Element> Executor<T> {
     pub(crate) fn run(&mut self, times: &Times, half: Half) -> Result<()> {
         let Self { plan, on, .. } = self;
         match on {
-            On::Cpu(threads, e) => {
-                threads.run(|| plan.order(half).try_for_each(|n| T::run_network(e, plan, times, (half, n))))
+            On::Cpu(threads, e) => threads.run(|| T::run_network(e, plan, times, (half, None))),
+            On::Gpu(e) => {
+                let turn = e.turn();
+                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+                e.run(plan, half)
             }
-            On::Gpu(e) => e.run(plan, half),
         }
     }
 
@@ -90,8 +103,12 @@ impl<T: Element> Executor<T> {
     pub(crate) fn run_operation(&mut self, times: &Times, half: Half, node: usize) -> Result<()> {
         let Self { plan, on, .. } = self;
         match on {
-            On::Cpu(threads, e) => threads.run(|| T::run_network(e, plan, times, (half, node))),
-            On::Gpu(e) => e.run_operation(plan, half, node),
+            On::Cpu(threads, e) => threads.run(|| T::run_network(e, plan, times, (half, Some(node)))),
+            On::Gpu(e) => {
+                let turn = e.turn();
+                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+                e.run_operation(plan, half, node)
+            }
         }
     }
 
@@ -108,8 +125,8 @@ impl<T: Element> Executor<T> {
     pub(crate) async fn params(&self) -> Result<Vec<T>> {
         match &self.on {
             On::Cpu(_, e) => Ok(e.params().to_vec()),
-            On::Gpu(_) if self.plan.options.optimiser.is_none() => Ok(self.given.clone()),
-            On::Gpu(e) => Ok(widen(e.params(&self.plan).await?)),
+            On::Gpu(e) if e.is_updated() => Ok(widen(e.params(&self.plan).await?)),
+            On::Gpu(_) => Ok(self.given.get().to_vec()),
         }
     }
 
@@ -136,6 +153,31 @@ impl<T: Element> Executor<T> {
                 fill(&mut values);
                 e.write_slot(slot, bytemuck::cast_slice(&values))
             }
+        }
+    }
+
+    /// Writes pieces of slots, from values that lie one after the other.
+    pub(crate) fn write_pieces(&mut self, pieces: &[(SlotId, Range<usize>)], mut values: &[T]) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                for (slot, piece) in pieces {
+                    let (now, later) = values.split_at(piece.len());
+                    e.slot_mut(*slot)[piece.clone()].copy_from_slice(now);
+                    values = later;
+                }
+                Ok(())
+            }
+            On::Gpu(e) => e.write_pieces(pieces, bytemuck::cast_slice(values)),
+        }
+    }
+
+    /// Pieces of slots, one after the other: nothing else leaves the device. All together are no more than all states.
+    pub(crate) async fn read_pieces(&self, pieces: &[(SlotId, Range<usize>)]) -> Result<Vec<T>> {
+        match &self.on {
+            On::Cpu(_, e) => {
+                Ok(pieces.iter().flat_map(|(slot, piece)| &e.slot(*slot)[piece.clone()]).copied().collect())
+            }
+            On::Gpu(e) => Ok(widen(e.read_pieces(pieces).await?)),
         }
     }
 

@@ -134,12 +134,10 @@ impl<T: Element> Stack<T> {
         self.run(Half::Update, &[])
     }
 
-    /// Its parameters as its updates left them, in canonical order.
-    pub(crate) async fn parameters(&self) -> Result<Vec<T>> {
-        match &self.executor.plan().ids.update {
-            Some(update) => self.executor.download(update.parameters).await,
-            None => Ok(Vec::new()),
-        }
+    /// Where a GPU's updates leave its parameters, in canonical order.
+    pub(crate) fn parameters_buffer(&self) -> Option<&wgpu::Buffer> {
+        let update = self.executor.plan().ids.update.as_ref()?;
+        Some(self.executor.gpu()?.buffer(update.parameters))
     }
 
     /// Fills all working memory and outputs with NaN.
@@ -170,7 +168,11 @@ impl<T: Element> Stack<T> {
 
     /// Writes a port.
     pub(crate) fn put(&mut self, port: Port, values: &[T]) -> Result<()> {
-        self.port(port).map_or(Ok(()), |slot| self.executor.write(slot, values))
+        match self.port(port) {
+            Some(slot) if port == Port::X => self.executor.write_rounded(slot, values),
+            Some(slot) => self.executor.write(slot, values),
+            None => Ok(()),
+        }
     }
 
     /// A port on the CPU executor.
@@ -199,8 +201,8 @@ impl<T: Element> Stack<T> {
     }
 }
 
-/// The weights of a network's operation `node`.
-fn weights<T: Element>(plan: &NetworkPlan, node: usize, params: &[T]) -> Weights<T> {
+/// The weights of a network's operation `node`, a stack of layers; `params`: all of the network's parameters.
+pub(crate) fn weights<T: Element>(plan: &NetworkPlan, node: usize, params: &[T]) -> Weights<T> {
     let Op::Layers(shape) = &plan.network.nodes[node].op else { unreachable!("a stack of layers") };
     Weights::from_flat(&shape.config, &params[shape.params(&plan.network)])
 }

@@ -21,8 +21,8 @@ pub struct ModelOptions {
     pub nominal: Shape,
     /// Sessions kept at most, at least 1. Default: 16.
     pub sessions: usize,
-    /// Bytes that kept sessions take at most together, parameters included, which every session has for itself. A single session may
-    /// take more. Default: 256 MiB.
+    /// Bytes of memory that kept sessions take at most together, without the parameters, which they share. A single session may take
+    /// more. Default: 256 MiB.
     pub bytes: u64,
 }
 
@@ -54,8 +54,8 @@ impl<T> ModelOutput<T> {
 /// A call runs in a session of the batch's shape, T and B rounded up as [`crate::Rnn`] rounds them. Sequences past the caller's have
 /// length 0; results are cut to the caller's shape, and are bit for bit those of a session of exactly that shape (but with a
 /// [`NetworkOptions::chunk`] of one's own on a GPU, where scans may have more chunks in the rounded shape than in the exact one).
-/// Sessions are kept from call to call, within [`ModelOptions::sessions`] and [`ModelOptions::bytes`]; the one used longest ago goes
-/// first.
+/// Sessions share parameters and kernels. They are kept from call to call, within [`ModelOptions::sessions`] and
+/// [`ModelOptions::bytes`]; the one used longest ago goes first.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -77,9 +77,8 @@ impl<T> ModelOutput<T> {
 /// # Ok(()) }
 /// ```
 pub struct Model<T: Element = f32> {
-    device: Device,
-    network: Arc<Network>,
-    params: Vec<T>,
+    /// Of the nominal shape. It has the parameters, and stays.
+    first: NetworkSession<T>,
     kept: Vec<Kept<T>>,
     options: ModelOptions,
     /// Calls so far.
@@ -88,6 +87,7 @@ pub struct Model<T: Element = f32> {
 
 struct Kept<T: Element> {
     session: NetworkSession<T>,
+    bytes: u64,
     /// The last call that used it.
     used: u64,
 }
@@ -97,8 +97,17 @@ impl<T: Element> Model<T> {
     ///
     /// # Errors
     /// As [`Model::with_options`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn new(device: &Device, network: &Arc<Network>, params: &[T]) -> Result<Self> {
         Self::with_options(device, network, params, &ModelOptions::default())
+    }
+
+    /// [`Model::new`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Model::with_options`].
+    pub async fn new_async(device: &Device, network: &Arc<Network>, params: &[T]) -> Result<Self> {
+        Self::with_options_async(device, network, params, &ModelOptions::default()).await
     }
 
     /// Makes a session of the nominal shape, which compiles the kernels.
@@ -106,7 +115,21 @@ impl<T: Element> Model<T> {
     /// # Errors
     /// [`Error::Mismatch`] for options of training, no sessions to keep, or a wrong number of parameters; as [`NetworkPlan::new`] and
     /// [`NetworkSession::new`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn with_options(device: &Device, network: &Arc<Network>, params: &[T], options: &ModelOptions) -> Result<Self> {
+        device.block(Self::with_options_async(device, network, params, options))
+    }
+
+    /// [`Model::with_options`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Model::with_options`].
+    pub async fn with_options_async(
+        device: &Device,
+        network: &Arc<Network>,
+        params: &[T],
+        options: &ModelOptions,
+    ) -> Result<Self> {
         if options.plan.train {
             let expected = "those of inference (a NetworkSession trains)";
             return Err(Error::mismatch("options of a Model", expected, "train: true"));
@@ -116,26 +139,24 @@ impl<T: Element> Model<T> {
         }
         let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
         let plan = NetworkOptions { precision, nominal: Some(options.nominal), ..options.plan.clone() };
-        let options = ModelOptions { plan, ..options.clone() };
-        let (device, network, params) = (device.clone(), Arc::clone(network), params.to_vec());
-        let mut model = Self { device, network, params, kept: Vec::new(), options, calls: 0 };
-        model.session_for(model.options.nominal)?;
-        Ok(model)
+        let first = NetworkPlan::new(network, options.nominal, &device.caps(), &plan)?;
+        let first = NetworkSession::new_async(device, first, params).await?;
+        Ok(Self { first, kept: Vec::new(), options: options.clone(), calls: 0 })
     }
 
     /// What it runs.
     pub fn network(&self) -> &Arc<Network> {
-        &self.network
+        &self.first.plan().network
     }
 
-    /// How many sessions are kept.
+    /// How many sessions are kept, besides the first, which stays.
     pub fn sessions(&self) -> usize {
         self.kept.len()
     }
 
-    /// Bytes that they take.
+    /// Bytes that they take, without the parameters.
     pub fn bytes(&self) -> u64 {
-        self.kept.iter().map(|kept| kept.session.plan().bytes()).sum()
+        self.kept.iter().map(|kept| kept.bytes).sum()
     }
 
     /// Other parameters for all batches to come.
@@ -143,12 +164,7 @@ impl<T: Element> Model<T> {
     /// # Errors
     /// [`Error::Mismatch`] for a wrong number of parameters (nothing has changed then); errors of the device.
     pub fn set_params(&mut self, params: &[T]) -> Result<()> {
-        let expected = self.network.parameter_count();
-        if params.len() != expected {
-            return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
-        }
-        self.params = params.to_vec();
-        self.kept.iter_mut().try_for_each(|kept| kept.session.set_params(params))
+        self.first.set_params(params)
     }
 
     /// Runs a batch from empty states: every input of the network by its name, `[T, B, width]` or `[B, width]`, in any order, and each
@@ -157,30 +173,57 @@ impl<T: Element> Model<T> {
     /// # Errors
     /// [`Error::Mismatch`] for an input that is missing, unknown or of another shape, or wrong lengths; [`Error::Limit`] for a batch beyond
     /// the device; errors of the device.
+    #[cfg(not(target_family = "wasm"))]
     pub fn forward(&mut self, inputs: &[(&str, View<'_, T>)], lengths: Option<&[usize]>) -> Result<ModelOutput<T>> {
-        self.run(inputs, lengths, None)
+        self.first.device().clone().block(self.forward_async(inputs, lengths))
+    }
+
+    /// [`Model::forward`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub async fn forward_async(
+        &mut self,
+        inputs: &[(&str, View<'_, T>)],
+        lengths: Option<&[usize]>,
+    ) -> Result<ModelOutput<T>> {
+        self.run(inputs, lengths, None).await
     }
 
     /// The same from given states, one `[B, size]` each as [`ModelOutput::states`] has them: a stream in pieces.
     ///
     /// # Errors
     /// As [`Model::forward`], and [`Error::Mismatch`] for states of other shapes.
+    #[cfg(not(target_family = "wasm"))]
     pub fn forward_from(
         &mut self,
         inputs: &[(&str, View<'_, T>)],
         lengths: Option<&[usize]>,
         states: &[View<'_, T>],
     ) -> Result<ModelOutput<T>> {
-        self.run(inputs, lengths, Some(states))
+        self.first.device().clone().block(self.forward_from_async(inputs, lengths, states))
     }
 
-    fn run(
+    /// [`Model::forward_from`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
+    ///
+    /// # Errors
+    /// As [`Model::forward_from`].
+    pub async fn forward_from_async(
+        &mut self,
+        inputs: &[(&str, View<'_, T>)],
+        lengths: Option<&[usize]>,
+        states: &[View<'_, T>],
+    ) -> Result<ModelOutput<T>> {
+        self.run(inputs, lengths, Some(states)).await
+    }
+
+    async fn run(
         &mut self,
         inputs: &[(&str, View<'_, T>)],
         lengths: Option<&[usize]>,
         states: Option<&[View<'_, T>]>,
     ) -> Result<ModelOutput<T>> {
-        let network = Arc::clone(&self.network);
+        let network = Arc::clone(self.network());
         let (views, own) = self.ordered(inputs)?;
         lengths.map_or(Ok(()), |lengths| own.validate_lengths(lengths))?;
         let sizes: Vec<usize> = network.nodes.iter().filter_map(|node| node.op.state_size()).collect();
@@ -195,12 +238,13 @@ impl<T: Element> Model<T> {
         if own.time == 0 || own.batch == 0 {
             return Ok(self.nothing(own, &sizes, states));
         }
-        let n = match self.session_for(rounded(own)) {
+        let n = match self.session_for(rounded(own)).await {
             // What is too large rounded up may fit as it is.
-            Err(Error::Limit { .. }) => self.session_for(own)?,
+            Err(Error::Limit { .. }) => self.session_for(own).await?,
             n => n?,
         };
-        let session = &mut self.kept[n].session;
+        let Self { first, kept, .. } = self;
+        let session = n.map_or(first, |n| &mut kept[n].session);
         let shape = session.plan().shape;
         let all = |b: usize| lengths.map_or(own.time, |lengths| lengths[b]);
         let lengths: Vec<usize> = (0..shape.batch).map(|b| if b < own.batch { all(b) } else { 0 }).collect();
@@ -223,7 +267,8 @@ impl<T: Element> Model<T> {
             .collect();
         let given: Vec<View<'_, T>> = from.iter().map(|(data, shape)| View::new(data, shape)).collect();
         let initial = if states.is_some() { NetworkInitial::Given(&given) } else { NetworkInitial::Empty };
-        let out = session.forward(&NetworkInput { lengths: Some(&lengths), initial, ..NetworkInput::new(&values) })?;
+        let input = NetworkInput { lengths: Some(&lengths), initial, ..NetworkInput::new(&values) };
+        let out = session.forward_async(&input).await?;
         let named = network.outputs.iter().zip(out.values).map(|((name, part), tensor)| {
             let [to, from] = outer(&network, part.value, [own, shape]);
             let whole = Tensor { data: tensor.data, shape: vec![from[0], from[1], part.width] };
@@ -240,7 +285,7 @@ impl<T: Element> Model<T> {
 
     /// The inputs in the network's order, and the shape of the batch.
     fn ordered<'v>(&self, inputs: &[(&str, View<'v, T>)]) -> Result<(Vec<View<'v, T>>, Shape)> {
-        let network = &self.network;
+        let network = self.network();
         let names: Vec<&str> = network.inputs.iter().map(|&v| network.values[v].name.as_str()).collect();
         if let Some((name, _)) = inputs.iter().find(|(name, _)| !names.contains(name)) {
             return Err(Error::mismatch("inputs of the network", names.join(", "), *name));
@@ -276,9 +321,9 @@ impl<T: Element> Model<T> {
     /// What a batch without steps or sequences gives.
     fn nothing(&self, own: Shape, sizes: &[usize], states: Option<&[View<'_, T>]>) -> ModelOutput<T> {
         let zeros = |shape: Vec<usize>| Tensor { data: vec![T::default(); shape.iter().product()], shape };
-        let outputs = self.network.outputs.iter();
-        let values =
-            outputs.map(|(name, part)| (name.clone(), zeros(of_width(&self.network, part.value, own, part.width))));
+        let network = self.network();
+        let outputs = network.outputs.iter();
+        let values = outputs.map(|(name, part)| (name.clone(), zeros(of_width(network, part.value, own, part.width))));
         let kept = |n: usize, size: usize| match states {
             Some(states) => Tensor { data: states[n].data.to_vec(), shape: vec![own.batch, size] },
             None => zeros(vec![own.batch, size]),
@@ -286,24 +331,28 @@ impl<T: Element> Model<T> {
         ModelOutput { values: values.collect(), states: sizes.iter().enumerate().map(|(n, &s)| kept(n, s)).collect() }
     }
 
-    /// Which session runs a shape; made where there is none.
-    fn session_for(&mut self, shape: Shape) -> Result<usize> {
+    /// Which session runs a shape (`None`: the first); made where there is none.
+    async fn session_for(&mut self, shape: Shape) -> Result<Option<usize>> {
         self.calls += 1;
+        let plan = self.first.plan();
+        if shape == plan.shape {
+            return Ok(None);
+        }
         if let Some(n) = self.kept.iter().position(|kept| kept.session.plan().shape == shape) {
             self.kept[n].used = self.calls;
-            return Ok(n);
+            return Ok(Some(n));
         }
-        let plan = NetworkPlan::new(&self.network, shape, &self.device.caps(), &self.options.plan)?;
-        let bytes = plan.bytes();
+        let plan = NetworkPlan::new(&plan.network, shape, &plan.caps, &plan.options)?;
+        let bytes = plan.session_bytes();
         while !self.kept.is_empty()
             && (self.kept.len() >= self.options.sessions || self.bytes().saturating_add(bytes) > self.options.bytes)
         {
             let oldest = self.kept.iter().enumerate().min_by_key(|(_, kept)| kept.used);
             self.kept.remove(oldest.map_or(0, |(n, _)| n));
         }
-        let session = NetworkSession::new(&self.device, plan, &self.params)?;
-        self.kept.push(Kept { session, used: self.calls });
-        Ok(self.kept.len() - 1)
+        let session = self.first.sibling_async(plan).await?;
+        self.kept.push(Kept { session, bytes, used: self.calls });
+        Ok(Some(self.kept.len() - 1))
     }
 }
 

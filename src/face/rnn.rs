@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::exec::{Device, Element, Startup};
 use crate::model::stack::{Head, Layout, RnnConfig, Shape};
 use crate::model::weights::Weights;
-use crate::plan::{Empty, Options, Plan, Precision, Role, Slot, cell_dim};
+use crate::plan::{Empty, Options, Plan, Precision, cell_dim};
 use crate::session::{Initial, Input, Output, Session};
 use crate::tensor::{Tensor, View};
 
@@ -99,15 +99,38 @@ impl<T: Element> Rnn<T> {
     ///
     /// # Errors
     /// As [`Rnn::with_options`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn new(device: &Device, config: &RnnConfig, weights: &Weights<T>) -> Result<Self> {
         Self::with_options(device, config, weights, &RnnOptions::default())
+    }
+
+    /// [`Rnn::new`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Rnn::with_options`].
+    pub async fn new_async(device: &Device, config: &RnnConfig, weights: &Weights<T>) -> Result<Self> {
+        Self::with_options_async(device, config, weights, &RnnOptions::default()).await
     }
 
     /// Uploads the weights and compiles the kernels. Of a head the loss is left out: nothing is compared here.
     ///
     /// # Errors
     /// [`Error::Mismatch`] for options of training, resets, or no sessions to keep; as [`Plan::new`] and [`Session::from_plan`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn with_options(
+        device: &Device,
+        config: &RnnConfig,
+        weights: &Weights<T>,
+        options: &RnnOptions,
+    ) -> Result<Self> {
+        device.block(Self::with_options_async(device, config, weights, options))
+    }
+
+    /// [`Rnn::with_options`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`Rnn::with_options`].
+    pub async fn with_options_async(
         device: &Device,
         config: &RnnConfig,
         weights: &Weights<T>,
@@ -129,7 +152,7 @@ impl<T: Element> Rnn<T> {
         let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
         let plan = Options { nominal: Some(options.nominal), precision, ..of.clone() };
         let first = Plan::new(&config, options.nominal, &device.caps(), &plan)?;
-        let first = Session::from_plan(device, first, weights)?;
+        let first = Session::from_plan_async(device, first, weights).await?;
         let made = Some(first.startup());
         let scratch = Scratch { x: Vec::new(), h0: Vec::new(), c0: Vec::new(), ids: Vec::new(), lengths: Vec::new() };
         Ok(Self { first, kept: Vec::new(), options: options.clone(), calls: 0, made, scratch })
@@ -144,21 +167,49 @@ impl<T: Element> Rnn<T> {
     /// [`Error::Mismatch`] naming the argument, the expected and the given shape; for a configuration with a vocabulary, which takes
     /// [`Rnn::forward_ids`]; for [`Initial::Carry`], as no state is kept here. [`Error::Limit`] for a batch beyond the device;
     /// [`Error::DeviceLost`] and [`Error::Gpu`] from it.
+    #[cfg(not(target_family = "wasm"))]
     pub fn forward(&mut self, x: View<'_, T>, lengths: Option<&[usize]>, initial: Initial<'_, T>) -> Result<Output<T>> {
-        self.run(Source::X(x), lengths, initial)
+        self.first.device().clone().block(self.forward_async(x, lengths, initial))
+    }
+
+    /// [`Rnn::forward`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
+    ///
+    /// # Errors
+    /// As [`Rnn::forward`].
+    pub async fn forward_async(
+        &mut self,
+        x: View<'_, T>,
+        lengths: Option<&[usize]>,
+        initial: Initial<'_, T>,
+    ) -> Result<Output<T>> {
+        self.run(Source::X(x), lengths, initial).await
     }
 
     /// The same of token ids `[T, B]` (in x's layout, or `[T]`), for a configuration with a vocabulary.
     ///
     /// # Errors
     /// As [`Rnn::forward`], and [`Error::Mismatch`] for an id outside the vocabulary or a configuration without one.
+    #[cfg(not(target_family = "wasm"))]
     pub fn forward_ids(
         &mut self,
         ids: View<'_, u32>,
         lengths: Option<&[usize]>,
         initial: Initial<'_, T>,
     ) -> Result<Output<T>> {
-        self.run(Source::Ids(ids), lengths, initial)
+        self.first.device().clone().block(self.forward_ids_async(ids, lengths, initial))
+    }
+
+    /// [`Rnn::forward_ids`] for those who may not wait. Outside of browsers somebody must [poll the device](Device::poll).
+    ///
+    /// # Errors
+    /// As [`Rnn::forward_ids`].
+    pub async fn forward_ids_async(
+        &mut self,
+        ids: View<'_, u32>,
+        lengths: Option<&[usize]>,
+        initial: Initial<'_, T>,
+    ) -> Result<Output<T>> {
+        self.run(Source::Ids(ids), lengths, initial).await
     }
 
     /// Other weights for all batches to come.
@@ -189,7 +240,12 @@ impl<T: Element> Rnn<T> {
         self.made
     }
 
-    fn run(&mut self, source: Source<'_, T>, lengths: Option<&[usize]>, initial: Initial<'_, T>) -> Result<Output<T>> {
+    async fn run(
+        &mut self,
+        source: Source<'_, T>,
+        lengths: Option<&[usize]>,
+        initial: Initial<'_, T>,
+    ) -> Result<Output<T>> {
         let batch = self.batch_of(source)?;
         let own = batch.shape;
         lengths.map_or(Ok(()), |lengths| own.validate_lengths(lengths))?;
@@ -198,9 +254,9 @@ impl<T: Element> Rnn<T> {
         if own.time == 0 || own.batch == 0 {
             return Ok(self.nothing(batch, h0, c0));
         }
-        let n = match self.session_for(rounded(own)) {
+        let n = match self.session_for(rounded(own)).await {
             // What is too large rounded up may fit as it is.
-            Err(Error::Limit { .. }) => self.session_for(own)?,
+            Err(Error::Limit { .. }) => self.session_for(own).await?,
             n => n?,
         };
         let Self { first, kept, scratch, .. } = self;
@@ -242,7 +298,7 @@ impl<T: Element> Rnn<T> {
             },
             ..input
         };
-        let out = session.forward(&input)?;
+        let out = session.forward_async(&input).await?;
         let states = |t: Tensor<T>| cut(t, [stacked, own.batch], batch.unbatched.then_some(1));
         let time_at = if session.plan().config.layout == Layout::TimeMajor { 1 } else { 0 };
         let sequence = |t: Tensor<T>| match t.shape.len() {
@@ -360,7 +416,7 @@ impl<T: Element> Rnn<T> {
     }
 
     /// Which session runs a shape (`None`: the first); made where there is none.
-    fn session_for(&mut self, shape: Shape) -> Result<Option<usize>> {
+    async fn session_for(&mut self, shape: Shape) -> Result<Option<usize>> {
         self.calls += 1;
         if shape == self.first.plan().shape {
             return Ok(None);
@@ -370,24 +426,18 @@ impl<T: Element> Rnn<T> {
             return Ok(Some(n));
         }
         let plan = self.first.plan();
-        let bytes = memory(&Plan::new(&plan.config, shape, &plan.caps, &plan.options)?, self.first.device());
+        let bytes = Plan::new(&plan.config, shape, &plan.caps, &plan.options)?.session_bytes();
         while !self.kept.is_empty()
             && (self.kept.len() >= self.options.sessions || self.bytes().saturating_add(bytes) > self.options.bytes)
         {
             let oldest = self.kept.iter().enumerate().min_by_key(|(_, kept)| kept.used);
             self.kept.remove(oldest.map_or(0, |(n, _)| n));
         }
-        let session = self.first.for_shape(shape)?;
+        let session = self.first.for_shape_async(shape).await?;
         self.made = Some(session.startup());
         self.kept.push(Kept { session, bytes, used: self.calls });
         Ok(Some(self.kept.len() - 1))
     }
-}
-
-/// Bytes of a plan's slots without the weights; on a GPU outputs have a second buffer, through which they are read.
-fn memory(plan: &Plan, device: &Device) -> u64 {
-    let copies = |slot: &Slot| if device.kind() != "cpu" && slot.role == Role::Output { 2 } else { 1 };
-    plan.slots.iter().filter(|s| s.role != Role::Weights).map(|s| s.bytes().saturating_mul(copies(s))).sum()
 }
 
 /// T and B in the order of the layout.

@@ -505,6 +505,13 @@ impl Shape {
             None => Ok(()),
         }
     }
+    /// Checks the number of one of its sequences.
+    pub(crate) fn validate_sequence(&self, b: usize) -> Result<()> {
+        match b < self.batch {
+            true => Ok(()),
+            false => Err(Error::mismatch("sequence", format!("0..B = 0..{}", self.batch), b)),
+        }
+    }
 }
 
 fn positive(what: &str, size: usize) -> Result<()> {

@@ -810,6 +810,12 @@ impl Plan {
         self.slots.iter().map(Slot::bytes).sum()
     }
 
+    /// Bytes that a sibling takes: all slots but the weights; on a GPU outputs have a second buffer, through which they are read.
+    pub(crate) fn session_bytes(&self) -> u64 {
+        let copies = |s: &Slot| if self.caps.class != DeviceClass::Cpu && s.role == Role::Output { 2 } else { 1 };
+        self.slots.iter().filter(|s| s.role != Role::Weights).map(|s| s.bytes().saturating_mul(copies(s))).sum()
+    }
+
     /// How weights lie in the device's memory: as [`Options::weights`] says on a GPU; the CPU executor holds the rounded values in
     /// its own element type.
     pub fn weight_storage(&self) -> WeightFormat {

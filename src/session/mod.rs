@@ -177,15 +177,7 @@ impl<T: Element> Session<T> {
         weights.validate(&plan.config)?;
         check_precision::<T>(&plan)?;
         plan.options.weights.check(&plan.config, weights)?;
-        let class = device.caps().class;
-        if class != plan.caps.class {
-            return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
-        }
-        plan.options.check_activations(&device.caps())?;
-        if plan.tiles.lanes && device.caps().subgroup != plan.caps.subgroup {
-            let lanes = |caps: &Caps| format!("subgroups of {}", caps.subgroup);
-            return Err(Error::mismatch("device of the plan", lanes(&plan.caps), lanes(&device.caps())));
-        }
+        check_device(device, &plan)?;
         let session = Self::with_stack(device, Stack::new(device, &plan, weights)?);
         device.settle().await?;
         Ok(session)
@@ -627,6 +619,24 @@ impl<T: Element> Session<T> {
         let pairs: Vec<_> = [(ids.hn, ids.h0)].into_iter().chain(ids.c0.map(|c0| (ids.cn, c0))).collect();
         self.stack.executor.copy(&pairs)
     }
+}
+
+/// Whether a plan was made for a device of this kind.
+fn check_device(device: &Device, plan: &Plan) -> Result<()> {
+    let caps = device.caps();
+    if caps.class != plan.caps.class {
+        return Err(Error::mismatch(
+            "device of the plan",
+            format!("{:?}", caps.class),
+            format!("{:?}", plan.caps.class),
+        ));
+    }
+    plan.options.check_activations(&caps)?;
+    if plan.tiles.lanes && caps.subgroup != plan.caps.subgroup {
+        let lanes = |caps: &Caps| format!("subgroups of {}", caps.subgroup);
+        return Err(Error::mismatch("device of the plan", lanes(&plan.caps), lanes(&caps)));
+    }
+    Ok(())
 }
 
 fn check_precision<T: Element>(plan: &Plan) -> Result<()> {

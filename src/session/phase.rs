@@ -1,11 +1,11 @@
-//! How far the input at hand has come: what may be asked of a session follows from it, and from nothing else.
+//! How far the input at hand has come: what may be asked of a session, of a stack's or a network's, follows from it.
 
 /// Of the input written last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Nothing was written.
     Empty,
-    /// There is an input that has not run; `targets`: and what it is to be compared with.
+    /// There is an input that has not run; `targets`: and what it is to be compared with (always, where a network has a loss).
     Written { targets: bool },
     /// It has run, and its outputs can be read. `tape`: what was kept for the way back is there, which can be taken once. `loss`: the
     /// run was compared with targets.

@@ -130,7 +130,7 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// As [`Session::state_of`].
     pub async fn state_of_async(&mut self, b: usize) -> Result<State<T>> {
-        self.check_sequence_number(b)?;
+        self.plan.shape.validate_sequence(b)?;
         let mut tensors = Vec::new();
         for slot in self.state_slots() {
             let parts = self.parts_of(slot, b);
@@ -151,7 +151,7 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] if `b` is not below B, for wrong shapes, or a c for a cell that has none; errors of the device.
     pub fn set_state_of(&mut self, b: usize, h: View<'_, T>, c: Option<View<'_, T>>) -> Result<()> {
-        self.check_sequence_number(b)?;
+        self.plan.shape.validate_sequence(b)?;
         let slots = self.state_slots();
         let shape = |slot: SlotId| {
             let dims = &self.plan.slots[slot].dims;
@@ -189,7 +189,7 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// [`Error::Mismatch`] if `b` is not below B; errors of the device.
     pub fn reset_of(&mut self, b: usize) -> Result<()> {
-        self.check_sequence_number(b)?;
+        self.plan.shape.validate_sequence(b)?;
         // Without a state all begin from zeros anyhow.
         for slot in if self.has_state { self.state_slots() } else { Vec::new() } {
             let parts = self.parts_of(slot, b);
@@ -209,14 +209,6 @@ impl<T: Element> Session<T> {
         let dims = &self.plan.slots[slot].dims;
         let (planes, batch, width) = (dims[0].1, dims[1].1, dims[2].1);
         (0..planes).map(|plane| (plane * batch + b) * width).map(|at| at..at + width).collect()
-    }
-
-    fn check_sequence_number(&self, b: usize) -> Result<()> {
-        let batch = self.plan.shape.batch;
-        match b < batch {
-            true => Ok(()),
-            false => Err(Error::mismatch("sequence", format!("0..B = 0..{batch}"), b)),
-        }
     }
 }
 

@@ -131,6 +131,15 @@ fn buffers_that_do_not_fit_are_refused() -> Result<()> {
     let uniform = buffer(&device, &[0.0; 36], wgpu::BufferUsages::UNIFORM);
     let result = s.bind(&NetworkBuffers { inputs: &[Some(&uniform), None], outputs: &[] });
     assert!(matches!(result, Err(Error::Gpu { .. })));
+    let mut b = Builder::new();
+    let ids = b.input("ids", 1)?;
+    let e = b.embedding("embedding", ids, 4, 2)?;
+    b.output("e", e)?;
+    let plan = NetworkPlan::new(&Arc::new(b.finish()?), SHAPE, &device.caps(), &NetworkOptions::default())?;
+    let of_ids = NetworkSession::new(&device, plan, &[0.0; 8])?;
+    let data = buffer(&device, &[0.0; 12], wgpu::BufferUsages::STORAGE);
+    let message = text(of_ids.bind(&NetworkBuffers { inputs: &[Some(&data)], outputs: &[] }));
+    assert!(message.contains("a buffer of the host's for ids"), "{message}");
     let binding = s.bind(&none)?;
     let (wgpu_device, _) = device.wgpu().expect("a GPU");
     let mut encoder = wgpu_device.create_command_encoder(&Default::default());

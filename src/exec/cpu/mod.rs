@@ -23,7 +23,7 @@ pub(crate) mod threads;
 pub(crate) mod tile;
 mod zoneout;
 
-use super::Element;
+use super::{Common, Element};
 use crate::kernels::{HistoryLayout, Kernel};
 use crate::model::cell::Functions;
 use crate::model::stack::{RowLayout, StageShape};
@@ -34,8 +34,6 @@ use crate::num::random::Masks;
 use crate::plan::schedule::Schedule;
 use crate::plan::{Caps, DeviceClass, Dims, Dispatch, Plan, Role, Slot, SlotId, Step};
 use packed::Packed;
-
-use std::sync::{Arc, PoisonError, RwLock};
 
 /// What the CPU executor offers: memory is the only limit.
 pub(crate) fn caps() -> Caps {
@@ -185,8 +183,7 @@ pub(crate) struct Executor<T: Real> {
     slots: Vec<Vec<T>>,
     /// The values of index slots, under the same ids.
     indices: Vec<Vec<u32>>,
-    /// Shared with siblings; an update writes them, a run reads them.
-    weights: Arc<RwLock<PackedWeights<T>>>,
+    weights: Common<PackedWeights<T>>,
     head: Option<HeadShape>,
     stages: Vec<StageShape>,
     rows: RowLayout,
@@ -344,7 +341,7 @@ impl<T: Element> Executor<T> {
 
 impl<T: Real> Executor<T> {
     pub(crate) fn bind(plan: &Plan, weights: &Weights<T>) -> Self {
-        let mut executor = Self::with_weights(plan, Arc::new(RwLock::new(PackedWeights::new(plan, weights))));
+        let mut executor = Self::with_weights(plan, Common::new(PackedWeights::new(plan, weights)));
         if let Some(update) = &plan.ids.update {
             executor.slots[update.parameters] = weights.flat(&plan.config);
         }
@@ -352,8 +349,7 @@ impl<T: Real> Executor<T> {
     }
 
     pub(crate) fn repack(&mut self, plan: &Plan, weights: &Weights<T>) {
-        let packed = PackedWeights::new(plan, weights);
-        *self.weights.write().unwrap_or_else(PoisonError::into_inner) = packed;
+        self.weights.put(PackedWeights::new(plan, weights));
         if let Some(update) = &plan.ids.update {
             self.slots[update.parameters] = weights.flat(&plan.config);
         }
@@ -361,10 +357,10 @@ impl<T: Real> Executor<T> {
 
     /// The same weights for another shape.
     pub(crate) fn sibling(&self, plan: &Plan) -> Self {
-        Self::with_weights(plan, Arc::clone(&self.weights))
+        Self::with_weights(plan, self.weights.sibling())
     }
 
-    fn with_weights(plan: &Plan, weights: Arc<RwLock<PackedWeights<T>>>) -> Self {
+    fn with_weights(plan: &Plan, weights: Common<PackedWeights<T>>) -> Self {
         let memory = |role| !matches!(role, Role::Weights | Role::Schedule | Role::Index | Role::Table);
         let slots =
             plan.slots.iter().map(|s| if memory(s.role) { vec![T::default(); s.len()] } else { Vec::new() }).collect();
@@ -381,6 +377,11 @@ impl<T: Real> Executor<T> {
             masks: Masks::none(),
             written: vec![Some(Vec::new()); plan.slots.len()],
         }
+    }
+
+    /// Runs to come take the weights of now, and until it is said otherwise no others; for runs that are made of several.
+    pub(crate) fn hold_weights(&mut self, held: bool) {
+        if held { self.weights.hold() } else { self.weights.release() }
     }
 
     pub(crate) fn slot(&self, id: SlotId) -> &[T] {
@@ -431,8 +432,7 @@ impl<T: Real> Executor<T> {
     }
 
     pub(crate) fn walk(&mut self, plan: &Plan, schedule: &Schedule, steps: &[Step], watch: &mut Watch<'_, T>) {
-        let shared = Arc::clone(&self.weights);
-        let weights: &PackedWeights<T> = &shared.read().unwrap_or_else(PoisonError::into_inner);
+        let weights: &PackedWeights<T> = &self.weights.get();
         for step in steps {
             match step {
                 Step::ClearPadding(slot) => {

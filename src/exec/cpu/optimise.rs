@@ -8,7 +8,6 @@ use crate::model::stack::RnnConfig;
 use crate::model::weights::Weights;
 use crate::num::Real;
 use crate::plan::{Dispatch, Plan, Step};
-use std::sync::PoisonError;
 
 impl<T: Real> Executor<T> {
     /// Runs the update. Siblings see it once they run again.
@@ -44,8 +43,7 @@ impl<T: Real> Executor<T> {
         if pack != Pack::Input(0) {
             return;
         }
-        let packed = PackedWeights::new(plan, &Weights::from_flat(&plan.config, parameters));
-        *self.weights.write().unwrap_or_else(PoisonError::into_inner) = packed;
+        self.weights.put(PackedWeights::new(plan, &Weights::from_flat(&plan.config, parameters)));
     }
 }
 

@@ -13,18 +13,32 @@ use crate::exec::{Device, Stack};
 use crate::model::network::{Network, Op};
 use crate::model::optimiser::Hyper;
 use crate::num::random::Masks;
+use crate::plan::Plan;
 use crate::plan::network::{Job, NetworkPlan, Program, SlotId, Times, update_groups, update_text};
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 #[cfg(not(target_family = "wasm"))]
 use rayon::prelude::*;
+
+/// What sessions of one network share. (Pipelines are the device's, by their texts; stacks share theirs themselves.)
+struct Shared {
+    /// The parameters of the network's own operations.
+    params: wgpu::Buffer,
+    /// Per stack, where an optimiser has its parameters in canonical order; none where there is no optimiser.
+    of_stacks: Vec<wgpu::Buffer>,
+    /// Whether an optimiser changes them.
+    is_updated: bool,
+    /// Held while a run, or a change of the parameters, is submitted: a run on another thread has those of before or after.
+    turn: Arc<Mutex<()>>,
+}
 
 /// A plan bound to a device.
 pub(crate) struct Executor {
     gpu: Arc<Gpu>,
     program: Arc<Program>,
+    shared: Arc<Shared>,
     arena: wgpu::Buffer,
-    params: wgpu::Buffer,
     times: wgpu::Buffer,
     readback: wgpu::Buffer,
     /// Between two places of the arena: a buffer is not copied onto itself.
@@ -121,9 +135,30 @@ fn layout() -> [wgpu::BindGroupLayoutEntry; 4] {
 impl Executor {
     /// `params`: all parameters, one after the other.
     pub(crate) fn new(gpu: &Arc<Gpu>, plan: &NetworkPlan, device: &Device, params: &[f32]) -> Result<Self> {
-        let Some(program) = plan.program.clone() else { unreachable!("the plan of a GPU has a program") };
         let stack = |(n, _): &(usize, _)| Stack::of_node(plan, *n, device, params);
+        let layers: Vec<Stack<f32>> = plan.layers.iter().map(stack).collect::<Result<_>>()?;
+        let own = own_params(&plan.network, params);
+        let buffer = gpu.scoped("uploading parameters", || {
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+            let buffer = buffer(gpu, "network.params", own.len(), usage);
+            gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&own));
+            buffer
+        })?;
+        let of_stacks = layers.iter().filter_map(Stack::parameters_buffer).cloned().collect();
+        let is_updated = plan.options.optimiser.is_some();
+        let shared = Shared { params: buffer, of_stacks, is_updated, turn: Arc::default() };
+        Self::with_shared(gpu, plan, Arc::new(shared), layers)
+    }
+
+    /// Another plan of the network over the same parameters.
+    pub(crate) fn sibling(&self, plan: &NetworkPlan) -> Result<Self> {
+        let stack = |(n, of): &(usize, Plan)| self.layers[plan.layers_at(*n)].sibling(of);
         let layers = plan.layers.iter().map(stack).collect::<Result<_>>()?;
+        Self::with_shared(&self.gpu, plan, Arc::clone(&self.shared), layers)
+    }
+
+    fn with_shared(gpu: &Arc<Gpu>, plan: &NetworkPlan, shared: Arc<Shared>, layers: Vec<Stack<f32>>) -> Result<Self> {
+        let Some(program) = plan.program.clone() else { unreachable!("the plan of a GPU has a program") };
         let jobs: Vec<&Job> = program.jobs.iter().collect();
         // Several at a time; equal texts wait for one another.
         let compile = |job: &&Job| pipeline_of(gpu, job.name, &job.text, &layout(), gpu.checked);
@@ -141,22 +176,14 @@ impl Executor {
         }
         let mut executor = gpu.scoped("creating a network's buffers", || {
             use wgpu::BufferUsages as Usage;
-            let buffer = |label, len: usize, usage| {
-                let size = 4 * len.max(4) as u64;
-                let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-                gpu.device.create_buffer(&descriptor)
-            };
+            let buffer = |label, len: usize, usage| buffer(gpu, label, len, usage);
             let storage = Usage::STORAGE | Usage::COPY_DST;
             let arena = buffer("network.arena", program.len, storage | Usage::COPY_SRC);
-            let own = own_params(&plan.network, &program, params);
-            let parameters = buffer("network.params", own.len(), storage | Usage::COPY_SRC);
             let times = buffer("network.times", 1 + plan.shape.batch + plan.rows(), storage);
             let words = buffer("network.words", blocks.len() / 4, Usage::UNIFORM | Usage::COPY_DST);
-            let readback =
-                buffer("network.readback", readback_len(plan, program.params.1), Usage::MAP_READ | Usage::COPY_DST);
+            let readback = buffer("network.readback", plan.readback_len(), Usage::MAP_READ | Usage::COPY_DST);
             let states = plan.states.iter().map(|s| plan.slots[s.last].len).sum();
             let carry = buffer("network.carry", states, Usage::COPY_SRC | Usage::COPY_DST);
-            gpu.queue.write_buffer(&parameters, 0, bytemuck::cast_slice(&own));
             gpu.queue.write_buffer(&words, 0, &blocks);
             let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
                 label: Some("network"),
@@ -164,7 +191,7 @@ impl Executor {
             });
             let size = std::num::NonZero::new(u64::from(block));
             let words = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &words, offset: 0, size });
-            let all = [words, arena.as_entire_binding(), parameters.as_entire_binding(), times.as_entire_binding()];
+            let all = [words, arena.as_entire_binding(), shared.params.as_entire_binding(), times.as_entire_binding()];
             let entry = |(n, resource)| wgpu::BindGroupEntry { binding: n as u32, resource };
             let entries: Vec<_> = all.into_iter().enumerate().map(entry).collect();
             let bindings = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -176,8 +203,8 @@ impl Executor {
             Self {
                 gpu,
                 program,
+                shared,
                 arena,
-                params: parameters,
                 times,
                 readback,
                 carry,
@@ -192,13 +219,25 @@ impl Executor {
                 submits: 0,
             }
         })?;
-        let Self { gpu, program, arena, params, .. } = &executor;
-        executor.update = Update::new(gpu, plan, program, [arena, params])?;
+        let Self { gpu, program, arena, shared, .. } = &executor;
+        executor.update = Update::new(gpu, plan, program, [arena, &shared.params])?;
         Ok(executor)
+    }
+
+    /// Held while parameters, or what reads them, are submitted.
+    pub(crate) fn turn(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.shared.turn)
+    }
+
+    /// Whether an optimiser changes the parameters: its own, or that of the session that they were given to.
+    pub(crate) fn is_updated(&self) -> bool {
+        self.shared.is_updated
     }
 
     /// One update of all parameters: those of the network's own operations in one dispatch, stacks' by their own plans.
     pub(crate) fn update(&mut self, hyper: &[f32]) -> Result<()> {
+        let turn = self.turn();
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(update) = &self.update {
             let mut words: Vec<u32> = hyper.iter().map(|v| v.to_bits()).collect();
             words.extend([self.program.param_gradients as u32, self.program.params.1 as u32]);
@@ -221,10 +260,11 @@ impl Executor {
 
     /// All parameters as they are now.
     pub(crate) async fn params(&self, plan: &NetworkPlan) -> Result<Vec<f32>> {
-        let own = download(&self.gpu, &self.params, 0, self.program.params.1).await?;
+        let Shared { params, of_stacks: buffers, .. } = &*self.shared;
+        let own = download(&self.gpu, params, 0, self.program.params.1).await?;
         let mut of_stacks = Vec::new();
-        for stack in &self.layers {
-            of_stacks.push(stack.parameters().await?);
+        for ((_, stack), buffer) in plan.layers.iter().zip(buffers) {
+            of_stacks.push(download(&self.gpu, buffer, 0, stack.config.parameter_count() as usize).await?);
         }
         Ok(self.joined(plan, &own, &of_stacks))
     }
@@ -249,10 +289,12 @@ impl Executor {
 
     /// Other parameters.
     pub(crate) fn set_params(&mut self, plan: &NetworkPlan, params: &[f32]) -> Result<()> {
-        let own = own_params(&plan.network, &self.program, params);
+        let turn = self.turn();
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = own_params(&plan.network, params);
         self.bytes_written += 4 * own.len() as u64;
         self.gpu.submit("writing parameters", || {
-            self.gpu.queue.write_buffer(&self.params, 0, bytemuck::cast_slice(&own));
+            self.gpu.queue.write_buffer(&self.shared.params, 0, bytemuck::cast_slice(&own));
         })?;
         let mut stacks = self.layers.iter_mut().zip(&plan.layers);
         stacks.try_for_each(|(stack, (n, _))| stack.set_params(plan, *n, params))
@@ -305,6 +347,25 @@ impl Executor {
         self.bytes_written += 4 * values.len() as u64;
         let write = || self.gpu.queue.write_buffer(&self.arena, at, bytemuck::cast_slice(values));
         self.gpu.submit("writing a buffer", write)
+    }
+
+    /// Pieces of slots, from values that lie one after the other.
+    pub(crate) fn write_pieces(&mut self, pieces: &[(SlotId, Range<usize>)], mut values: &[f32]) -> Result<()> {
+        self.bytes_written += 4 * values.len() as u64;
+        self.gpu.submit("writing states", || {
+            for (slot, piece) in pieces {
+                let (now, later) = values.split_at(piece.len());
+                let at = 4 * (self.program.slots[*slot] + piece.start) as u64;
+                self.gpu.queue.write_buffer(&self.arena, at, bytemuck::cast_slice(now));
+                values = later;
+            }
+        })
+    }
+
+    /// Pieces of slots, one after the other.
+    pub(crate) async fn read_pieces(&self, pieces: &[(SlotId, Range<usize>)]) -> Result<Vec<f32>> {
+        let place = |(slot, piece): &(SlotId, Range<usize>)| (self.program.slots[*slot] + piece.start, piece.len());
+        Ok(self.read(&pieces.iter().map(place).collect::<Vec<_>>()).await?.concat())
     }
 
     /// Fills the arena with one value, and what layers work in with NaN.
@@ -398,19 +459,14 @@ impl Executor {
 }
 
 /// The parameters that the network's own operations read, of all.
-fn own_params(network: &Network, program: &Program, params: &[f32]) -> Vec<f32> {
-    let own = program.params.0.iter().enumerate().filter(|(_, place)| place.is_some());
+fn own_params(network: &Network, params: &[f32]) -> Vec<f32> {
+    let places = network.own_params().0;
+    let own = places.iter().enumerate().filter(|(_, place)| place.is_some());
     own.flat_map(|(n, _)| &params[network.param_offset(n)..][..network.params[n].len()]).copied().collect()
 }
 
-/// Elements that reading outputs, and gradients, takes at once.
-fn readback_len(plan: &NetworkPlan, params: usize) -> usize {
-    let network = &plan.network;
-    let len = |slot: SlotId| plan.slots[slot].len;
-    let outputs: usize = network.shown().into_iter().map(|value| len(plan.values[value])).sum();
-    let gradients = |v: &usize| plan.gradients.get(*v).map_or(0, |&slot| len(slot));
-    let inputs: usize = network.inputs.iter().map(gradients).sum();
-    let states: usize = plan.states.iter().map(|s| len(s.last)).sum();
-    let losses: usize = network.losses().map(|(value, _)| len(plan.values[value])).sum();
-    states + outputs.max(inputs + params).max(losses)
+/// A buffer of so many elements; no fewer than any kernel may bind.
+fn buffer(gpu: &Gpu, label: &str, len: usize, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+    let size = 4 * len.max(4) as u64;
+    gpu.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
 }

@@ -27,11 +27,14 @@ pub(crate) use program::Program;
 pub(crate) use times::Times;
 pub(crate) use update::{update_groups, update_text};
 
-use super::{Caps, DeviceClass, Empty, Half, Memory, Options, Plan, Precision, Reset};
+use super::tuning::Tuning;
+use super::{Caps, DeviceClass, Empty, Half, Memory, Options, Plan, Precision, Reset, Wavefront};
 use crate::error::{Error, Result};
+use crate::model::activation_format::ActivationFormat;
 use crate::model::network::{LayersShape, Network, Op, Rows, ScanShape, ValueId};
 use crate::model::optimiser::Optimiser;
 use crate::model::stack::Shape;
+use crate::model::weights::WeightFormat;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +57,16 @@ pub struct NetworkOptions {
     pub window_bytes: u64,
     /// What recurrent layers keep in training; [`Memory::Auto`] is one budget for all stacks of a network.
     pub memory: Memory,
+    /// How stacks of recurrent layers store the matrices of their parameters, as [`Options::weights`]. Those of the network's own
+    /// operations stay as they are.
+    pub weights: WeightFormat,
+    /// How stacks of recurrent layers store x, the x parts of their gates and y, as [`Options::activations`]; the values before and
+    /// behind them, and everything else, stay as they are. On the CPU executor only: on a GPU stacks take x, and give y, as f32.
+    pub activations: ActivationFormat,
+    /// Whether the layers of a stack run side by side, as [`Options::wavefront`]; what is forced is forced for every stack.
+    pub wavefront: Wavefront,
+    /// What was measured on the device that the plan is for, as [`Options::tuning`]: for stacks of recurrent layers.
+    pub tuning: Option<Arc<Tuning>>,
     /// Whether episodes may begin inside a run ([`crate::network::NetworkInput::resets`]); without it recurrent layers are not ready for them.
     pub resets: bool,
     /// Chooses kernels, those of stacks too, as for a batch of this shape, whatever the plan's own: so that plans of many shapes have
@@ -80,6 +93,10 @@ impl Default for NetworkOptions {
             precision: Precision::F32,
             window_bytes: 64 << 20,
             memory: Memory::Save,
+            weights: WeightFormat::F32,
+            activations: ActivationFormat::F32,
+            wavefront: Wavefront::Auto,
+            tuning: None,
             resets: true,
             nominal: None,
             kernels: None,
@@ -192,7 +209,7 @@ impl NetworkPlan {
     ///
     /// # Errors
     /// [`Error::Limit`] for sizes beyond the device's; [`Error::Mismatch`] for options that do not fit; [`Error::Unsupported`] for
-    /// f64 on a GPU.
+    /// f64 on a GPU, activations of stacks in f16 there or in training, and what else [`Plan::new`] has not for a stack.
     pub fn new(network: &Arc<Network>, shape: Shape, caps: &Caps, options: &NetworkOptions) -> Result<Self> {
         shape.validate()?;
         if options.chunk == Some(0) {
@@ -314,14 +331,39 @@ impl NetworkPlanData {
     pub fn bytes(&self) -> u64 {
         let moments = self.options.optimiser.map_or(0, |o| o.moments());
         let copies = if self.options.train { 2 + moments as u64 } else { 1 };
-        // A GPU has those of layers in their plans alone.
-        let parameters = match self.caps.class {
-            DeviceClass::Cpu => self.network.parameter_count(),
-            _ => self.network.own_params().1,
-        };
-        let parameters = copies * parameters as u64;
+        let parameters = copies * self.held_parameters() as u64;
         let own = self.slots.iter().map(|s| s.len as u64).sum::<u64>() + self.scratch() as u64 + parameters;
         own * self.options.precision.bytes() as u64 + self.layers.iter().map(|(_, plan)| plan.bytes()).sum::<u64>()
+    }
+
+    /// Bytes that a sibling takes: all but the parameters, and on a GPU the buffers through which results are read.
+    pub(crate) fn session_bytes(&self) -> u64 {
+        let stacks = self.layers.iter().map(|(_, plan)| plan.session_bytes()).sum::<u64>();
+        let own = self.slots.iter().map(|s| s.len).sum::<usize>() + self.scratch();
+        let gradients = if self.options.train { self.held_parameters() } else { 0 };
+        let read = if self.caps.class == DeviceClass::Cpu { 0 } else { self.readback_len() };
+        stacks + (own + gradients + read) as u64 * self.options.precision.bytes() as u64
+    }
+
+    /// Parameters that the network holds beside its stacks.
+    fn held_parameters(&self) -> usize {
+        match self.caps.class {
+            DeviceClass::Cpu => self.network.parameter_count(),
+            // A GPU has those of layers in their plans alone.
+            _ => self.network.own_params().1,
+        }
+    }
+
+    /// Elements that reading outputs, or gradients, takes at once from a GPU's arena.
+    pub(crate) fn readback_len(&self) -> usize {
+        let network = &self.network;
+        let len = |slot: SlotId| self.slots[slot].len;
+        let outputs: usize = network.shown().into_iter().map(|value| len(self.values[value])).sum();
+        let gradients = |v: &usize| self.gradients.get(*v).map_or(0, |&slot| len(slot));
+        let inputs: usize = network.inputs.iter().map(gradients).sum();
+        let states: usize = self.states.iter().map(|s| len(s.last)).sum();
+        let losses: usize = network.losses().map(|(value, _)| len(self.values[value])).sum();
+        states + outputs.max(inputs + network.own_params().1).max(losses)
     }
 
     /// Bytes that every step (of all B sequences) adds, at most: scratch that windows bound counts as if it grew on.
@@ -498,8 +540,18 @@ fn plan_layers(network: &Network, shape: Shape, caps: &Caps, options: &NetworkOp
 
 /// How it runs within a network.
 fn stack_plan(name: &str, layers: &LayersShape, shape: Shape, caps: &Caps, options: &NetworkOptions) -> Result<Plan> {
+    if options.activations != ActivationFormat::F32 && caps.class != DeviceClass::Cpu {
+        let what = format!("{} activations of {name} on a GPU", options.activations);
+        let reason =
+            "there networks hand x and y of a stack over as they lie in their own memory, in f32; use f32 activations";
+        return Err(Error::Unsupported { what, reason: reason.into() });
+    }
     let options = Options {
         train: options.train,
+        weights: options.weights,
+        activations: options.activations,
+        wavefront: options.wavefront,
+        tuning: options.tuning.clone(),
         // The CPU executor of a network updates all parameters itself.
         optimiser: options.optimiser.filter(|_| caps.class != DeviceClass::Cpu),
         precision: options.precision,

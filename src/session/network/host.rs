@@ -9,8 +9,8 @@ impl<T: Element> NetworkSession<T> {
     /// Bind groups that use the caller's own buffers, for [`NetworkSession::encode`]. GPU only.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] on the CPU executor; [`Error::Mismatch`] for a wrong number of buffers or one that is too small;
-    /// [`Error::Gpu`] for one with the wrong usage or device.
+    /// [`Error::Unsupported`] on the CPU executor, and for an input of token ids, targets or weights; [`Error::Mismatch`] for a wrong
+    /// number of buffers or one that is too small; [`Error::Gpu`] for one with the wrong usage or device.
     #[cfg(not(target_family = "wasm"))]
     pub fn bind(&self, buffers: &NetworkBuffers<'_>) -> Result<NetworkBinding> {
         self.device.block(self.bind_async(buffers))
@@ -22,9 +22,27 @@ impl<T: Element> NetworkSession<T> {
     /// As [`NetworkSession::bind`].
     pub async fn bind_async(&self, buffers: &NetworkBuffers<'_>) -> Result<NetworkBinding> {
         self.device.require_gpu("bind")?;
+        self.check_bound(buffers)?;
         let binding = self.executor.on_gpu(|e, plan| e.bind_host(plan, buffers))?;
         self.device.settle().await?;
         Ok(binding)
+    }
+
+    /// Ids and classes are checked where they are written: nobody sees those in the host's buffers.
+    fn check_bound(&self, buffers: &NetworkBuffers<'_>) -> Result<()> {
+        let network = &self.plan.network;
+        let ids = network.embeddings().map(|(_, of)| of.ids.value);
+        let losses =
+            network.losses().flat_map(|(_, of)| [Some(of.targets.value), of.weights.map(|w| w.value)]).flatten();
+        let checked: Vec<usize> = ids.chain(losses).collect();
+        let bound = network.inputs.iter().zip(buffers.inputs).filter(|(_, buffer)| buffer.is_some());
+        match bound.map(|(value, _)| *value).find(|value| checked.contains(value)) {
+            Some(value) => Err(Error::Unsupported {
+                what: format!("a buffer of the host's for {}", network.values[value].name),
+                reason: "its ids, targets or weights must be checked; give it to NetworkSession::write".into(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Sets each sequence's length for the runs to come; `None`: all T. [`NetworkSession::write`] does this too; resets stay those

@@ -26,7 +26,8 @@ pub enum NetworkInitial<'a, T> {
     Empty,
     /// One `[B, size]` per state, in the order of [`NetworkOutput::states`].
     Given(&'a [View<'a, T>]),
-    /// Those that the last run ended with.
+    /// Those that the last run ended with, or what was set since ([`crate::network::NetworkSession::set_states`]): they never leave the
+    /// device. An error before the first of these and after [`crate::network::NetworkSession::reset`]: there is nothing to carry then.
     Carry,
 }
 

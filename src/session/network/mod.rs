@@ -6,6 +6,7 @@ mod ids;
 mod io;
 #[cfg(not(target_family = "wasm"))]
 mod profile;
+mod streams;
 mod trace;
 mod train;
 
@@ -16,14 +17,22 @@ pub use profile::OperationTime;
 use super::dropout::Draws;
 use crate::error::{Error, Result};
 use crate::exec::network::Executor;
+use crate::exec::stack::weights;
 use crate::exec::{Device, Element};
 use crate::model::network::{Network, Op, Param, Part, Rows};
 use crate::model::stack::Shape;
+use crate::model::weights::WeightFormat;
 use crate::plan::network::{NetworkPlan, SlotId, StateSlots, Times};
 use crate::plan::{Half, Precision};
+use crate::session::check_device;
+use crate::session::phase::Phase;
 use crate::tensor::{Tensor, View};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Release},
+};
 
 /// A network bound to a device.
 ///
@@ -50,30 +59,37 @@ pub struct NetworkSession<T: Element = f32> {
     plan: NetworkPlan,
     times: Times,
     executor: Executor<T>,
-    /// Whether there is an input.
-    written: bool,
-    has_run: bool,
-    /// A forward run whose values no backward pass has consumed yet.
-    tape: bool,
+    /// How far the input at hand has come; what it is compared with are the targets of the network's losses.
+    phase: Phase,
+    /// Whether there are states to carry.
+    has_state: bool,
     /// Gradients of outputs that no backward pass has consumed yet: it adds to them in place.
     upstream: bool,
     /// Whether there are gradients to read.
     gradients: bool,
-    /// Per loss of the network, what its rows' sum is divided by: of the input written last, and of the run.
+    /// Per loss of the network, what its rows' sum is divided by, of the input written last.
     divisors: Vec<f64>,
-    ran_divisors: Vec<f64>,
+    /// The same of the last run, whose outputs and losses can be read until the next one.
+    ran: Option<Vec<f64>>,
     /// Updates so far.
     updates: u64,
     /// Where the masks of the next run come from.
     draws: Draws,
+    /// Whether it shares the parameters of the session that they were given to.
+    is_sibling: bool,
+    /// How often the parameters have changed, for all who share them, and as of the last run.
+    changes: Arc<AtomicU64>,
+    run_at: u64,
 }
 
 impl<T: Element> NetworkSession<T> {
     /// Binds a plan; `params`: all parameters, one after the other in the network's order, row-major.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a wrong number of parameters, a plan of another kind of device or precision; [`Error::Gpu`] or
-    /// [`Error::DeviceLost`] from the device.
+    /// [`Error::Mismatch`] for a wrong number of parameters, a value that [`NetworkOptions::weights`] has no number for, a plan of another
+    /// kind of device or precision; [`Error::Gpu`] or [`Error::DeviceLost`] from the device.
+    ///
+    /// [`NetworkOptions::weights`]: crate::network::NetworkOptions::weights
     #[cfg(not(target_family = "wasm"))]
     pub fn new(device: &Device, plan: NetworkPlan, params: &[T]) -> Result<Self> {
         device.block(Self::new_async(device, plan, params))
@@ -89,33 +105,83 @@ impl<T: Element> NetworkSession<T> {
         if params.len() != expected {
             return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
         }
-        let precision = if plan.options.precision == Precision::F64 { "f64" } else { "f32" };
-        if precision != T::NAME {
-            return Err(Error::mismatch("precision of the plan", T::NAME, precision));
-        }
-        let class = device.caps().class;
-        if class != plan.caps.class {
-            return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
-        }
+        check_plan::<T>(device, &plan)?;
+        check_formats(&plan, params)?;
         let executor = Executor::new(device, &plan, params)?;
         device.settle().await?;
+        Ok(Self::with_executor(device, plan, executor))
+    }
+
+    /// A session over the same parameters on the device, for another plan of the same network: another shape, inference beside training,
+    /// one step at a time. It shares the packed weights and the pipelines too, and sees other parameters from its next run on; it may
+    /// read the parameters' gradients of its own runs if it trains, but only the session that the parameters were given to changes
+    /// them. Its states are its own.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a plan of another network, for other [`Caps`](crate::Caps) or of another precision; if it is to train and
+    /// this session does not (its weights are packed for inference only), for an optimiser, or for [`NetworkOptions::weights`] other than
+    /// this one's; errors of the device.
+    ///
+    /// [`NetworkOptions::weights`]: crate::network::NetworkOptions::weights
+    #[cfg(not(target_family = "wasm"))]
+    pub fn sibling(&self, plan: NetworkPlan) -> Result<Self> {
+        self.device.block(self.sibling_async(plan))
+    }
+
+    /// [`NetworkSession::sibling`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`NetworkSession::sibling`].
+    pub async fn sibling_async(&self, plan: NetworkPlan) -> Result<Self> {
+        let (own, of) = (&self.plan, &plan.options);
+        if !Arc::ptr_eq(&plan.network, &own.network) && plan.network != own.network {
+            return Err(Error::mismatch("network of a sibling", "that whose parameters it shares", "another"));
+        }
+        // Which matrices of a stack lie in one buffer follows from them.
+        if plan.caps != own.caps {
+            let expected = "one made for the caps of the plan whose weights it shares";
+            return Err(Error::mismatch("plan of a sibling", expected, "one for others"));
+        }
+        if let Some(optimiser) = of.optimiser {
+            let expected = "none: the parameters have one owner, and it has the optimiser";
+            return Err(Error::mismatch("optimiser of a sibling", expected, optimiser));
+        }
+        if of.train && !own.options.train {
+            let expected = "an inference plan, as that of the session whose weights it shares";
+            return Err(Error::mismatch("options of a sibling", expected, "train: true"));
+        }
+        if of.weights != own.options.weights {
+            let expected = format!("{}, as they lie on the device", own.options.weights);
+            return Err(Error::mismatch("weights of a sibling", expected, of.weights));
+        }
+        check_plan::<T>(&self.device, &plan)?;
+        let executor = self.executor.sibling(&self.device, &plan)?;
+        self.device.settle().await?;
+        let mut sibling = Self::with_executor(&self.device, plan, executor);
+        (sibling.is_sibling, sibling.changes) = (true, Arc::clone(&self.changes));
+        Ok(sibling)
+    }
+
+    fn with_executor(device: &Device, plan: NetworkPlan, executor: Executor<T>) -> Self {
         let Shape { time, batch } = plan.shape;
         let times = Times { time, batch, lengths: vec![time; batch], resets: Vec::new() };
-        Ok(Self {
+        Self {
             device: device.clone(),
             plan,
             times,
             executor,
-            written: false,
-            has_run: false,
-            tape: false,
+            phase: Phase::Empty,
+            has_state: false,
             upstream: false,
             gradients: false,
             divisors: Vec::new(),
-            ran_divisors: Vec::new(),
+            ran: None,
             updates: 0,
             draws: Draws::default(),
-        })
+            is_sibling: false,
+            changes: Arc::default(),
+            run_at: 0,
+        }
     }
 
     /// The plan it runs.
@@ -128,18 +194,27 @@ impl<T: Element> NetworkSession<T> {
         &self.device
     }
 
-    /// Other parameters, as in [`NetworkSession::new`]; the state stays.
+    /// Other parameters, as in [`NetworkSession::new`], for this session and its siblings; the states stay. Runs of theirs that were
+    /// not gone back through yet cannot be any more: what they kept belongs to the parameters of before.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for a wrong number of parameters; errors of the device.
+    /// [`Error::Mismatch`] as [`NetworkSession::new`] for the parameters, or from a sibling (the parameters are those of the session it was made of);
+    /// errors of the device.
     pub fn set_params(&mut self, params: &[T]) -> Result<()> {
+        if self.is_sibling {
+            let expected = "the session that the parameters were given to";
+            return Err(Error::mismatch("set_params", expected, "a sibling of it"));
+        }
         let expected = self.plan.network.parameter_count();
         if params.len() != expected {
             return Err(Error::mismatch("parameters", format!("{expected} values"), params.len()));
         }
+        check_formats(&self.plan, params)?;
         // What the last run kept belongs to the parameters it ran with.
-        self.tape = false;
-        self.executor.set_params(params)
+        self.phase = self.phase.without_tape();
+        let done = self.executor.set_params(params);
+        self.changes.fetch_add(1, Release);
+        done
     }
 
     /// Uploads, runs, and reads everything back.
@@ -179,16 +254,15 @@ impl<T: Element> NetworkSession<T> {
         let divisors = self.divisors(input, &times)?;
         self.check_ids(input, &times)?;
         match input.initial {
-            NetworkInitial::Carry if !self.has_run => {
+            NetworkInitial::Carry if !self.has_state => {
                 return Err(Error::mismatch("initial states", "an earlier run to carry from", "none"));
             }
             NetworkInitial::Given(given) => self.check_states("initial states", given)?,
             _ => {}
         }
         (self.times, self.divisors) = (times, divisors);
-        // Not before all of it has been.
-        self.written = false;
-        (self.tape, self.upstream, self.gradients) = (false, false, false);
+        // If writing fails half-way there is no input.
+        (self.phase, self.upstream, self.gradients) = (Phase::Empty, false, false);
         self.executor.write_times(&self.times)?;
         for (&value, view) in network.inputs.iter().zip(input.values) {
             self.write_rows(self.plan.values[value], view.data, network.values[value].width)?;
@@ -207,7 +281,7 @@ impl<T: Element> NetworkSession<T> {
                 }
             }
         }
-        self.written = true;
+        self.phase = Phase::Written { targets: !self.divisors.is_empty() };
         Ok(())
     }
 
@@ -222,24 +296,28 @@ impl<T: Element> NetworkSession<T> {
         Ok(())
     }
 
-    /// The run is not there any more, and what is written may be run again.
+    /// What an earlier run gave is not there any more, and what is written may be run again.
     fn unsettled(&mut self) {
-        (self.has_run, self.tape, self.upstream, self.gradients) = (false, false, false, false);
+        let targets = self.phase.has_loss() || self.phase == Phase::Written { targets: true };
+        self.phase = self.phase.to_run_again(targets);
+        (self.has_state, self.upstream, self.gradients, self.ran) = (false, false, false, None);
     }
 
     /// Before a run.
     fn begin(&mut self) -> Result<()> {
-        if !self.written {
+        if !self.phase.is_written() {
             return Err(Error::mismatch("run", "an input written before it", "none"));
         }
-        self.tape = false;
+        self.phase = self.phase.without_tape();
+        // Before the run, so that one beside a change on another thread belongs to the parameters of before.
+        self.run_at = self.changes.load(Acquire);
         self.draw()
     }
 
     /// What is true after it.
     fn ended(&mut self) {
-        self.ran_divisors.clone_from(&self.divisors);
-        (self.has_run, self.tape, self.gradients) = (true, self.plan.options.train, false);
+        (self.phase, self.has_state, self.gradients) = (self.phase.ran(self.plan.options.train), true, false);
+        self.ran = Some(self.divisors.clone());
     }
 
     /// What the last run gave.
@@ -256,7 +334,7 @@ impl<T: Element> NetworkSession<T> {
     /// # Errors
     /// As [`NetworkSession::output`].
     pub async fn output_async(&mut self) -> Result<NetworkOutput<T>> {
-        if !self.has_run {
+        if self.ran.is_none() {
             return Err(Error::mismatch("output", "a run before it", "none"));
         }
         // Outputs may show parts of one value.
@@ -297,9 +375,7 @@ impl<T: Element> NetworkSession<T> {
     /// As [`NetworkSession::backward`].
     pub fn write_upstream(&mut self, upstream: &NetworkUpstream<'_, T>) -> Result<()> {
         let network = Arc::clone(&self.plan.network);
-        if !self.tape {
-            return Err(Error::mismatch("backward", "a forward run of a training plan before it", "none"));
-        }
+        self.check_tape()?;
         if upstream.values.len() != network.outputs.len() {
             return Err(Error::mismatch("gradients of outputs", network.outputs.len(), upstream.values.len()));
         }
@@ -324,6 +400,18 @@ impl<T: Element> NetworkSession<T> {
             }
         }
         self.upstream = true;
+        Ok(())
+    }
+
+    /// Whether there is a run to go back through.
+    fn check_tape(&self) -> Result<()> {
+        let expected = "a forward run of a training plan before it";
+        if !self.phase.has_tape() {
+            return Err(Error::mismatch("backward", expected, "none"));
+        }
+        if self.run_at != self.changes.load(Acquire) {
+            return Err(Error::mismatch("backward", expected, "none since the parameters changed"));
+        }
         Ok(())
     }
 
@@ -365,16 +453,14 @@ impl<T: Element> NetworkSession<T> {
 
     /// Before a way back: there are gradients to begin from, and the run is used up.
     fn begin_back(&mut self) -> Result<()> {
-        if !self.tape {
-            return Err(Error::mismatch("backward", "a forward run of a training plan before it", "none"));
-        }
-        if !self.upstream && !self.divisors.is_empty() {
+        self.check_tape()?;
+        if !self.upstream && self.phase.has_loss() {
             self.write_losses()?;
         }
         if !self.upstream {
             return Err(Error::mismatch("backward", "gradients of outputs written since the last way back", "none"));
         }
-        (self.tape, self.upstream, self.gradients) = (false, false, true);
+        (self.phase, self.upstream, self.gradients) = (self.phase.without_tape(), false, true);
         Ok(())
     }
 
@@ -466,7 +552,8 @@ impl<T: Element> NetworkSession<T> {
         }
     }
 
-    fn empty_state(&self, node: usize, size: usize) -> Vec<T> {
+    /// The empty state of one sequence.
+    fn empty_state_of(&self, node: usize, size: usize) -> Vec<T> {
         let mut one = vec![T::default(); size];
         match &self.plan.network.nodes[node].op {
             Op::Scan(shape) if shape.divisor().is_some() => {
@@ -474,7 +561,12 @@ impl<T: Element> NetworkSession<T> {
             }
             _ => {}
         }
-        one.repeat(self.plan.shape.batch)
+        one
+    }
+
+    /// That of all.
+    fn empty_state(&self, node: usize, size: usize) -> Vec<T> {
+        self.empty_state_of(node, size).repeat(self.plan.shape.batch)
     }
 
     /// Dimensions of a part of a value: their names, and how many.
@@ -523,6 +615,35 @@ impl<T: Element> NetworkSession<T> {
             Self::mask(times, to, width);
         })
     }
+}
+
+/// Whether a plan was made for values of this type and a device of this kind.
+fn check_plan<T: Element>(device: &Device, plan: &NetworkPlan) -> Result<()> {
+    let precision = if plan.options.precision == Precision::F64 { "f64" } else { "f32" };
+    if precision != T::NAME {
+        return Err(Error::mismatch("precision of the plan", T::NAME, precision));
+    }
+    let class = device.caps().class;
+    if class != plan.caps.class {
+        return Err(Error::mismatch("device of the plan", format!("{class:?}"), format!("{:?}", plan.caps.class)));
+    }
+    plan.layers.iter().try_for_each(|(_, stack)| check_device(device, stack))
+}
+
+/// Refuses parameters that the format of a stack's matrices has no number for.
+fn check_formats<T: Element>(plan: &NetworkPlan, params: &[T]) -> Result<()> {
+    let named = |node: usize, error| match error {
+        Error::Mismatch { what, expected, got } => {
+            Error::Mismatch { what: format!("{}.{what}", plan.network.nodes[node].name), expected, got }
+        }
+        other => other,
+    };
+    // In f32 there is one for each.
+    for (node, stack) in plan.layers.iter().filter(|(_, stack)| stack.options.weights != WeightFormat::F32) {
+        let weights = weights(plan, *node, params);
+        stack.options.weights.check(&stack.config, &weights).map_err(|error| named(*node, error))?;
+    }
+    Ok(())
 }
 
 fn by_param<T: Element>(network: &Network, flat: &[T]) -> Vec<Tensor<T>> {

@@ -8,6 +8,7 @@ use crate::model::network::Part;
 use crate::model::optimiser::Optimiser;
 use crate::model::stack::Loss;
 use crate::plan::network::{SlotId, Times};
+use std::sync::atomic::Ordering::Release;
 
 impl<T: Element> NetworkSession<T> {
     /// All parameters as they are now, one after the other in the network's order.
@@ -43,7 +44,7 @@ impl<T: Element> NetworkSession<T> {
         self.update(learning_rate)
     }
 
-    /// Applies the optimiser to the gradients of the last way back. Parameters stay on the device.
+    /// Applies the optimiser to the gradients of the last way back. Parameters stay on the device, where siblings see them too.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the plan has no optimiser, there are no gradients since the last update, or the learning rate is no finite
@@ -59,8 +60,10 @@ impl<T: Element> NetworkSession<T> {
         let hyper = optimiser.hyper(learning_rate, self.updates + 1, None);
         let hyper: Vec<T> = hyper.into_iter().map(T::from_f64).collect();
         self.updates += 1;
-        (self.tape, self.upstream, self.gradients) = (false, false, false);
-        self.executor.update(&hyper)
+        (self.phase, self.upstream, self.gradients) = (self.phase.without_tape(), false, false);
+        let done = self.executor.update(&hyper);
+        self.changes.fetch_add(1, Release);
+        done
     }
 
     fn optimiser(&self) -> Result<Optimiser> {
@@ -89,12 +92,12 @@ impl<T: Element> NetworkSession<T> {
         if slots.is_empty() {
             return Err(Error::mismatch("loss", "a network with a loss (Builder::loss)", "none"));
         }
-        if !self.has_run {
+        let Some(divisors) = &self.ran else {
             return Err(Error::mismatch("loss", "a run before it", "none"));
-        }
+        };
         let rows = self.executor.read(&slots, false).await?;
         let of = |(rows, divisor): (&Vec<T>, &f64)| rows.iter().map(|v| v.to_f64()).sum::<f64>() / divisor;
-        Ok(T::from_f64(rows.iter().zip(&self.ran_divisors).map(of).sum()))
+        Ok(T::from_f64(rows.iter().zip(divisors).map(of).sum()))
     }
 
     /// Checks targets and weights of every loss, and adds up the weights.

@@ -31,6 +31,15 @@ impl<T: Element> Twin<T> for StackTwin<T> {
         backward(c, (self.node, &self.shape), &mut self.stack, slots, dy, d_params)
     }
 
+    fn sibling(&self, plan: &NetworkPlan) -> Result<Option<Box<dyn Twin<T>>>> {
+        let stack = self.stack.sibling(&plan.layers[plan.layers_at(self.node)].1)?;
+        Ok(Some(Box::new(Self { node: self.node, shape: self.shape.clone(), stack })))
+    }
+
+    fn hold(&mut self, held: bool) {
+        self.stack.executor.hold_weights(held);
+    }
+
     fn set_params(&mut self, plan: &NetworkPlan, params: &[T]) -> Result<()> {
         self.stack.set_params(plan, self.node, params)
     }

@@ -2,6 +2,7 @@
 
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
+use crate::exec::Common;
 use crate::exec::cpu::packed::{Packed, pack_rows};
 use crate::exec::cpu::project::product;
 use crate::exec::cpu::shared::Shared;
@@ -27,7 +28,7 @@ const PARALLEL_WORK: usize = 1 << 18;
 
 struct LinearTwin<T> {
     of: Linear,
-    packed: PackedLinear<T>,
+    packed: Common<PackedLinear<T>>,
 }
 
 fn pack<T: Real>(of: &Linear, plan: &NetworkPlan, params: &[T]) -> PackedLinear<T> {
@@ -38,14 +39,14 @@ fn pack<T: Real>(of: &Linear, plan: &NetworkPlan, params: &[T]) -> PackedLinear<
 
 impl<T: Real> HasTwin<T> for Linear {
     fn twin(&self, binding: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
-        Ok(Box::new(LinearTwin { of: self.clone(), packed: pack(self, binding.plan, binding.params) }))
+        Ok(Box::new(LinearTwin { of: self.clone(), packed: Common::new(pack(self, binding.plan, binding.params)) }))
     }
 }
 
 impl<T: Real> Twin<T> for LinearTwin<T> {
     fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
         let x = self.of.x;
-        self.packed.forward(&slots[c.plan.values[x.value]], (x, c.stride(x)), y);
+        self.packed.get().forward(&slots[c.plan.values[x.value]], (x, c.stride(x)), y);
         Ok(())
     }
 
@@ -56,13 +57,21 @@ impl<T: Real> Twin<T> for LinearTwin<T> {
         let id = c.plan.gradients[x.value];
         let mut dx = std::mem::take(&mut slots[id]);
         let values = &slots[c.plan.values[x.value]];
-        self.packed.backward(values, (x, c.stride(x)), dy, &mut dx, (d_params, places), |row| c.is_padding(row));
+        self.packed.get().backward(values, (x, c.stride(x)), dy, &mut dx, (d_params, places), |row| c.is_padding(row));
         slots[id] = dx;
         Ok(())
     }
 
+    fn sibling(&self, _: &NetworkPlan) -> Result<Option<Box<dyn Twin<T>>>> {
+        Ok(Some(Box::new(Self { of: self.of.clone(), packed: self.packed.sibling() })))
+    }
+
+    fn hold(&mut self, held: bool) {
+        if held { self.packed.hold() } else { self.packed.release() }
+    }
+
     fn set_params(&mut self, plan: &NetworkPlan, params: &[T]) -> Result<()> {
-        self.packed = pack(&self.of, plan, params);
+        self.packed.put(pack(&self.of, plan, params));
         Ok(())
     }
 }

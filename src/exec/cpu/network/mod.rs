@@ -21,12 +21,13 @@ mod tape;
 
 use crate::error::Result;
 use crate::exec::cpu::optimise::update_flat;
-use crate::exec::{Device, Element};
+use crate::exec::{Common, Device, Element};
 use crate::model::network::ops::operations;
 use crate::model::network::{Op, Part};
 use crate::num::random::Masks;
 use crate::plan::Half;
 use crate::plan::network::{NetworkPlan, SlotId, Times};
+use std::sync::{Arc, Mutex, PoisonError};
 use wgpu::WasmNotSendSync;
 
 /// An operation on this executor, with what it keeps from run to run: packed weights, tapes of its expressions, a stack of layers.
@@ -37,7 +38,16 @@ trait Twin<T>: WasmNotSendSync {
     /// Adds to the gradients of what it reads, in `slots` and `d_params`, from that of its value.
     fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()>;
 
-    /// Takes other parameters.
+    /// Another for a plan of another shape, over what this one keeps of the parameters; `None`: it keeps nothing of them, and one that is
+    /// made anew is the same.
+    fn sibling(&self, _plan: &NetworkPlan) -> Result<Option<Box<dyn Twin<T>>>> {
+        Ok(None)
+    }
+
+    /// Takes what it keeps of the parameters as it is now, and nothing else until it is let go.
+    fn hold(&mut self, _held: bool) {}
+
+    /// Takes other parameters, with its siblings.
     fn set_params(&mut self, _plan: &NetworkPlan, _params: &[T]) -> Result<()> {
         Ok(())
     }
@@ -81,7 +91,9 @@ operations!(twins);
 /// A plan bound to memory of this process.
 pub(crate) struct Executor<T: Element> {
     slots: Vec<Vec<T>>,
-    params: Vec<T>,
+    params: Common<Vec<T>>,
+    /// Held while parameters and what operations keep of them are changed, and while a run takes them: never while work is done.
+    turn: Arc<Mutex<()>>,
     d_params: Vec<T>,
     /// What the optimiser remembers of every parameter.
     moments: Vec<Vec<T>>,
@@ -114,36 +126,59 @@ impl<T> Context<'_, T> {
 
 impl<T: Element> Executor<T> {
     pub(crate) fn bind(plan: &NetworkPlan, device: &Device, params: &[T]) -> Result<Self> {
-        let slots = plan.slots.iter().map(|s| vec![T::default(); s.len]).collect();
-        let d_params = vec![T::default(); if plan.options.train { params.len() } else { 0 }];
         let nodes = plan.network.nodes.iter().enumerate();
         let twins = nodes.map(|(n, node)| twin(&node.op, &Binding { plan, node: n, device, params }));
+        Ok(Self::with_twins(plan, twins.collect::<Result<_>>()?, Common::new(params.to_vec()), Arc::default()))
+    }
+
+    /// Another plan of the network over the same parameters.
+    pub(crate) fn sibling(&self, plan: &NetworkPlan, device: &Device) -> Result<Self> {
+        let params = self.params.get();
+        let twins =
+            plan.network.nodes.iter().zip(&self.twins).enumerate().map(|(n, (node, of))| match of.sibling(plan)? {
+                Some(sibling) => Ok(sibling),
+                None => twin(&node.op, &Binding { plan, node: n, device, params: &params }),
+            });
         let twins = twins.collect::<Result<_>>()?;
-        let moments = vec![vec![T::default(); params.len()]; plan.options.optimiser.map_or(0, |o| o.moments())];
-        let mut executor = Self { slots, params: params.to_vec(), d_params, moments, twins };
+        Ok(Self::with_twins(plan, twins, self.params.sibling(), Arc::clone(&self.turn)))
+    }
+
+    fn with_twins(
+        plan: &NetworkPlan,
+        twins: Vec<Box<dyn Twin<T>>>,
+        params: Common<Vec<T>>,
+        turn: Arc<Mutex<()>>,
+    ) -> Self {
+        let count = plan.network.parameter_count();
+        let slots = plan.slots.iter().map(|s| vec![T::default(); s.len]).collect();
+        let d_params = vec![T::default(); if plan.options.train { count } else { 0 }];
+        let moments = vec![vec![T::default(); count]; plan.options.optimiser.map_or(0, |o| o.moments())];
+        let mut executor = Self { slots, params, turn, d_params, moments, twins };
         // A system gives memory when it is first written: here, so that the first run takes no longer than others.
         executor.slots.iter_mut().for_each(|slot| std::hint::black_box(slot).fill(T::default()));
-        Ok(executor)
+        executor
     }
 
     pub(crate) fn repack(&mut self, plan: &NetworkPlan, params: &[T]) -> Result<()> {
-        self.params = params.to_vec();
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.params.put(params.to_vec());
         self.twins.iter_mut().try_for_each(|twin| twin.set_params(plan, params))
     }
 
     /// One update of all parameters; `hyper`: what the optimiser reads.
     pub(crate) fn walk_update(&mut self, plan: &NetworkPlan, hyper: &[T]) -> Result<()> {
-        let gradient = std::mem::take(&mut self.d_params);
-        let params = std::mem::take(&mut self.params);
-        let mut slots = vec![hyper.to_vec(), gradient, params];
-        slots.append(&mut self.moments);
-        update_flat(&mut slots);
-        self.moments = slots.split_off(3);
-        let params = slots.pop().unwrap_or_default();
-        self.d_params = slots.pop().unwrap_or_default();
-        self.params = params;
-        let Self { params, twins, .. } = self;
-        twins.iter_mut().try_for_each(|twin| twin.set_params(plan, params))
+        let Self { params, turn, d_params, moments, twins, .. } = self;
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        params.change(|params| {
+            let mut slots = vec![hyper.to_vec(), std::mem::take(d_params), std::mem::take(params)];
+            slots.append(moments);
+            update_flat(&mut slots);
+            *moments = slots.split_off(3);
+            *params = slots.pop().unwrap_or_default();
+            *d_params = slots.pop().unwrap_or_default();
+        });
+        let params = params.get();
+        twins.iter_mut().try_for_each(|twin| twin.set_params(plan, &params))
     }
 
     /// Sets the masks of the runs to come, of every stack of layers.
@@ -152,8 +187,20 @@ impl<T: Element> Executor<T> {
     }
 
     /// All parameters, one after the other.
-    pub(crate) fn params(&self) -> &[T] {
-        &self.params
+    pub(crate) fn params(&self) -> Arc<Vec<T>> {
+        self.params.get()
+    }
+
+    /// Runs `run` over the parameters of now, whatever takes their place meanwhile.
+    fn held(&mut self, run: impl FnOnce(&mut Self, &[T]) -> Result<()>) -> Result<()> {
+        let params = {
+            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            self.twins.iter_mut().for_each(|twin| twin.hold(true));
+            self.params.get()
+        };
+        let done = run(self, &params);
+        self.twins.iter_mut().for_each(|twin| twin.hold(false));
+        done
     }
 
     /// Fills what operations work in with NaN.
@@ -188,23 +235,29 @@ impl<T: Element> Executor<T> {
         &self.d_params
     }
 
-    /// Runs an operation, or the way back through it; before the first of those back the gradients of all parameters are 0.
-    pub(crate) fn run(&mut self, plan: &NetworkPlan, times: &Times, (half, n): (Half, usize)) -> Result<()> {
-        let Self { slots, params, d_params, twins, .. } = self;
-        let (c, value) = (Context { plan, times, params }, plan.network.nodes[n].value);
-        if half == Half::Backward {
-            if plan.order(half).next() == Some(n) {
-                d_params.fill(T::default());
+    /// Runs the operations, or the way back through them; with `only` that one. Before the first of those back the gradients of all
+    /// parameters are 0.
+    pub(crate) fn run(&mut self, plan: &NetworkPlan, times: &Times, (half, only): (Half, Option<usize>)) -> Result<()> {
+        self.held(|Self { slots, d_params, twins, .. }, params| {
+            let c = Context { plan, times, params };
+            for n in plan.order(half).filter(|n| only.is_none_or(|only| only == *n)) {
+                let value = plan.network.nodes[n].value;
+                if half == Half::Backward {
+                    if plan.order(half).next() == Some(n) {
+                        d_params.fill(T::default());
+                    }
+                    let dy = std::mem::take(&mut slots[plan.gradients[value]]);
+                    let done = twins[n].backward(&c, slots, &dy, d_params);
+                    slots[plan.gradients[value]] = dy;
+                    done?;
+                } else {
+                    let mut y = std::mem::take(&mut slots[plan.values[value]]);
+                    let done = twins[n].forward(&c, slots, &mut y);
+                    slots[plan.values[value]] = y;
+                    done?;
+                }
             }
-            let dy = std::mem::take(&mut slots[plan.gradients[value]]);
-            let done = twins[n].backward(&c, slots, &dy, d_params);
-            slots[plan.gradients[value]] = dy;
-            done
-        } else {
-            let mut y = std::mem::take(&mut slots[plan.values[value]]);
-            let done = twins[n].forward(&c, slots, &mut y);
-            slots[plan.values[value]] = y;
-            done
-        }
+            Ok(())
+        })
     }
 }

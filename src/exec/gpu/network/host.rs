@@ -13,8 +13,7 @@ use std::sync::Arc;
 /// values, and must be made by the session's own `wgpu::Device` ([`crate::Device::wgpu`]).
 #[derive(Clone, Copy, Default)]
 pub struct NetworkBuffers<'a> {
-    /// Those that the runs read. What stands past a sequence's end is not read; targets of losses and token ids are not checked, so
-    /// that inputs which are must be `None`.
+    /// Those that the runs read. What stands past a sequence's end is not read. Inputs of token ids, targets or weights must be `None`.
     pub inputs: &'a [Option<&'a wgpu::Buffer>],
     /// Those that the runs write; 0 past a sequence's end.
     pub outputs: &'a [Option<&'a wgpu::Buffer>],
@@ -83,7 +82,8 @@ impl Executor {
                 mapped_at_creation: false,
             });
             self.gpu.queue.write_buffer(&block, 0, bytemuck::cast_slice(&job.words));
-            let all = [&block, &self.arena, &self.params, &self.times, buffer].map(wgpu::Buffer::as_entire_binding);
+            let all =
+                [&block, &self.arena, &self.shared.params, &self.times, buffer].map(wgpu::Buffer::as_entire_binding);
             let entry = |(n, resource)| wgpu::BindGroupEntry { binding: n as u32, resource };
             let entries: Vec<_> = all.into_iter().enumerate().map(entry).collect();
             self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {

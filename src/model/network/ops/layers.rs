@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::model::stack::{Layout, RnnConfig};
 use crate::model::weights::parameters;
+use std::ops::Range;
 
 /// A configuration with what it reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,24 +60,28 @@ impl LayersShape {
         [(0, h * batch), (h * batch, c * batch)]
     }
 
+    /// Where the state of sequence `b` is in the slot, piece by piece.
+    pub(crate) fn state_pieces(&self, batch: usize, b: usize) -> impl Iterator<Item = Range<usize>> {
+        let layers = self.config.num_layers * self.config.directions();
+        let widths = self.parts().map(|all| all / layers);
+        let pieces = self.state_places(batch).into_iter().zip(widths).flat_map(move |((first, _), width)| {
+            (0..layers).map(move |layer| first + (layer * batch + b) * width).map(move |at| at..at + width)
+        });
+        pieces.filter(|piece| !piece.is_empty())
+    }
+
     /// For every element of a state `[B, size]` its place in the slot.
     pub(crate) fn state_order(&self, batch: usize) -> Vec<usize> {
-        let layers = self.config.num_layers * self.config.directions();
-        let [h, c] = self.parts();
-        let place = |b: usize, n: usize| {
-            let (first, n, width) = if n < h { (0, n, h / layers) } else { (h * batch, n - h, c / layers) };
-            first + (n / width * batch + b) * width + n % width
-        };
-        (0..batch).flat_map(|b| (0..h + c).map(move |n| place(b, n))).collect()
+        (0..batch).flat_map(|b| self.state_pieces(batch, b)).flatten().collect()
     }
 
     /// Its parameters.
-    pub(crate) fn own(&self) -> std::ops::Range<ParamId> {
+    pub(crate) fn own(&self) -> Range<ParamId> {
         self.first..self.first + parameters(&self.config).len()
     }
 
     /// The elements of its parameters among all of the network's.
-    pub(crate) fn params(&self, network: &Network) -> std::ops::Range<usize> {
+    pub(crate) fn params(&self, network: &Network) -> Range<usize> {
         let first = network.param_offset(self.first);
         first..first + parameters(&self.config).iter().map(|p| p.shape.iter().product::<usize>()).sum::<usize>()
     }
