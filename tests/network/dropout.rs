@@ -165,6 +165,11 @@ fn stacks_have_masks_of_their_own() -> Result<()> {
     assert_eq!(none[0], none[2]);
     all.set_dropout(true);
     assert_eq!(run(&mut all)?, runs[0]);
+    // A sibling has the seed, from run 0, and is turned off with it.
+    let mut sibling = all.sibling(all.plan().clone())?;
+    assert_eq!([run(&mut sibling)?, run(&mut sibling)?], runs);
+    all.set_dropout(false);
+    assert_eq!(run(&mut all.sibling(all.plan().clone())?)?, none);
     // What is made again on the way back is dropped again.
     let mut kept = session::<f32>(&device, DROPOUT, Memory::Checkpoint(2))?;
     kept.set_seed(5);

@@ -136,7 +136,7 @@ fn buffers_that_do_not_fit_are_refused() -> Result<()> {
     let e = b.embedding("embedding", ids, 4, 2)?;
     b.output("e", e)?;
     let plan = NetworkPlan::new(&Arc::new(b.finish()?), SHAPE, &device.caps(), &NetworkOptions::default())?;
-    let of_ids = NetworkSession::new(&device, plan, &[0.0; 8])?;
+    let of_ids = NetworkSession::new(&device, plan, &[0.0f32; 8])?;
     let data = buffer(&device, &[0.0; 12], wgpu::BufferUsages::STORAGE);
     let message = text(of_ids.bind(&NetworkBuffers { inputs: &[Some(&data)], outputs: &[] }));
     assert!(message.contains("a buffer of the host's for ids"), "{message}");

@@ -158,6 +158,7 @@ impl<T: Element> NetworkSession<T> {
         let executor = self.executor.sibling(&self.device, &plan)?;
         self.device.settle().await?;
         let mut sibling = Self::with_executor(&self.device, plan, executor);
+        sibling.draws = self.draws.restarted();
         (sibling.is_sibling, sibling.changes) = (true, Arc::clone(&self.changes));
         Ok(sibling)
     }

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 const MOST: usize = 1 << 24;
 
 /// The row of a table `[vocabulary, width]` that a token id names (PyTorch `nn.Embedding`); 0 past a sequence's end. Ids are whole
-/// numbers in one column of an input, checked when it is written (in a host's own buffer what is no row reads row 0); they have no
-/// gradient. A row's gradient is the sum over the steps that read it, the first first.
+/// numbers in one column of an input, checked when it is written; they have no gradient. A row's gradient is the sum over the steps that
+/// read it, the first first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedding {
     /// One column of an input: a number in 0..vocabulary per row.
