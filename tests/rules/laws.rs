@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use wgpu_rnn::network::{NetworkInitial, NetworkInput, NetworkOptions, NetworkPlan, Parallel};
-use wgpu_rnn::{Caps, Device, DeviceClass, Error, Shape, rules};
+use wgpu_rnn::{Caps, Device, Error, Shape, rules};
 use wgpu_rnn_verify::{naive_linear, tolerance};
 
 fn inference((parallel, chunk): (Parallel, usize)) -> NetworkOptions {
