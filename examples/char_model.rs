@@ -22,16 +22,11 @@
 
 use clap::Parser;
 use std::process::ExitCode;
+use wgpu_rnn_examples::training::char_model;
+use wgpu_rnn_examples::training::plot;
+use wgpu_rnn_examples::training::run;
 
-#[path = "training/char_model.rs"]
-mod char_model;
-mod device;
-#[path = "training/plot.rs"]
-mod plot;
-#[path = "training/run.rs"]
-mod run;
-
-use char_model::{HIDDEN, Model, Text};
+use wgpu_rnn_examples::training::char_model::{HIDDEN, Model, Text};
 
 const BOOK: &str = include_str!("data/devils_dictionary.txt");
 

@@ -23,17 +23,11 @@
 use clap::Parser;
 use plotters::prelude::SeriesLabelPosition;
 use std::process::ExitCode;
+use wgpu_rnn_examples::training::plot;
+use wgpu_rnn_examples::training::run;
 
-#[path = "training/copy_memory.rs"]
-mod copy_memory;
-mod device;
-#[path = "training/plot.rs"]
-mod plot;
-#[path = "training/run.rs"]
-mod run;
-
-use copy_memory::{Batch, NAMES, accuracy, learner};
-use plot::{COLOURS, Curve, Panel};
+use wgpu_rnn_examples::training::copy_memory::{Batch, NAMES, accuracy, learner};
+use wgpu_rnn_examples::training::plot::{COLOURS, Curve, Panel};
 
 /// Steps of the whole run.
 const STEPS: usize = 3000;

@@ -35,16 +35,11 @@
 
 use clap::Parser;
 use std::process::ExitCode;
+use wgpu_rnn_examples::training::country;
+use wgpu_rnn_examples::training::plot;
+use wgpu_rnn_examples::training::run;
 
-#[path = "training/country.rs"]
-mod country;
-mod device;
-#[path = "training/plot.rs"]
-mod plot;
-#[path = "training/run.rs"]
-mod run;
-
-use country::{Model, Phrasing, Phrasings, Text};
+use wgpu_rnn_examples::training::country::{Model, Phrasing, Phrasings, Text};
 
 const TABLE: &str = include_str!("data/country_language.csv");
 

@@ -28,17 +28,12 @@
 use clap::Parser;
 use plotters::prelude::SeriesLabelPosition;
 use std::process::ExitCode;
+use wgpu_rnn_examples::training::forecast;
+use wgpu_rnn_examples::training::plot;
+use wgpu_rnn_examples::training::run;
 
-mod device;
-#[path = "training/forecast.rs"]
-mod forecast;
-#[path = "training/plot.rs"]
-mod plot;
-#[path = "training/run.rs"]
-mod run;
-
-use forecast::{HELD_OUT, Model, Series, YEAR};
-use plot::{COLOURS, Curve, Panel};
+use wgpu_rnn_examples::training::forecast::{HELD_OUT, Model, Series, YEAR};
+use wgpu_rnn_examples::training::plot::{COLOURS, Curve, Panel};
 
 const TABLE: &str = include_str!("data/co2.csv");
 

@@ -31,14 +31,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 use wgpu_rnn::{Error, Options, Result};
+use wgpu_rnn_examples::device;
+use wgpu_rnn_examples::noise_gate::picture;
+use wgpu_rnn_examples::noise_gate::rnnoise;
 
-mod device;
-#[path = "noise_gate/picture.rs"]
-mod picture;
-#[path = "noise_gate/rnnoise.rs"]
-mod rnnoise;
-
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/models/rnnoise");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/rnnoise");
 /// Frames in a line of the chart.
 const FRAMES_PER_LINE: usize = 10;
 

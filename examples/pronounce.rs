@@ -11,11 +11,9 @@ use clap::{Parser, ValueEnum};
 use std::process::ExitCode;
 use std::time::Instant;
 use wgpu_rnn::{Device, Options, Result, WeightFormat};
+use wgpu_rnn_examples::pronounce::g2p;
 
-#[path = "pronounce/g2p.rs"]
-mod g2p;
-
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/models/g2p_en/weights.safetensors");
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/g2p_en/weights.safetensors");
 
 /// Spell English words into phonemes (ARPAbet; the digits mark the stress of a vowel).
 #[derive(Parser)]

@@ -31,12 +31,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use wgpu_rnn::{Error, Result};
+use wgpu_rnn_examples::device;
+use wgpu_rnn_examples::segment::icu;
 
-mod device;
-#[path = "segment/icu.rs"]
-mod icu;
-
-const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/models/icu_segmenter");
+const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/icu_segmenter");
 
 /// Split Thai, Lao, Khmer and Burmese text into words; leave everything else as it is.
 #[derive(Parser)]

@@ -23,20 +23,17 @@
 use clap::Parser;
 use plotters::prelude::SeriesLabelPosition;
 use std::path::PathBuf;
+use wgpu_rnn_examples::training::plot;
+use wgpu_rnn_examples::training::vanishing;
 
-#[path = "training/plot.rs"]
-mod plot;
-#[path = "training/vanishing.rs"]
-mod vanishing;
-
-use plot::{COLOURS, Curve, Panel};
-use vanishing::{STEPS, Start};
+use wgpu_rnn_examples::training::plot::{COLOURS, Curve, Panel};
+use wgpu_rnn_examples::training::vanishing::{STEPS, Start};
 
 /// Measure how much of a gradient arrives 1, 2, ... 199 steps before the loss.
 #[derive(Parser)]
 struct Args {
     /// Where the picture goes.
-    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/vanishing_gradient.svg"))]
+    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/vanishing_gradient.svg"))]
     picture: PathBuf,
 }
 

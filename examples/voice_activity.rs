@@ -23,18 +23,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 use wgpu_rnn::{Error, Options, Result};
+use wgpu_rnn_examples::device;
+use wgpu_rnn_examples::voice_activity::picture;
+use wgpu_rnn_examples::voice_activity::silero;
+use wgpu_rnn_examples::voice_activity::speech;
 
-mod device;
-#[path = "voice_activity/picture.rs"]
-mod picture;
-#[path = "voice_activity/silero.rs"]
-mod silero;
-#[path = "voice_activity/speech.rs"]
-mod speech;
+use wgpu_rnn_examples::voice_activity::speech::{Rules, seconds};
 
-use speech::{Rules, seconds};
-
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/models/silero_vad");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/silero_vad");
 
 /// Find the speech in a recording.
 #[derive(Parser)]

@@ -113,3 +113,57 @@ fn imports_are_found() {
     let expected = ["error", "exec", "num", "plan", "tensor"];
     assert_eq!(imports(&code(text)).iter().map(String::as_str).collect::<Vec<_>>(), expected);
 }
+
+/// What a session of layers can do and one of a network does under another name: a network has inputs, outputs, parameters and states by
+/// name and any number, where layers have x, y, weights, h and c.
+const LIKE: [(&str, &str); 11] = [
+    ("for_shape", "sibling"),
+    ("from_plan", "new"),
+    ("predictions", "output"),
+    ("run_backward", "gradients"),
+    ("run_for_state", "run"),
+    ("set_state", "set_states"),
+    ("set_state_of", "set_states_of"),
+    ("set_weights", "set_params"),
+    ("state", "states"),
+    ("state_of", "states_of"),
+    ("weights", "params"),
+];
+/// What networks do not need, or do not have yet (docs/limits.md).
+const LAYERS_ALONE: [&str; 5] =
+    ["objects_created", "startup", "write_initial_from", "write_targets", "write_upstream_from"];
+
+/// The public methods of a type in the files of a folder, `_async` twins aside.
+fn methods(folder: &Path, of: &str) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path()) {
+        let Ok(text) = std::fs::read_to_string(&entry) else { continue };
+        let start = format!("impl<T: Element> {of}<T> {{");
+        for (at, _) in text.match_indices(&start) {
+            let block = text[at..].split("\n}\n").next().unwrap_or_default();
+            for line in block.lines().map(str::trim_start) {
+                let name = line.strip_prefix("pub fn ").or_else(|| line.strip_prefix("pub async fn "));
+                let name = name.and_then(|rest| rest.split(['(', '<']).next()).unwrap_or_default();
+                all.insert(name.trim_end_matches("_async").to_string());
+            }
+        }
+    }
+    all.remove("");
+    all
+}
+
+/// Whatever sessions of layers have, sessions of networks have.
+#[test]
+fn networks_have_what_layers_have() {
+    let session = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/session");
+    let (layers, networks) = (methods(&session, "Session"), methods(&session.join("network"), "NetworkSession"));
+    assert!(layers.len() > 40 && networks.len() > 30, "{layers:?} {networks:?}");
+    for name in &layers {
+        let like = LIKE.iter().find(|(of, _)| of == name).map_or(name.as_str(), |(_, like)| like);
+        let there = networks.contains(like);
+        assert!(
+            there != LAYERS_ALONE.contains(&name.as_str()),
+            "{name} of a session of layers: networks have {like}: {there}"
+        );
+    }
+}

@@ -2,14 +2,12 @@
 //! are tables, so its gains and states are held to how far those are from the exact ones, the same weights in float64 and the
 //! naive loop to a calibrated tolerance.
 
-#[path = "../examples/noise_gate/rnnoise.rs"]
-mod rnnoise;
-
-use rnnoise::{Dense, GRUS, Heard, Listener, Model};
 use std::path::Path;
 use std::sync::OnceLock;
 use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::{Device, Input, Options, Strategy, View};
+use wgpu_rnn_examples::noise_gate::rnnoise;
+use wgpu_rnn_examples::noise_gate::rnnoise::{Dense, GRUS, Heard, Listener, Model};
 use wgpu_rnn_verify::naive::{self, Scalar};
 use wgpu_rnn_verify::tolerance;
 

@@ -1,13 +1,10 @@
 //! The network of `examples/pronounce.rs` against what its authors' own code computed for 20 words (tests/data/g2p_en): the
 //! phonemes exactly, every encoder state, decoder state and logit within a calibrated tolerance.
 
-#[path = "../examples/pronounce/g2p.rs"]
-mod g2p;
-
-use g2p::{Gru, Model, Speller, Spelling};
 use std::path::Path;
 use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::{Device, Initial, Input, Options, Plan, Session, Strategy, View};
+use wgpu_rnn_examples::pronounce::g2p::{Gru, Model, Speller, Spelling};
 use wgpu_rnn_verify::naive::{self, Scalar};
 use wgpu_rnn_verify::tolerance::{self, Recorded};
 

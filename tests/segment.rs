@@ -1,14 +1,12 @@
 //! The networks of `examples/segment.rs` against what ICU's own tests say of 74 texts and what PyTorch computed for them in
 //! float64 (tests/data/icu_segmenter): every label and every break exactly, every state and logit within a calibrated tolerance.
 
-#[path = "../examples/segment/icu.rs"]
-mod icu;
-
-use icu::{LABELS, Labelled, Model, SCRIPTS};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::{Device, Input, Options, Strategy, View};
+use wgpu_rnn_examples::segment::icu;
+use wgpu_rnn_examples::segment::icu::{LABELS, Labelled, Model, SCRIPTS};
 use wgpu_rnn_verify::naive::{self, Scalar};
 use wgpu_rnn_verify::tolerance;
 

@@ -1,16 +1,13 @@
 //! The network of `examples/tag_types.rs` against what its authors' own code computed for three texts (examples/models/typeseg_mamba):
 //! every label exactly, logits and the scans of the first and the last layer within a calibrated tolerance.
 
-#[path = "../examples/tag_types/recorded.rs"]
-mod recorded;
-#[path = "../examples/tag_types/typeseg.rs"]
-mod typeseg;
-
-use recorded::{Case, SCANS};
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use typeseg::{EPSILON, LAYERS, LEAST_STEP, Model, RANK, STATES, Tagged, WIDTH};
 use wgpu_rnn::Device;
+use wgpu_rnn_examples::tag_types::recorded;
+use wgpu_rnn_examples::tag_types::recorded::{Case, SCANS};
+use wgpu_rnn_examples::tag_types::typeseg;
+use wgpu_rnn_examples::tag_types::typeseg::{EPSILON, LAYERS, LEAST_STEP, Model, RANK, STATES, Tagged, WIDTH};
 use wgpu_rnn_verify::naive::Scalar;
 use wgpu_rnn_verify::tolerance::{self, Recorded};
 

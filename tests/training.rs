@@ -1,21 +1,13 @@
 //! The code of the training examples, run with fewer steps: what it must have reached by then. `-- --ignored` runs them in full.
 
-#[path = "../examples/training/char_model.rs"]
-mod char_model;
-#[path = "../examples/training/copy_memory.rs"]
-mod copy_memory;
-#[path = "../examples/training/country.rs"]
-mod country;
-#[path = "../examples/training/forecast.rs"]
-mod forecast;
-#[path = "../examples/training/plot.rs"]
-mod plot;
-#[path = "../examples/training/vanishing.rs"]
-mod vanishing;
-
-use plotters::prelude::SeriesLabelPosition;
-use vanishing::{STEPS, Start};
 use wgpu_rnn::Device;
+use wgpu_rnn_examples::training::char_model;
+use wgpu_rnn_examples::training::copy_memory;
+use wgpu_rnn_examples::training::country;
+use wgpu_rnn_examples::training::forecast;
+use wgpu_rnn_examples::training::plot::{self, SeriesLabelPosition};
+use wgpu_rnn_examples::training::vanishing;
+use wgpu_rnn_examples::training::vanishing::{STEPS, Start};
 
 const COUNTRIES: &str = include_str!("../examples/data/country_language.csv");
 const CO2: &str = include_str!("../examples/data/co2.csv");

@@ -1,17 +1,14 @@
 //! The network of `examples/voice_activity.rs` against what onnxruntime computed from Silero's own model for a recording, and
 //! PyTorch in float64 from the same weights (tests/data/silero_vad).
 
-#[path = "../examples/voice_activity/silero.rs"]
-mod silero;
-#[path = "../examples/voice_activity/speech.rs"]
-mod speech;
-
-use silero::{CONTEXT, Detected, Encoder, FRAME, Model};
-use speech::Rules;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::{Device, Error, Input, Options, Output, Session, Strategy, View};
+use wgpu_rnn_examples::voice_activity::silero;
+use wgpu_rnn_examples::voice_activity::silero::{CONTEXT, Detected, Encoder, FRAME, Model};
+use wgpu_rnn_examples::voice_activity::speech;
+use wgpu_rnn_examples::voice_activity::speech::Rules;
 use wgpu_rnn_verify::naive::{self, Scalar};
 use wgpu_rnn_verify::tolerance::{self, Recorded};
 

@@ -65,28 +65,14 @@ fn on_cpu() -> Ceilings {
     let [m, n, k] = SIZE;
     let (a, b, mut c) = (values(m * k), values(k * n), vec![0.0f32; m * n]);
     let product = fastest(|| {
-        // SAFETY: c is m x n, a m x k, b k x n, all dense and row by row, as the strides say.
+        let (to, a, b) = (c.as_mut_ptr(), a.as_ptr(), b.as_ptr());
+        let [columns, inner] = [n, k].map(|count| count as isize);
+        let threads = gemm_common::Parallelism::Rayon(0);
+        let product = gemm_f32::gemm::f32::get_gemm_fn();
+        // SAFETY: c is m x n, a m x k, b k x n, all dense and row by row, as the strides say: cᵀ = bᵀ·aᵀ, columns of which they are.
         unsafe {
-            gemm::gemm(
-                m,
-                n,
-                k,
-                c.as_mut_ptr(),
-                1,
-                n as isize,
-                false,
-                a.as_ptr(),
-                1,
-                k as isize,
-                b.as_ptr(),
-                1,
-                n as isize,
-                0.0,
-                1.0,
-                false,
-                false,
-                false,
-                gemm::Parallelism::Rayon(0),
+            product(
+                n, m, k, to, columns, 1, false, b, columns, 1, a, inner, 1, 0.0, 1.0, false, false, false, threads,
             );
         }
     });

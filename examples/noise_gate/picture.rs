@@ -1,6 +1,6 @@
 //! The gains of all bands over time, dark where much is kept, with the voice probability above.
 
-use crate::rnnoise::{BANDS, Heard};
+use super::rnnoise::{BANDS, Heard};
 use plotters::prelude::*;
 use std::fmt::Display;
 

@@ -1,5 +1,6 @@
 //! Line plots as SVG. Text is left to whatever shows the picture, so no fonts are needed to write one.
 
+pub use plotters::prelude::SeriesLabelPosition;
 use plotters::prelude::*;
 use std::path::Path;
 

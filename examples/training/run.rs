@@ -1,7 +1,7 @@
 //! What the training examples share on the command line: arguments, the progress bar, the curve of the loss.
 
+use super::plot::{COLOURS, Curve, Panel};
 use crate::device::DeviceArg;
-use crate::plot::{COLOURS, Curve, Panel};
 use indicatif::{ProgressBar, ProgressStyle};
 use plotters::prelude::SeriesLabelPosition;
 use std::num::NonZeroUsize;
@@ -29,7 +29,7 @@ impl Run {
     }
 
     pub fn picture(&self, name: &str) -> PathBuf {
-        let target = || [env!("CARGO_MANIFEST_DIR"), "target", name].iter().collect();
+        let target = || [env!("CARGO_MANIFEST_DIR"), "..", "target", name].iter().collect();
         self.picture.clone().unwrap_or_else(target)
     }
 }

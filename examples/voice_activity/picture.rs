@@ -1,7 +1,7 @@
 //! The sound, and above it how likely each frame of it is speech.
 
-use crate::silero::RATE;
-use crate::speech::seconds;
+use super::silero::RATE;
+use super::speech::seconds;
 use plotters::prelude::*;
 use std::fmt::Display;
 use std::ops::Range;

@@ -1,6 +1,6 @@
 //! From probabilities to stretches of speech, and sound from files.
 
-use crate::silero::{FRAME, RATE};
+use super::silero::{FRAME, RATE};
 use std::ops::Range;
 use std::path::Path;
 use wgpu_rnn::{Error, Result};

@@ -121,6 +121,22 @@ impl<T: Element> Executor<T> {
         }
     }
 
+    /// The norm of all gradients at the last update, where they are clipped.
+    pub(crate) async fn gradient_norm(&self) -> Result<T> {
+        match &self.on {
+            On::Cpu(_, e) => Ok(e.gradient_norm()),
+            On::Gpu(e) => Ok(T::from_f64(f64::from(e.gradient_norm().await?))),
+        }
+    }
+
+    /// Zeros in the gradients of all parameters.
+    pub(crate) fn clear_param_gradients(&mut self) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => e.clear_param_gradients(),
+            On::Gpu(e) => e.clear_param_gradients(),
+        }
+    }
+
     /// All parameters as they are now, one after the other.
     pub(crate) async fn params(&self) -> Result<Vec<T>> {
         match &self.on {

@@ -3,12 +3,14 @@
 
 use super::{Device, Element, Executor};
 use crate::error::Result;
+use crate::kernels::Kernel;
 use crate::model::network::Op;
 use crate::model::weights::Weights;
 use crate::num::random::Masks;
 use crate::plan::network::NetworkPlan;
 use crate::plan::schedule::Schedule;
-use crate::plan::{Empty, Half, Plan, Role, SlotId};
+use crate::plan::{Empty, Half, Plan, Role, SlotId, Step, UpdateIds};
+use std::ops::Range;
 
 /// See the module.
 pub(crate) struct Stack<T: Element> {
@@ -121,23 +123,54 @@ impl<T: Element> Stack<T> {
 
     /// Encodes one of the submits of a pass on a GPU.
     pub(crate) fn encode(&self, encoder: &mut wgpu::CommandEncoder, half: Half, part: usize) {
-        let plan = self.executor.plan();
+        self.encode_steps(encoder, half, self.executor.plan().half(half).1[part].clone());
+    }
+
+    /// Encodes some steps of a pass on a GPU.
+    pub(crate) fn encode_steps(&self, encoder: &mut wgpu::CommandEncoder, half: Half, steps: Range<usize>) {
         if let Some(e) = self.executor.gpu() {
-            e.encode(encoder, plan, &self.schedule, half, plan.half(half).1[part].clone(), None);
+            e.encode(encoder, self.executor.plan(), &self.schedule, half, steps, None);
         }
     }
 
-    /// One update of its parameters, where its plan has one; `hyper`: what the optimiser reads.
-    pub(crate) fn update(&mut self, hyper: &[T]) -> Result<()> {
-        let Some(update) = self.executor.plan().ids.update.clone() else { return Ok(()) };
-        self.executor.write(update.hyper, hyper)?;
-        self.run(Half::Update, &[])
+    /// The steps of an update before `clip` and behind it: a network has another in its place, over all gradients. Where gradients are not
+    /// clipped, all are behind it.
+    pub(crate) fn update_parts(&self) -> (Range<usize>, Range<usize>) {
+        let steps = &self.executor.plan().update;
+        let clip = steps.iter().position(|step| matches!(step, Step::Once(d) if d.kernel == Kernel::Clip));
+        clip.map_or((0..0, 0..steps.len()), |at| (0..at, at + 1..steps.len()))
+    }
+
+    /// Writes what an update reads, where its plan has one.
+    pub(crate) fn write_hyper(&mut self, hyper: &[T]) -> Result<()> {
+        let slot = self.executor.plan().ids.update.as_ref().map(|update| update.hyper);
+        slot.map_or(Ok(()), |slot| self.executor.write(slot, hyper))
     }
 
     /// Where a GPU's updates leave its parameters, in canonical order.
     pub(crate) fn parameters_buffer(&self) -> Option<&wgpu::Buffer> {
-        let update = self.executor.plan().ids.update.as_ref()?;
-        Some(self.executor.gpu()?.buffer(update.parameters))
+        self.update_buffer(|update| Some(update.parameters))
+    }
+
+    /// What a GPU's update reads.
+    pub(crate) fn hyper_buffer(&self) -> Option<&wgpu::Buffer> {
+        self.update_buffer(|update| Some(update.hyper))
+    }
+
+    /// The sums of squares of its gradients on a GPU, where they are clipped.
+    pub(crate) fn sums_buffer(&self) -> Option<&wgpu::Buffer> {
+        self.update_buffer(|update| update.norm.map(|(sums, _)| sums))
+    }
+
+    fn update_buffer(&self, slot: impl Fn(&UpdateIds) -> Option<SlotId>) -> Option<&wgpu::Buffer> {
+        let slot = self.executor.plan().ids.update.as_ref().and_then(slot)?;
+        Some(self.executor.gpu()?.buffer(slot))
+    }
+
+    /// Zeros in the gradients of its parameters.
+    pub(crate) fn clear_gradients(&mut self) -> Result<()> {
+        let slots = self.executor.plan().ids.parameter_gradients();
+        self.executor.clear(&slots.into_iter().map(|(slot, _)| slot).collect::<Vec<_>>())
     }
 
     /// Fills all working memory and outputs with NaN.

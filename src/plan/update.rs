@@ -30,15 +30,20 @@ impl Options {
                 reason: "a gradient goes through columns, and only rows have a scale; use f16 or bf16".into(),
             });
         }
-        match self.clip_norm {
-            Some(norm) if self.optimiser.is_none() => {
-                Err(Error::mismatch(format!("clip_norm {norm}"), "an optimiser, whose updates it clips", "none"))
-            }
-            Some(norm) if !(norm.is_finite() && norm > 0.0) => {
-                Err(Error::mismatch("clip_norm", "a finite number above 0", norm))
-            }
-            _ => Ok(()),
+        check_clip(self.clip_norm, self.optimiser)
+    }
+}
+
+/// Refuses a norm that nothing can be clipped to.
+pub(super) fn check_clip(clip_norm: Option<f32>, optimiser: Option<Optimiser>) -> Result<()> {
+    match clip_norm {
+        Some(norm) if optimiser.is_none() => {
+            Err(Error::mismatch(format!("clip_norm {norm}"), "an optimiser, whose updates it clips", "none"))
         }
+        Some(norm) if !(norm.is_finite() && norm > 0.0) => {
+            Err(Error::mismatch("clip_norm", "a finite number above 0", norm))
+        }
+        _ => Ok(()),
     }
 }
 

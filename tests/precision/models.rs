@@ -10,19 +10,11 @@ use super::harness::*;
 use std::path::{Path, PathBuf};
 use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::*;
+use wgpu_rnn_examples::noise_gate::rnnoise;
+use wgpu_rnn_examples::pronounce::g2p;
+use wgpu_rnn_examples::segment::icu;
+use wgpu_rnn_examples::voice_activity::silero;
 use wgpu_rnn_verify::tolerance;
-
-#[path = "../../examples/pronounce/g2p.rs"]
-#[expect(dead_code, reason = "options are always given here")]
-mod g2p;
-#[path = "../../examples/segment/icu.rs"]
-#[expect(dead_code, reason = "only its weights are needed here")]
-mod icu;
-#[path = "../../examples/noise_gate/rnnoise.rs"]
-mod rnnoise;
-#[path = "../../examples/voice_activity/silero.rs"]
-#[expect(dead_code, reason = "only its LSTM is needed here")]
-mod silero;
 
 fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/models")

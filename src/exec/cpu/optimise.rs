@@ -47,6 +47,18 @@ impl<T: Real> Executor<T> {
     }
 }
 
+/// The norm of a gradient that lies flat, and into `hyper` what an update multiplies it by so that it is at most the given one.
+pub(super) fn clip_flat<T: Real>(hyper: &mut [T], gradient: &mut Vec<T>) -> T {
+    let mut slots = [std::mem::take(gradient), vec![T::default(); NORM_GROUPS]];
+    square_sum(&mut slots);
+    let [all, sums] = slots;
+    *gradient = all;
+    let mut slots = [sums, vec![T::default()], hyper.to_vec()];
+    clip(&mut slots);
+    hyper.copy_from_slice(&slots[2]);
+    slots[1][0]
+}
+
 /// The update of parameters that lie as their gradient does: `slots` are what the host writes before every update, the gradient, the
 /// parameters, and what the rule remembers.
 pub(super) fn update_flat<T: Real>(slots: &mut [Vec<T>]) {

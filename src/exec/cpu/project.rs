@@ -9,7 +9,7 @@ use super::Context;
 use super::shared::Shared;
 use super::threads::for_each;
 use super::tile::{MAX_ROWS, Rows, multiply};
-use crate::num::Real;
+use crate::num::{Family, Pair, Real};
 use crate::plan::Dispatch;
 
 /// `gemm` never splits a depth up to this.
@@ -86,6 +86,40 @@ pub(crate) fn product<T: Real>(
     });
 }
 
+/// out ← α·out + β·lhs·rhs of one element type, as crate `gemm` has it: m, n, k; out, the distance of its columns and of its rows,
+/// whether it is read; lhs and rhs with theirs; α, β; whether any is conjugated; threads.
+type Product<T> = unsafe fn(
+    usize,
+    usize,
+    usize,
+    *mut T,
+    isize,
+    isize,
+    bool,
+    *const T,
+    isize,
+    isize,
+    *const T,
+    isize,
+    isize,
+    T,
+    T,
+    bool,
+    bool,
+    bool,
+    gemm_common::Parallelism,
+);
+
+/// Those two of `gemm`'s that are wanted: the crate itself would have those of complex numbers compiled, too.
+struct Products;
+
+impl Family for Products {
+    type Of<T: Real> = fn() -> Product<T>;
+}
+
+const PRODUCTS: Pair<Products> =
+    Pair { f32: gemm_f32::gemm::f32::get_gemm_fn, f64: gemm_f64::gemm::f64::get_gemm_fn };
+
 /// The same on this thread; `transposed` tells the distance of rows of `lhs` where it is transposed.
 pub(crate) fn one_thread<T: Real>(
     lhs: &[T],
@@ -96,33 +130,32 @@ pub(crate) fn one_thread<T: Real>(
 ) {
     let last = transposed.map_or((m - 1) * k + k, |rows| (k - 1) * rows + m);
     assert!(lhs.len() >= last && rhs.len() >= k * n && stride >= n && out.len() >= (m - 1) * stride + n);
-    let one = T::from_f64(1.0);
+    let (one, product) = (T::from_f64(1.0), T::of(&PRODUCTS)());
+    // Rows of `lhs`, then of `rhs`: between columns, between rows.
+    let (left, right) = (if let Some(rows) = transposed { (rows, 1) } else { (1, k) }, (1, n));
     for start in (0..k).step_by(DEPTH) {
         let depth = DEPTH.min(k - start);
         // SAFETY: the strides address m × depth values of `lhs` from column `start`, depth × n of `rhs` from row `start`
         // and m × n of `out`, all within the lengths asserted above; `out` is borrowed mutably and overlaps neither.
         unsafe {
-            gemm::gemm(
-                m,
-                n,
-                depth,
-                out.as_mut_ptr(),
-                1,
-                stride as isize,
-                true,
-                lhs.as_ptr().add(start * transposed.unwrap_or(1)),
-                transposed.unwrap_or(1) as isize,
-                if transposed.is_some() { 1 } else { k as isize },
-                rhs.as_ptr().add(start * n),
-                1,
-                n as isize,
-                one,
-                one,
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
+            let (lhs, rhs) = (lhs.as_ptr().add(start * left.0), rhs.as_ptr().add(start * n));
+            let [lhs_columns, lhs_rows, rhs_columns, rhs_rows, stride] =
+                [left.0, left.1, right.0, right.1, stride].map(|distance| distance as isize);
+            let out = out.as_mut_ptr();
+            let serial = gemm_common::Parallelism::None;
+            // It is fastest where rows of the result lie next to each other: ours are columns of its transpose, outᵀ = rhsᵀ·lhsᵀ.
+            if stride > 1 {
+                let (lhs, rhs) = ((lhs, lhs_rows, lhs_columns), (rhs, rhs_rows, rhs_columns));
+                product(
+                    n, m, depth, out, stride, 1, true, rhs.0, rhs.1, rhs.2, lhs.0, lhs.1, lhs.2, one, one, false, false,
+                    false, serial,
+                );
+            } else {
+                product(
+                    m, n, depth, out, 1, stride, true, lhs, lhs_columns, lhs_rows, rhs, rhs_columns, rhs_rows, one, one,
+                    false, false, false, serial,
+                );
+            }
         }
     }
 }

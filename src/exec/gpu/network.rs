@@ -2,6 +2,7 @@
 
 mod host;
 mod pass;
+mod update;
 
 pub use host::{NetworkBinding, NetworkBuffers};
 
@@ -11,12 +12,12 @@ use super::read::{Mapping, download};
 use crate::error::Result;
 use crate::exec::{Device, Stack};
 use crate::model::network::{Network, Op};
-use crate::model::optimiser::Hyper;
 use crate::num::random::Masks;
 use crate::plan::Plan;
-use crate::plan::network::{Job, NetworkPlan, Program, SlotId, Times, update_groups, update_text};
+use crate::plan::network::{Job, NetworkPlan, Program, SlotId, Times};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use update::Update;
 
 #[cfg(not(target_family = "wasm"))]
 use rayon::prelude::*;
@@ -48,7 +49,7 @@ pub(crate) struct Executor {
     stride: u32,
     /// Per job of the program's.
     pipelines: Vec<Arc<Pipeline>>,
-    /// Where the parameters of the network's own operations are updated.
+    /// Where the parameters are updated.
     update: Option<Update>,
     batch: usize,
     /// Elements of a gap between two slots.
@@ -59,60 +60,6 @@ pub(crate) struct Executor {
     /// Of the network's own buffers, since it was made; for tests.
     pub(crate) bytes_written: u64,
     pub(crate) submits: u64,
-}
-
-/// An optimiser over the parameters of a network's own operations.
-struct Update {
-    pipeline: Arc<Pipeline>,
-    hyper: wgpu::Buffer,
-    bindings: wgpu::BindGroup,
-}
-
-impl Update {
-    /// None where there is no optimiser, or no parameter of the network's own.
-    fn new(
-        gpu: &Gpu,
-        plan: &NetworkPlan,
-        program: &Program,
-        [arena, params]: [&wgpu::Buffer; 2],
-    ) -> Result<Option<Self>> {
-        let (Some(optimiser), count @ 1..) = (plan.options.optimiser, program.params.1) else { return Ok(None) };
-        let entry = |binding: u32| wgpu::BindGroupLayoutEntry {
-            binding,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer {
-                ty: wgpu::BufferBindingType::Storage { read_only: binding < 2 },
-                has_dynamic_offset: false,
-                min_binding_size: None,
-            },
-            count: None,
-        };
-        let layout = [0, 1, 2, 3].map(entry);
-        let pipeline = pipeline_of(gpu, "network.update", &update_text(optimiser), &layout, gpu.checked)?;
-        gpu.scoped("creating an optimiser's buffers", || {
-            let buffer = |label, len: usize| {
-                let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-                let size = 4 * len as u64;
-                gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some(label),
-                    size,
-                    usage,
-                    mapped_at_creation: false,
-                })
-            };
-            let hyper = buffer("network.hyper", Hyper::COUNT + 2);
-            let moments = buffer("network.moments", (optimiser.moments() * count).max(1));
-            let all = [&hyper, arena, params, &moments].map(wgpu::Buffer::as_entire_binding).into_iter().enumerate();
-            let entries: Vec<_> =
-                all.map(|(n, resource)| wgpu::BindGroupEntry { binding: n as u32, resource }).collect();
-            let bindings = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some("network.update"),
-                layout: &pipeline.layout,
-                entries: &entries,
-            });
-            Some(Self { pipeline, hyper, bindings })
-        })
-    }
 }
 
 /// One layout for all kernels: a block of words, the arena, parameters, lengths and resets.
@@ -232,30 +179,6 @@ impl Executor {
     /// Whether an optimiser changes the parameters: its own, or that of the session that they were given to.
     pub(crate) fn is_updated(&self) -> bool {
         self.shared.is_updated
-    }
-
-    /// One update of all parameters: those of the network's own operations in one dispatch, stacks' by their own plans.
-    pub(crate) fn update(&mut self, hyper: &[f32]) -> Result<()> {
-        let turn = self.turn();
-        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(update) = &self.update {
-            let mut words: Vec<u32> = hyper.iter().map(|v| v.to_bits()).collect();
-            words.extend([self.program.param_gradients as u32, self.program.params.1 as u32]);
-            self.submits += 1;
-            self.bytes_written += 4 * words.len() as u64;
-            self.gpu.submit("updating parameters", || {
-                self.gpu.queue.write_buffer(&update.hyper, 0, bytemuck::cast_slice(&words));
-                let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                {
-                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                    pass.set_pipeline(&update.pipeline.pipeline);
-                    pass.set_bind_group(0, &update.bindings, &[]);
-                    pass.dispatch_workgroups(update_groups(self.program.params.1), 1, 1);
-                }
-                self.gpu.queue.submit([encoder.finish()]);
-            })?;
-        }
-        self.layers.iter_mut().try_for_each(|stack| stack.update(hyper))
     }
 
     /// All parameters as they are now.

@@ -7,6 +7,10 @@
 //!             m of every step, sums before a division, what a step erased: only rules that have them
 //! ```
 //!
+//! A stack of recurrent layers in a network keeps a plan of its own ([`Plan`]), whose steps run within the network's submits. Its kernels
+//! read many small buffers, those of a network one arena: the same plan, alone or in a network, has the same kernels, the same bits and
+//! the same proof, slot by slot. Values go between the two in copies on the device.
+//!
 //! Everything that grows, grows with T: [`NetworkPlan::bytes_per_step`] says by how much; [`NetworkPlan::fixed_bytes`] is the rest.
 
 mod exchange;
@@ -25,9 +29,10 @@ pub use parallel::Parallel;
 pub(crate) use pass::{Entry, Work};
 pub(crate) use program::Program;
 pub(crate) use times::Times;
-pub(crate) use update::{update_groups, update_text};
+pub(crate) use update::{clip_text, squares_text, update_groups, update_text};
 
 use super::tuning::Tuning;
+use super::update::check_clip;
 use super::{Caps, DeviceClass, Empty, Half, Memory, Options, Plan, Precision, Reset, Wavefront};
 use crate::error::{Error, Result};
 use crate::model::activation_format::ActivationFormat;
@@ -50,6 +55,12 @@ pub struct NetworkOptions {
     pub train: bool,
     /// Plans updates of the parameters on the device ([`crate::network::NetworkSession::update`]); only for plans that train.
     pub optimiser: Option<Optimiser>,
+    /// Gradients whose L2 norm, over all parameters of the network together, is larger are scaled down to this norm before each update,
+    /// as [`Options::clip_norm`]; `None`: not.
+    pub clip_norm: Option<f32>,
+    /// Ways back add to the gradients of the parameters, from the first since the last update or
+    /// [`crate::network::NetworkSession::clear_gradients`] on, as [`Options::accumulate`]; without it each begins at 0.
+    pub accumulate: bool,
     /// Element type; f64 on the CPU executor only.
     pub precision: Precision,
     /// Bytes that the way back may take for states between those kept, and chunks as products for what they multiply, at most (one
@@ -90,6 +101,8 @@ impl Default for NetworkOptions {
             chunk: None,
             train: false,
             optimiser: None,
+            clip_norm: None,
+            accumulate: false,
             precision: Precision::F32,
             window_bytes: 64 << 20,
             memory: Memory::Save,
@@ -220,6 +233,7 @@ impl NetworkPlan {
             return Err(Error::mismatch(format!("optimiser {optimiser}"), expected, "an inference plan"));
         }
         options.optimiser.map_or(Ok(()), |optimiser| optimiser.validate())?;
+        check_clip(options.clip_norm, options.optimiser)?;
         if options.precision == Precision::F64 && caps.class != DeviceClass::Cpu {
             let reason = "WGSL has no f64; use the CPU executor".into();
             return Err(Error::Unsupported { what: "f64 on a GPU".into(), reason });
@@ -554,6 +568,9 @@ fn stack_plan(name: &str, layers: &LayersShape, shape: Shape, caps: &Caps, optio
         tuning: options.tuning.clone(),
         // The CPU executor of a network updates all parameters itself.
         optimiser: options.optimiser.filter(|_| caps.class != DeviceClass::Cpu),
+        // For the sums of squares; the norm is one over the whole network.
+        clip_norm: options.clip_norm.filter(|_| caps.class != DeviceClass::Cpu),
+        accumulate: options.accumulate,
         precision: options.precision,
         kernels: options.kernels,
         nominal: options.nominal,

@@ -118,7 +118,8 @@ impl Program {
         build.half = Half::Backward;
         if plan.options.train {
             let first = plan.order(Half::Backward).next().unwrap_or_default();
-            build.entries.extend((params.1 > 0).then_some(Entry { node: first, work: Work::Clear }));
+            let clears = params.1 > 0 && !plan.options.accumulate;
+            build.entries.extend(clears.then_some(Entry { node: first, work: Work::Clear }));
             plan.order(Half::Backward).for_each(|n| build.backward(n));
         }
         if let Some(reason) = build.wrong {

@@ -1,4 +1,8 @@
 //! A network's plan bound to a device: upload, run, read back.
+//!
+//! It does whatever a [`crate::Session`] does (`tests/house.rs` holds it to that); two types, because one has x, y, h and c of one stack
+//! with their shapes, and the other inputs, outputs, parameters and states by name. `RnnConfig` lowers to a network of one stack with the
+//! same bits ([`Network::of_config`]).
 
 mod dropout;
 mod host;
@@ -263,7 +267,8 @@ impl<T: Element> NetworkSession<T> {
         }
         (self.times, self.divisors) = (times, divisors);
         // If writing fails half-way there is no input.
-        (self.phase, self.upstream, self.gradients) = (Phase::Empty, false, false);
+        (self.phase, self.upstream) = (Phase::Empty, false);
+        self.forget_gradients();
         self.executor.write_times(&self.times)?;
         for (&value, view) in network.inputs.iter().zip(input.values) {
             self.write_rows(self.plan.values[value], view.data, network.values[value].width)?;
@@ -301,7 +306,13 @@ impl<T: Element> NetworkSession<T> {
     fn unsettled(&mut self) {
         let targets = self.phase.has_loss() || self.phase == Phase::Written { targets: true };
         self.phase = self.phase.to_run_again(targets);
-        (self.has_state, self.upstream, self.gradients, self.ran) = (false, false, false, None);
+        (self.has_state, self.upstream, self.ran) = (false, false, None);
+        self.forget_gradients();
+    }
+
+    /// Those of the last way back are not there any more, unless they add up.
+    fn forget_gradients(&mut self) {
+        self.gradients &= self.plan.options.accumulate;
     }
 
     /// Before a run.
@@ -317,7 +328,8 @@ impl<T: Element> NetworkSession<T> {
 
     /// What is true after it.
     fn ended(&mut self) {
-        (self.phase, self.has_state, self.gradients) = (self.phase.ran(self.plan.options.train), true, false);
+        (self.phase, self.has_state) = (self.phase.ran(self.plan.options.train), true);
+        self.forget_gradients();
         self.ran = Some(self.divisors.clone());
     }
 
@@ -461,11 +473,16 @@ impl<T: Element> NetworkSession<T> {
         if !self.upstream {
             return Err(Error::mismatch("backward", "gradients of outputs written since the last way back", "none"));
         }
+        if self.plan.options.accumulate && !self.gradients {
+            self.executor.clear_param_gradients()?;
+        }
         (self.phase, self.upstream, self.gradients) = (self.phase.without_tape(), false, true);
         Ok(())
     }
 
-    /// What the last way back gave.
+    /// What the last way back gave; of the parameters, with [`NetworkOptions::accumulate`], the sum over those since the last update.
+    ///
+    /// [`NetworkOptions::accumulate`]: crate::network::NetworkOptions::accumulate
     ///
     /// # Errors
     /// [`Error::Mismatch`] for a plan that does not train; errors of the device.

@@ -44,7 +44,10 @@ impl<T: Element> NetworkSession<T> {
         self.update(learning_rate)
     }
 
-    /// Applies the optimiser to the gradients of the last way back. Parameters stay on the device, where siblings see them too.
+    /// Applies the optimiser to the gradients of the last way back (or, with [`NetworkOptions::accumulate`], to the sum of those since the
+    /// last update or [`NetworkSession::clear_gradients`]). Parameters stay on the device, where siblings see them too.
+    ///
+    /// [`NetworkOptions::accumulate`]: crate::network::NetworkOptions::accumulate
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the plan has no optimiser, there are no gradients since the last update, or the learning rate is no finite
@@ -57,13 +60,48 @@ impl<T: Element> NetworkSession<T> {
         if !self.gradients {
             return Err(Error::mismatch("update", "a way back before it", "none since the last update"));
         }
-        let hyper = optimiser.hyper(learning_rate, self.updates + 1, None);
+        let hyper = optimiser.hyper(learning_rate, self.updates + 1, self.plan.options.clip_norm);
         let hyper: Vec<T> = hyper.into_iter().map(T::from_f64).collect();
         self.updates += 1;
         (self.phase, self.upstream, self.gradients) = (self.phase.without_tape(), false, false);
         let done = self.executor.update(&hyper);
         self.changes.fetch_add(1, Release);
         done
+    }
+
+    /// Forgets the gradients of the parameters: with [`NetworkOptions::accumulate`] the next way back starts from zeros (without, every
+    /// one does).
+    ///
+    /// [`NetworkOptions::accumulate`]: crate::network::NetworkOptions::accumulate
+    pub fn clear_gradients(&mut self) {
+        self.gradients = false;
+    }
+
+    /// The L2 norm of the gradient of all parameters together, before clipping, at the last update; only with
+    /// [`NetworkOptions::clip_norm`].
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the plan does not clip or there was no update yet; errors of the device.
+    ///
+    /// [`NetworkOptions::clip_norm`]: crate::network::NetworkOptions::clip_norm
+    #[cfg(not(target_family = "wasm"))]
+    pub fn gradient_norm(&self) -> Result<T> {
+        self.device.block(self.gradient_norm_async())
+    }
+
+    /// [`NetworkSession::gradient_norm`] for those who may not wait.
+    ///
+    /// # Errors
+    /// As [`NetworkSession::gradient_norm`].
+    pub async fn gradient_norm_async(&self) -> Result<T> {
+        if self.plan.options.clip_norm.is_none() {
+            let expected = "a plan made with NetworkOptions { clip_norm: Some(..), .. }";
+            return Err(Error::mismatch("gradient_norm", expected, "a plan that does not clip"));
+        }
+        if self.updates == 0 {
+            return Err(Error::mismatch("gradient_norm", "an update before it", "none"));
+        }
+        self.executor.gradient_norm().await
     }
 
     fn optimiser(&self) -> Result<Optimiser> {

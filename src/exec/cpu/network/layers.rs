@@ -48,6 +48,10 @@ impl<T: Element> Twin<T> for StackTwin<T> {
         self.stack.set_masks(masks)
     }
 
+    fn clear_gradients(&mut self) -> Result<()> {
+        self.stack.clear_gradients()
+    }
+
     fn poison(&mut self) -> Result<()> {
         self.stack.poison()
     }

@@ -20,7 +20,7 @@ mod sum;
 mod tape;
 
 use crate::error::Result;
-use crate::exec::cpu::optimise::update_flat;
+use crate::exec::cpu::optimise::{clip_flat, update_flat};
 use crate::exec::{Common, Device, Element};
 use crate::model::network::ops::operations;
 use crate::model::network::{Op, Part};
@@ -54,6 +54,11 @@ trait Twin<T>: WasmNotSendSync {
 
     /// Takes the masks of the runs to come.
     fn set_masks(&mut self, _masks: Masks) -> Result<()> {
+        Ok(())
+    }
+
+    /// Zeros in what it keeps of the gradients of parameters.
+    fn clear_gradients(&mut self) -> Result<()> {
         Ok(())
     }
 
@@ -97,6 +102,8 @@ pub(crate) struct Executor<T: Element> {
     d_params: Vec<T>,
     /// What the optimiser remembers of every parameter.
     moments: Vec<Vec<T>>,
+    /// The norm of all gradients at the last update, where they are clipped.
+    norm: T,
     /// Per operation.
     twins: Vec<Box<dyn Twin<T>>>,
 }
@@ -153,7 +160,7 @@ impl<T: Element> Executor<T> {
         let slots = plan.slots.iter().map(|s| vec![T::default(); s.len]).collect();
         let d_params = vec![T::default(); if plan.options.train { count } else { 0 }];
         let moments = vec![vec![T::default(); count]; plan.options.optimiser.map_or(0, |o| o.moments())];
-        let mut executor = Self { slots, params, turn, d_params, moments, twins };
+        let mut executor = Self { slots, params, turn, d_params, moments, norm: T::default(), twins };
         // A system gives memory when it is first written: here, so that the first run takes no longer than others.
         executor.slots.iter_mut().for_each(|slot| std::hint::black_box(slot).fill(T::default()));
         executor
@@ -167,10 +174,14 @@ impl<T: Element> Executor<T> {
 
     /// One update of all parameters; `hyper`: what the optimiser reads.
     pub(crate) fn walk_update(&mut self, plan: &NetworkPlan, hyper: &[T]) -> Result<()> {
-        let Self { params, turn, d_params, moments, twins, .. } = self;
+        let Self { params, turn, d_params, moments, norm, twins, .. } = self;
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hyper = hyper.to_vec();
+        if plan.options.clip_norm.is_some() {
+            *norm = clip_flat(&mut hyper, d_params);
+        }
         params.change(|params| {
-            let mut slots = vec![hyper.to_vec(), std::mem::take(d_params), std::mem::take(params)];
+            let mut slots = vec![hyper, std::mem::take(d_params), std::mem::take(params)];
             slots.append(moments);
             update_flat(&mut slots);
             *moments = slots.split_off(3);
@@ -235,15 +246,26 @@ impl<T: Element> Executor<T> {
         &self.d_params
     }
 
+    /// The norm of all gradients at the last update.
+    pub(crate) fn gradient_norm(&self) -> T {
+        self.norm
+    }
+
+    /// Zeros in the gradients of all parameters.
+    pub(crate) fn clear_param_gradients(&mut self) -> Result<()> {
+        self.d_params.fill(T::default());
+        self.twins.iter_mut().try_for_each(|twin| twin.clear_gradients())
+    }
+
     /// Runs the operations, or the way back through them; with `only` that one. Before the first of those back the gradients of all
-    /// parameters are 0.
+    /// parameters are 0, unless they add up.
     pub(crate) fn run(&mut self, plan: &NetworkPlan, times: &Times, (half, only): (Half, Option<usize>)) -> Result<()> {
         self.held(|Self { slots, d_params, twins, .. }, params| {
             let c = Context { plan, times, params };
             for n in plan.order(half).filter(|n| only.is_none_or(|only| only == *n)) {
                 let value = plan.network.nodes[n].value;
                 if half == Half::Backward {
-                    if plan.order(half).next() == Some(n) {
+                    if plan.order(half).next() == Some(n) && !plan.options.accumulate {
                         d_params.fill(T::default());
                     }
                     let dy = std::mem::take(&mut slots[plan.gradients[value]]);

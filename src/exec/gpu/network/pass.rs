@@ -59,10 +59,7 @@ impl Executor {
         for entries in entries.chunk_by(|a, b| is_job(a) && is_job(b)) {
             let node = entries[0].node;
             match entries[0].work {
-                Work::Clear => {
-                    let (at, size) = (4 * self.program.param_gradients as u64, 4 * self.program.params.1 as u64);
-                    encoder.clear_buffer(&self.arena, at, Some(size));
-                }
+                Work::Clear => self.clear_own(encoder),
                 Work::Job(_) => self.dispatch(encoder, entries),
                 Work::Enter => {
                     self.copy(encoder, plan, node, if half == Half::Backward { Way::BackIn } else { Way::In });
