@@ -1,7 +1,11 @@
 //! A model's configuration, of Keras 1 to 3, as one kind of graph: layers, and for every call of a layer what it reads.
 
 use serde_json::{Map, Value};
+use std::collections::{HashMap, HashSet};
 use wgpu_rnn::{Error, Result};
+
+/// Bytes of a configuration, at most. Those of hundreds of layers have some hundred thousand.
+const MOST_JSON: usize = 8 << 20;
 
 /// A model, or a model inside a model.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,12 +48,14 @@ pub(super) struct LayerConfig {
 impl ModelConfig {
     /// From JSON.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
+        if json.len() > MOST_JSON {
+            return Err(format!("the model's configuration: expected at most {MOST_JSON} bytes, got {}", json.len()));
+        }
         let value: Value = serde_json::from_slice(json).map_err(|e| format!("the model's configuration: {e}"))?;
         let class = value.get("class_name").and_then(Value::as_str).unwrap_or_default();
         let config = value.get("config").ok_or("the model's configuration: expected \"config\", got none")?;
-        Self::new(config)?.ok_or_else(|| {
-            format!("the model is a class of its own, {}: its code is not in the file", shown(class))
-        })
+        Self::new(config)?
+            .ok_or_else(|| format!("the model is a class of its own, {}: its code is not in the file", shown(class)))
     }
 
     /// `None` for what has no layers.
@@ -57,12 +63,42 @@ impl ModelConfig {
         // Keras 1, and Sequential of the first Keras 2: a list of layers.
         let Some(list) = config.as_array().or_else(|| config.get("layers")?.as_array()) else { return Ok(None) };
         let layers = list.iter().map(LayerConfig::new).collect::<Result<Vec<_>, _>>()?;
+        let mut names = HashSet::new();
+        if let Some(twice) = layers.iter().find(|layer| !names.insert(layer.name.as_str())) {
+            return Err(format!("the model's configuration: two layers named {}", shown(&twice.name)));
+        }
         match (config.get("input_layers"), config.get("output_layers")) {
             (Some(inputs), Some(outputs)) => {
-                Ok(Some(Self { layers, inputs: sources(inputs), outputs: sources(outputs) }))
+                let mut model = Self { layers, inputs: sources(inputs), outputs: sources(outputs) };
+                model.renumber();
+                Ok(Some(model))
             }
             _ => Self::sequential(layers, config).map(Some),
         }
+    }
+
+    /// tf.keras counts the calls of a model in the model from 1 on: its making was the first, which the configuration leaves out.
+    fn renumber(&mut self) {
+        let mut calls: HashMap<String, usize> = HashMap::new();
+        calls.extend(self.layers.iter().filter(|l| l.model.is_some()).map(|l| (l.name.clone(), l.calls.len())));
+        let mut from_one = HashMap::new();
+        self.each_source(&mut |source| {
+            if let Some(count) = calls.get(&source.layer) {
+                let all = from_one.entry(source.layer.clone()).or_insert(true);
+                *all &= (1..=*count).contains(&source.call);
+            }
+        });
+        self.each_source(&mut |source| {
+            if from_one.get(&source.layer) == Some(&true) {
+                source.call -= 1;
+            }
+        });
+    }
+
+    fn each_source(&mut self, each: &mut impl FnMut(&mut Source)) {
+        let calls = self.layers.iter_mut().flat_map(|layer| &mut layer.calls);
+        let read = calls.flat_map(|call| call.inputs.iter_mut().chain(call.named.iter_mut().map(|(_, source)| source)));
+        read.chain(&mut self.outputs).for_each(each);
     }
 
     /// A chain of layers, with an input layer in front.
@@ -97,9 +133,10 @@ impl LayerConfig {
         let class = text(value, "class_name").ok_or("a layer: expected \"class_name\", got none")?;
         let config = value.get("config").unwrap_or(&Value::Null);
         let model = ModelConfig::new(config)?;
-        let fields = config.as_object().cloned().unwrap_or_default();
+        let fields = config.as_object().filter(|_| model.is_none()).cloned().unwrap_or_default();
         let name = text(value, "name").or_else(|| text(config, "name"));
-        let name = name.or_else(|| value.get("config")?.get("layer").and_then(|inner| text(inner.get("config")?, "name")));
+        let name =
+            name.or_else(|| value.get("config")?.get("layer").and_then(|inner| text(inner.get("config")?, "name")));
         let name = name.ok_or_else(|| format!("a layer of class {}: expected a name, got none", shown(&class)))?;
         let nodes = value.get("inbound_nodes").and_then(Value::as_array);
         let mut calls: Vec<Call> = nodes.map_or(Vec::new(), |nodes| nodes.iter().map(Call::new).collect());
@@ -196,7 +233,8 @@ impl Call {
             other => {
                 // Keras 2: [[name, call, tensor, {named}], ...], and for a single one without the outer list.
                 let single = other.get(0).is_some_and(Value::is_string);
-                let list = if single { std::slice::from_ref(other) } else { other.as_array().map_or(&[][..], Vec::as_slice) };
+                let list =
+                    if single { std::slice::from_ref(other) } else { other.as_array().map_or(&[][..], Vec::as_slice) };
                 let named = list.iter().filter_map(|item| item.get(3)?.as_object()).flat_map(by_name);
                 Self { inputs: list.iter().flat_map(sources).collect(), named: named.collect() }
             }

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, HashSet};
 
 /// Groups inside groups, at most.
 const MOST_DEPTH: usize = 32;
-/// Bytes of one object's header, at most: writers keep an attribute within 64 KiB.
-const MOST_HEADER: usize = 16 << 20;
+/// Bytes of one object's header, at most: writers keep an attribute within 64 KiB, and there are only few.
+const MOST_HEADER: usize = 1 << 20;
 /// Groups of a model file that hold no layer's arrays: what training goes on from.
 const LEFT_OUT: [&str; 2] = ["optimizer", "optimizer_weights"];
 
@@ -118,7 +118,9 @@ impl Reader {
     fn spend(&mut self, bytes: u64) -> Result<(), String> {
         match self.budget.checked_sub(bytes) {
             Some(rest) => self.budget = rest,
-            None => return Err("its arrays and texts say that they are larger than a file of this size can hold".into()),
+            None => {
+                return Err("its arrays and texts say that they are larger than a file of this size can hold".into());
+            }
         }
         Ok(())
     }

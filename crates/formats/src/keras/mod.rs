@@ -198,7 +198,8 @@ impl KerasFile {
         let what = format!("{}: {}", self.what(), found.layer.label());
         let read = || {
             let label = recurrent::label(&found.layer, found.name.clone(), self.model.is_some())?;
-            let label = label.ok_or_else(|| Error::mismatch("class", "a recurrent layer", shown(&found.layer.class)))?;
+            let label =
+                label.ok_or_else(|| Error::mismatch("class", "a recurrent layer", shown(&found.layer.class)))?;
             let label = unsaid.complete(label, &found.layer, self.version())?;
             self.rnn(&found.layer, &found.store, label, [unsaid.activation, unsaid.recurrent_activation])
         };

@@ -224,7 +224,9 @@ impl KerasFile {
         };
         let mut directions = Vec::new();
         for &part in parts {
-            let arrays = store.arrays(&self.tree, part).map_err(|reason| Error::mismatch("arrays", "all of the layer's", reason))?;
+            let arrays = store
+                .arrays(&self.tree, part)
+                .map_err(|reason| Error::mismatch("arrays", "all of the layer's", reason))?;
             directions.push(Fused::new(label.cell, &arrays, cudnn)?);
         }
         let cell = cell(&label, &activations);
@@ -258,7 +260,8 @@ impl KerasFile {
 
 /// The cell's activations in its own order: of the gates, of the candidate and, of an LSTM, of c.
 fn activations(label: &KerasLabel, hard: HardSigmoid, given: [Option<Activation>; 2]) -> Result<Vec<Activation>> {
-    let of = |given: Option<Activation>, name: &Option<String>| given.map_or_else(|| of_cell(name.as_deref(), hard), Ok);
+    let of =
+        |given: Option<Activation>, name: &Option<String>| given.map_or_else(|| of_cell(name.as_deref(), hard), Ok);
     let activation = of(given[0], &label.activation)?;
     Ok(match label.cell {
         KerasCell::SimpleRnn => vec![activation],
@@ -299,7 +302,8 @@ impl<'a> Fused<'a> {
             [..] if arrays.len() == 3 * cell.gates() && cell != KerasCell::SimpleRnn => {
                 let order: &[usize] = if cell == KerasCell::Lstm { &[0, 2, 1, 3] } else { &[0, 1, 2] };
                 let of = |part: usize| {
-                    let gates: Vec<&Array> = order.iter().filter_map(|gate| arrays.get(3 * gate + part).copied()).collect();
+                    let gates: Vec<&Array> =
+                        order.iter().filter_map(|gate| arrays.get(3 * gate + part).copied()).collect();
                     side_by_side(&gates).map(Cow::Owned)
                 };
                 Ok(Self { kernel: of(0)?, recurrent: of(1)?, bias: Some(of(2)?) })
@@ -335,7 +339,8 @@ impl<'a> Fused<'a> {
             let n = row + unit * rows;
             (n / units, n % units)
         };
-        let square = |row: usize, unit: usize, rows: usize, units: usize| if rows == units { (unit, row) } else { (row, unit) };
+        let square =
+            |row: usize, unit: usize, rows: usize, units: usize| if rows == units { (unit, row) } else { (row, unit) };
         let kernel = by_gate("kernel", kernel, &input)?;
         let recurrent = by_gate("recurrent_kernel", recurrent, &square)?;
         let half = bias.data.len() / 2;

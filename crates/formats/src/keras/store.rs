@@ -9,6 +9,9 @@ use super::config::ModelConfig;
 use super::hdf5::{Array, Tree};
 use std::collections::BTreeMap;
 
+/// Parts of an array's name in which its layer's is looked for.
+const MOST_PARTS: usize = 16;
+
 /// Where a layer's arrays are.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Store {
@@ -77,7 +80,10 @@ impl Store {
             },
             // The arrays of all layers one after the other, each with its layer's name in its own.
             Self::Flat { group, names: all } => {
-                let of = |layer: &str| all.iter().filter(|name| name.split('/').any(|part| part == layer)).cloned().collect();
+                let of = |layer: &str| {
+                    let parts = |name: &&String| name.split('/').take(MOST_PARTS).any(|part| part == layer);
+                    all.iter().filter(parts).cloned().collect()
+                };
                 names.map(|layer| Self::Flat { group: group.clone(), names: of(layer) }).collect()
             }
             Self::Groups(group) => grouped(model, tree, &format!("{group}/")),
@@ -117,12 +123,14 @@ fn grouped(model: &ModelConfig, tree: &Tree, prefix: &str) -> Vec<Store> {
         all.dedup();
     }
     let classes: Vec<String> = model.layers.iter().map(|layer| snake_case(&layer.class)).collect();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    classes.iter().for_each(|class| *counts.entry(class).or_default() += 1);
     let mut met: BTreeMap<&str, usize> = BTreeMap::new();
     let mut stores = Vec::new();
     for class in &classes {
         let n = met.entry(class).or_default();
         let all = numbers.get(class.as_str()).map_or(&[][..], Vec::as_slice);
-        let count = classes.iter().filter(|c| *c == class).count();
+        let count = counts.get(class.as_str()).copied().unwrap_or(0);
         // tf.keras 2.13 counts layers twice: then they are in order, but not numbered by it.
         let skips = all.last().is_some_and(|&last| last >= count);
         let number = if skips { all.get(*n).copied().unwrap_or(usize::MAX) } else { *n };

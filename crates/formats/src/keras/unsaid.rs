@@ -1,11 +1,12 @@
 //! Files of weights alone: which recurrent layers their arrays are, and what the arrays do not say.
 
+use super::Found;
 use super::config::LayerConfig;
 use super::hdf5::{Array, Tree};
 use super::recurrent::{KerasCell, KerasLabel, label};
 use super::store::{Inner, Store, legacy, legacy_root};
-use super::Found;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use wgpu_rnn::{Activation, Error, Result};
 
 /// What a file of weights alone does not say of a layer. Shapes tell the cell, its sizes and, of a GRU with biases, `reset_after`; for
@@ -31,7 +32,12 @@ pub struct Unsaid {
 
 impl Unsaid {
     /// The label with what is given in it.
-    pub(super) fn complete(&self, mut label: KerasLabel, layer: &LayerConfig, version: Option<&str>) -> Result<KerasLabel> {
+    pub(super) fn complete(
+        &self,
+        mut label: KerasLabel,
+        layer: &LayerConfig,
+        version: Option<&str>,
+    ) -> Result<KerasLabel> {
         if let Some(given) = self.reset_after {
             label.reset_after = given && label.cell == KerasCell::Gru;
         } else if layer.flag("reset_after_is_unsaid", false) {
@@ -53,7 +59,8 @@ pub(super) fn discover(tree: &Tree, version: Option<&str>) -> Result<Vec<Found>,
     let mut found = Vec::new();
     if let Some(root) = legacy_root(tree) {
         let recurrent = default_of(version.unwrap_or("1"));
-        for name in tree.texts(root, "layer_names").unwrap_or_default() {
+        let mut seen = HashSet::new();
+        for name in tree.texts(root, "layer_names").unwrap_or_default().into_iter().filter(|name| seen.insert(*name)) {
             let Store::Flat { group, names } = legacy(tree, root, name) else { continue };
             let cells = cells_of(&names);
             let store = |names: Vec<String>| Store::Flat { group: group.clone(), names };

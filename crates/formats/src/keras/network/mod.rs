@@ -16,6 +16,9 @@ use std::sync::Arc;
 use wgpu_rnn::network::{Builder, Network, ParamId, Part};
 use wgpu_rnn::{Device, Element, Error, Model, Real, Result, Tensor, View};
 
+/// Operations of a network, at most, about.
+const MOST_OPERATIONS: usize = 1 << 16;
+
 /// A model as a network, with its parameters.
 ///
 /// Where the model has a mask, [`KerasNetwork::lengths`] finds what to give as lengths: steps past a length are not computed and give
@@ -95,7 +98,11 @@ impl KerasNetwork {
             let view = inputs.iter().find(|(name, _)| *name == input.name).map(|(_, view)| view);
             let view = view.ok_or_else(|| Error::mismatch(format!("input {}", input.name), "a value", "none"))?;
             let &[time, batch, width] = view.shape else {
-                return Err(Error::mismatch(format!("input {}", input.name), "[T, B, width]", format!("{:?}", view.shape)));
+                return Err(Error::mismatch(
+                    format!("input {}", input.name),
+                    "[T, B, width]",
+                    format!("{:?}", view.shape),
+                ));
             };
             view.check(&format!("input {}", input.name), &["T", "B", "width"], &[time, batch, input.width])?;
             let real = |t: usize, b: usize| {
@@ -104,7 +111,8 @@ impl KerasNetwork {
             };
             let own: Vec<usize> =
                 (0..batch).map(|b| (0..time).rev().find(|&t| real(t, b)).map_or(0, |last| last + 1)).collect();
-            if let Some((b, t)) = (0..batch).flat_map(|b| (0..own[b]).map(move |t| (b, t))).find(|&(b, t)| !real(t, b)) {
+            if let Some((b, t)) = (0..batch).flat_map(|b| (0..own[b]).map(move |t| (b, t))).find(|&(b, t)| !real(t, b))
+            {
                 return Err(Error::Unsupported {
                     what: format!("step {t} of sequence {b} of {}, masked and before a real one", input.name),
                     reason: "padding must be at the end: move the real steps of the sequence to its front".into(),
@@ -189,7 +197,10 @@ struct Graph<'f> {
     b: Builder,
     params: BTreeMap<String, Tensor<f64>>,
     inputs: Vec<(KerasInput, Part)>,
-    names: HashSet<String>,
+    /// Names of values, and how many have had them.
+    names: HashMap<String, usize>,
+    /// Operations so far, about.
+    operations: usize,
     time: Option<usize>,
     /// A layer over time that had no mask.
     without_mask: Option<String>,
@@ -206,7 +217,8 @@ pub(super) fn build(file: &KerasFile, model: &ModelConfig, wanted: &[Source]) ->
         b: Builder::new(),
         params: BTreeMap::new(),
         inputs: Vec::new(),
-        names: HashSet::new(),
+        names: HashMap::new(),
+        operations: 0,
         time: None,
         without_mask: None,
         reached: None,
@@ -245,10 +257,12 @@ impl Graph<'_> {
         wanted: &[Source],
     ) -> Result<Vec<Value>> {
         let stores = store.of_layers(model, &self.file.tree);
-        let by_name: HashMap<&str, usize> = model.layers.iter().enumerate().map(|(n, l)| (l.name.as_str(), n)).collect();
+        let by_name: HashMap<&str, usize> =
+            model.layers.iter().enumerate().map(|(n, l)| (l.name.as_str(), n)).collect();
         let place = |source: &Source| {
             let n = by_name.get(source.layer.as_str()).copied();
-            n.map(|n| (n, source.call)).ok_or_else(|| Error::mismatch("layer", "one of the model's", shown(&source.layer)))
+            n.map(|n| (n, source.call))
+                .ok_or_else(|| Error::mismatch("layer", "one of the model's", shown(&source.layer)))
         };
         let mut done: HashMap<(usize, usize), Vec<Option<Value>>> = HashMap::new();
         let mut begun = HashSet::new();
@@ -262,7 +276,11 @@ impl Graph<'_> {
             let layer = &model.layers[n];
             let within_layer = |e| within(&format!("{around}{}", layer.label()), e);
             let Some(read) = layer.calls.get(call) else {
-                return Err(within_layer(Error::mismatch("calls", format!("at least {}", call + 1), layer.calls.len())));
+                return Err(within_layer(Error::mismatch(
+                    "calls",
+                    format!("at least {}", call + 1),
+                    layer.calls.len(),
+                )));
             };
             let first = begun.insert((n, call));
             let places = read.inputs.iter().map(&place).collect::<Result<Vec<_>>>()?;
@@ -274,7 +292,9 @@ impl Graph<'_> {
                 waiting.extend(missing);
                 continue;
             }
-            let inputs = read.inputs.iter().map(|source| result(&done, place(source)?, source)).collect::<Result<Vec<_>>>()?;
+            self.count(1 + read.inputs.len())?;
+            let inputs =
+                read.inputs.iter().map(|source| result(&done, place(source)?, source)).collect::<Result<Vec<_>>>()?;
             let results = self.call(model, (layer, &stores[n]), (call, read), &inputs, around, given);
             let results = results.map_err(|e| within_layer(self.reason(layer, around, e)))?;
             if layer.class != "InputLayer" {
@@ -311,7 +331,8 @@ impl Graph<'_> {
                 Some(given) => {
                     let place = model.inputs.iter().position(|source| source.layer == layer.name);
                     let value = place.and_then(|place| given.get(place)).cloned();
-                    value.ok_or_else(|| Error::mismatch("inputs of the inner model", model.inputs.len(), given.len()))?
+                    value
+                        .ok_or_else(|| Error::mismatch("inputs of the inner model", model.inputs.len(), given.len()))?
                 }
                 None => self.input(model, layer)?,
             };
@@ -371,12 +392,32 @@ impl Graph<'_> {
     /// A name that no value of the network has.
     fn unique(&mut self, name: &str) -> String {
         let mut unique = name.to_string();
-        let mut n = 1;
-        while !self.names.insert(unique.clone()) {
-            n += 1;
-            unique = format!("{name}_{n}");
+        while let Some(taken) = self.names.get_mut(&unique) {
+            *taken += 1;
+            let next = format!("{name}_{taken}");
+            if !self.names.contains_key(&next) {
+                unique = next;
+                break;
+            }
         }
+        self.names.insert(unique.clone(), 1);
         unique
+    }
+
+    /// Counts operations to come: models in models, each called several times, would be more than anybody has.
+    fn count(&mut self, operations: usize) -> Result<()> {
+        self.operations = self.operations.saturating_add(operations);
+        if self.operations <= MOST_OPERATIONS {
+            return Ok(());
+        }
+        Err(Error::Limit {
+            what: "the model".into(),
+            needs: self.operations as u64,
+            limit: MOST_OPERATIONS as u64,
+            unit: "operations",
+            limit_name: "this reader's limit",
+            hint: String::new(),
+        })
     }
 
     /// A parameter with its values.
@@ -433,11 +474,7 @@ fn reads_ids(model: &ModelConfig, input: &str) -> bool {
     })
 }
 
-fn result(
-    done: &HashMap<(usize, usize), Vec<Option<Value>>>,
-    place: (usize, usize),
-    source: &Source,
-) -> Result<Value> {
+fn result(done: &HashMap<(usize, usize), Vec<Option<Value>>>, place: (usize, usize), source: &Source) -> Result<Value> {
     let value = done.get(&place).and_then(|results| results.get(source.tensor));
     match value {
         Some(Some(value)) => Ok(value.clone()),

@@ -11,7 +11,8 @@ const MOST_FLATTENED: usize = 512;
 /// Refuses a mask where Keras looks at masked steps too.
 pub(super) fn refuse_mask(step: &Step<'_>, x: &Value) -> Result<()> {
     if x.masked {
-        let reason = format!("Keras's {} reads masked steps as if they were real, which networks cannot", step.layer.class);
+        let reason =
+            format!("Keras's {} reads masked steps as if they were real, which networks cannot", step.layer.class);
         return Err(Error::Unsupported { what: "an input with a mask".into(), reason });
     }
     Ok(())
@@ -53,9 +54,10 @@ pub(super) fn convolution(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<
         }
     };
     graph.over_time(step, x);
+    graph.count(2 * taps)?;
     let mut parts = Vec::new();
     for tap in 0..taps {
-        let (at, low) = (tap.saturating_mul(dilation), low);
+        let at = tap.saturating_mul(dilation);
         let (back, by) = (at < low, at.abs_diff(low));
         parts.push(graph.moved(&format!("{}/{tap}", step.name), x.part, back != x.reversed, by)?);
     }
@@ -92,10 +94,16 @@ pub(super) fn reshape(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Opti
     };
     // What a target says of an extent; −1 is whatever is left.
     let fits = |target: &[i64], extent: usize| -> Option<Vec<usize>> {
-        let known: Vec<usize> = target.iter().filter(|&&d| d > 0).map(|&d| usize::try_from(d)).collect::<Result<_, _>>().ok()?;
+        let known: Vec<usize> =
+            target.iter().filter(|&&d| d > 0).map(|&d| usize::try_from(d)).collect::<Result<_, _>>().ok()?;
         let known = known.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
         let open = target.iter().filter(|&&d| d == -1).count();
-        if known == 0 || extent % known != 0 || open > 1 || open == 0 && known != extent || target.contains(&0) {
+        if known == 0
+            || !extent.is_multiple_of(known)
+            || open > 1
+            || open == 0 && known != extent
+            || target.contains(&0)
+        {
             return None;
         }
         Some(target.iter().map(|&d| usize::try_from(d).unwrap_or(extent / known)).collect())
@@ -133,6 +141,7 @@ impl Graph<'_> {
         }
         self.time = Some(time);
         self.over_time(step, x);
+        self.count(2 * time)?;
         // From the last step back: every one is the last of a copy that comes a step later.
         let (mut moved, mut rows) = (x.part, Vec::new());
         for back in 0..time {
@@ -156,7 +165,8 @@ impl Graph<'_> {
         // A depthwise convolution whose only tap is the farthest.
         let too_many = || Error::mismatch("dilated kernel", "one that can be counted", by);
         let taps = by.checked_add(1).filter(|&taps| taps <= 1 << 16).ok_or_else(too_many)?;
-        let values = taps.checked_mul(x.width).filter(|&n| (n as u64).saturating_mul(8) <= self.budget).ok_or_else(too_many)?;
+        let values =
+            taps.checked_mul(x.width).filter(|&n| (n as u64).saturating_mul(8) <= self.budget).ok_or_else(too_many)?;
         let tap = if back { 0 } else { by };
         let one = (0..values).map(|n| if n % taps == tap { 1.0 } else { 0.0 }).collect();
         let weight = self.param(&format!("{name}.weight"), &[x.width, taps], one)?;

@@ -110,6 +110,67 @@ def masked():
     return keras.Model(x, [L.Concatenate(name="y")([b, c, d]), a])
 
 
+def cudnn():
+    x = keras.Input((None, 3), name="x")
+    a = L.LSTM(4, return_sequences=True, name="lstm")(x)
+    return keras.Model(x, L.Bidirectional(L.GRU(2), name="both")(a))
+
+
+def first():
+    return keras.Sequential([
+        L.Embedding(7, 3, name="embedding_1"),
+        L.LSTM(4, recurrent_activation="hard_sigmoid", return_sequences=True, name="lstm_1"),
+        L.GRU(2, recurrent_activation="hard_sigmoid", reset_after=False, name="gru_1"),
+        L.Dense(3, activation="softmax", name="dense_1"),
+    ])
+
+
+def as_cudnn(double, path):
+    """The layers of cudnn as CuDNNLSTM and CuDNNGRU, whose weights tf.keras itself converts to those of LSTM and GRU."""
+    from tensorflow.compat.v1.keras import layers as v1
+
+    x = keras.Input((None, 3), name="x")
+    a = v1.CuDNNLSTM(4, return_sequences=True, name="lstm")(x)
+    model = keras.Model(x, L.Bidirectional(v1.CuDNNGRU(2), name="both")(a))
+    rng = np.random.default_rng(4)
+    model.set_weights([rng.normal(0, 0.7, w.shape) for w in model.get_weights()])
+    model.save(path)
+    double.load_weights(path)
+
+
+def as_keras_1(double, path):
+    """The model of first as Keras 1 wrote it: arrays for every gate, of an LSTM in the order i, c, f, o; no version."""
+    import h5py
+
+    layers = [
+        ("Embedding", {"name": "embedding_1", "input_dim": 7, "output_dim": 3, "input_length": None, "mask_zero": False,
+                       "batch_input_shape": [None, None], "input_dtype": "int32"}),
+        ("LSTM", {"name": "lstm_1", "output_dim": 4, "activation": "tanh", "inner_activation": "hard_sigmoid",
+                  "return_sequences": True, "go_backwards": False}),
+        ("GRU", {"name": "gru_1", "output_dim": 2, "activation": "tanh", "inner_activation": "hard_sigmoid",
+                 "return_sequences": False, "go_backwards": False}),
+        ("Dense", {"name": "dense_1", "output_dim": 3, "activation": "softmax", "bias": True}),
+    ]
+    with h5py.File(path, "w") as f:
+        config = [{"class_name": c, "config": k} for c, k in layers]
+        f.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": config}).encode()
+        root = f.create_group("model_weights")
+        root.attrs["layer_names"] = [k["name"].encode() for _, k in layers]
+        for layer in double.layers:
+            values = {"W": layer.get_weights()}
+            gates = {"lstm_1": "ifco", "gru_1": "zrh"}.get(layer.name)
+            if gates:
+                kernel, recurrent, bias = (np.split(w, len(gates), -1) for w in layer.get_weights())
+                order = "icfo" if gates == "ifco" else gates
+                values = {f"{p}_{g}": v[gates.index(g)] for g in order for p, v in zip("WUb", (kernel, recurrent, bias))}
+            else:
+                values = dict(zip("Wb", layer.get_weights()))
+            group = root.create_group(layer.name)
+            group.attrs["weight_names"] = [f"{layer.name}_{n}".encode() for n in values]
+            for n, value in values.items():
+                group.create_dataset(f"{layer.name}_{n}", data=value.astype("f4"))
+
+
 LENGTHS = [6, 3, 1]
 
 
@@ -123,8 +184,8 @@ def inputs(model, case):
     for tensor in model.inputs:
         name = tensor.name.split(":")[0]
         shape = [3] + [6 if d is None else int(d) for d in tensor.shape[1:]]
-        if case == "sequential":
-            value = rng.integers(1, 11, shape)
+        if case in ("sequential", "first"):
+            name, value = name if case == "sequential" else "embedding_1_input", rng.integers(1, 7 if case == "first" else 11, shape)
         else:
             value = rng.normal(0, 1, shape)
         if case in ("sequential", "masked"):
@@ -155,7 +216,7 @@ def packed(path):
 # Which files of which case: all whole in .keras of the newest, what differs by version of the others.
 FILES = {
     "keras3": {
-        "sequential": ["keras", "h5", "weights.h5"],
+        "sequential": ["keras", "weights.h5"],
         "merges": ["keras"],
         "functional": ["keras"],
         "flatten": ["keras"],
@@ -163,13 +224,15 @@ FILES = {
         "hard": ["keras"],
         "masked": ["keras"],
     },
-    "keras30": {"functional": ["keras"], "nested": ["keras"]},
+    "keras30": {"nested": ["keras"]},
     "tf213": {
         "sequential": ["keras", "weights"],
         "functional": ["keras"],
         "nested": ["keras"],
-        "hard": ["h5"],
+        "hard": ["keras"],
         "masked": ["h5"],
+        "cudnn": [as_cudnn],
+        "first": [as_keras_1],
     },
 }
 
@@ -177,6 +240,8 @@ os.makedirs(where, exist_ok=True)
 for case, kinds in FILES[where].items():
     precision("float32")
     model = globals()[case]()
+    if case == "first":
+        model.build((None, None))
     rng = np.random.default_rng(len(model.weights))
     values = []
     for old in model.get_weights():
@@ -187,6 +252,8 @@ for case, kinds in FILES[where].items():
     values = [np.abs(v) + np.float32(0.1) if "variance" in n else v for v, n in zip(values, names)]
     model.set_weights(values)
     for kind in kinds:
+        if callable(kind):
+            continue
         path = f"{where}/{case}.{kind}"
         if kind == "weights":
             path += ".h5"
@@ -201,9 +268,13 @@ for case, kinds in FILES[where].items():
     # The same model in float64.
     precision("float64")
     double = globals()[case]()
+    if case == "first":
+        double.build((None, None))
     double.set_weights([v.astype("float64") for v in values])
+    for kind in filter(callable, kinds):
+        kind(double, f"{where}/{case}.h5")
     feeds = dict(inputs(double, case))
-    out = double([feeds[t.name.split(":")[0]] for t in double.inputs] if len(feeds) > 1 else list(feeds.values())[0])
+    out = double(list(feeds.values()) if len(feeds) > 1 else list(feeds.values())[0])
     out = out if isinstance(out, (list, tuple)) else [out]
     for name, value in feeds.items():
         np.save(f"{where}/{case}.in.{name}.npy", time_major(value))

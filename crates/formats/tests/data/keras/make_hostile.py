@@ -23,8 +23,8 @@ def weights(name, kernel, **options):
 
 # Four tebibytes, of which not one byte is there.
 weights("absurd", (1 << 37, 8), chunks=(1 << 10, 8))
-# 16 MiB of zeros in chunks that take some bytes each.
-f = weights("bomb", (1 << 19, 8), chunks=(1 << 17, 8), compression="gzip", compression_opts=9)
+# 8 MiB of zeros in chunks that take some bytes each.
+f = weights("bomb", (1 << 18, 8), chunks=(1 << 16, 8), compression="gzip", compression_opts=9)
 with h5py.File("hostile/bomb.h5", "a") as f:
     f["lstm/lstm/kernel:0"][...] = 0
 # A group within itself.
