@@ -58,10 +58,12 @@ impl Tree {
         }
     }
 
-    /// The paths of all arrays behind `prefix`.
+    /// The paths of all datasets behind `prefix`, whatever they hold.
     pub fn paths<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
-        let names = self.arrays.range(prefix.to_string()..).map(|(name, _)| name.as_str());
-        names.take_while(move |name| name.starts_with(prefix))
+        let arrays = self.arrays.range(prefix.to_string()..).map(|(name, _)| name.as_str());
+        let others = self.others.range(prefix.to_string()..).map(|(name, _)| name.as_str());
+        let behind = move |name: &&str| name.starts_with(prefix);
+        arrays.take_while(behind).chain(others.take_while(behind))
     }
 
     /// The only text of a group's attribute.

@@ -85,9 +85,9 @@ pub struct KerasLabel {
     pub bidirectional: Option<Merge>,
     /// H
     pub units: usize,
-    /// The activation by Keras's name. None: linear; of a file of weights alone: not said.
+    /// The activation by Keras's name; `None`: linear.
     pub activation: Option<String>,
-    /// That of the gates; none as `activation`, and for `SimpleRNN`.
+    /// That of the gates, which `SimpleRNN` does not have; `None` in a file of weights alone whose version had two defaults.
     pub recurrent_activation: Option<String>,
     /// Whether a GRU's reset gate comes after the product.
     pub reset_after: bool,
@@ -97,8 +97,8 @@ pub struct KerasLabel {
     pub return_sequences: bool,
     /// Whether it gives its last state too.
     pub return_state: bool,
-    /// Whether the file says all of this: a file of weights alone does not, and then `activation` to `return_state` are Keras's
-    /// defaults or what [`super::Unsaid`] said.
+    /// Whether the file says all of this. A file of weights alone does not: then the activations are Keras's defaults
+    /// ([`super::Unsaid`]), `bidirectional` is [`Merge::Concat`], and how the model runs the layer is not known (false).
     pub said: bool,
 }
 

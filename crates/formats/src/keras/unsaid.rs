@@ -136,7 +136,6 @@ fn layer(
     config["config"]["name"] = name.as_str().into();
     config["config"]["activation"] = "tanh".into();
     config["config"]["recurrent_activation"] = recurrent.into();
-    config["config"]["return_sequences"] = true.into();
     if parts.len() == 2 {
         let (inner, unsaid) = (config.clone(), config["config"]["reset_after_is_unsaid"].clone());
         let around = json!({"name": name, "merge_mode": "concat", "layer": inner, "reset_after_is_unsaid": unsaid});
