@@ -1,6 +1,7 @@
 //! Files that [`wgpu_rnn`] is not made of, for its networks: ONNX models ([`onnx`]), read and written, and NumPy's arrays
 //! ([`npy`]). The library itself reads safetensors ([`wgpu_rnn::io::safetensors`]).
 
+pub mod keras;
 pub mod npy;
 pub mod onnx;
 

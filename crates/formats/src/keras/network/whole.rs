@@ -1,0 +1,116 @@
+//! What a model becomes.
+
+use std::sync::Arc;
+use wgpu_rnn::network::Network;
+#[cfg(not(target_family = "wasm"))]
+use wgpu_rnn::{Device, Element, Model};
+use wgpu_rnn::{Error, Real, Result, View};
+
+/// A model as a network, with its parameters.
+///
+/// Where the model has a mask, [`KerasNetwork::lengths`] finds what to give as lengths: steps past a length are not computed and give
+/// 0, where Keras repeats the last y of a recurrent layer (or gives 0, with `zero_output_for_mask`) and runs the layers behind it over
+/// that.
+#[derive(Clone, Debug)]
+pub struct KerasNetwork {
+    /// The network; inputs and outputs have the names of the model's layers.
+    pub network: Arc<Network>,
+    /// All parameters, one after the other in the network's order; [`KerasNetwork::params`] gives them as another type.
+    pub values: Vec<f64>,
+    /// What the network reads.
+    pub inputs: Vec<KerasInput>,
+    /// What it gives.
+    pub outputs: Vec<KerasOutput>,
+    /// T, where the model is made for one: a `Flatten` over the steps is wrong for any other.
+    pub time: Option<usize>,
+}
+
+/// An input of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KerasInput {
+    /// The name of its `InputLayer`.
+    pub name: String,
+    /// Columns: `[T, B, width]`, or `[B, width]`; of token ids one.
+    pub width: usize,
+    /// Whether it has a row per step.
+    pub steps: bool,
+    /// Whether it is token ids, as numbers.
+    pub ids: bool,
+    /// Which of its steps are no steps.
+    pub mask: Option<KerasMask>,
+}
+
+/// What marks a step of an input as masked: all its columns are this number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KerasMask(pub f64);
+
+/// An output of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KerasOutput {
+    /// The name of the layer that gives it.
+    pub name: String,
+    /// Columns: `[T, B, width]`, or `[B, width]`.
+    pub width: usize,
+    /// Whether it has a row per step.
+    pub steps: bool,
+    /// Keras gives the steps of this output from the last to the first (`go_backwards`); the network has them where x has them.
+    pub reversed: bool,
+}
+
+impl KerasNetwork {
+    /// All parameters as the type of a session.
+    pub fn params<T: Real>(&self) -> Vec<T> {
+        self.values.iter().map(|&v| T::from_f64(v)).collect()
+    }
+
+    /// The network on a device, for batches of any shape.
+    ///
+    /// # Errors
+    /// As [`Model::new`].
+    #[cfg(not(target_family = "wasm"))]
+    pub fn model<T: Element>(&self, device: &Device) -> Result<Model<T>> {
+        Model::new(device, &self.network, &self.params::<T>())
+    }
+
+    /// The lengths that the masks of the model leave of a batch; `None` for a model without masks. `inputs` as [`Model::forward`] takes
+    /// them.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for an input that is missing or of another shape; [`Error::Unsupported`] where masked steps stand before or
+    /// between others, or masks of several inputs differ.
+    pub fn lengths<T: Real>(&self, inputs: &[(&str, View<'_, T>)]) -> Result<Option<Vec<usize>>> {
+        let mut lengths: Option<Vec<usize>> = None;
+        for input in &self.inputs {
+            let Some(KerasMask(masked)) = input.mask else { continue };
+            let view = inputs.iter().find(|(name, _)| *name == input.name).map(|(_, view)| view);
+            let view = view.ok_or_else(|| Error::mismatch(format!("input {}", input.name), "a value", "none"))?;
+            let &[time, batch, width] = view.shape else {
+                return Err(Error::mismatch(
+                    format!("input {}", input.name),
+                    "[T, B, width]",
+                    format!("{:?}", view.shape),
+                ));
+            };
+            view.check(&format!("input {}", input.name), &["T", "B", "width"], &[time, batch, input.width])?;
+            let real = |t: usize, b: usize| {
+                let step = view.data.iter().skip((t * batch + b) * width).take(width);
+                step.clone().any(|v| T::from_f64(masked) != *v)
+            };
+            let own: Vec<usize> =
+                (0..batch).map(|b| (0..time).rev().find(|&t| real(t, b)).map_or(0, |last| last + 1)).collect();
+            if let Some((b, t)) = (0..batch).flat_map(|b| (0..own[b]).map(move |t| (b, t))).find(|&(b, t)| !real(t, b))
+            {
+                return Err(Error::Unsupported {
+                    what: format!("step {t} of sequence {b} of {}, masked and before a real one", input.name),
+                    reason: "padding must be at the end: move the real steps of the sequence to its front".into(),
+                });
+            }
+            if lengths.as_ref().is_some_and(|others| *others != own) {
+                let reason = "a network has one length per sequence".into();
+                return Err(Error::Unsupported { what: "inputs whose masks differ".into(), reason });
+            }
+            lengths = Some(own);
+        }
+        Ok(lengths)
+    }
+}
