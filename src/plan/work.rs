@@ -108,8 +108,9 @@ impl Plan {
     pub(super) fn layer_steps(&self, d: &Dispatch) -> usize {
         let dims = &self.dims[d.dims];
         let layers = if dims.chunk > 0 { d.groups.2 / self.config.directions() } else { 1 } as u32;
-        let end = |layer: u32| (dims.end - layer * dims.chunk).min(dims.time);
-        let steps_of = |layer: u32| end(layer).saturating_sub(dims.first - layer * dims.chunk);
+        // A layer that a wave has not come to yet has none.
+        let of = |step: u32, layer: u32| step.saturating_sub(layer * dims.chunk);
+        let steps_of = |layer: u32| of(dims.end, layer).min(dims.time).saturating_sub(of(dims.first, layer));
         (dims.layer..dims.layer + layers).map(steps_of).sum::<u32>() as usize
     }
 
