@@ -50,11 +50,15 @@ pub enum Is {
     Unread(Error),
 }
 
-/// Lists the recurrent parts of a kind of file.
-type List = fn(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>>;
-
 /// Which files have recurrent parts.
-const READERS: [(fn(Kind) -> bool, List); 2] = [(|kind| kind == Kind::Onnx, onnx), (Tensors::reads, tensors)];
+const READERS: [Reader; 2] =
+    [Reader { of: |kind| kind == Kind::Onnx, list: onnx }, Reader { of: Tensors::reads, list: tensors }];
+
+/// Lists the recurrent parts of some kinds of files.
+struct Reader {
+    of: fn(Kind) -> bool,
+    list: fn(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>>,
+}
 
 /// Blocks of published models, by two tensors that each has, and what of the library makes its network.
 const BLOCKS: [([&str; 2], &str); 5] = [
@@ -75,11 +79,11 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
     let Some(kind) = Kind::of(&bytes) else {
         return Err(Error::file(path, "a file of no known format (or cut short, or from after this version)"));
     };
-    let Some((_, list)) = READERS.iter().find(|(reads, _)| reads(kind)) else {
+    let Some(reader) = READERS.iter().find(|reader| (reader.of)(kind)) else {
         return Err(Error::file(path, format!("no file that is looked into: {kind}")));
     };
     let size = bytes.len();
-    Ok(Inspection { path: path.into(), kind, size, parts: list(path, bytes)? })
+    Ok(Inspection { path: path.into(), kind, size, parts: (reader.list)(path, bytes)? })
 }
 
 fn tensors(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use weight_norm::Weights;
 use wgpu_rnn::io::NamedTensors;
 use wgpu_rnn::num::Real;
+use wgpu_rnn::weights::{Parameter as Expected, parameters};
 use wgpu_rnn::{Bias, Cell, Direction, Error, Recurrence, Result, RnnConfig, cells};
 
 /// So many names of a longer list are shown in an error.
@@ -68,7 +69,7 @@ impl Tensors {
                 &|layer| plain(layer.name()) == plain(name),
                 &|layer| format!(".{}", plain(layer.name())).ends_with(&format!(".{}", plain(name))),
             ];
-            let way = ways.iter().find(|fits| layers.iter().any(|layer| fits(layer)));
+            let way = ways.iter().find(|fits| layers.iter().any(fits));
             layers.retain(|layer| way.is_some_and(|fits| fits(layer)));
         }
         if let [_] = layers.as_slice() {
@@ -145,7 +146,7 @@ fn one<'a>(
 ) -> Option<Layer<'a>> {
     let full = |name: &str| format!("{prefix}{}", with(name, separator));
     let part = |name: &str| convention.parameters.iter().find(|p| p.name == name);
-    let whole = |p: &Parameter| whole_shape(weights, p, &full);
+    let whole = |p: &Parameter| whole_shape(weights, p, full);
     let hidden = whole(part("weight_hh")?)?;
     let &[rows, hidden_size] = hidden.as_slice() else { return None };
     let gates = rows.checked_div(hidden_size)?;
@@ -254,12 +255,15 @@ impl Layer<'_> {
     /// The cells that its tensors fit, by the number of gates and the biases, the likeliest first: of three gates, `gru` where it has
     /// the two biases that tell it from `gru-reset-before`, or none.
     pub fn cells(&self) -> Vec<&'static Cell> {
-        let fits = |cell: &&&'static Cell| NamedTensors::config(self, cell, &self.prefix).is_ok();
-        let mut cells: Vec<_> = self.convention.cells.iter().filter(fits).copied().collect();
-        let one_bias = cells.first().is_some_and(|cell| {
-            let config = NamedTensors::config(self, cell, &self.prefix);
-            config.is_ok_and(|c| matches!(c.bias, Bias::One | Bias::Recurrent))
-        });
+        let has = |p: Expected| {
+            let found = self.parameters.get(&format!("{}{}", self.prefix, p.name));
+            found.is_some_and(|found| found.shape == p.shape)
+        };
+        let config = |cell| NamedTensors::config(self, cell, &self.prefix).ok();
+        let fits = |cell| config(cell).filter(|config| parameters(config).into_iter().all(has));
+        let fitting: Vec<RnnConfig> = self.convention.cells.iter().filter_map(|cell| fits(cell)).collect();
+        let one_bias = fitting.iter().any(|config| matches!(config.bias, Bias::One | Bias::Recurrent));
+        let mut cells: Vec<_> = fitting.into_iter().map(|config| config.cell).collect();
         // Stable: the order of the others stays.
         cells.sort_by_key(|cell| one_bias && **cell == cells::GRU);
         cells

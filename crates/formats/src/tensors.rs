@@ -63,7 +63,7 @@ struct Stored {
 /// for layer in file.layers() {
 ///     println!("{layer}");
 /// }
-/// let (config, weights) = file.layer(None)?.read(None)?; // the only recurrent layer, or stack, of the file
+/// let (config, weights) = file.layer(None)?.read::<f32>(None)?; // the only recurrent layer, or stack, of the file
 /// # Ok(())
 /// # }
 /// ```

@@ -30,12 +30,12 @@ fn random(config: &RnnConfig) -> Weights<f64> {
     Weights::random(config, 3).unwrap()
 }
 
-/// y `[T, ·]` of one sequence.
-fn run<T: wgpu_rnn::Element + Real>(config: &RnnConfig, weights: &Weights<f64>, x: &[f64]) -> Vec<f64> {
-    let time = x.len() / config.input_size;
-    let mut session = Session::<T>::new(&Device::cpu(), config, Shape { time, batch: 1 }, &weights.cast()).unwrap();
+/// y `[T, B, ·]`.
+fn run<T: wgpu_rnn::Element + Real>(config: &RnnConfig, weights: &Weights<f64>, x: &[f64], batch: usize) -> Vec<f64> {
+    let time = x.len() / config.input_size / batch;
+    let mut session = Session::<T>::new(&Device::cpu(), config, Shape { time, batch }, &weights.cast()).unwrap();
     let x: Vec<T> = x.iter().map(|&v| T::from_f64(v)).collect();
-    let y = session.forward(&Input::new(View::new(&x, &[time, 1, config.input_size]))).unwrap().y;
+    let y = session.forward(&Input::new(View::new(&x, &[time, batch, config.input_size]))).unwrap().y;
     y.data.into_iter().map(T::to_f64).collect()
 }
 
@@ -45,10 +45,10 @@ fn error(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Holds a run with these weights to a recorded f32 y: within 4 times what f32 costs here, and 1e-6 of its scale.
-fn check(what: &str, config: &RnnConfig, weights: &Weights<f64>, x: &[f64], y: &[f64]) {
-    let exact = run::<f64>(config, weights, x);
+fn check(what: &str, (config, weights): &(RnnConfig, Weights<f64>), (x, batch): (&[f64], usize), y: &[f64]) {
+    let exact = run::<f64>(config, weights, x, batch);
     let scale = y.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-    let bound = 4.0 * error(&run::<f32>(config, weights, x), &exact) + 1e-6 * scale;
+    let bound = 4.0 * error(&run::<f32>(config, weights, x, batch), &exact) + 1e-6 * scale;
     assert!(error(&exact, y) <= bound, "{what}: off by {:e}, bound {bound:e}", error(&exact, y));
 }
 
@@ -76,7 +76,7 @@ fn every_tool_whose_names_are_known_gives_its_own_numbers() {
         assert_eq!((config.cell, config.input_size, config.hidden_size, config.num_layers), (cell, 3, 4, 1), "{name}");
         let (_, x) = file.real("case.x").unwrap().unwrap();
         let (_, y) = file.real("case.y").unwrap().unwrap();
-        check(name, &config, &weights, &x, &y);
+        check(name, &(config, weights), (&x, 1), &y);
     }
 }
 
@@ -87,8 +87,7 @@ fn a_published_layer_gives_its_numbers() {
     let expected = RnnConfig { cell: &cells::GRU, direction: Direction::Bidirectional, ..RnnConfig::gru(192, 128) };
     assert_eq!(config, expected);
     let [x, y] = ["x.npy", "y.npy"].map(|n| npy::read::<f64>(data("legere_bigru_pt").join(n)).unwrap());
-    assert_eq!(x.shape[1], 1);
-    check("legere", &config, &weights, &x.data, &y.data);
+    check("legere", &(config, weights), (&x.data, x.shape[1]), &y.data);
 }
 
 #[test]
@@ -241,7 +240,7 @@ fn the_number_of_gates_says_which_cells() {
     assert_eq!(of(&cells::RNN_TANH, Bias::Two), ["rnn-tanh", "rnn-relu"]);
     assert_eq!(of(&cells::LSTM_PEEPHOLE, Bias::One), ["lstm-peephole"]);
     let projected = RnnConfig { proj_size: 2, num_layers: 2, ..RnnConfig::lstm(3, 4) };
-    assert_eq!(names(&projected), ["lstm"]);
+    assert_eq!(names(&projected), ["lstm", "slstm"]);
     // A cell that does not fit is refused with those that do.
     let file = file(&stack(&RnnConfig::lstm(3, 4), &random(&RnnConfig::lstm(3, 4)), "a."));
     let message = file.layer(None).unwrap().config(Some(&cells::GRU)).unwrap_err().to_string();

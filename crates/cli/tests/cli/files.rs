@@ -40,7 +40,7 @@ fn a_published_pt_file_runs() {
         for line in [
             "layer model.rnn: gru, input_size 192, hidden_size 128, 1 layer, bidirectional, two biases; the shapes fit \
              gru-reset-before too (--cell); names of PyTorch nn.LSTM, nn.GRU, nn.RNN\n",
-            "x: [100, 1, 192] as [T, B, I]: T=100 B=1 I=192\n",
+            "x: [50, 2, 192] as [T, B, I]: T=50 B=2 I=192\n",
         ] {
             assert!(text.contains(line), "{text}");
         }

@@ -33,6 +33,9 @@ impl<'a> Weights<'a> {
             };
             let both = file.shape(g).zip(file.shape(&v));
             if both.is_some_and(|(g, v)| fits(g, v)) && !by_name.contains_key(&name) {
+                // In their place.
+                by_name.remove(g);
+                by_name.remove(&v);
                 by_name.insert(name, Weight::Normed(g.to_string(), v));
             }
         }

@@ -4,8 +4,8 @@
 //!
 //! Nothing that a pickle says is ever run: a global is a name, and a call that is not one of those that rebuild a tensor gives
 //! an object with nothing in it. The crate refuses pickles nested over 1000 deep, and those that copy over a million values by
-//! reference; a zip archive's pickle of over 100 MiB; and whatever does not fit its storage. It lets a view of few bytes stand for
-//! 10 GiB (`expand`), which is refused here.
+//! reference; and whatever does not fit its storage. Two things that it lets through are refused here: a pickle that is packed to
+//! a small part of its size, each byte of which may cost a hundred, and a view of few bytes that stands for many (`expand`).
 //!
 //! Dictionaries in dictionaries give their keys as prefixes: `{"model": {"rnn.weight_ih_l0": …}}` is
 //! `model.rnn.weight_ih_l0`.
@@ -13,13 +13,20 @@
 use super::{Contents, EXPANDED, Stored};
 use crate::element::Element;
 use pytorch_reader::{DType, PytorchReader};
+use std::io::Cursor;
 use std::path::Path;
+use wgpu_rnn::io::Kind;
 use wgpu_rnn::{Error, Recurrence, Result};
+use zip::ZipArchive;
+
+/// `torch.save` packs nothing: a pickle is smaller than its file, but for a file of next to nothing that somebody packed.
+const PICKLE: u64 = 1 << 16;
 
 pub(super) fn open(path: &Path, bytes: Vec<u8>) -> Result<Contents> {
     let most = bytes.len().saturating_mul(EXPANDED);
-    let reader = PytorchReader::from_bytes(bytes, None)
-        .map_err(|e| Error::file(path, format!("not a PyTorch file with named tensors: {e}")))?;
+    let refused = |reason: String| Error::file(path, format!("not a PyTorch file with named tensors: {reason}"));
+    check_pickle(&bytes).map_err(refused)?;
+    let reader = PytorchReader::from_bytes(bytes, None).map_err(|e| refused(e.to_string()))?;
     let stored = |tensor: pytorch_reader::Tensor| {
         let size = tensor.byte_len();
         let (name, dtype, shape, read) = tensor.into_parts();
@@ -39,6 +46,26 @@ pub(super) fn open(path: &Path, bytes: Vec<u8>) -> Result<Contents> {
     };
     let tensors = reader.into_tensors().into_values().map(stored).collect();
     Ok(Contents { tensors, recurrence: Recurrence::Dense })
+}
+
+/// Refuses a zip archive whose pickles unpack to more than the archive.
+fn check_pickle(bytes: &[u8]) -> Result<(), String> {
+    if Kind::of(bytes) != Some(Kind::PyTorchZip) {
+        return Ok(());
+    }
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|e| e.to_string())?;
+    let most = (bytes.len() as u64).saturating_add(PICKLE);
+    for at in 0..archive.len() {
+        let entry = archive.by_index_raw(at).map_err(|e| e.to_string())?;
+        let is_pickle = entry.name().map_err(|e| e.to_string())?.ends_with(".pkl");
+        if is_pickle && entry.size() > most {
+            return Err(format!(
+                "expected a pickle of at most {most} bytes in a file of this size, got {}",
+                entry.size()
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn element(dtype: DType) -> Element {
