@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    linear: linear::Args,
+    linear: linear::LinearArgs,
 }
 
 /// Seeds of the weights and of the numbers they run on, so that two runs measure the same.

@@ -17,7 +17,7 @@ use wgpu_rnn_verify::{Bare, Comparison};
 /// The flags that only a linear recurrence has.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Linear recurrences")]
-pub struct Args {
+pub struct LinearArgs {
     /// Heads; of elementwise rules and Mamba, channels.
     #[arg(long, value_name = "N", required_if_eq_any = rules::ALL.map(|r| ("cell", r.name)))]
     heads: Option<usize>,
@@ -36,7 +36,7 @@ pub struct Args {
     chunk: Option<usize>,
 }
 
-/// The flags of [`Args`], and those of `plan` and `bench` that a linear recurrence has too.
+/// The flags of [`LinearArgs`], and those of `plan` and `bench` that a linear recurrence has too.
 const OWN: [&str; 5] = ["heads", "head_dim", "state", "scan", "chunk"];
 const SHARED: [&str; 7] = ["cell", "time", "batch", "reverse", "train", "device", "runs"];
 
@@ -58,7 +58,8 @@ pub fn check(matches: &ArgMatches, command: &mut Command) -> std::result::Result
     let Some(command) = command.find_subcommand_mut(name) else { return Ok(()) };
     let flags = command.get_arguments().map(|flag| flag.get_id().as_str());
     let typed = |id: &&str| given.value_source(id) == Some(ValueSource::CommandLine);
-    match flags.filter(typed).find(|id| !has(id)).map(|id| id.replace('_', "-")) {
+    let foreign = flags.filter(typed).find(|id| !has(id)).map(|id| id.replace('_', "-"));
+    match foreign {
         Some(flag) => {
             let message = format!("the argument '--{flag}' cannot be used with '--cell {cell}'");
             Err(command.error(ErrorKind::ArgumentConflict, message))
@@ -71,12 +72,12 @@ pub fn check(matches: &ArgMatches, command: &mut Command) -> std::result::Result
 struct Linear<'a> {
     rule: &'static Rule,
     heads: usize,
-    args: &'a Args,
+    args: &'a LinearArgs,
     model: &'a ModelArgs,
 }
 
 /// Prints how it would run.
-pub fn plan(rule: &'static Rule, args: &Args, model: &ModelArgs) -> Result<ExitCode, Box<dyn Error>> {
+pub fn plan(rule: &'static Rule, args: &LinearArgs, model: &ModelArgs) -> Result<ExitCode, Box<dyn Error>> {
     let linear = Linear::new(rule, args, model)?;
     let device = model.place.device()?;
     let plan = linear.bare()?.plan(&device, &linear.options())?;
@@ -87,14 +88,14 @@ pub fn plan(rule: &'static Rule, args: &Args, model: &ModelArgs) -> Result<ExitC
 }
 
 impl<'a> Linear<'a> {
-    fn new(rule: &'static Rule, args: &'a Args, model: &'a ModelArgs) -> Result<Self> {
+    fn new(rule: &'static Rule, args: &'a LinearArgs, model: &'a ModelArgs) -> Result<Self> {
         let heads = args.heads.ok_or_else(|| wgpu_rnn::Error::mismatch("--heads", "a number", "none"))?;
         Ok(Self { rule, heads, args, model })
     }
 
     /// Heads, K and V.
     fn sizes(&self) -> [usize; 3] {
-        let Args { head_dim, state, .. } = *self.args;
+        let LinearArgs { head_dim, state, .. } = *self.args;
         let keys = match self.rule.state {
             HeadState::Vector => 16,
             _ => head_dim,
@@ -117,7 +118,7 @@ impl<'a> Linear<'a> {
 }
 
 /// Checks it against a naive f64 loop, then times whole runs.
-pub fn bench(rule: &'static Rule, args: &Args, model: &ModelArgs, runs: u32) -> Result<ExitCode, Box<dyn Error>> {
+pub fn bench(rule: &'static Rule, args: &LinearArgs, model: &ModelArgs, runs: u32) -> Result<ExitCode, Box<dyn Error>> {
     let linear = Linear::new(rule, args, model)?;
     let (device, options) = (model.place.device()?, linear.options());
     let bare = linear.bare()?;

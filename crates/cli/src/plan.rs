@@ -15,7 +15,7 @@ pub struct Args {
     #[command(flatten)]
     rates: RateArgs,
     #[command(flatten)]
-    linear: linear::Args,
+    linear: linear::LinearArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {

@@ -63,7 +63,7 @@ fn inspect_lists_layers_with_their_commands() {
             "{file}: a PyTorch zip archive (torch.save writes it as .pt or .pth), 1472927 bytes\n\n\
              model.rnn\n  PyTorch nn.LSTM, nn.GRU, nn.RNN; f32\n  \
              gru, input_size 192, hidden_size 128, 1 layer, bidirectional, two biases\n  \
-             states h; activations r Sigmoid, z Sigmoid, n Tanh\n  \
+             states h; activations f Sigmoid, g Tanh\n  \
              the shapes fit gru-reset-before too: --cell says which\n  \
              wgpu-rnn run {file} --layer model.rnn --input X.npy --output Y.npy\n"
         )
