@@ -167,7 +167,7 @@ const TABLE: [Row; 23] = [
         kind: Kind::Onnx,
         // Protobuf has no magic number: ir_version (field 1, a small number), then another field of ModelProto.
         sign: |b| matches!(b, [8, 1..=32, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42 | 0x72, ..]),
-        what: "an ONNX model, as it looks",
+        what: "an ONNX model",
         help: "wgpu-rnn run reads it, and OnnxFile of wgpu-rnn-formats",
     },
     Row {

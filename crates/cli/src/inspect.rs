@@ -42,10 +42,9 @@ fn write(out: &mut impl Write, file: &Path, part: &Part) -> std::io::Result<()> 
     match &part.is {
         Is::Layer(config, others) => {
             writeln!(out, "  {}", Summary(config))?;
-            let states: Vec<_> = config.cell.states.iter().map(|s| s.name).collect();
             let activations = activations(config).into_iter().map(|(what, of)| format!("{what} {of}"));
             let activations = activations.collect::<Vec<_>>().join(", ");
-            writeln!(out, "  states {}; activations {activations}", states.join(", "))?;
+            writeln!(out, "  states {}; activations {activations}", states(config).join(", "))?;
             for input in &part.inputs {
                 writeln!(out, "  {input}")?;
             }
@@ -74,6 +73,12 @@ fn command(file: &Path, part: &Part) -> Option<String> {
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:".contains(c);
     if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// What goes from step to step: h, and what else the cell has.
+fn states(config: &RnnConfig) -> Vec<&'static str> {
+    let more = config.cell.states.iter().map(|s| s.name).filter(|name| *name != "h");
+    std::iter::once("h").chain(more).collect()
 }
 
 /// What the cell calls an activation, and its function with its parameters.
@@ -117,7 +122,7 @@ fn of_part(file: &Path, part: &Part) -> Value {
             "direction": format!("{:?}", config.direction).to_lowercase(),
             "bias": format!("{:?}", config.bias).to_lowercase(),
             "batch_first": config.layout == wgpu_rnn::Layout::BatchFirst,
-            "states": config.cell.states.iter().map(|s| s.name).collect::<Vec<_>>(),
+            "states": states(config),
             "activations": activations(config).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
             "other_cells": others.iter().map(|cell| cell.name).collect::<Vec<_>>(),
         }),

@@ -114,6 +114,7 @@ fn inspect_lists_blocks_and_nodes() {
         "an ONNX model",
         "\nlstm\n  ONNX LSTM\n",
         "lstm, input_size 2, hidden_size 3, 1 layer",
+        "states h, c; activations f Sigmoid, g Tanh, h Tanh",
         "h0: the model's initial_h",
     ] {
         assert!(text.contains(part), "{part:?} is not in {text}");
