@@ -354,24 +354,30 @@ fn zip(name: &str) -> Vec<u8> {
 
 #[test]
 fn files_of_other_formats_are_called_by_their_names() {
-    let save = "save it with safetensors.torch.save_file";
+    let (reads, tensors) = ("wgpu-rnn run reads it", "Tensors of wgpu-rnn-formats");
     let after = |first: &[u8]| [first, &[0x55; 100]].concat();
-    let cases: [(Vec<u8>, &str, &str); 16] = [
-        (zip("archive/data.pkl"), "this is a PyTorch zip archive", save),
-        (zip("model/data.pkl"), "this is a PyTorch zip archive", save),
-        (b"PK\x03\x04".to_vec(), "this is a PyTorch zip archive", save),
-        (zip("x.npy"), "this is a NumPy .npz archive", "safetensors.numpy.save_file"),
+    let cases = [
+        (zip("archive/data.pkl"), "this is a PyTorch zip archive", reads),
+        (zip("model/data.pkl"), "this is a PyTorch zip archive", tensors),
+        (zip("model/constants.pkl"), "this is a TorchScript archive", "torch.jit.load(path).state_dict()"),
+        (b"PK\x03\x04".to_vec(), "this is a zip archive", "download it again"),
+        (zip("x.npy"), "this is a NumPy .npz archive", tensors),
         (zip("metadata.json"), "this is a Keras .keras archive", "Weights::from_keras"),
-        (after(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a"), "this is a Python pickle", save),
-        (after(b"\x80\x04\x95"), "this is a Python pickle", save),
+        (
+            after(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."),
+            "this is a PyTorch file of before 1.6",
+            reads,
+        ),
+        (after(b"\x80\x04\x95"), "this is a Python pickle", "safetensors.numpy.save_file"),
         (after(b"\x89HDF\r\n\x1a\n"), "this is an HDF5 file", "Weights::from_keras"),
         (after(b"GGUF\x03\x00\x00\x00"), "this is a GGUF file", "gguf"),
         (after(b"\x93NUMPY\x01\x00"), "this is a NumPy .npy file", "safetensors.numpy.save_file"),
-        (after(b"\x08\x0a\x12\x07pytorch"), "this looks like an ONNX model", "OnnxFile"),
+        (after(b"\x08\x0a\x12\x07pytorch"), "this is an ONNX model", "OnnxFile"),
         (b"version https://git-lfs.github.com/spec/v1\n".to_vec(), "this is a Git LFS pointer", "git lfs pull"),
-        (b"{\n  \"weight_map\": {}}".to_vec(), "this is JSON text", "open the .safetensors file"),
+        (b"{\n  \"weight_map\": {}}".to_vec(), "this is the index of several safetensors files", reads),
+        (b"{\"a\": 1}".to_vec(), "this is JSON text", "the file that has the weights"),
         (b"<!DOCTYPE html><html>".to_vec(), "this is a web page", "download"),
-        (Vec::new(), "the file is empty", ""),
+        (Vec::new(), "this is an empty file", ""),
         (vec![0xff; 64], "announce a header of 18446744073709551615 bytes, but the file has 64", "another format"),
     ];
     for (bytes, what, help) in cases {
@@ -386,7 +392,7 @@ fn files_of_other_formats_are_called_by_their_names() {
         let weights = Weights::<f32>::random(&config, 1).unwrap();
         let model = wgpu_rnn_formats::onnx::Export::default().bytes(&config, &weights).unwrap();
         let message = refused(TensorFile::from_bytes("m.onnx", model));
-        assert!(message.contains("this looks like an ONNX model"), "{message}");
+        assert!(message.contains("this is an ONNX model"), "{message}");
     }
     // Whatever their lengths spell, files with a header are safetensors; cut short, they are that.
     for length in [0x0280u64, 0x0480, 0x0308, 0x4b50] {

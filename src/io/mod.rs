@@ -1,5 +1,10 @@
-//! Networks and layers out of safetensors files, and into them. Other files are read by crates of their own.
+//! Networks and layers out of safetensors files, and into them. Other files are read by crates of their own, which give their
+//! tensors by [`NamedTensors`].
 
-mod foreign;
+pub mod kind;
+mod named;
 mod network;
 pub mod safetensors;
+
+pub use kind::Kind;
+pub use named::NamedTensors;

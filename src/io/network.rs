@@ -1,7 +1,7 @@
 //! A network's parameters by name, as files hold them, from and to the flat order in which a session takes them.
 
 use crate::error::{Error, Result};
-use crate::io::safetensors::TensorFile;
+use crate::io::named::NamedTensors;
 use crate::model::network::{NetworkData, Param};
 use crate::num::Real;
 use crate::tensor::Tensor;
@@ -21,7 +21,12 @@ impl NetworkData {
     ///
     /// # Errors
     /// [`Error::Mismatch`] for a tensor that is missing, of another shape, no floating-point one, or left over.
-    pub fn load<T: Real>(&self, file: &TensorFile, prefix: &str, others: impl Fn(&str) -> bool) -> Result<Vec<T>> {
+    pub fn load<T: Real>(
+        &self,
+        file: &impl NamedTensors,
+        prefix: &str,
+        others: impl Fn(&str) -> bool,
+    ) -> Result<Vec<T>> {
         let in_file = |e| match e {
             Error::Mismatch { what, expected, got } => {
                 Error::mismatch(format!("{}: {prefix}{what}", file.path().display()), expected, got)

@@ -1,9 +1,10 @@
 //! Weights from and to safetensors files with PyTorch's names, whole stacks by prefix; f64, f32, f16 and bf16 in, f64 and f32 out.
 
 mod hints;
-mod stack;
+pub(super) mod stack;
 
-use super::foreign::instead_of_safetensors;
+use super::kind::Kind;
+use super::named::NamedTensors;
 use crate::error::{Error, Result};
 use crate::model::recurrence::Recurrence;
 use crate::model::stack::RnnConfig;
@@ -102,6 +103,11 @@ impl TensorFile {
         Ok(Some((info.shape.clone(), values)))
     }
 
+    /// A tensor's elements as the file has them, little-endian and row-major, or `None` if the file has no such name.
+    pub fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.header.info(name).map(|info| self.data(info))
+    }
+
     /// The element type of a tensor, or `None` if the file has no such name. Hidden: the type is the `safetensors` crate's, and
     /// only golden files ask for it.
     #[doc(hidden)]
@@ -111,6 +117,31 @@ impl TensorFile {
 
     fn tensor_error(&self, name: &str, expected: impl ToString, got: impl ToString) -> Error {
         Error::mismatch(format!("{}: {name}", self.path.display()), expected, got)
+    }
+}
+
+impl NamedTensors for TensorFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.header.offset_keys()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.header.info(name).map(|info| info.shape.clone())
+    }
+
+    fn real<T: Real>(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<T>)>> {
+        Self::real(self, name)
+    }
+
+    fn recurrence(&self) -> Result<Recurrence> {
+        match self.metadata().get(RECURRENCE) {
+            Some(text) => text.parse().map_err(|e| Error::file(&self.path, e)),
+            None => Ok(Recurrence::Dense),
+        }
     }
 }
 
@@ -147,8 +178,8 @@ impl<T: Real> Weights<T> {
 
 /// What a file is that has no header of safetensors, or what is wrong with the header.
 fn why_not(bytes: &[u8], error: &SafeTensorError) -> String {
-    if let Some(other) = instead_of_safetensors(bytes) {
-        return other.into();
+    if let Some(other) = Kind::of(bytes).filter(|kind| *kind != Kind::Safetensors) {
+        return other.to_string();
     }
     match (error, bytes.first_chunk()) {
         (SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeaderLength, Some(length)) => format!(

@@ -1,6 +1,7 @@
 //! `wgpu-rnn bench`: checks a configuration, then times whole runs: forward, with `--train` forward and backward.
 
-use super::model::ModelArgs;
+use super::linear;
+use super::model::{ModelArgs, Recurrent};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::Write;
@@ -25,12 +26,17 @@ pub struct Args {
     /// One line of JSON instead of text.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    linear: linear::LinearArgs,
 }
 
 /// Seeds of the weights and of the numbers they run on, so that two runs measure the same.
 pub const SEEDS: (u64, u64) = (1, 2);
 
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    if let Recurrent::Rule(rule) = args.model.cell {
+        return linear::bench(rule, &args.linear, &args.model, args.runs);
+    }
     let (device, plan) = args.model.plan()?;
     let weights = Weights::<f32>::random(&plan.config, SEEDS.0)?;
     let mut session = Session::from_plan(&device, plan.clone(), &weights)?;

@@ -1,11 +1,11 @@
 //! `wgpu-rnn plan` and `bench` of a linear recurrence (`--cell mamba`, `gla`, …): its sizes are heads, K and V, not hidden units.
 
 use super::bench::{SEEDS, median};
-use super::model::DeviceArg;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Parser, Subcommand, ValueEnum};
+use super::model::{ModelArgs, Recurrent};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command, ValueEnum};
 use std::error::Error;
-use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -14,52 +14,19 @@ use wgpu_rnn::rule::{HeadState, Rule};
 use wgpu_rnn::{Result, Shape, rules};
 use wgpu_rnn_verify::{Bare, Comparison};
 
-/// The command line of a linear recurrence.
-#[derive(Parser)]
-#[command(name = "wgpu-rnn", version, about)]
-pub struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Print how a linear recurrence would run: sizes, strategy and reason, memory.
-    Plan(Args),
-    /// Check a linear recurrence against a naive f64 loop, then time whole runs.
-    Bench(BenchArgs),
-}
-
-/// A linear recurrence over T steps of B sequences.
+/// The flags that only a linear recurrence has.
 #[derive(clap::Args)]
-struct Args {
-    /// The rule.
-    #[arg(long, value_name = "NAME", value_parser = rule_parser())]
-    cell: &'static Rule,
-    /// T: time steps.
-    #[arg(long, value_name = "T")]
-    time: usize,
-    /// B: sequences.
-    #[arg(long, value_name = "B")]
-    batch: usize,
+#[command(next_help_heading = "Linear recurrences")]
+pub struct LinearArgs {
     /// Heads; of elementwise rules and Mamba, channels.
-    #[arg(long, value_name = "N")]
-    heads: usize,
+    #[arg(long, value_name = "N", required_if_eq_any = rules::ALL.map(|r| ("cell", r.name)))]
+    heads: Option<usize>,
     /// V: columns of a head's state (1 of elementwise rules and Mamba).
     #[arg(long, value_name = "V", default_value_t = 64)]
     head_dim: usize,
     /// K: rows of a head's state; else as many as columns, of Mamba 16.
     #[arg(long, value_name = "K")]
     state: Option<usize>,
-    /// From the last step to the first.
-    #[arg(long)]
-    reverse: bool,
-    /// Forward and backward.
-    #[arg(long)]
-    train: bool,
-    /// Where it runs; `auto`: a real GPU if there is one, else the CPU executor.
-    #[arg(long, value_enum, default_value_t = DeviceArg::Auto)]
-    device: DeviceArg,
     /// Forces how it goes over time: step after step, or chunks of steps side by side, scanned twice or
     /// as matrix products where states are matrices.
     #[arg(long, value_enum)]
@@ -69,14 +36,9 @@ struct Args {
     chunk: Option<usize>,
 }
 
-#[derive(clap::Args)]
-struct BenchArgs {
-    #[command(flatten)]
-    args: Args,
-    /// Timed runs.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    runs: u32,
-}
+/// The flags of [`LinearArgs`], and those of `plan` and `bench` that a linear recurrence has too.
+const OWN: [&str; 5] = ["heads", "head_dim", "state", "scan", "chunk"];
+const SHARED: [&str; 7] = ["cell", "time", "batch", "reverse", "train", "device", "runs"];
 
 #[derive(Clone, Copy, ValueEnum)]
 enum ScanArg {
@@ -85,64 +47,81 @@ enum ScanArg {
     Products,
 }
 
-fn rule_parser() -> impl TypedValueParser<Value = &'static Rule> {
-    PossibleValuesParser::new(rules::ALL.iter().map(|r| r.name))
-        .try_map(|name| rules::by_name(&name).ok_or("not a rule of the registry"))
-}
-
-/// Whether a command line asks to plan or time a linear recurrence.
-pub fn asked(args: &[OsString]) -> bool {
-    let texts: Vec<_> = args.iter().filter_map(|a| a.to_str()).collect();
-    let names = texts.windows(2).filter(|pair| pair[0] == "--cell").map(|pair| pair[1]);
-    let joined = texts.iter().filter_map(|text| text.strip_prefix("--cell="));
-    let commands = ["plan", "bench"];
-    texts.get(1).is_some_and(|c| commands.contains(c)) && names.chain(joined).any(|name| rules::by_name(name).is_some())
-}
-
-/// Runs the command line.
-pub fn main() -> Result<ExitCode, Box<dyn Error>> {
-    match Cli::parse().command {
-        Command::Plan(args) => {
-            let device = args.device.open()?;
-            let plan = args.bare()?.plan(&device, &args.options())?;
-            let mut out = std::io::stdout().lock();
-            writeln!(out, "device    {device}")?;
-            writeln!(out, "{plan}")?;
-            Ok(ExitCode::SUCCESS)
+/// Refuses flags that what `--cell` names does not have.
+pub fn check(matches: &ArgMatches, command: &mut Command) -> std::result::Result<(), clap::Error> {
+    let Some((name @ ("plan" | "bench"), given)) = matches.subcommand() else { return Ok(()) };
+    let (cell, has): (&str, fn(&str) -> bool) = match given.get_one::<Recurrent>("cell") {
+        Some(Recurrent::Rule(rule)) => (rule.name, |id| OWN.contains(&id) || SHARED.contains(&id)),
+        Some(Recurrent::Cell(cell)) => (cell.name, |id| !OWN.contains(&id)),
+        None => return Ok(()),
+    };
+    let Some(command) = command.find_subcommand_mut(name) else { return Ok(()) };
+    let flags = command.get_arguments().map(|flag| flag.get_id().as_str());
+    let typed = |id: &&str| given.value_source(id) == Some(ValueSource::CommandLine);
+    let foreign = flags.filter(typed).find(|id| !has(id)).map(|id| id.replace('_', "-"));
+    match foreign {
+        Some(flag) => {
+            let message = format!("the argument '--{flag}' cannot be used with '--cell {cell}'");
+            Err(command.error(ErrorKind::ArgumentConflict, message))
         }
-        Command::Bench(args) => bench(&args),
+        None => Ok(()),
     }
 }
 
-impl Args {
+/// A linear recurrence over T steps of B sequences.
+struct Linear<'a> {
+    rule: &'static Rule,
+    heads: usize,
+    args: &'a LinearArgs,
+    model: &'a ModelArgs,
+}
+
+/// Prints how it would run.
+pub fn plan(rule: &'static Rule, args: &LinearArgs, model: &ModelArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let linear = Linear::new(rule, args, model)?;
+    let device = model.place.device()?;
+    let plan = linear.bare()?.plan(&device, &linear.options())?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "device    {device}")?;
+    writeln!(out, "{plan}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl<'a> Linear<'a> {
+    fn new(rule: &'static Rule, args: &'a LinearArgs, model: &'a ModelArgs) -> Result<Self> {
+        let heads = args.heads.ok_or_else(|| wgpu_rnn::Error::mismatch("--heads", "a number", "none"))?;
+        Ok(Self { rule, heads, args, model })
+    }
+
     /// Heads, K and V.
     fn sizes(&self) -> [usize; 3] {
-        let keys = match self.cell.state {
+        let LinearArgs { head_dim, state, .. } = *self.args;
+        let keys = match self.rule.state {
             HeadState::Vector => 16,
-            _ => self.head_dim,
+            _ => head_dim,
         };
-        self.cell.state.sizes([self.heads, self.state.unwrap_or(keys), self.head_dim])
+        self.rule.state.sizes([self.heads, state.unwrap_or(keys), head_dim])
     }
 
     fn options(&self) -> NetworkOptions {
-        let parallel = self.scan.map(|s| match s {
+        let parallel = self.args.scan.map(|s| match s {
             ScanArg::Recurrent => Parallel::Recurrent,
             ScanArg::Chunked => Parallel::Chunked,
             ScanArg::Products => Parallel::Products,
         });
-        NetworkOptions { parallel, chunk: self.chunk, train: self.train, ..Default::default() }
+        NetworkOptions { parallel, chunk: self.args.chunk, train: self.model.train, ..Default::default() }
     }
 
     fn bare(&self) -> Result<Bare> {
-        let shape = Shape { time: self.time, batch: self.batch };
-        Bare::new(self.cell, self.sizes(), shape, self.reverse, SEEDS.1)
+        Bare::new(self.rule, self.sizes(), self.model.shape(), self.model.reverse, SEEDS.1)
     }
 }
 
-fn bench(bench: &BenchArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let args = &bench.args;
-    let (device, options) = (args.device.open()?, args.options());
-    let bare = args.bare()?;
+/// Checks it against a naive f64 loop, then times whole runs.
+pub fn bench(rule: &'static Rule, args: &LinearArgs, model: &ModelArgs, runs: u32) -> Result<ExitCode, Box<dyn Error>> {
+    let linear = Linear::new(rule, args, model)?;
+    let (device, options) = (model.place.device()?, linear.options());
+    let bare = linear.bare()?;
     let plan = bare.plan(&device, &options)?;
     let checked = bare.check(&device, &options)?;
     let mut out = std::io::stdout().lock();
@@ -150,8 +129,8 @@ fn bench(bench: &BenchArgs) -> Result<ExitCode, Box<dyn Error>> {
     let Shape { time, batch } = checked.shape;
     let verdict = if checked.passed() { "verified" } else { "NOT VERIFIED" };
     let heads = match checked.heads {
-        heads if heads == args.heads => String::new(),
-        heads => format!(", {heads} of {} heads,", args.heads),
+        heads if heads == linear.heads => String::new(),
+        heads => format!(", {heads} of {} heads,", linear.heads),
     };
     writeln!(out, "{verdict}: {batch} sequence(s) of {time} step(s){heads} against the naive f64 loop:")?;
     for Comparison { tensor, error, bound } in &checked.tensors {
@@ -163,7 +142,7 @@ fn bench(bench: &BenchArgs) -> Result<ExitCode, Box<dyn Error>> {
     let mut session = bare.session(&device, &options)?;
     bare.run(&mut session)?;
     let mut times = Vec::new();
-    for _ in 0..bench.runs {
+    for _ in 0..runs {
         let start = Instant::now();
         bare.run(&mut session)?;
         times.push(start.elapsed().as_secs_f64() * 1e3);
@@ -173,9 +152,9 @@ fn bench(bench: &BenchArgs) -> Result<ExitCode, Box<dyn Error>> {
     writeln!(
         out,
         "time: median {median:.3} ms, minimum {minimum:.3} ms of {} runs, {:.3} us a step of all sequences, {}",
-        bench.runs,
-        median * 1e3 / args.time as f64,
-        if args.train { "forward and backward, gradients read back" } else { "forward, y read back" }
+        runs,
+        median * 1e3 / model.shape().time as f64,
+        if model.train { "forward and backward, gradients read back" } else { "forward, y read back" }
     )?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,10 +1,11 @@
-//! The command line: `wgpu-rnn devices | verify | plan | bench | tune | run | export`. One file per subcommand, each with its
+//! The command line: `wgpu-rnn devices | verify | plan | bench | tune | inspect | run | export`. One file per subcommand, each with its
 //! `Args` (clap) and `run(&Args) -> Result<ExitCode, Box<dyn Error>>`.
 
 mod bench;
 mod devices;
 mod export;
 mod floor;
+mod inspect;
 mod layer;
 mod linear;
 mod model;
@@ -13,7 +14,7 @@ mod run;
 mod tune;
 mod verify;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// What the whole project is, as the library's manifest has it.
@@ -41,7 +42,9 @@ enum Command {
     Bench(bench::Args),
     /// Measure tiles and blocks of steps for a configuration and shape on this device, and store the fastest.
     Tune(tune::Args),
-    /// Run a trained layer stack from a safetensors file, or a node of an ONNX model, over an .npy input.
+    /// List the recurrent layers and blocks of a model's file, and the commands that run them.
+    Inspect(inspect::Args),
+    /// Run a trained layer or stack out of a model's file (safetensors, .pt, .pth, .npz, ONNX) over an .npy input.
     Run(run::Args),
     /// Write a trained layer as an ONNX model of one node.
     Export(export::Args),
@@ -49,17 +52,16 @@ enum Command {
 
 /// Runs the command line; an error goes to stderr and exits with 2 (1 is a failed comparison).
 fn main() -> ExitCode {
-    // A linear recurrence has flags of its own.
-    let args: Vec<_> = std::env::args_os().collect();
-    if linear::asked(&args) {
-        return ended(linear::main());
-    }
-    ended(match Cli::parse().command {
+    let mut command = Cli::command();
+    let matches = command.get_matches_mut();
+    let cli = linear::check(&matches, &mut command).and_then(|()| Cli::from_arg_matches(&matches));
+    ended(match cli.unwrap_or_else(|e| e.exit()).command {
         Command::Devices(args) => devices::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Tune(args) => tune::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Export(args) => export::run(&args),
     })

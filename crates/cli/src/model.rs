@@ -4,16 +4,18 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::sync::Arc;
+use wgpu_rnn::rule::Rule;
 use wgpu_rnn::{
-    ActivationFormat, Bias, Cell, Device, Direction, InputMode, Memory, Options, Plan, Recurrence, Result, RnnConfig,
-    Shape, Strategy, Tuning, Wavefront, WeightFormat, cells,
+    ActivationFormat, Bias, Cell, Device, Direction, Error, InputMode, Memory, Options, Plan, Recurrence, Result,
+    RnnConfig, Shape, Strategy, Tuning, Wavefront, WeightFormat, cells, rules,
 };
 
 /// A stack of recurrent layers over T steps of B sequences.
 #[derive(Args)]
 pub struct ModelArgs {
-    #[command(flatten)]
-    pub cell: CellArgs,
+    /// The cell; or a linear recurrence (`linear`, `gla`, `mamba`, `rwkv7`, …), whose sizes are --heads, --head-dim and --state.
+    #[arg(long, value_name = "NAME", value_parser = recurrent_parser())]
+    pub cell: Recurrent,
     /// T: time steps.
     #[arg(long, value_name = "T")]
     time: usize,
@@ -21,14 +23,14 @@ pub struct ModelArgs {
     #[arg(long, value_name = "B")]
     batch: usize,
     /// I: features of x.
-    #[arg(long, value_name = "I")]
-    input: usize,
+    #[arg(long, value_name = "I", required_if_eq_any = cells::ALL.map(|c| ("cell", c.name)))]
+    input: Option<usize>,
     /// What the first layer does with x: W x + b, or x + b (I = H).
     #[arg(long, value_enum, default_value_t = InputModeArg::Linear)]
     input_mode: InputModeArg,
     /// H: hidden units.
-    #[arg(long, value_name = "H")]
-    hidden: usize,
+    #[arg(long, value_name = "H", required_if_eq_any = cells::ALL.map(|c| ("cell", c.name)))]
+    hidden: Option<usize>,
     /// L: stacked layers.
     #[arg(long, value_name = "L", default_value_t = 1)]
     layers: usize,
@@ -37,7 +39,7 @@ pub struct ModelArgs {
     bidirectional: bool,
     /// Read time backwards only.
     #[arg(long, conflicts_with = "bidirectional")]
-    reverse: bool,
+    pub reverse: bool,
     /// P: project h to so many values (LSTM only); 0 for none.
     #[arg(long, value_name = "P", default_value_t = 0)]
     proj: usize,
@@ -61,12 +63,11 @@ pub struct ModelArgs {
     pub place: PlaceArgs,
 }
 
-/// Which cell.
-#[derive(Args)]
-pub struct CellArgs {
-    /// The cell; or a linear recurrence (`linear`, `gla`, `mamba`, `rwkv7`, …), whose flags `--cell gla --help` lists.
-    #[arg(long, value_name = "NAME", value_parser = cell_parser())]
-    pub cell: &'static Cell,
+/// What `--cell` names: something with hidden units, or something with heads.
+#[derive(Clone, Copy)]
+pub enum Recurrent {
+    Cell(&'static Cell),
+    Rule(&'static Rule),
 }
 
 /// Where and how it runs.
@@ -107,7 +108,7 @@ enum InputModeArg {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub enum DeviceArg {
+enum DeviceArg {
     Cpu,
     Gpu,
     Auto,
@@ -123,6 +124,15 @@ enum StrategyArg {
 pub fn cell_parser() -> impl TypedValueParser<Value = &'static Cell> {
     PossibleValuesParser::new(cells::ALL.iter().map(|c| c.name))
         .try_map(|name| cells::by_name(&name).ok_or("not a cell of the registry"))
+}
+
+/// Takes the names of both registries.
+fn recurrent_parser() -> impl TypedValueParser<Value = Recurrent> {
+    let names = cells::ALL.iter().map(|c| c.name).chain(rules::ALL.iter().map(|r| r.name));
+    PossibleValuesParser::new(names).try_map(|name| {
+        let cell = cells::by_name(&name).map(Recurrent::Cell);
+        cell.or_else(|| rules::by_name(&name).map(Recurrent::Rule)).ok_or("not of a registry")
+    })
 }
 
 /// Takes the names of the formats.
@@ -166,6 +176,13 @@ fn memory(text: &str) -> std::result::Result<Memory, String> {
 impl ModelArgs {
     /// The configuration.
     pub fn config(&self) -> Result<RnnConfig> {
+        let cell = match self.cell {
+            Recurrent::Cell(cell) => cell,
+            Recurrent::Rule(rule) => return Err(Error::mismatch("--cell", "a cell with hidden units", rule.name)),
+        };
+        let (Some(input_size), Some(hidden_size)) = (self.input, self.hidden) else {
+            return Err(Error::mismatch("--input and --hidden", "sizes", "none"));
+        };
         let direction = match (self.bidirectional, self.reverse) {
             (true, _) => Direction::Bidirectional,
             (_, true) => Direction::Reverse,
@@ -182,9 +199,9 @@ impl ModelArgs {
             InputModeArg::Skip => InputMode::Skip,
         };
         let config = RnnConfig {
-            cell: self.cell.cell,
-            input_size: self.input,
-            hidden_size: self.hidden,
+            cell,
+            input_size,
+            hidden_size,
             num_layers: self.layers,
             direction,
             bias,
@@ -217,21 +234,14 @@ impl ModelArgs {
     }
 }
 
-impl DeviceArg {
-    /// The device; an error where a GPU is asked for and there is none.
-    pub fn open(self) -> Result<Device> {
-        match self {
-            Self::Cpu => Ok(Device::cpu()),
-            Self::Gpu => Device::gpu(),
-            Self::Auto => Ok(Device::auto()),
-        }
-    }
-}
-
 impl PlaceArgs {
     /// The device; an error where a GPU is asked for and there is none.
     pub fn device(&self) -> Result<Device> {
-        self.device.open()
+        match self.device {
+            DeviceArg::Cpu => Ok(Device::cpu()),
+            DeviceArg::Gpu => Device::gpu(),
+            DeviceArg::Auto => Ok(Device::auto()),
+        }
     }
 
     /// The plan of `config` on `device`.

@@ -1,7 +1,8 @@
 //! `wgpu-rnn plan`: how a configuration would run and what work that is, with `--train` forward and backward.
 
 use super::floor::{self, RateArgs};
-use super::model::ModelArgs;
+use super::linear;
+use super::model::{ModelArgs, Recurrent};
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
@@ -13,9 +14,14 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     rates: RateArgs,
+    #[command(flatten)]
+    linear: linear::LinearArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    if let Recurrent::Rule(rule) = args.model.cell {
+        return linear::plan(rule, &args.linear, &args.model);
+    }
     let rates = args.rates.rates()?;
     let (device, plan) = args.model.plan()?;
     let mut out = std::io::stdout().lock();

@@ -1,8 +1,8 @@
-//! `wgpu-rnn run`: a trained layer stack from a safetensors file, or a node of an ONNX model, over an `.npy` input.
+//! `wgpu-rnn run`: a trained layer or stack, out of a file of any kind that has one, over an `.npy` input.
 
 use super::layer::{Layer, LayerArgs, given};
 use super::model::PlaceArgs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wgpu_rnn::{Error, Initial, Input, Layout, Output, Result, RnnConfig, Session, Shape, Tensor};
 use wgpu_rnn_formats::npy;
@@ -25,12 +25,18 @@ pub struct Args {
     /// c0 `[L*D, B, H]` (sLSTM: `[L*D, B, 3*H]`), .npy; zeros without it.
     #[arg(long, value_name = "FILE")]
     c0: Option<PathBuf>,
-    /// x `[T, B, I]` or, for a single sequence, `[T, I]`: .npy, f32 or f64, little-endian, C order.
-    #[arg(long, value_name = "X.npy")]
-    input: PathBuf,
+    /// x `[T, B, I]` or, for a single sequence, `[T, I]`: .npy, f16, f32 or f64, little-endian, C order.
+    #[arg(long, value_name = "X.npy", required_unless_present = "inputs")]
+    input: Option<PathBuf>,
     /// Where y `[T, B, D*(P or H)]` goes, .npy, f32; 0 past a sequence's end.
-    #[arg(long, value_name = "Y.npy")]
-    output: PathBuf,
+    #[arg(long, value_name = "Y.npy", required_unless_present = "outputs")]
+    output: Option<PathBuf>,
+    /// An input of a whole model, by its name; several times.
+    #[arg(long = "in", value_name = "NAME=X.npy", value_parser = named, requires = "file", conflicts_with = "input")]
+    inputs: Vec<(String, PathBuf)>,
+    /// Where an output of a whole model goes, by its name; several times.
+    #[arg(long = "out", value_name = "NAME=Y.npy", value_parser = named, requires = "file", conflicts_with = "output")]
+    outputs: Vec<(String, PathBuf)>,
     /// Where hn `[L*D, B, P or H]` goes, .npy, f32.
     #[arg(long, value_name = "FILE")]
     hn: Option<PathBuf>,
@@ -39,15 +45,32 @@ pub struct Args {
     cn: Option<PathBuf>,
 }
 
+/// `NAME=FILE`.
+fn named(text: &str) -> std::result::Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.into(), file.into())),
+        _ => Err("expected NAME=FILE".into()),
+    }
+}
+
 pub fn run(args: &Args) -> std::result::Result<ExitCode, Box<dyn std::error::Error>> {
+    let (Some(input), Some(output)) = (&args.input, &args.output) else {
+        let what = "whole models by their inputs and outputs (--in, --out)".into();
+        let reason = "one layer runs: --layer NAME, as wgpu-rnn inspect lists them, with --input and --output".into();
+        return Err(Error::Unsupported { what, reason }.into());
+    };
     let Layer { config, weights, h0, c0, lengths } = args.layer.read(args.batch_first)?;
     let cell = config.cell;
     if let (false, Some(path)) = (cell.has_cell_state(), &args.cn) {
         let expected = format!("none ({} has no cell state)", cell.name);
         return Err(mismatch("--cn", expected, path.display()).into());
     }
-    let x = npy::read::<f32>(&args.input)?;
+    let x = npy::read::<f32>(input)?;
     let shape = input_shape(&config, &x.shape)?;
+    if args.layer.file.is_some() {
+        let order = if config.layout == Layout::BatchFirst { "[B, T, I]" } else { "[T, B, I]" };
+        eprintln!("x: {:?} as {order}: T={} B={} I={}", x.shape, shape.time, shape.batch, config.input_size);
+    }
     let read = |path: &Option<PathBuf>| path.as_ref().map(npy::read::<f32>).transpose();
     let (h0, c0) = (given("--h0", read(&args.h0)?, h0)?, given("--c0", read(&args.c0)?, c0)?);
     let lengths = given("--lengths", args.lengths.clone(), lengths)?;
@@ -57,8 +80,8 @@ pub fn run(args: &Args) -> std::result::Result<ExitCode, Box<dyn std::error::Err
     eprintln!("device: {device}; strategy: {} ({})", plan.strategy, plan.reason);
     let mut session = Session::from_plan(&device, plan, &weights)?;
     let initial = Initial::Given { h0: h0.as_ref().map(Tensor::view), c0: c0.as_ref().map(Tensor::view) };
-    let output = session.forward(&Input { lengths: lengths.as_deref(), initial, ..Input::new(x.view()) })?;
-    write(args, &output)?;
+    let results = session.forward(&Input { lengths: lengths.as_deref(), initial, ..Input::new(x.view()) })?;
+    write(args, output, &results)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -79,12 +102,12 @@ fn input_shape(config: &RnnConfig, x: &[usize]) -> Result<Shape> {
     Ok(shape)
 }
 
-fn write(args: &Args, output: &Output<f32>) -> Result<()> {
-    npy::write(&args.output, output.y.view())?;
+fn write(args: &Args, y: &Path, results: &Output<f32>) -> Result<()> {
+    npy::write(y, results.y.view())?;
     if let Some(path) = &args.hn {
-        npy::write(path, output.hn.view())?;
+        npy::write(path, results.hn.view())?;
     }
-    if let (Some(path), Some(cn)) = (&args.cn, &output.cn) {
+    if let (Some(path), Some(cn)) = (&args.cn, &results.cn) {
         npy::write(path, cn.view())?;
     }
     Ok(())

@@ -1,9 +1,19 @@
-//! Files that [`wgpu_rnn`] is not made of, for its networks: ONNX models ([`onnx`]), read and written, and NumPy's arrays
-//! ([`npy`]). The library itself reads safetensors ([`wgpu_rnn::io::safetensors`]).
+//! Files that [`wgpu_rnn`] is not made of, for its networks: the named tensors of other tools' files, and the recurrent layers among
+//! them ([`Tensors`], [`layers`]); Keras models ([`keras`]); ONNX models ([`onnx`]), read and written; and NumPy's arrays ([`npy`]). What
+//! a file is, its bytes tell ([`Kind`]). The library itself reads safetensors ([`wgpu_rnn::io::safetensors`]).
 
+mod element;
+mod inspect;
 pub mod keras;
+pub mod layers;
 pub mod npy;
 pub mod onnx;
+pub mod tensors;
+
+pub use element::Element;
+pub use inspect::{Inspection, Is, Part, inspect};
+pub use tensors::Tensors;
+pub use wgpu_rnn::io::Kind;
 
 /// The examples of the page on files run as tests.
 #[cfg(doctest)]

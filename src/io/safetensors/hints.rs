@@ -1,6 +1,6 @@
 //! What would help where a file and what is asked of it do not fit: prefixes, cells, settings.
 
-use super::TensorFile;
+use crate::io::named::NamedTensors;
 use crate::model::cell::Cell;
 use crate::model::cells;
 use crate::model::recurrence::Recurrence;
@@ -206,51 +206,48 @@ impl Shapes<'_> {
     }
 }
 
-impl TensorFile {
-    /// The prefixes that the file has, where it has nothing of a stack under `prefix`.
-    pub(super) fn prefix_hint(&self, prefix: &str) -> String {
-        let names = self.names();
-        if names.iter().any(|n| n.strip_prefix(prefix).is_some_and(is_of_layers)) {
-            return String::new();
-        }
-        let ends = |n: &'_ String| {
-            let start = n.strip_suffix("weight_ih_l0").or_else(|| n.strip_suffix("weight_hh_l0"));
-            start.map(shortened)
-        };
-        let mut found: BTreeSet<String> = names.iter().filter_map(ends).collect();
-        let dotted = format!("{prefix}.");
-        if found.contains(&dotted) {
-            found = BTreeSet::from([dotted]);
-        }
-        let quoted: Vec<String> = found.iter().map(|p| format!("{p:?}")).collect();
-        match quoted.as_slice() {
-            [] => format!(" (no tensor of the file is a layer's weight_ih_l0; it has {})", listed_or_none(&names)),
-            [one] => format!(" (did you mean the prefix {one}?)"),
-            several => format!(" (did you mean one of the prefixes {}?)", listed(several)),
-        }
+/// The prefixes that the file has, where it has nothing of a stack under `prefix`.
+pub(super) fn prefix_hint(file: &impl NamedTensors, prefix: &str) -> String {
+    let names = file.names();
+    if names.iter().any(|n| n.strip_prefix(prefix).is_some_and(is_of_layers)) {
+        return String::new();
     }
+    let ends = |n: &'_ String| {
+        let start = n.strip_suffix("weight_ih_l0").or_else(|| n.strip_suffix("weight_hh_l0"));
+        start.map(shortened)
+    };
+    let mut found: BTreeSet<String> = names.iter().filter_map(ends).collect();
+    let dotted = format!("{prefix}.");
+    if found.contains(&dotted) {
+        found = BTreeSet::from([dotted]);
+    }
+    let quoted: Vec<String> = found.iter().map(|p| format!("{p:?}")).collect();
+    match quoted.as_slice() {
+        [] => format!(" (no tensor of the file is a layer's weight_ih_l0; it has {})", listed_or_none(&names)),
+        [one] => format!(" (did you mean the prefix {one}?)"),
+        several => format!(" (did you mean one of the prefixes {}?)", listed(several)),
+    }
+}
 
-    /// Matrices that an embedding or a head could be.
-    pub(super) fn matrix_hint(&self, columns: usize) -> String {
-        let matrix = |n: &String| {
-            let last = n.rsplit('.').next().unwrap_or(n);
-            let shape = self.header.info(n).map(|info| &info.shape);
-            !is_of_layers(last) && shape.is_some_and(|s| s.len() == 2 && s[1] == columns)
-        };
-        let mut names: Vec<String> = self.names().into_iter().filter(matrix).collect();
-        names.sort_unstable();
-        match names.as_slice() {
-            [] => String::new(),
-            names => format!(" (matrices of so many columns: {})", listed(names)),
-        }
+/// Matrices that an embedding or a head could be.
+pub(super) fn matrix_hint(file: &impl NamedTensors, columns: usize) -> String {
+    let matrix = |n: &String| {
+        let last = n.rsplit('.').next().unwrap_or(n);
+        !is_of_layers(last) && file.shape(n).is_some_and(|s| s.len() == 2 && s[1] == columns)
+    };
+    let mut names: Vec<String> = file.names().into_iter().filter(matrix).collect();
+    names.sort_unstable();
+    match names.as_slice() {
+        [] => String::new(),
+        names => format!(" (matrices of so many columns: {})", listed(names)),
     }
+}
 
-    /// The same, where a configuration asks for one of this shape.
-    pub(super) fn names_hint(&self, shape: &[usize]) -> String {
-        let hint = shape.last().map_or_else(String::new, |&columns| self.matrix_hint(columns));
-        let help = "; Names { layers, embedding, head } say what they are called";
-        if hint.is_empty() { hint } else { format!("{}{help})", hint.trim_end_matches(')')) }
-    }
+/// The same, where a configuration asks for one of this shape.
+pub(super) fn names_hint(file: &impl NamedTensors, shape: &[usize]) -> String {
+    let hint = shape.last().map_or_else(String::new, |&columns| matrix_hint(file, columns));
+    let help = "; Names { layers, embedding, head } say what they are called";
+    if hint.is_empty() { hint } else { format!("{}{help})", hint.trim_end_matches(')')) }
 }
 
 fn listed_or_none(names: &[String]) -> String {

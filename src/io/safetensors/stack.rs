@@ -1,8 +1,9 @@
 //! A stack of layers, its embedding and its head from a file: configuration and weights.
 
-use super::hints::{Shapes, is_of_layers, listed, settings};
-use super::{RECURRENCE, TensorFile};
+use super::TensorFile;
+use super::hints::{Shapes, is_of_layers, listed, matrix_hint, names_hint, prefix_hint, settings};
 use crate::error::{Error, Result};
+use crate::io::named::NamedTensors;
 use crate::model::cell::Cell;
 use crate::model::recurrence::Recurrence;
 use crate::model::stack::{Bias, Direction, Head, RnnConfig};
@@ -24,19 +25,7 @@ impl TensorFile {
     /// [`Error::Mismatch`] for a tensor that is missing, of another shape, no floating-point one, or left over; each with what would
     /// help. Errors of [`RnnConfig::validate`].
     pub fn weights<'n, T: Real>(&self, config: &RnnConfig, names: impl Into<Names<'n>>) -> Result<Weights<T>> {
-        let names = names.into();
-        self.check_present(config, &names)?;
-        let unread = self.unread(config, &names);
-        if !unread.is_empty() {
-            let settings = settings(config, &names, &unread, |name| self.shape(name));
-            let help = if settings.is_empty() { String::new() } else { format!("set {settings}, or ") };
-            let what = format!("{}: tensors under the prefix {:?}", self.path.display(), names.layers);
-            let expected = format!("only those that the configuration reads ({})", network(config));
-            let got =
-                format!("{} more: {}; {help}call weights_partial to leave them out", unread.len(), listed(&unread));
-            return Err(Error::mismatch(what, expected, got));
-        }
-        self.read(config, &names)
+        weights(self, config, names.into())
     }
 
     /// [`TensorFile::weights`] of a part of the stack: tensors that `config` does not ask for stay unread. The first of two layers, the
@@ -45,9 +34,7 @@ impl TensorFile {
     /// # Errors
     /// As [`TensorFile::weights`], but for what is left over.
     pub fn weights_partial<'n, T: Real>(&self, config: &RnnConfig, names: impl Into<Names<'n>>) -> Result<Weights<T>> {
-        let names = names.into();
-        self.check_present(config, &names)?;
-        self.read(config, &names)
+        weights_partial(self, config, names.into())
     }
 
     /// The configuration that the tensors under `names` describe for `cell`: sizes, layers, directions, projection, bias; everything
@@ -65,148 +52,177 @@ impl TensorFile {
     /// [`Error::Mismatch`] for a prefix that the file does not have, with those it has; for shapes that are not the cell's, with the
     /// cells that they fit; for a stack with a gap.
     pub fn config<'n>(&self, cell: &'static Cell, names: impl Into<Names<'n>>) -> Result<RnnConfig> {
-        let names = names.into();
-        names.validate()?;
-        let prefix = names.layers;
-        let shape = |name: &str| self.shape(&format!("{prefix}{name}"));
-        let layer_0 = |name: &str| match shape(name) {
-            Some(s) if s.len() == 2 => Ok(s),
-            Some(s) => Err(self.tensor_error(&format!("{prefix}{name}"), "a matrix", format!("{s:?}"))),
-            None => {
-                let got = format!("none{}", self.prefix_hint(prefix));
-                Err(self.tensor_error(&format!("{prefix}{name}"), "a matrix", got))
-            }
-        };
-        let (w, r) = (layer_0("weight_ih_l0")?, layer_0("weight_hh_l0")?);
-        let recurrence = match self.metadata().get(RECURRENCE) {
-            Some(text) => text.parse().map_err(|e| Error::file(&self.path, e))?,
-            None => Recurrence::Dense,
-        };
-        let shapes = Shapes {
-            w: &w,
-            r: &r,
-            projection: shape("weight_hr_l0"),
-            recurrence,
-            unit: shape("weight_unit_l0").is_some(),
-            gains: shape("gain_l0").is_some(),
-        };
-        let hidden_size = shapes
-            .hidden_size(cell)
-            .map_err(|(name, expected, got)| self.tensor_error(&format!("{prefix}{name}"), expected, got))?;
-        let mut num_layers = 1;
-        while shape(&format!("weight_ih_l{num_layers}")).is_some() {
-            num_layers += 1;
-        }
-        let mut config = RnnConfig {
-            cell,
-            input_size: w[1],
-            hidden_size,
-            num_layers,
-            direction: match shape("weight_ih_l0_reverse") {
-                Some(_) => Direction::Bidirectional,
-                None => Direction::Forward,
-            },
-            bias: match (shape("bias_ih_l0"), shape("bias_hh_l0")) {
-                (None, None) => Bias::None,
-                (None, Some(_)) => Bias::Recurrent,
-                (Some(_), None) => Bias::One,
-                (Some(_), Some(_)) => Bias::Two,
-            },
-            proj_size: match shape("weight_hr_l0") {
-                Some(projection) if recurrence != Recurrence::Dense => projection.first().copied().unwrap_or(0),
-                Some(_) => r[1],
-                None => 0,
-            },
-            recurrence,
-            ..Default::default()
-        };
-        config.validate()?;
-        if let Some(name) = names.embedding {
-            config.vocabulary = Some(self.rows(name, "V, I", config.input_size)?);
-        }
-        if let Some(name) = names.head {
-            let size = self.rows(name, "O, D·P", config.output_size())?;
-            config.head = Some(Head { size, loss: None });
-        }
-        config.validate()?;
-        // A file with a gap (layer 2 without layer 1, R of a reverse direction without its W, a bias that only some layers have) must
-        // not run as a smaller network.
-        if let Some(name) = self.unread(&config, &names).first() {
-            let expected = format!("none, for the other tensors make a network without it ({})", network(&config));
-            return Err(self.tensor_error(name, expected, "one"));
-        }
-        Ok(config)
+        config(self, cell, names.into())
     }
+}
 
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.header.info(name).map(|info| info.shape.clone())
+/// [`TensorFile::weights`] of any named tensors.
+pub(in crate::io) fn weights<T: Real>(
+    file: &impl NamedTensors,
+    config: &RnnConfig,
+    names: Names<'_>,
+) -> Result<Weights<T>> {
+    check_present(file, config, &names)?;
+    let unread = unread(file, config, &names);
+    if !unread.is_empty() {
+        let settings = settings(config, &names, &unread, |name| file.shape(name));
+        let help = if settings.is_empty() { String::new() } else { format!("set {settings}, or ") };
+        let what = format!("{}: tensors under the prefix {:?}", file.path().display(), names.layers);
+        let expected = format!("only those that the configuration reads ({})", network(config));
+        let got = format!("{} more: {}; {help}call weights_partial to leave them out", unread.len(), listed(&unread));
+        return Err(Error::mismatch(what, expected, got));
     }
+    read(file, config, &names)
+}
 
-    /// The rows of the matrix `name`, which has so many columns.
-    fn rows(&self, name: &str, axes: &str, columns: usize) -> Result<usize> {
-        match self.shape(name) {
-            Some(shape) if shape.len() == 2 && shape[1] == columns => Ok(shape[0]),
-            Some(shape) => {
-                let expected = format!("[{axes}] with {columns} columns, for that is what the layers have");
-                Err(self.tensor_error(name, expected, format!("{shape:?}")))
-            }
-            None => {
-                let got = format!("none{}", self.matrix_hint(columns));
-                Err(self.tensor_error(name, format!("a matrix [{axes}] with {columns} columns"), got))
-            }
+/// [`TensorFile::weights_partial`] of any named tensors.
+pub(in crate::io) fn weights_partial<T: Real>(
+    file: &impl NamedTensors,
+    config: &RnnConfig,
+    names: Names<'_>,
+) -> Result<Weights<T>> {
+    check_present(file, config, &names)?;
+    read(file, config, &names)
+}
+
+/// [`TensorFile::config`] of any named tensors.
+pub(in crate::io) fn config(file: &impl NamedTensors, cell: &'static Cell, names: Names<'_>) -> Result<RnnConfig> {
+    names.validate()?;
+    let prefix = names.layers;
+    let shape = |name: &str| file.shape(&format!("{prefix}{name}"));
+    let layer_0 = |name: &str| match shape(name) {
+        Some(s) if s.len() == 2 => Ok(s),
+        Some(s) => Err(tensor_error(file, &format!("{prefix}{name}"), "a matrix", format!("{s:?}"))),
+        None => {
+            let got = format!("none{}", prefix_hint(file, prefix));
+            Err(tensor_error(file, &format!("{prefix}{name}"), "a matrix", got))
+        }
+    };
+    let (w, r) = (layer_0("weight_ih_l0")?, layer_0("weight_hh_l0")?);
+    let recurrence = file.recurrence()?;
+    let shapes = Shapes {
+        w: &w,
+        r: &r,
+        projection: shape("weight_hr_l0"),
+        recurrence,
+        unit: shape("weight_unit_l0").is_some(),
+        gains: shape("gain_l0").is_some(),
+    };
+    let hidden_size = shapes
+        .hidden_size(cell)
+        .map_err(|(name, expected, got)| tensor_error(file, &format!("{prefix}{name}"), expected, got))?;
+    let mut num_layers = 1;
+    while shape(&format!("weight_ih_l{num_layers}")).is_some() {
+        num_layers += 1;
+    }
+    let mut config = RnnConfig {
+        cell,
+        input_size: w[1],
+        hidden_size,
+        num_layers,
+        direction: match shape("weight_ih_l0_reverse") {
+            Some(_) => Direction::Bidirectional,
+            None => Direction::Forward,
+        },
+        bias: match (shape("bias_ih_l0"), shape("bias_hh_l0")) {
+            (None, None) => Bias::None,
+            (None, Some(_)) => Bias::Recurrent,
+            (Some(_), None) => Bias::One,
+            (Some(_), Some(_)) => Bias::Two,
+        },
+        proj_size: match shape("weight_hr_l0") {
+            Some(projection) if recurrence != Recurrence::Dense => projection.first().copied().unwrap_or(0),
+            Some(_) => r[1],
+            None => 0,
+        },
+        recurrence,
+        ..Default::default()
+    };
+    config.validate()?;
+    if let Some(name) = names.embedding {
+        config.vocabulary = Some(rows(file, name, "V, I", config.input_size)?);
+    }
+    if let Some(name) = names.head {
+        let size = rows(file, name, "O, D·P", config.output_size())?;
+        config.head = Some(Head { size, loss: None });
+    }
+    config.validate()?;
+    // A file with a gap (layer 2 without layer 1, R of a reverse direction without its W, a bias that only some layers have) must
+    // not run as a smaller network.
+    if let Some(name) = unread(file, &config, &names).first() {
+        let expected = format!("none, for the other tensors make a network without it ({})", network(&config));
+        return Err(tensor_error(file, name, expected, "one"));
+    }
+    Ok(config)
+}
+
+fn tensor_error(file: &impl NamedTensors, name: &str, expected: impl ToString, got: impl ToString) -> Error {
+    Error::mismatch(format!("{}: {name}", file.path().display()), expected, got)
+}
+
+/// The rows of the matrix `name`, which has so many columns.
+fn rows(file: &impl NamedTensors, name: &str, axes: &str, columns: usize) -> Result<usize> {
+    match file.shape(name) {
+        Some(shape) if shape.len() == 2 && shape[1] == columns => Ok(shape[0]),
+        Some(shape) => {
+            let expected = format!("[{axes}] with {columns} columns, for that is what the layers have");
+            Err(tensor_error(file, name, expected, format!("{shape:?}")))
+        }
+        None => {
+            let got = format!("none{}", matrix_hint(file, columns));
+            Err(tensor_error(file, name, format!("a matrix [{axes}] with {columns} columns"), got))
         }
     }
+}
 
-    /// Refuses a file that lacks a parameter of `config`.
-    fn check_present(&self, config: &RnnConfig, names: &Names<'_>) -> Result<()> {
-        names.validate()?;
-        config.validate()?;
-        for p in parameters(config) {
-            let name = names.in_file(&p.name);
-            if self.header.info(&name).is_none() {
-                let hint = match p.name.as_str() {
-                    "embedding.weight" | "head.weight" => self.names_hint(&p.shape),
-                    _ => self.prefix_hint(names.layers),
-                };
-                let expected = format!("a tensor of shape {:?}", p.shape);
-                return Err(self.tensor_error(&name, expected, format!("none{hint}")));
-            }
+/// Refuses a file that lacks a parameter of `config`.
+fn check_present(file: &impl NamedTensors, config: &RnnConfig, names: &Names<'_>) -> Result<()> {
+    names.validate()?;
+    config.validate()?;
+    for p in parameters(config) {
+        let name = names.in_file(&p.name);
+        if file.shape(&name).is_none() {
+            let hint = match p.name.as_str() {
+                "embedding.weight" | "head.weight" => names_hint(file, &p.shape),
+                _ => prefix_hint(file, names.layers),
+            };
+            let expected = format!("a tensor of shape {:?}", p.shape);
+            return Err(tensor_error(file, &name, expected, format!("none{hint}")));
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Reads what is there.
-    fn read<T: Real>(&self, config: &RnnConfig, names: &Names<'_>) -> Result<Weights<T>> {
-        let mut weights = Weights::empty(config);
-        for p in parameters(config) {
-            let name = names.in_file(&p.name);
-            let expected = format!("{:?}", p.shape);
-            match self.real(&name)? {
-                Some((shape, data)) if shape == p.shape => *weights.get_mut(p.place) = data,
-                Some((shape, data)) => {
-                    return Err(self.tensor_error(&name, expected, format!("{shape:?}, {} values", data.len())));
-                }
-                None => return Err(self.tensor_error(&name, expected, "none")),
+/// Reads what is there.
+fn read<T: Real>(file: &impl NamedTensors, config: &RnnConfig, names: &Names<'_>) -> Result<Weights<T>> {
+    let mut weights = Weights::empty(config);
+    for p in parameters(config) {
+        let name = names.in_file(&p.name);
+        let expected = format!("{:?}", p.shape);
+        match file.real(&name)? {
+            Some((shape, data)) if shape == p.shape => *weights.get_mut(p.place) = data,
+            Some((shape, data)) => {
+                return Err(tensor_error(file, &name, expected, format!("{shape:?}, {} values", data.len())));
             }
+            None => return Err(tensor_error(file, &name, expected, "none")),
         }
-        Ok(weights)
     }
+    Ok(weights)
+}
 
-    /// The tensors of the stack under `names` that `config` does not ask for, in the order of their names.
-    fn unread(&self, config: &RnnConfig, names: &Names<'_>) -> Vec<String> {
-        let parameters = parameters(config);
-        let known: HashSet<_> = parameters.iter().map(|p| names.in_file(&p.name)).collect();
-        let named = |name: &str| {
-            names.embedding == Some(name)
-                || names.head.is_some()
-                    && [names.in_file("head.weight"), names.in_file("head.bias")].contains(&name.into())
-        };
-        let of_stack = |name: &String| name.strip_prefix(names.layers).is_some_and(is_of_layers) || named(name);
-        let mut unread: Vec<String> =
-            self.names().into_iter().filter(|n| of_stack(n) && !known.contains(n.as_str())).collect();
-        unread.sort_unstable();
-        unread
-    }
+/// The tensors of the stack under `names` that `config` does not ask for, in the order of their names.
+fn unread(file: &impl NamedTensors, config: &RnnConfig, names: &Names<'_>) -> Vec<String> {
+    let parameters = parameters(config);
+    let known: HashSet<_> = parameters.iter().map(|p| names.in_file(&p.name)).collect();
+    let named = |name: &str| {
+        names.embedding == Some(name)
+            || names.head.is_some() && [names.in_file("head.weight"), names.in_file("head.bias")].contains(&name.into())
+    };
+    let of_stack = |name: &String| name.strip_prefix(names.layers).is_some_and(is_of_layers) || named(name);
+    let mut unread: Vec<String> =
+        file.names().into_iter().filter(|n| of_stack(n) && !known.contains(n.as_str())).collect();
+    unread.sort_unstable();
+    unread
 }
 
 /// The configuration in a few words.

@@ -63,4 +63,13 @@ fn refusals_name_what_was_expected() {
     // Flags of a cell with hidden units.
     let refused = complaint(command("plan --cell rwkv7 --time 9 --batch 2 --hidden 4"));
     assert!(refused.contains("--hidden"), "{refused}");
+    let refused = complaint(command("bench --cell rwkv7 --time 9 --batch 2 --heads 2 --json"));
+    assert!(refused.contains("the argument '--json' cannot be used with '--cell rwkv7'"), "{refused}");
+    // Flags of one with heads.
+    let refused = complaint(command("plan --cell gru --time 9 --batch 2 --input 3 --hidden 4 --head-dim 2"));
+    assert!(refused.contains("the argument '--head-dim' cannot be used with '--cell gru'"), "{refused}");
+    for (cell, missing) in [("gru", "--hidden <H>"), ("gla", "--heads <N>")] {
+        let refused = complaint(command(&format!("plan --cell {cell} --time 9 --batch 2")));
+        assert!(refused.contains("required arguments were not provided") && refused.contains(missing), "{refused}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The command line as a user or a script sees it: the binary, its output, its messages and its exit codes.
 
 mod activations;
+mod files;
 mod floor;
 mod linear;
 mod onnx;

@@ -1,0 +1,154 @@
+//! What is recurrent in a file, and what runs it: [`inspect`].
+//!
+//! A reader is a row of `READERS`: which kinds of file it is for, and what lists their recurrent parts.
+
+use crate::element::Element;
+use crate::layers::Layer;
+use crate::onnx::{OnnxFile, Source};
+use crate::tensors::Tensors;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use wgpu_rnn::io::Kind;
+use wgpu_rnn::{Cell, Error, Result, RnnConfig};
+
+/// What is recurrent in a file.
+#[derive(Debug)]
+pub struct Inspection {
+    /// The file.
+    pub path: PathBuf,
+    /// What kind of file it is.
+    pub kind: Kind,
+    /// Its bytes.
+    pub size: usize,
+    /// Its recurrent layers and blocks.
+    pub parts: Vec<Part>,
+}
+
+/// A recurrent layer, a stack of layers, or a block.
+#[derive(Debug)]
+pub struct Part {
+    /// What it is called in the file: a prefix of names, or a node; empty where it has no name.
+    pub name: String,
+    /// Whose names or operators these are, with its place in the file: `PyTorch nn.LSTM, nn.GRU, nn.RNN`, `ONNX LSTM`.
+    pub origin: String,
+    /// What it is for this crate.
+    pub is: Is,
+    /// The number format of its weights, where the file says it.
+    pub element: Option<Element>,
+    /// Where its initial states and its lengths come from, where that is not from the caller: `h0: zeros`, `c0: model input c`.
+    pub inputs: Vec<String>,
+}
+
+/// What a part of a file is for this crate.
+#[derive(Debug)]
+pub enum Is {
+    /// A layer or stack that `run --layer` takes, and the other cells that its tensors fit.
+    Layer(RnnConfig, Vec<&'static Cell>),
+    /// So many blocks, or an operator, that a program of this crate runs: by the name of what does.
+    Block(usize, &'static str),
+    /// It cannot be read, and why.
+    Unread(Error),
+}
+
+/// Which files have recurrent parts.
+const READERS: [Reader; 2] =
+    [Reader { of: |kind| kind == Kind::Onnx, list: onnx }, Reader { of: Tensors::reads, list: tensors }];
+
+/// Lists the recurrent parts of some kinds of files.
+struct Reader {
+    of: fn(Kind) -> bool,
+    list: fn(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>>,
+}
+
+/// Blocks of published models, by two tensors that each has, and what of the library makes its network.
+const BLOCKS: [([&str; 2], &str); 5] = [
+    (["mixer.A_log", "mixer.x_proj.weight"], "wgpu_rnn::blocks::Mamba"),
+    (["mixer.A_log", "mixer.norm.weight"], "wgpu_rnn::blocks::Mamba2"),
+    (["attention.time_first", "attention.time_decay"], "wgpu_rnn::blocks::Rwkv4"),
+    (["att.time_faaaa", "att.time_maa_x"], "wgpu_rnn::blocks::Rwkv6"),
+    (["att.r_k", "att.x_r"], "wgpu_rnn::blocks::Rwkv7"),
+];
+
+/// Reads the file and lists what is recurrent in it.
+///
+/// # Errors
+/// [`Error::File`] for a file that cannot be read or has no recurrent parts by its kind; errors of its reader.
+pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+    let Some(kind) = Kind::of(&bytes) else {
+        return Err(Error::file(path, "a file of no known format (or cut short, or from after this version)"));
+    };
+    let Some(reader) = READERS.iter().find(|reader| (reader.of)(kind)) else {
+        return Err(Error::file(path, format!("no file that is looked into: {kind}")));
+    };
+    let size = bytes.len();
+    Ok(Inspection { path: path.into(), kind, size, parts: (reader.list)(path, bytes)? })
+}
+
+fn tensors(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
+    let file = Tensors::from_bytes(path, bytes)?;
+    let part = |layer: Layer<'_>| {
+        let is = match layer.config(None) {
+            Ok(config) => {
+                let others = layer.cells().into_iter().filter(|cell| **cell != *config.cell).collect();
+                Is::Layer(config, others)
+            }
+            Err(e) => Is::Unread(e),
+        };
+        let origin = layer.convention().tool.to_string();
+        Part { name: layer.name().into(), origin, is, element: layer.element(), inputs: Vec::new() }
+    };
+    Ok(file.layers().into_iter().map(part).chain(blocks(&file)).collect())
+}
+
+/// The blocks of a file, those of one model as one.
+fn blocks(file: &Tensors) -> Vec<Part> {
+    let mut found: BTreeMap<(String, &str), (usize, Option<Element>)> = BTreeMap::new();
+    for ([sign, other], of) in BLOCKS {
+        for name in file.names() {
+            let Some(block) = name.strip_suffix(sign) else { continue };
+            if file.shape(&format!("{block}{other}")).is_some() {
+                // `backbone.layers.3.` is one of `backbone.layers`.
+                let model = block.trim_end_matches('.').trim_end_matches(|c: char| c.is_ascii_digit());
+                let entry = found.entry((model.trim_end_matches('.').into(), of)).or_default();
+                *entry = (entry.0 + 1, file.element(name));
+            }
+        }
+    }
+    let part = |((name, of), (count, element)): ((String, &'static str), _)| {
+        let origin = format!("names of {of}");
+        Part { name, origin, is: Is::Block(count, of), element, inputs: Vec::new() }
+    };
+    found.into_iter().map(part).collect()
+}
+
+fn onnx(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
+    let file = OnnxFile::from_bytes(path, bytes)?;
+    let layers = file.nodes().map(|label| {
+        let (mut inputs, name) = (Vec::new(), label.name.clone());
+        let is = match file.node(&name) {
+            Ok(node) => {
+                let sources = [("h0", source(&node.h0)), ("c0", source(&node.c0)), ("lengths", source(&node.lengths))];
+                inputs.extend(sources.into_iter().filter_map(|(what, from)| Some(format!("{what}: {}", from?))));
+                Is::Layer(node.config, Vec::new())
+            }
+            Err(e) => Is::Unread(e),
+        };
+        Part { name, origin: format!("ONNX {}", label.op), is, element: None, inputs }
+    });
+    let networks = file.recurrences().map(|label| {
+        let is = Is::Block(1, "wgpu_rnn_formats::onnx::OnnxFile::recurrence");
+        Part { name: label.name.clone(), origin: format!("ONNX {}", label.op), is, element: None, inputs: Vec::new() }
+    });
+    Ok(layers.chain(networks).collect())
+}
+
+/// Where an input of a node comes from, if it has one.
+fn source<T>(source: &Source<T>) -> Option<String> {
+    match source {
+        Source::Absent => None,
+        Source::Constant(_) => Some("in the file".into()),
+        Source::Runtime(name) => Some(format!("the model's {name}")),
+    }
+}
