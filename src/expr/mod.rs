@@ -53,7 +53,7 @@ impl Function {
             Self::Relu => values.iter_mut().for_each(|v| *v = v.relu()),
             Self::Step => values.iter_mut().for_each(|v| *v = v.step()),
             Self::Sqrt => values.iter_mut().for_each(|v| *v = v.sqrt()),
-            Self::Log => values.iter_mut().for_each(|v| *v = v.ln()),
+            Self::Log => values.iter_mut().for_each(|v| *v = v.log()),
             Self::Hold => {}
         }
     }

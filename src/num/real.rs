@@ -65,7 +65,7 @@ pub trait Real:
     /// √x
     fn sqrt(self) -> Self;
     /// The natural logarithm
-    fn ln(self) -> Self;
+    fn log(self) -> Self;
     /// Runs `op` with the registers that kernels of this type are compiled for.
     #[doc(hidden)]
     fn dispatch<Op: pulp::WithSimd>(op: Op) -> Op::Output;
@@ -106,7 +106,7 @@ macro_rules! arithmetic {
             self.sqrt()
         }
         #[inline]
-        fn ln(self) -> Self {
+        fn log(self) -> Self {
             self.ln()
         }
     };

@@ -41,7 +41,7 @@ pub use recurrence::{
     CausalConv, LinearAttention, OnnxRecurrence, Recurrence, RecurrenceFeed, RecurrenceNetwork, RecurrenceOp,
     UpdateRule,
 };
-pub use whole::{OnnxFeed, OnnxNetwork, OnnxSession, OnnxSize, OnnxTensor, OnnxValue};
+pub use whole::{OnnxFeed, OnnxModel, OnnxNetwork, OnnxSession, OnnxSize, OnnxTensor, OnnxValue};
 
 /// What nodes are made of, for the crate that reads recorded cases of single nodes (wgpu-rnn-verify): its files hold the same
 /// tensors and attributes outside a model.

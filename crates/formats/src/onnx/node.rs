@@ -270,7 +270,12 @@ impl OnnxNode {
     pub fn new(label: OnnxLabel, operator: &Operator, order: Order, tensors: NodeTensors) -> Result<Self> {
         let NodeTensors { parameters, lengths, h0, c0 } = tensors;
         let [_, _, input] = parameters.w.sizes("W", "[D, G·H, I]")?;
-        let [_, _, hidden] = parameters.r.sizes("R", "[D, G·H, H]")?;
+        let [_, rows, hidden] = parameters.r.sizes("R", "[D, G·H, H]")?;
+        if operator.op == OnnxOp::Lstm && rows > 4 * hidden && rows.is_multiple_of(4) {
+            let what = format!("an LSTM with a projection (H = {}, P = {hidden}, by the shapes of W and R)", rows / 4);
+            let reason = "ONNX has none; what PyTorch 2.15 exports of one leaves its matrix out. Load the PyTorch weights";
+            return Err(Error::Unsupported { what, reason: reason.into() });
+        }
         if let Some(said) = operator.hidden_size.filter(|&said| said != hidden) {
             return Err(Error::mismatch("hidden_size", format!("R's H = {hidden}"), said));
         }

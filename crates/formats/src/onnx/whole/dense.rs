@@ -4,6 +4,7 @@ use super::super::constant::{Constant, Element};
 use super::super::fold::Places;
 use super::lower::{Fixed, Lowering, Made, Source, Stop};
 use super::value::{Axis, Column, Kind, Laid, Value};
+use std::collections::HashMap;
 use wgpu_rnn::expr::Expr;
 use wgpu_rnn::network::{Operand, Part, Pooling, Rows};
 use wgpu_rnn::{Error, Result};
@@ -175,8 +176,27 @@ impl Lowering<'_> {
             let made = self.laid(part, laid.axes.clone(), laid);
             return Ok(Laid { rows, ..made });
         }
+        if rows == Rows::Steps
+            && let Some(columns) = self.spread(laid)
+        {
+            return Ok(Laid { rows, ..laid.with(laid.axes.clone(), columns) });
+        }
         let reason = "networks do not repeat a row per sequence over its steps".into();
         Err(Error::Unsupported { what: "a value per sequence together with one per step".into(), reason }.into())
+    }
+
+    /// The columns of inputs that have a row per sequence, as what has that row at every step.
+    fn spread(&mut self, laid: &Laid) -> Option<Vec<Column>> {
+        let mut made: HashMap<u32, u32> = HashMap::new();
+        let one = |column: &Column| match *column {
+            Column::Number(v) => Some(Column::Number(v)),
+            Column::Of(source, at) => {
+                let given = matches!(self.sources[source as usize], Source::Input(_) | Source::Fixed(_));
+                let spread = given.then(|| *made.entry(source).or_insert_with(|| self.source(Source::Spread(source))));
+                spread.map(|spread| Column::Of(spread, at))
+            }
+        };
+        laid.columns.iter().map(one).collect()
     }
 
     /// A constant with rows of its own, as a value that every run is fed.

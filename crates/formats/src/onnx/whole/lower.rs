@@ -51,6 +51,8 @@ pub enum Source {
     Made(Part),
     /// A constant with values of its own for steps or sequences, which every run is fed.
     Fixed(usize),
+    /// An input or such a constant that has a row per sequence, fed once more with that row at every step.
+    Spread(u32),
     /// The state of a recurrent node after the run, `[B, size]`: which state. Of its columns those of h are the last steps of y.
     State { state: usize, y: Part, config: Box<RnnConfig> },
 }
@@ -191,57 +193,29 @@ impl<'a> Lowering<'a> {
         Ok(Value::Constant(value))
     }
 
-    /// Puts those nodes of a graph into the network that the values `wanted` need.
-    pub fn graph(&mut self, scope: usize, wanted: &[String]) -> Made<()> {
+    /// What is known before the first node.
+    pub fn know(&mut self, values: &HashMap<(usize, String), Value>) {
+        self.known.extend(values.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+
+    /// What is known to be constant.
+    pub fn constants(&self) -> HashMap<(usize, String), Value> {
+        let constant = self.known.iter().filter(|(_, value)| matches!(value, Value::Constant(_)));
+        constant.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// Puts a graph inside a node into the network.
+    fn graph(&mut self, scope: usize) -> Made<()> {
         let file = self.file;
-        let nodes = file.scopes[scope].nodes.iter().map(|bytes| {
-            proto::Node::decode(bytes.clone()).map_err(|e| Error::mismatch("node", "a NodeProto", e))
-        });
-        let nodes = nodes.collect::<Result<Vec<_>>>()?;
-        let needed = self.needed(scope, &nodes, wanted);
-        for (node, _) in nodes.iter().zip(needed).filter(|(_, needed)| *needed) {
-            self.node(scope, node)?;
+        for bytes in &file.scopes[scope].nodes {
+            let node = proto::Node::decode(bytes.clone()).map_err(|e| Error::mismatch("node", "a NodeProto", e))?;
+            self.node(scope, &node)?;
         }
         Ok(())
     }
 
-    /// Which nodes the values `wanted` need.
-    fn needed(&self, scope: usize, nodes: &[proto::Node], wanted: &[String]) -> Vec<bool> {
-        let mut names: HashSet<&str> = wanted.iter().map(String::as_str).collect();
-        let inner: HashMap<usize, Vec<String>> = self.captured(scope);
-        let mut needed = vec![false; nodes.len()];
-        for (n, node) in nodes.iter().enumerate().rev() {
-            needed[n] = node.output.iter().any(|name| names.contains(name.as_str()));
-            if needed[n] {
-                names.extend(node.input.iter().map(String::as_str));
-                names.extend(inner.get(&n).into_iter().flatten().map(String::as_str));
-            }
-        }
-        needed
-    }
-
-    /// Names that graphs inside the nodes of a graph read, by node.
-    fn captured(&self, scope: usize) -> HashMap<usize, Vec<String>> {
-        let mut captured: HashMap<usize, Vec<String>> = HashMap::new();
-        for n in 0..self.file.scopes.len() {
-            // Which node of `scope` it is in, however deep.
-            let (mut at, mut place) = (n, None);
-            while let Some(outer) = self.file.scopes[at].outer.filter(|_| place.is_none()) {
-                if outer == scope {
-                    place = Some(self.file.scopes[at].owner.0);
-                }
-                at = outer;
-            }
-            let Some(place) = place else { continue };
-            let inner = &self.file.scopes[n];
-            let nodes = inner.nodes.iter().filter_map(|bytes| proto::Node::decode(bytes.clone()).ok());
-            let names = nodes.flat_map(|node| node.input).chain(inner.outputs.iter().cloned());
-            captured.entry(place).or_default().extend(names);
-        }
-        captured
-    }
-
-    fn node(&mut self, scope: usize, node: &proto::Node) -> Made<()> {
+    /// Puts a node of a graph into the network.
+    pub fn node(&mut self, scope: usize, node: &proto::Node) -> Made<()> {
         let first = node.output.iter().find(|name| !name.is_empty()).cloned().unwrap_or_default();
         let name = if node.name.is_empty() { first } else { node.name.clone() };
         let domain = if is_onnx(&node.domain) { String::new() } else { format!("{}.", node.domain) };
@@ -302,7 +276,7 @@ impl<'a> Lowering<'a> {
         let missing = || Error::mismatch("branch", "a graph", "none");
         let inner = self.file.branch(scope, node, !condition.is_zero()).ok_or_else(missing)?;
         let outputs = self.file.scopes[inner].outputs.clone();
-        self.graph(inner, &outputs)?;
+        self.graph(inner)?;
         outputs.iter().map(|output| self.value(inner, output)).collect()
     }
 
@@ -354,15 +328,19 @@ impl<'a> Lowering<'a> {
             Source::Made(part) => part,
             Source::Input(n) => {
                 let Input { name, axes, .. } = self.inputs[n].clone();
-                let rows = self.rows_of(&axes);
-                let width = axes.iter().filter(|a| a.kind == Kind::Columns).map(|a| a.size).product();
+                let (rows, width) = (self.rows_of(&axes), self.width_of(source));
                 let name = self.fresh(&name);
                 self.input(&name, width, rows)?
             }
             Source::Fixed(n) => {
-                let (rows, width) = (self.fixed[n].laid.rows, self.fixed[n].laid.columns.len());
+                let (rows, width) = (self.fixed[n].laid.rows, self.width_of(source));
                 let name = self.fresh(&format!("constant.{n}"));
                 self.input(&name, width, rows)?
+            }
+            Source::Spread(of) => {
+                let width = self.width_of(of);
+                let name = self.fresh(&format!("spread.{source}"));
+                self.builder.input(&name, width)?
             }
             Source::State { y, config, .. } => {
                 let name = self.fresh("last");
@@ -371,6 +349,18 @@ impl<'a> Lowering<'a> {
         };
         self.parts.insert(source, part);
         Ok(part)
+    }
+
+    /// Columns of an input or a fed constant.
+    fn width_of(&self, source: u32) -> usize {
+        match &self.sources[source as usize] {
+            Source::Input(n) => {
+                let axes = self.inputs[*n].axes.iter();
+                axes.filter(|axis| axis.kind == Kind::Columns).map(|axis| axis.size).product()
+            }
+            Source::Fixed(n) => self.fixed[*n].laid.columns.len(),
+            _ => 0,
+        }
     }
 
     fn input(&mut self, name: &str, width: usize, rows: Rows) -> Result<Part> {
@@ -383,7 +373,7 @@ impl<'a> Lowering<'a> {
     /// Which of the network's inputs has which source, for those who feed it.
     pub fn fed(&self) -> HashMap<usize, Source> {
         let fed = self.parts.iter().filter_map(|(&source, part)| match &self.sources[source as usize] {
-            from @ (Source::Input(_) | Source::Fixed(_)) => Some((part.value, from.clone())),
+            from @ (Source::Input(_) | Source::Fixed(_) | Source::Spread(_)) => Some((part.value, from.clone())),
             _ => None,
         });
         fed.collect()
@@ -435,4 +425,25 @@ impl Op<'_> {
             _ => None,
         }
     }
+}
+
+/// Names that graphs inside the nodes of a graph read, by node.
+pub fn captured(file: &OnnxFile, scope: usize) -> HashMap<usize, Vec<String>> {
+    let mut captured: HashMap<usize, Vec<String>> = HashMap::new();
+    for n in 0..file.scopes.len() {
+        // Which node of `scope` it is in, however deep.
+        let (mut at, mut place) = (n, None);
+        while let Some(outer) = file.scopes[at].outer.filter(|_| place.is_none()) {
+            if outer == scope {
+                place = Some(file.scopes[at].owner.0);
+            }
+            at = outer;
+        }
+        let Some(place) = place else { continue };
+        let inner = &file.scopes[n];
+        let nodes = inner.nodes.iter().filter_map(|bytes| proto::Node::decode(bytes.clone()).ok());
+        let names = nodes.flat_map(|node| node.input).chain(inner.outputs.iter().cloned());
+        captured.entry(place).or_default().extend(names);
+    }
+    captured
 }

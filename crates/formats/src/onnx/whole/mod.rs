@@ -1,7 +1,7 @@
 //! Whole models: an ONNX graph, for inputs of given shapes, as a [`wgpu_rnn::network`].
 //!
 //! ```text
-//! OnnxFile ──shapes of its inputs──> OnnxNetwork (network, parameters, how values lie) ──device──> OnnxSession
+//! OnnxFile ──shapes of its inputs──> OnnxModel: OnnxNetworks (network, parameters, how values lie) ──device──> OnnxSession
 //! ```
 //!
 //! Shape arithmetic is worked out with the shapes. Which axis of an input counts steps and which sequences shows where recurrent nodes
@@ -12,6 +12,7 @@ mod dense;
 mod lower;
 mod ops;
 mod run;
+mod stages;
 mod value;
 
 pub use run::{OnnxFeed, OnnxSession, OnnxTensor};
@@ -59,7 +60,18 @@ impl std::fmt::Display for OnnxSize {
     }
 }
 
-/// A model for inputs of certain shapes.
+/// A model for inputs of certain shapes: one network, or several, each reading what those before it have made. One is enough where all
+/// values have the same steps, a row per sequence is not repeated over steps, and layers begin with states that are given.
+#[derive(Clone, Debug)]
+pub struct OnnxModel {
+    /// The networks, in order.
+    pub stages: Vec<OnnxNetwork>,
+    inputs: Vec<Shaped>,
+    /// The model's outputs, and the constants among them.
+    outputs: Vec<(String, Option<super::constant::Constant>)>,
+}
+
+/// A model, or a part of one, as a network for inputs of certain shapes.
 #[derive(Clone, Debug)]
 pub struct OnnxNetwork {
     /// The operations.
@@ -97,38 +109,38 @@ impl OnnxFile {
     ///
     /// # Errors
     /// [`Error::Mismatch`] for inputs that are missing, unknown or of another shape, and for nodes whose values do not fit;
-    /// [`Error::Unsupported`] for a node that a network cannot be, with the values up to which it could; [`Error::Limit`].
-    pub fn network(&self, shapes: &[(&str, &[usize])]) -> Result<OnnxNetwork> {
+    /// [`Error::Unsupported`] for a node that no network can be, with the values up to which it could; [`Error::Limit`].
+    pub fn model(&self, shapes: &[(&str, &[usize])]) -> Result<OnnxModel> {
         let outputs = self.scopes[0].outputs.clone();
-        self.network_up_to(shapes, &outputs.iter().map(String::as_str).collect::<Vec<_>>())
+        self.model_up_to(shapes, &outputs.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// The same with other values of the model as outputs, and what they need of it.
     ///
     /// # Errors
-    /// As [`OnnxFile::network`].
-    pub fn network_up_to(&self, shapes: &[(&str, &[usize])], outputs: &[&str]) -> Result<OnnxNetwork> {
+    /// As [`OnnxFile::model`].
+    pub fn model_up_to(&self, shapes: &[(&str, &[usize])], outputs: &[&str]) -> Result<OnnxModel> {
+        self.staged(shapes, outputs, stages::MOST)
+    }
+
+    /// The whole model as one network: what can be trained.
+    ///
+    /// # Errors
+    /// As [`OnnxFile::model`]; [`Error::Unsupported`] where one network is not enough.
+    pub fn network(&self, shapes: &[(&str, &[usize])]) -> Result<OnnxNetwork> {
+        let outputs = self.scopes[0].outputs.clone();
+        let model = self.staged(shapes, &outputs.iter().map(String::as_str).collect::<Vec<_>>(), 1)?;
+        let mut stages = model.stages.into_iter();
+        stages.next().ok_or_else(|| within(&self.path.display().to_string(), nothing_to_run()))
+    }
+
+    fn staged(&self, shapes: &[(&str, &[usize])], outputs: &[&str], most: usize) -> Result<OnnxModel> {
         let given = self.shaped(shapes)?;
-        let outputs: Vec<String> = outputs.iter().map(|&name| name.into()).collect();
-        let recurrent = !self.found.is_empty() || !self.recurrences.is_empty();
-        let mut facts = Facts::new();
-        // Every round learns what an axis counts that was not known.
-        let rounds = 1 + given.iter().map(|(_, _, shape)| shape.len()).sum::<usize>();
-        for _ in 0..rounds {
-            let (inputs, shape) = guess(&given, &facts, recurrent);
-            let mut lowering = Lowering::new(self, inputs, &facts, shape);
-            match lowering.graph(0, &outputs).and_then(|()| finish(&mut lowering, &outputs)) {
-                Ok(finished) => return finished.network(lowering).map_err(|e| within(&self.path.display().to_string(), e)),
-                Err(Stop::Fail(error)) => return Err(within(&self.path.display().to_string(), error)),
-                Err(Stop::Learn(learned)) => facts.extend(learned),
-            }
-        }
-        let reason = "what its axes count does not come to rest".into();
-        Err(Error::Unsupported { what: self.path.display().to_string(), reason })
+        stages::model(self, given, outputs, most).map_err(|e| within(&self.path.display().to_string(), e))
     }
 
     /// The inputs in the model's order, with their shapes.
-    fn shaped(&self, shapes: &[(&str, &[usize])]) -> Result<Vec<(String, Element, Vec<usize>)>> {
+    fn shaped(&self, shapes: &[(&str, &[usize])]) -> Result<Vec<Shaped>> {
         let inputs = self.inputs();
         let names: Vec<&str> = inputs.iter().map(|value| value.name.as_str()).collect();
         if let Some((name, _)) = shapes.iter().find(|(name, _)| !names.contains(name)) {
@@ -147,7 +159,7 @@ impl OnnxFile {
                 return Err(self.mismatch(&what(), format!("[{sizes}], each at least 1"), format!("{shape:?}")));
             }
             let unread = || self.mismatch(&what(), "numbers or truth values", "another type");
-            Ok((value.name.clone(), value.element.ok_or_else(unread)?, shape.to_vec()))
+            Ok(Shaped { name: value.name.clone(), element: value.element.ok_or_else(unread)?, shape: shape.to_vec() })
         };
         inputs.iter().map(shaped).collect()
     }
@@ -170,35 +182,46 @@ fn declared(bytes: &prost::bytes::Bytes) -> OnnxValue {
     }
 }
 
-/// What every axis of the inputs counts, as far as it is known, and T and B.
-fn guess(given: &[(String, Element, Vec<usize>)], facts: &Facts, recurrent: bool) -> (Vec<Input>, Shape) {
-    // Whether it looks like steps: numbers per step, or ids and masks.
-    let steps = |(_, element, shape): &&(String, Element, Vec<usize>)| {
-        recurrent && (shape.len() >= 3 || shape.len() == 2 && !element.is_real())
-    };
+/// A value with its shape.
+#[derive(Clone, Debug)]
+struct Shaped {
+    name: String,
+    element: Element,
+    shape: Vec<usize>,
+}
+
+impl Shaped {
+    /// Whether it looks like steps: numbers per step, or ids and masks.
+    fn of_steps(&self) -> bool {
+        self.shape.len() >= 3 || self.shape.len() == 2 && !self.element.is_real()
+    }
+}
+
+/// What every axis of the inputs counts, as far as it is known, and T and B; `recurrent`: something runs over steps.
+fn guess(given: &[Shaped], facts: &Facts, recurrent: bool) -> (Vec<Input>, Shape) {
+    let steps = |value: &&Shaped| recurrent && value.of_steps();
     let known = |kind: Kind| {
-        let mut of = facts.iter().filter(|(_, k)| **k == kind).map(|((n, axis), _)| given[*n].2[*axis]);
+        let mut of = facts.iter().filter(|(_, k)| **k == kind).map(|((n, axis), _)| given[*n].shape[*axis]);
         of.next()
     };
-    let first = given.iter().find(steps).or_else(|| given.iter().find(|(.., shape)| !shape.is_empty()));
-    let time = known(Kind::Time).or(given.iter().find(steps).map(|(.., shape)| shape[1])).unwrap_or(1);
-    let batch = known(Kind::Batch).or(first.map(|(.., shape)| shape[0])).unwrap_or(1);
+    let first = given.iter().find(steps).or_else(|| given.iter().find(|value| !value.shape.is_empty()));
+    let time = known(Kind::Time).or(given.iter().find(steps).map(|value| value.shape[1])).unwrap_or(1);
+    let batch = known(Kind::Batch).or(first.map(|value| value.shape[0])).unwrap_or(1);
     let kind = |n: usize, axis: usize| {
-        let (_, element, shape) = &given[n];
+        let value = &given[n];
         let taken = |kind: Kind| facts.iter().any(|((input, _), k)| *input == n && *k == kind);
         match facts.get(&(n, axis)) {
-            _ if shape[axis] == 1 => Kind::Columns,
+            _ if value.shape[axis] == 1 => Kind::Columns,
             Some(kind) => *kind,
-            None if axis == 0 && shape[0] == batch && !taken(Kind::Batch) => Kind::Batch,
-            None if axis == 1 && recurrent && shape[1] == time && !taken(Kind::Time) => {
-                if shape.len() > 2 || !element.is_real() { Kind::Time } else { Kind::Columns }
-            }
+            None if axis == 0 && value.shape[0] == batch && !taken(Kind::Batch) => Kind::Batch,
+            None if axis == 1 && steps(&value) && value.shape[1] == time && !taken(Kind::Time) => Kind::Time,
             None => Kind::Columns,
         }
     };
-    let inputs = given.iter().enumerate().map(|(n, (name, element, shape))| {
-        let axes = (0..shape.len()).map(|axis| Axis { size: shape[axis], kind: kind(n, axis), from: Some((n, axis)) });
-        Input { name: name.clone(), element: *element, axes: axes.collect() }
+    let inputs = given.iter().enumerate().map(|(n, value)| {
+        let axis = |axis: usize| Axis { size: value.shape[axis], kind: kind(n, axis), from: Some((n, axis)) };
+        let axes = (0..value.shape.len()).map(axis).collect();
+        Input { name: value.name.clone(), element: value.element, axes }
     });
     let inputs: Vec<Input> = inputs.collect();
     // What no input counts there is one of.

@@ -2,7 +2,8 @@
 
 use super::lower::{Begin, Source};
 use super::value::{Column, Laid, LaidPlaces, Value};
-use super::{Element as OnnxElement, OnnxNetwork};
+use super::super::constant::Constant;
+use super::{Element as OnnxElement, OnnxModel, OnnxNetwork, Shaped};
 use wgpu_rnn::network::{NetworkInitial, NetworkInput, NetworkOptions, NetworkOutput, NetworkPlan, NetworkSession, Rows};
 use wgpu_rnn::{Device, Element, Error, Precision, Result, Shape, Tensor, View};
 
@@ -19,8 +20,54 @@ pub struct OnnxTensor<T> {
 
 /// A model on a device.
 pub struct OnnxSession<T: Element = f32> {
-    model: OnnxNetwork,
-    session: NetworkSession<T>,
+    model: OnnxModel,
+    /// Of its stages.
+    sessions: Vec<NetworkSession<T>>,
+}
+
+impl From<OnnxNetwork> for OnnxModel {
+    fn from(network: OnnxNetwork) -> Self {
+        let inputs = network.inputs.iter().map(|input| Shaped {
+            name: input.name.clone(),
+            element: input.element,
+            shape: input.axes.iter().map(|axis| axis.size).collect(),
+        });
+        let constant = |(name, value): &(String, Value)| match value {
+            Value::Constant(constant) => (name.clone(), Some(constant.clone())),
+            _ => (name.clone(), None),
+        };
+        let (inputs, outputs) = (inputs.collect(), network.outputs.iter().map(constant).collect());
+        Self { stages: vec![network], inputs, outputs }
+    }
+}
+
+impl OnnxModel {
+    /// Names, types and shapes of the inputs.
+    pub fn inputs(&self) -> impl Iterator<Item = (&str, OnnxElement, &[usize])> {
+        self.inputs.iter().map(|value| (value.name.as_str(), value.element, &value.shape[..]))
+    }
+
+    /// How many numbers its parameters are.
+    pub fn parameter_count(&self) -> usize {
+        self.stages.iter().map(|stage| stage.params.len()).sum()
+    }
+
+    /// Makes a session with the model's parameters; whoever wants another plan, or trains, makes one of [`OnnxNetwork::network`] and
+    /// [`OnnxNetwork::params`].
+    ///
+    /// # Errors
+    /// As [`NetworkPlan::new`] and [`NetworkSession::new`].
+    pub fn session<T: Element>(self, device: &Device, options: &NetworkOptions) -> Result<OnnxSession<T>> {
+        let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
+        let options = NetworkOptions { precision, ..options.clone() };
+        let session = |stage: &OnnxNetwork| {
+            let plan = NetworkPlan::new(&stage.network, stage.shape, &device.caps(), &options)?;
+            let params: Vec<T> = stage.params.iter().map(|&v| T::from_f64(v)).collect();
+            NetworkSession::new(device, plan, &params)
+        };
+        let sessions = self.stages.iter().map(session).collect::<Result<_>>()?;
+        Ok(OnnxSession { model: self, sessions })
+    }
 }
 
 impl OnnxNetwork {
@@ -34,29 +81,11 @@ impl OnnxNetwork {
         self.inputs.iter().map(|input| format!("{} {}", input.name, laid(input).axes_in_words())).collect()
     }
 
-    /// Makes a session with the model's parameters; whoever wants another plan, or trains, makes one of [`OnnxNetwork::network`] and
-    /// [`OnnxNetwork::params`].
+    /// What a run of the network reads, of values by their names; others than its inputs are not read.
     ///
     /// # Errors
-    /// As [`NetworkPlan::new`] and [`NetworkSession::new`].
-    pub fn session<T: Element>(self, device: &Device, options: &NetworkOptions) -> Result<OnnxSession<T>> {
-        let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
-        let options = NetworkOptions { precision, ..options.clone() };
-        let plan = NetworkPlan::new(&self.network, self.shape, &device.caps(), &options)?;
-        let params: Vec<T> = self.params.iter().map(|&v| T::from_f64(v)).collect();
-        let session = NetworkSession::new(device, plan, &params)?;
-        Ok(OnnxSession { model: self, session })
-    }
-
-    /// What a run of the network reads, of the model's inputs.
-    ///
-    /// # Errors
-    /// [`Error::Mismatch`] for inputs that are missing, unknown or of other shapes, and for lengths that are no numbers of steps.
+    /// [`Error::Mismatch`] for inputs that are missing or of other shapes, and for lengths that are no numbers of steps.
     pub fn feed<T: Element>(&self, inputs: &[(&str, View<'_, T>)]) -> Result<OnnxFeed<T>> {
-        let names: Vec<&str> = self.inputs.iter().map(|input| input.name.as_str()).collect();
-        if let Some((name, _)) = inputs.iter().find(|(name, _)| !names.contains(name)) {
-            return Err(Error::mismatch("input", names.join(", "), *name));
-        }
         let mut given = Vec::new();
         for input in &self.inputs {
             let view = inputs.iter().find(|(name, _)| *name == input.name).map(|(_, view)| *view);
@@ -73,6 +102,12 @@ impl OnnxNetwork {
         let from = |source: &Source| match *source {
             Source::Input(n) => Some((given[n].data, &places[n])),
             Source::Fixed(n) => Some((&fixed[n][..], &fixed_places[n])),
+            // Of one without steps every step reads the same.
+            Source::Spread(of) => match self.sources[of as usize] {
+                Source::Input(n) => Some((given[n].data, &places[n])),
+                Source::Fixed(n) => Some((&fixed[n][..], &fixed_places[n])),
+                _ => None,
+            },
             _ => None,
         };
         let Shape { time, batch } = self.shape;
@@ -153,6 +188,7 @@ impl OnnxNetwork {
                             let at = at as usize;
                             match &self.sources[source as usize] {
                                 Source::Input(n) => feed.inputs[*n].get(input_places[*n].at(t, b, at)).copied(),
+                                Source::Spread(_) => None,
                                 Source::Fixed(n) => fixed[*n].get(fixed_places[*n].at(t, b, at)).copied(),
                                 Source::State { state, .. } => {
                                     output.states.get(*state).and_then(|s| s.data.get(b * s.shape[1] + at)).copied()
@@ -193,7 +229,7 @@ pub struct OnnxFeed<T> {
 
 impl<T: Element> OnnxSession<T> {
     /// The model.
-    pub fn model(&self) -> &OnnxNetwork {
+    pub fn model(&self) -> &OnnxModel {
         &self.model
     }
 
@@ -201,14 +237,45 @@ impl<T: Element> OnnxSession<T> {
     /// truth is 1 or 0.
     ///
     /// # Errors
-    /// As [`OnnxNetwork::feed`] and [`NetworkSession::forward`].
+    /// [`Error::Mismatch`] for inputs that are missing, unknown or of other shapes; as [`OnnxNetwork::feed`] and
+    /// [`NetworkSession::forward`].
     pub fn run(&mut self, inputs: &[(&str, View<'_, T>)]) -> Result<Vec<OnnxTensor<T>>> {
-        let feed = self.model.feed(inputs)?;
-        let values: Vec<View<'_, T>> = feed.values.iter().map(Tensor::view).collect();
-        let states: Option<Vec<View<'_, T>>> = feed.states.as_ref().map(|s| s.iter().map(Tensor::view).collect());
-        let initial = states.as_deref().map_or(NetworkInitial::Empty, NetworkInitial::Given);
-        let lengths = feed.lengths.as_deref();
-        let output = self.session.forward(&NetworkInput { initial, lengths, ..NetworkInput::new(&values) })?;
-        self.model.outputs(&feed, &output)
+        let Self { model, sessions } = self;
+        let names: Vec<&str> = model.inputs.iter().map(|input| input.name.as_str()).collect();
+        if let Some((name, _)) = inputs.iter().find(|(name, _)| !names.contains(name)) {
+            return Err(Error::mismatch("input", names.join(", "), *name));
+        }
+        let mut made: Vec<OnnxTensor<T>> = Vec::new();
+        for (stage, session) in model.stages.iter().zip(sessions) {
+            let known = made.iter().map(|one| (one.name.as_str(), one.tensor.view()));
+            let all: Vec<_> = inputs.iter().copied().chain(known).collect();
+            let feed = stage.feed(&all)?;
+            let values: Vec<View<'_, T>> = feed.values.iter().map(Tensor::view).collect();
+            let states: Option<Vec<View<'_, T>>> = feed.states.as_ref().map(|s| s.iter().map(Tensor::view).collect());
+            let initial = states.as_deref().map_or(NetworkInitial::Empty, NetworkInitial::Given);
+            let lengths = feed.lengths.as_deref();
+            let output = session.forward(&NetworkInput { initial, lengths, ..NetworkInput::new(&values) })?;
+            let outputs = stage.outputs(&feed, &output)?;
+            made.extend(outputs);
+        }
+        // An output may be an input as it is.
+        let given = |name: &str| {
+            let element = model.inputs.iter().find(|input| input.name == name)?.element;
+            let (_, view) = inputs.iter().find(|(n, _)| *n == name)?;
+            let tensor = Tensor { data: view.data.to_vec(), shape: view.shape.to_vec() };
+            Some(OnnxTensor { name: name.into(), element, tensor })
+        };
+        let output = |(name, constant): &(String, Option<Constant>)| match constant {
+            Some(constant) => {
+                let data = constant.numbers().iter().map(|&v| T::from_f64(v)).collect();
+                let tensor = Tensor { data, shape: constant.shape.clone() };
+                Ok(OnnxTensor { name: name.clone(), element: constant.element, tensor })
+            }
+            None => {
+                let one = made.iter().rev().find(|one| one.name == *name).cloned().or_else(|| given(name));
+                one.ok_or_else(|| Error::mismatch("output", "one that a stage makes", name))
+            }
+        };
+        model.outputs.iter().map(output).collect()
     }
 }

@@ -1,20 +1,20 @@
 //! Whole models as exporters write them, against what ONNX Runtime recorded.
 
-mod recorded;
-
-use recorded::{arrays, error, folder};
+use super::recorded::{arrays, error, folder};
+use std::path::Path;
 use wgpu_rnn::network::NetworkOptions;
 use wgpu_rnn::{Device, Element, Tensor};
 use wgpu_rnn_formats::onnx::OnnxFile;
 
 /// Runs a recorded model in `T` and gives its largest error.
-fn largest_error<T: Element>(case: &str, device: &Device) -> f64 {
-    let folder = folder(case);
+fn largest_error<T: Element>(folder: &Path, device: &Device) -> f64 {
+    let case = folder.display();
     let file = OnnxFile::open(folder.join("model.onnx")).expect("a model");
-    let inputs = arrays(&folder, "in");
+    let inputs = arrays(folder, "in");
     let shapes: Vec<(&str, &[usize])> = inputs.iter().map(|(name, t)| (name.as_str(), &t.shape[..])).collect();
-    let network = file.network(&shapes).unwrap_or_else(|e| panic!("{case}: {e}"));
-    let mut session = network.session::<T>(device, &NetworkOptions::default()).expect("a session");
+    let model = file.model(&shapes).unwrap_or_else(|e| panic!("{case}: {e}"));
+    println!("{case}: stages {:?}", model.stages.iter().map(|s| s.layout()).collect::<Vec<_>>());
+    let mut session = model.session::<T>(device, &NetworkOptions::default()).expect("a session");
     let given: Vec<(&str, Tensor<T>)> = inputs
         .iter()
         .map(|(name, t)| {
@@ -24,7 +24,7 @@ fn largest_error<T: Element>(case: &str, device: &Device) -> f64 {
         .collect();
     let views: Vec<_> = given.iter().map(|(name, t)| (*name, t.view())).collect();
     let outputs = session.run(&views).expect("a run");
-    let right = arrays(&folder, "out");
+    let right = arrays(folder, "out");
     assert_eq!(outputs.len(), right.len(), "{case}");
     let of = |output: &wgpu_rnn_formats::onnx::OnnxTensor<T>| {
         let data = output.tensor.data.iter().map(|v| v.to_f64()).collect();
@@ -62,7 +62,7 @@ fn recorded_models_give_what_was_recorded() {
     let mut wrong = Vec::new();
     for (case, bound) in CASES.into_iter() {
         let result = std::panic::catch_unwind(|| {
-            (largest_error::<f32>(case, &Device::cpu()), largest_error::<f64>(case, &Device::cpu()))
+            (largest_error::<f32>(&folder(case), &Device::cpu()), largest_error::<f64>(&folder(case), &Device::cpu()))
         });
         match result {
             Ok((single, double)) => {
@@ -75,4 +75,13 @@ fn recorded_models_give_what_was_recorded() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Of a folder like those, by hand: `ONNX_CASE=folder cargo test ... -- --ignored --nocapture own_model`.
+#[test]
+#[ignore = "needs a folder"]
+fn own_model() {
+    let folder = std::env::var("ONNX_CASE").expect("ONNX_CASE");
+    let device = if std::env::var("ONNX_GPU").is_ok() { Device::gpu().expect("a GPU") } else { Device::cpu() };
+    println!("{folder}: {:.1e} in f32", largest_error::<f32>(Path::new(&folder), &device));
 }
