@@ -167,7 +167,8 @@ impl OnnxFile {
         for (n, scope) in self.scopes.iter().enumerate() {
             let Some(outer) = scope.outer else { continue };
             untaken[n] = untaken[outer] || {
-                let node = self.scopes[outer].nodes.get(scope.owner.0).and_then(|b| proto::Node::decode(b.clone()).ok());
+                let node =
+                    self.scopes[outer].nodes.get(scope.owner.0).and_then(|b| proto::Node::decode(b.clone()).ok());
                 let condition = node.filter(|node| node.op_type == "If").and_then(|node| node.input.first().cloned());
                 // What cannot be worked out may be either.
                 let known = condition.and_then(|name| folding.value(outer, &name).ok());

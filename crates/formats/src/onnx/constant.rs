@@ -207,7 +207,9 @@ impl Constant {
     pub(super) fn taken(&self, shape: Vec<usize>, places: impl Iterator<Item = usize>) -> Self {
         let values = match &self.values {
             Values::Real(all) => Values::real(places.map(|at| all.get(at).copied().unwrap_or_default()).collect()),
-            Values::Integer(all) => Values::integer(places.map(|at| all.get(at).copied().unwrap_or_default()).collect()),
+            Values::Integer(all) => {
+                Values::integer(places.map(|at| all.get(at).copied().unwrap_or_default()).collect())
+            }
         };
         Self { shape, element: self.element, values }
     }

@@ -60,7 +60,8 @@ impl Folder {
             let reason = "the model came as bytes, without its folder; open it by its path, or save it as one file";
             return Err(Error::Unsupported { what: what(), reason: reason.into() });
         };
-        let outside = || Error::Unsupported { what: what(), reason: "only files in the model's folder are read".into() };
+        let outside =
+            || Error::Unsupported { what: what(), reason: "only files in the model's folder are read".into() };
         let relative = Path::new(location);
         if location.is_empty() || !relative.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(outside());
@@ -88,7 +89,8 @@ impl Place {
             let entry = proto::Entry::decode(bytes.clone());
             let entry = entry.map_err(|e| Error::mismatch(what, "a StringStringEntryProto", e))?;
             let number = || {
-                let wrong = |_| Error::mismatch(format!("{} of {what}", entry.key), "a number", shortened(&entry.value));
+                let wrong =
+                    |_| Error::mismatch(format!("{} of {what}", entry.key), "a number", shortened(&entry.value));
                 entry.value.parse::<u64>().map_err(wrong)
             };
             match entry.key.as_str() {

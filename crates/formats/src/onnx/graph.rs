@@ -109,8 +109,11 @@ impl Index {
                 let attribute = proto::Attribute::decode(attribute.clone()).map_err(|e| e.to_string())?;
                 let owner = (place, attribute.name);
                 let graphs = attribute.g.into_iter().chain(attribute.graphs);
-                waiting.extend(graphs.map(|graph| {
-                    Waiting { graph, outer: Some(at), owner: owner.clone(), depth: depth + 1 }
+                waiting.extend(graphs.map(|graph| Waiting {
+                    graph,
+                    outer: Some(at),
+                    owner: owner.clone(),
+                    depth: depth + 1,
                 }));
             }
             let named = node.output.iter().filter(|name| !name.is_empty());

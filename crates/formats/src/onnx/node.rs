@@ -1,9 +1,9 @@
 //! A recurrent node, put together from its attributes and from whatever gives its inputs their values.
 
 use super::constant::Constant;
+use super::fold::{Cut, Folded, Folding, Places, broadcast, cut};
 use super::operator::{AttributeValue, OnnxOp, Operator, Sizes, shortened};
 use super::order::{Order, Parameters, states};
-use super::fold::{Cut, Folded, Folding, Places, broadcast, cut};
 use super::{Found, OnnxFile, OnnxLabel, proto, quantised};
 use prost::Message;
 use prost::bytes::Bytes;
@@ -273,7 +273,8 @@ impl OnnxNode {
         let [_, rows, hidden] = parameters.r.sizes("R", "[D, G·H, H]")?;
         if operator.op == OnnxOp::Lstm && rows > 4 * hidden && rows.is_multiple_of(4) {
             let what = format!("an LSTM with a projection (H = {}, P = {hidden}, by the shapes of W and R)", rows / 4);
-            let reason = "ONNX has none; what PyTorch 2.15 exports of one leaves its matrix out. Load the PyTorch weights";
+            let reason =
+                "ONNX has none; what PyTorch 2.15 exports of one leaves its matrix out. Load the PyTorch weights";
             return Err(Error::Unsupported { what, reason: reason.into() });
         }
         if let Some(said) = operator.hidden_size.filter(|&said| said != hidden) {

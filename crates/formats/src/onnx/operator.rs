@@ -312,7 +312,10 @@ mod tests {
             message(OnnxOp::Gru, "input_forget", one()).contains("attribute input_forget: GRU has no such attribute")
         );
         assert!(message(OnnxOp::Rnn, "output_sequence", one()).starts_with("not supported: attribute output_sequence"));
-        assert_eq!(message(OnnxOp::Rnn, "clip", one()), "clip: expected a float above 0, or below 0 for none, got Int(1)");
+        assert_eq!(
+            message(OnnxOp::Rnn, "clip", one()),
+            "clip: expected a float above 0, or below 0 for none, got Int(1)"
+        );
         assert_eq!(message(OnnxOp::Rnn, "layout", AttributeValue::Int(2)), "layout: expected 0 or 1, got Int(2)");
         assert_eq!(
             message(OnnxOp::Lstm, "hidden_size", AttributeValue::Int(-1)),

@@ -57,7 +57,14 @@ fn operators_around_weights() {
         (
             20,
             vec![node("Slice", &["a", "s", "e", "x", "t"], &["b"], &[]), node("Unsqueeze", &["b", "z"], &["w"], &[])],
-            vec![floats("a", &[3, 1], &[1.0, 2.0, W]), list("s", &[-1]), list("e", &[-100]), list("x", &[0]), list("t", &[-3]), list("z", &[0])],
+            vec![
+                floats("a", &[3, 1], &[1.0, 2.0, W]),
+                list("s", &[-1]),
+                list("e", &[-100]),
+                list("x", &[0]),
+                list("t", &[-3]),
+                list("z", &[0]),
+            ],
         ),
         (
             11,
@@ -119,7 +126,11 @@ fn operators_around_weights() {
             ],
             vec![list("s", &[1, 1, 1])],
         ),
-        (20, vec![node("Where", &["c", "a", "b"], &["w"], &[])], vec![one(), floats("b", &[], &[0.0]), list("c", &[7])]),
+        (
+            20,
+            vec![node("Where", &["c", "a", "b"], &["w"], &[])],
+            vec![one(), floats("b", &[], &[0.0]), list("c", &[7])],
+        ),
     ];
     for (n, (opset, nodes, tensors)) in cases.into_iter().enumerate() {
         let node = with_w(opset, &nodes, &tensors).unwrap_or_else(|e| panic!("case {n}: {e}"));
@@ -142,7 +153,11 @@ fn states_that_are_zeros_whatever_their_shape() {
         after(node("Split", &["z"], &["a", "h"], &[("num_outputs", Value::Int(2))])),
         vec![shape(), node("Expand", &["zero", "s"], &["h"], &[])],
         vec![shape(), node("Tile", &["zero", "s"], &["h"], &[])],
-        vec![shape(), node("Expand", &["zero", "s"], &["z"], &[]), node("Slice", &["z", "first", "second", "first"], &["h"], &[])],
+        vec![
+            shape(),
+            node("Expand", &["zero", "s"], &["z"], &[]),
+            node("Slice", &["z", "first", "second", "first"], &["h"], &[]),
+        ],
     ];
     for (n, nodes) in cases.into_iter().enumerate() {
         assert_eq!(with_state(&nodes, &lists()), Source::Absent, "case {n}");
@@ -164,7 +179,8 @@ fn states_that_are_the_same_for_every_sequence_have_one_row() {
         assert_eq!(with_state(&nodes, &learned), Source::Constant(vec![1.0, 2.0]), "{op}");
     }
     // The second layer's of a stack.
-    let nodes = [shape(), node("Expand", &["a", "s"], &["b"], &[]), node("Slice", &["b", "one", "two", "zero"], &["h"], &[])];
+    let nodes =
+        [shape(), node("Expand", &["a", "s"], &["b"], &[]), node("Slice", &["b", "one", "two", "zero"], &["h"], &[])];
     let list = |name: &str, value: i64| integers(name, &[1], &[value]);
     let tensors = [floats("a", &[2, 1, 2], &[1.0, 2.0, 3.0, 4.0]), list("zero", 0), list("one", 1), list("two", 2)];
     assert_eq!(with_state(&nodes, &tensors), Source::Constant(vec![3.0, 4.0]));
@@ -196,7 +212,9 @@ fn what_grows_out_of_proportion_is_refused() {
         assert!(matches!(error, Error::Limit { .. }), "{error}");
     }
     // Many that are small: each is twice the one before.
-    let doubled = |n: usize| node("Concat", &[&format!("v{n}"), &format!("v{n}")], &[&format!("v{}", n + 1)], &[("axis", Value::Int(0))]);
+    let doubled = |n: usize| {
+        node("Concat", &[&format!("v{n}"), &format!("v{n}")], &[&format!("v{}", n + 1)], &[("axis", Value::Int(0))])
+    };
     let nodes: Vec<_> = (0..64).map(doubled).chain([node("Identity", &["v64"], &["w"], &[])]).collect();
     let error = with_w(20, &nodes, &[floats("v0", &[1], &[1.0])]).expect_err("too large");
     assert!(matches!(error, Error::Limit { .. }), "{error}");
@@ -231,7 +249,12 @@ fn of_an_if_with_a_known_condition_the_branch_that_is_taken_counts() {
     let file = |condition: Vec<u8>| {
         let attributes = [("then_branch", Value::Graph(branch("w"))), ("else_branch", Value::Graph(branch("v")))];
         let nodes = [node("Equal", &["a", "b"], &["c"], &[]), node("If", &["c"], &["o"], &attributes)];
-        let tensors = [floats("w", &[1, 1, 1], &[W]), floats("v", &[1, 1, 1], &[1.0]), floats("r", &[1, 1, 1], &[0.5]), condition];
+        let tensors = [
+            floats("w", &[1, 1, 1], &[W]),
+            floats("v", &[1, 1, 1], &[1.0]),
+            floats("r", &[1, 1, 1], &[0.5]),
+            condition,
+        ];
         let inputs = [value("x", &[1, 1, 1]), value("b", &[])];
         let bytes = model(20, &graph(&nodes, &[&tensors[..], &[integers("a", &[], &[1])]].concat(), &inputs, &[]), &[]);
         OnnxFile::from_bytes("m.onnx", bytes).expect("a model")
@@ -246,7 +269,12 @@ fn of_an_if_with_a_known_condition_the_branch_that_is_taken_counts() {
 #[test]
 fn functions_stand_for_their_nodes() {
     // f(a) = a + a, cast by an attribute of the call; g calls f.
-    let f = function("f", &["a"], &["c"], &[node("Add", &["a", "a"], &["b"], &[]), node("Cast", &["b"], &["c"], &[("to", Value::Of("type"))])]);
+    let f = function(
+        "f",
+        &["a"],
+        &["c"],
+        &[node("Add", &["a", "a"], &["b"], &[]), node("Cast", &["b"], &["c"], &[("to", Value::Of("type"))])],
+    );
     let g = function("g", &["a"], &["b"], &[node("own:f", &["a"], &["b"], &[("type", Value::Int(1))])]);
     let call = [node("own:g", &["a"], &["w"], &[])];
     let found = with_functions(20, &call, &[floats("a", &[1, 1, 1], &[1.5])], &[f, g]).expect("a node");
@@ -294,7 +322,8 @@ fn values_beside_the_model() {
     let there = [("location", "weights/data"), ("offset", "4"), ("length", "4")];
     assert_eq!(open(&there).expect("a node").weights.layers[0].w, [f64::from(W)]);
     let absolute = folder.path().join("outside").display().to_string();
-    let mut outside = vec![absolute.as_str(), "../outside", "weights/../../outside", "", "./weights/data/../../../outside"];
+    let mut outside =
+        vec![absolute.as_str(), "../outside", "weights/../../outside", "", "./weights/data/../../../outside"];
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink(folder.path().join("outside"), inner.join("link")).expect("a link");
@@ -302,11 +331,17 @@ fn values_beside_the_model() {
     }
     for location in outside {
         let error = open(&[("location", location)]).expect_err(location);
-        assert!(matches!(&error, Error::Unsupported { reason, .. } if reason.contains("model's folder")), "{location}: {error}");
+        assert!(
+            matches!(&error, Error::Unsupported { reason, .. } if reason.contains("model's folder")),
+            "{location}: {error}"
+        );
     }
     assert!(matches!(open(&[("location", "weights/none")]), Err(Error::File { .. })));
     for wrong in [("offset", "8"), ("offset", "18446744073709551615"), ("offset", "-1"), ("length", "8")] {
-        assert!(matches!(open(&[("location", "weights/data"), wrong]), Err(Error::File { .. } | Error::Mismatch { .. })), "{wrong:?}");
+        assert!(
+            matches!(open(&[("location", "weights/data"), wrong]), Err(Error::File { .. } | Error::Mismatch { .. })),
+            "{wrong:?}"
+        );
     }
     let bytes = OnnxFile::from_bytes("m.onnx", model_in(&there)).expect("a model").only_node();
     assert!(bytes.expect_err("no folder").to_string().contains("came as bytes"));
@@ -336,6 +371,7 @@ fn a_projection_is_refused_by_its_shapes() {
     let tensors = [floats("w", &[1, 16, 3], &[0.0; 48]), floats("r", &[1, 16, 2], &[0.0; 32])];
     let node = node("LSTM", &["x", "w", "r"], &["y"], &[("hidden_size", Value::Int(2))]);
     let bytes = model(20, &graph(&[node], &tensors, &[value("x", &[1, 1, 3])], &[]), &[]);
-    let error = OnnxFile::from_bytes("m.onnx", bytes).expect("a model").only_node().expect_err("a projection").to_string();
+    let error =
+        OnnxFile::from_bytes("m.onnx", bytes).expect("a model").only_node().expect_err("a projection").to_string();
     assert!(error.contains("projection") && error.contains("H = 4") && error.contains("P = 2"), "{error}");
 }

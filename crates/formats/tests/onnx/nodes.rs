@@ -12,7 +12,8 @@ fn run(node: &OnnxNode, layout: Layout, x: &Tensor<f64>, lengths: Option<&[usize
         Layout::BatchFirst => (x.shape[1], x.shape[0]),
     };
     assert_eq!((&node.h0, &node.c0), (&Source::Absent, &Source::Absent), "{}", node.label.name);
-    let mut session = Session::<f64>::new(&Device::cpu(), &config, Shape { time, batch }, &node.weights).expect("a session");
+    let mut session =
+        Session::<f64>::new(&Device::cpu(), &config, Shape { time, batch }, &node.weights).expect("a session");
     session.forward(&Input { lengths, ..Input::new(x.view()) }).expect("a run").y
 }
 
@@ -71,7 +72,13 @@ fn nodes_of_exporters() {
             let node = file.node(&label.name).unwrap_or_else(|e| panic!("{case}: {e}"));
             run(&node, Layout::BatchFirst, &x, None)
         });
-        let bound = if case.ends_with("fp16") { 1e-3 } else if case.ends_with("/q") { 5e-2 } else { 1e-5 };
+        let bound = if case.ends_with("fp16") {
+            1e-3
+        } else if case.ends_with("/q") {
+            5e-2
+        } else {
+            1e-5
+        };
         let error = error(y, &last);
         assert!(error < bound, "{case}: {error}");
     }

@@ -21,8 +21,7 @@ pub fn array(path: &Path) -> Tensor<f64> {
     let data = &bytes[start + length..];
     assert!(header.contains("'fortran_order': False"));
     let between = |from: &str, to: &str| header.split(from).nth(1).expect(from).split(to).next().expect(to);
-    let shape: Vec<usize> =
-        between("'shape': (", ")").split(',').filter_map(|size| size.trim().parse().ok()).collect();
+    let shape: Vec<usize> = between("'shape': (", ")").split(',').filter_map(|size| size.trim().parse().ok()).collect();
     fn each<const N: usize>(data: &[u8], read: fn([u8; N]) -> f64) -> Vec<f64> {
         data.as_chunks::<N>().0.iter().map(|bytes| read(*bytes)).collect()
     }

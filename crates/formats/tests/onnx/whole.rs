@@ -1,10 +1,11 @@
 //! Whole models as exporters write them, against what ONNX Runtime recorded.
 
 use super::recorded::{arrays, error, folder};
+use super::wire::{graph, model, node, value};
 use std::path::Path;
-use wgpu_rnn::network::NetworkOptions;
-use wgpu_rnn::{Device, Element, Tensor};
-use wgpu_rnn_formats::onnx::OnnxFile;
+use wgpu_rnn::network::{NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream};
+use wgpu_rnn::{Device, Element, Tensor, View};
+use wgpu_rnn_formats::onnx::{OnnxFile, OnnxNetwork};
 
 /// Runs a recorded model in `T` and gives its largest error.
 fn largest_error<T: Element>(folder: &Path, device: &Device) -> f64 {
@@ -13,7 +14,7 @@ fn largest_error<T: Element>(folder: &Path, device: &Device) -> f64 {
     let inputs = arrays(folder, "in");
     let shapes: Vec<(&str, &[usize])> = inputs.iter().map(|(name, t)| (name.as_str(), &t.shape[..])).collect();
     let model = file.model(&shapes).unwrap_or_else(|e| panic!("{case}: {e}"));
-    println!("{case}: stages {:?}", model.stages.iter().map(|s| s.layout()).collect::<Vec<_>>());
+    println!("{case}: {:?}", model.stages.iter().map(OnnxNetwork::layout).collect::<Vec<_>>());
     let mut session = model.session::<T>(device, &NetworkOptions::default()).expect("a session");
     let given: Vec<(&str, Tensor<T>)> = inputs
         .iter()
@@ -35,6 +36,28 @@ fn largest_error<T: Element>(folder: &Path, device: &Device) -> f64 {
 
 /// Recorded in f32.
 const F32: f64 = 1e-5;
+
+/// Models of several operators each, by a script beside them.
+const OPERATORS: [&str; 18] = [
+    "broadcast",
+    "columns",
+    "context",
+    "convolution",
+    "convolution_columns",
+    "dynamic_quantised",
+    "fewer_steps",
+    "lengths",
+    "opset_9",
+    "pointwise",
+    "products",
+    "seq2seq",
+    "softmax",
+    "state_in_and_out",
+    "steps",
+    "tensordot",
+    "time_major",
+    "tokens",
+];
 
 const CASES: [(&str, f64); 16] = [
     ("exporters/lstm_small_ts", F32),
@@ -75,6 +98,58 @@ fn recorded_models_give_what_was_recorded() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn recorded_operators_give_what_was_recorded() {
+    for case in OPERATORS {
+        // Of the recorder's x in 8 bits.
+        let bound = if case == "dynamic_quantised" { 1e-2 } else { F32 };
+        let error = largest_error::<f32>(&folder(&format!("operators/{case}")), &Device::cpu());
+        assert!(error < bound, "{case}: {error}");
+    }
+}
+
+/// A model that is a network can be trained: gradients of all its parameters.
+#[test]
+fn a_network_goes_backward() {
+    let folder = folder("exporters/lstm2_small_ts");
+    let file = OnnxFile::open(folder.join("model.onnx")).expect("a model");
+    let model = file.network(&[("x", &[2, 5, 4])]).expect("a network");
+    let options = NetworkOptions { train: true, ..Default::default() };
+    let device = Device::cpu();
+    let plan = NetworkPlan::new(&model.network, model.shape, &device.caps(), &options).expect("a plan");
+    let params: Vec<f32> = model.params.iter().map(|&v| v as f32).collect();
+    let mut session = NetworkSession::new(&device, plan, &params).expect("a session");
+    let feed = model.feed(&[("x", View::new(&[0.5f32; 40], &[2, 5, 4]))]).expect("a feed");
+    let values: Vec<_> = feed.values.iter().map(Tensor::view).collect();
+    let output = session.forward(&NetworkInput::new(&values)).expect("a run");
+    let upstream: Vec<_> = output.values.iter().map(Tensor::view).collect();
+    let gradients = session.backward(&NetworkUpstream { values: &upstream, states: None }).expect("gradients");
+    assert_eq!(gradients.params.len(), model.network.params.len());
+    assert!(gradients.params.iter().all(|gradient| gradient.data.iter().any(|v| *v != 0.0)));
+}
+
+#[test]
+fn what_stops_a_model_is_named_with_how_far_it_runs() {
+    let x = |sizes: &[i64]| value("x", sizes);
+    let nodes = [node("Tanh", &["x"], &["a"], &[]), node("Einsum", &["a", "a"], &["b"], &[])];
+    let bytes = model(20, &graph(&nodes, &[], &[x(&[2, 3])], &[value("b", &[2, 3])]), &[]);
+    let file = OnnxFile::from_bytes("m.onnx", bytes).expect("a model");
+    let error = file.model(&[("x", &[2, 3])]).expect_err("no such operator").to_string();
+    assert!(error.contains("Einsum b") && error.contains("runs up to a"), "{error}");
+    let up_to = file.model_up_to(&[("x", &[2, 3])], &["a"]).expect("as far as it goes");
+    let mut session = up_to.session::<f32>(&Device::cpu(), &NetworkOptions::default()).expect("a session");
+    let outputs = session.run(&[("x", View::new(&[0.0; 6], &[2, 3]))]).expect("a run");
+    assert_eq!((outputs.len(), outputs[0].tensor.data.as_slice()), (1, &[0.0; 6][..]));
+    for (shapes, message) in [
+        (&[("x", &[2usize, 4][..])][..], "expected [2, 3]"),
+        (&[("y", &[2, 3])], "input: expected x, got y"),
+        (&[], "expected a shape, got none"),
+    ] {
+        let error = file.model(shapes).expect_err(message).to_string();
+        assert!(error.contains(message), "{error}");
+    }
 }
 
 /// Of a folder like those, by hand: `ONNX_CASE=folder cargo test ... -- --ignored --nocapture own_model`.

@@ -45,7 +45,8 @@ pub fn narrow(name: &str, dims: &[usize], values: &[i8]) -> Vec<u8> {
 
 /// `TensorProto` of f32 in another file.
 pub fn external(name: &str, dims: &[usize], entries: &[(&str, &str)]) -> Vec<u8> {
-    let entry = |(key, value): &(&str, &str)| bytes(13, &[bytes(1, key.as_bytes()), bytes(2, value.as_bytes())].concat());
+    let entry =
+        |(key, value): &(&str, &str)| bytes(13, &[bytes(1, key.as_bytes()), bytes(2, value.as_bytes())].concat());
     let data = entries.iter().flat_map(entry).chain(int(14, 1)).collect::<Vec<_>>();
     tensor(name, dims, 1, &data)
 }
@@ -60,9 +61,7 @@ fn tensor(name: &str, dims: &[usize], data_type: i64, data: &[u8]) -> Vec<u8> {
 pub enum Value<'a> {
     Int(i64),
     Float(f32),
-    Text(&'a str),
     Ints(&'a [i64]),
-    Tensor(Vec<u8>),
     Graph(Vec<u8>),
     /// That attribute of the function that the node is in, an integer.
     Of(&'a str),
@@ -73,8 +72,6 @@ fn attribute(name: &str, value: &Value<'_>) -> Vec<u8> {
         Value::Float(v) => (1, [varint(2 << 3 | 5), v.to_le_bytes().to_vec()].concat()),
         Value::Int(v) => (2, int(3, *v)),
         Value::Of(v) => (2, bytes(21, v.as_bytes())),
-        Value::Text(v) => (3, bytes(4, v.as_bytes())),
-        Value::Tensor(v) => (4, bytes(5, v)),
         Value::Graph(v) => (5, bytes(6, v)),
         Value::Ints(v) => (7, v.iter().flat_map(|v| int(8, *v)).collect()),
     };

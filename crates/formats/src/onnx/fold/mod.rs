@@ -86,15 +86,8 @@ const fn row(name: &'static str, keeps: Keeps, run: fn(&mut Call<'_>) -> Result<
 
 /// The row of an operator of ONNX's own domain.
 fn find(op: &str) -> Option<&'static Row> {
-    let tables: [&[Row]; 7] = [
-        &order::ROWS,
-        &select::ROWS,
-        &make::ROWS,
-        &pointwise::ROWS,
-        &reduce::ROWS,
-        &matrix::ROWS,
-        &quantised::ROWS,
-    ];
+    let tables: [&[Row]; 7] =
+        [&order::ROWS, &select::ROWS, &make::ROWS, &pointwise::ROWS, &reduce::ROWS, &matrix::ROWS, &quantised::ROWS];
     tables.into_iter().flatten().find(|row| row.name == op)
 }
 
@@ -187,7 +180,8 @@ impl<'a> Folding<'a> {
         }
         let Some(row) = find(&node.op_type) else { return done(Folded::Runtime) };
         let keys: Vec<Option<Name>> = node.input.iter().map(|input| self.key(name.0, input)).collect();
-        let mut missing: Vec<Name> = keys.iter().flatten().filter(|key| !self.known.contains_key(key)).cloned().collect();
+        let mut missing: Vec<Name> =
+            keys.iter().flatten().filter(|key| !self.known.contains_key(key)).cloned().collect();
         if !missing.is_empty() {
             missing.sort_unstable();
             missing.dedup();

@@ -178,9 +178,8 @@ fn gather(call: &mut Call<'_>) -> Result<Vec<Constant>> {
     let inner: usize = behind.iter().product();
     let outer: usize = before.iter().product();
     let step = shape[axis] * inner;
-    let places = (0..outer)
-        .flat_map(|o| list.iter().map(move |&i| o * step + i * inner))
-        .flat_map(|first| first..first + inner);
+    let places =
+        (0..outer).flat_map(|o| list.iter().map(move |&i| o * step + i * inner)).flat_map(|first| first..first + inner);
     Ok(vec![call.input(0)?.taken(result, places)])
 }
 

@@ -157,8 +157,11 @@ impl Lowering<'_> {
                 let missing = axes.len().saturating_sub(laid.axes.len());
                 let front = std::iter::repeat_n(Axis::columns(1), missing);
                 let whole = laid.with(front.chain(laid.axes.iter().copied()).collect(), laid.columns.clone());
-                let columns: Vec<usize> =
-                    sizes.iter().zip(axes).map(|(&size, axis)| if axis.kind == Kind::Columns { size } else { 1 }).collect();
+                let columns: Vec<usize> = sizes
+                    .iter()
+                    .zip(axes)
+                    .map(|(&size, axis)| if axis.kind == Kind::Columns { size } else { 1 })
+                    .collect();
                 Ok(Read::Operand(self.operand(name, &whole.repeated(&columns).columns)?))
             }
         }
@@ -226,7 +229,8 @@ impl Lowering<'_> {
             _ => None,
         });
         let first = first.ok_or_else(|| Error::mismatch("inputs", "a run's value", "constants"))?;
-        let sorted = |value: &Value| matches!(value, Value::Laid(laid) if laid.sorted && laid.axis_of(Kind::Batch).is_some());
+        let sorted =
+            |value: &Value| matches!(value, Value::Laid(laid) if laid.sorted && laid.axis_of(Kind::Batch).is_some());
         let per_batch = |value: &Value| matches!(value, Value::Laid(laid) if laid.axis_of(Kind::Batch).is_some());
         if values.iter().any(sorted) && values.iter().filter(|v| per_batch(v)).any(|value| !sorted(value)) {
             let reason = "one is in the order of the sequences' lengths, the other is not".into();
@@ -274,7 +278,9 @@ impl Lowering<'_> {
                     (_, 1) => {}
                     (1, _) => result[at] = *axis,
                     (a, b) if a != b => {
-                        return Err(Error::mismatch(format!("axis {at}"), "sizes that fit", format!("{a} and {b}")).into());
+                        return Err(
+                            Error::mismatch(format!("axis {at}"), "sizes that fit", format!("{a} and {b}")).into()
+                        );
                     }
                     _ if before.kind == axis.kind || !laid(value) => {}
                     _ => self.agree(before, *axis, at)?,

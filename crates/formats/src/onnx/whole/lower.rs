@@ -298,6 +298,7 @@ impl<'a> Lowering<'a> {
     /// [`Stop::Learn`] where it is an input's that was taken for something else.
     pub fn want(&self, laid: &Laid, wanted: &[(usize, Kind)]) -> Made<()> {
         let mut learned = Vec::new();
+        let mut refused = None;
         for &(n, kind) in wanted {
             let axis = laid.axes[n];
             let fits = axis.kind == kind
@@ -312,11 +313,16 @@ impl<'a> Lowering<'a> {
                 Some(place) if !self.facts.contains_key(&place) && axis.size != 1 => learned.push((place, kind)),
                 _ => {
                     let reason = format!("it must count {kind:?}, and the value is {}", laid.axes_in_words());
-                    return Err(Error::Unsupported { what: format!("axis {n}"), reason }.into());
+                    refused.get_or_insert(Error::Unsupported { what: format!("axis {n}"), reason });
                 }
             }
         }
-        if learned.is_empty() { Ok(()) } else { Err(Stop::Learn(learned)) }
+        // What is learned of one axis may make another fit.
+        match refused {
+            _ if !learned.is_empty() => Err(Stop::Learn(learned)),
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     /// The network's value with all of a source's columns.

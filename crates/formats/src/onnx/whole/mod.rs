@@ -25,6 +25,7 @@ use prost::Message;
 use std::collections::HashMap;
 use std::sync::Arc;
 use value::{Axis, Column, Kind, Value};
+use wgpu_rnn::expr::Expr;
 use wgpu_rnn::network::{Network, Part};
 use wgpu_rnn::{Error, Result, Shape};
 
@@ -205,7 +206,9 @@ fn guess(given: &[Shaped], facts: &Facts, recurrent: bool) -> (Vec<Input>, Shape
         of.next()
     };
     let first = given.iter().find(steps).or_else(|| given.iter().find(|value| !value.shape.is_empty()));
-    let time = known(Kind::Time).or(given.iter().find(steps).map(|value| value.shape[1])).unwrap_or(1);
+    // Of the first that looks like steps, if its second axis is not known for something else.
+    let second = given.iter().position(|value| steps(&value)).filter(|&n| !facts.contains_key(&(n, 1)));
+    let time = known(Kind::Time).or(second.map(|n| given[n].shape[1])).unwrap_or(1);
     let batch = known(Kind::Batch).or(first.map(|value| value.shape[0])).unwrap_or(1);
     let kind = |n: usize, axis: usize| {
         let value = &given[n];
@@ -266,6 +269,19 @@ fn finish(lowering: &mut Lowering<'_>, names: &[String]) -> std::result::Result<
     }
     sources.sort_unstable();
     sources.dedup();
+    let inputs = |lowering: &Lowering<'_>, name: &String| lowering.inputs.iter().any(|input| input.name == *name);
+    let given = |source: &u32| matches!(lowering.sources[*source as usize], Source::Input(_) | Source::Fixed(_));
+    if let Some(&first) = sources.first()
+        && sources.iter().all(given)
+        && finished.outputs.iter().any(|(name, value)| matches!(value, Value::Laid(_)) && !inputs(lowering, name))
+    {
+        // All are inputs in other shapes and orders: a network has an operation nevertheless.
+        let part = lowering.part_of(first)?;
+        let name = lowering.fresh("identity");
+        let part = lowering.builder.map(&name, Expr::input(0), &[part.into()])?;
+        let source = lowering.source(Source::Made(part));
+        finished.shown.push((source, part));
+    }
     for source in sources {
         if matches!(lowering.sources[source as usize], Source::Made(_)) {
             finished.shown.push((source, lowering.part_of(source)?));

@@ -1,10 +1,12 @@
 //! A model's run: tensors with ONNX's axes in and out.
 
+use super::super::constant::Constant;
 use super::lower::{Begin, Source};
 use super::value::{Column, Laid, LaidPlaces, Value};
-use super::super::constant::Constant;
 use super::{Element as OnnxElement, OnnxModel, OnnxNetwork, Shaped};
-use wgpu_rnn::network::{NetworkInitial, NetworkInput, NetworkOptions, NetworkOutput, NetworkPlan, NetworkSession, Rows};
+use wgpu_rnn::network::{
+    NetworkInitial, NetworkInput, NetworkOptions, NetworkOutput, NetworkPlan, NetworkSession, Rows,
+};
 use wgpu_rnn::{Device, Element, Error, Precision, Result, Shape, Tensor, View};
 
 /// An output of a model.
@@ -150,7 +152,12 @@ impl OnnxNetwork {
             whole.then_some(length as usize).ok_or_else(|| Error::mismatch("lengths", format!("0..={time}"), length))
         };
         let lengths = self.lengths.map(|n| given[n].data.iter().map(length).collect::<Result<Vec<_>>>()).transpose()?;
-        Ok(OnnxFeed { values, states: any.then_some(states), lengths, inputs: given.iter().map(|v| v.data.to_vec()).collect() })
+        Ok(OnnxFeed {
+            values,
+            states: any.then_some(states),
+            lengths,
+            inputs: given.iter().map(|v| v.data.to_vec()).collect(),
+        })
     }
 
     /// The model's outputs of a run's.
@@ -193,11 +200,13 @@ impl OnnxNetwork {
                                 Source::State { state, .. } => {
                                     output.states.get(*state).and_then(|s| s.data.get(b * s.shape[1] + at)).copied()
                                 }
-                                Source::Made(_) => self.shown.get(&source).and_then(|&n| output.values.get(n)).and_then(|v| {
-                                    let width = v.shape.last().copied().unwrap_or(0);
-                                    let row = if v.shape.len() == 3 { t * batch + b } else { b };
-                                    v.data.get(row * width + at).copied()
-                                }),
+                                Source::Made(_) => {
+                                    self.shown.get(&source).and_then(|&n| output.values.get(n)).and_then(|v| {
+                                        let width = v.shape.last().copied().unwrap_or(0);
+                                        let row = if v.shape.len() == 3 { t * batch + b } else { b };
+                                        v.data.get(row * width + at).copied()
+                                    })
+                                }
                             }
                         }
                     };

@@ -37,9 +37,10 @@ enum End {
 
 /// The networks of a model whose inputs are `given`, `most` at most.
 pub fn model(file: &OnnxFile, given: Vec<Shaped>, outputs: &[&str], most: usize) -> Result<OnnxModel> {
-    let nodes = file.scopes[0].nodes.iter().map(|bytes| {
-        proto::Node::decode(bytes.clone()).map_err(|e| Error::mismatch("node", "a NodeProto", e))
-    });
+    let nodes = file.scopes[0]
+        .nodes
+        .iter()
+        .map(|bytes| proto::Node::decode(bytes.clone()).map_err(|e| Error::mismatch("node", "a NodeProto", e)));
     let nodes = nodes.collect::<Result<Vec<_>>>()?;
     let outputs: Vec<String> = outputs.iter().map(|&name| name.into()).collect();
     let needed = needed(file, &nodes, &outputs);
@@ -120,7 +121,9 @@ impl Staging<'_> {
                 }
                 Ok((finished, Some(at))) => {
                     let laid = |(name, value): &(String, Value)| match value {
-                        Value::Laid(laid) => Some(Shaped { name: name.clone(), element: laid.element, shape: laid.shape() }),
+                        Value::Laid(laid) => {
+                            Some(Shaped { name: name.clone(), element: laid.element, shape: laid.shape() })
+                        }
                         _ => None,
                     };
                     self.live.extend(finished.outputs.iter().filter_map(laid));

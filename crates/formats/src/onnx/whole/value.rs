@@ -138,7 +138,11 @@ impl Laid {
     /// [`Error::Unsupported`] where they are not: a shape that mixes steps with columns.
     pub fn reshaped(&self, shape: &[usize]) -> Result<Self> {
         if count(&self.shape()) != count(shape) {
-            return Err(Error::mismatch("shape", format!("as many values as {:?}", self.shape()), format!("{shape:?}")));
+            return Err(Error::mismatch(
+                "shape",
+                format!("as many values as {:?}", self.shape()),
+                format!("{shape:?}"),
+            ));
         }
         let mut axes = Vec::new();
         let mut rest = self.axes.iter().filter(|axis| axis.size != 1).peekable();
@@ -171,17 +175,25 @@ impl Laid {
             match &own[..] {
                 // Sizes of 1 that were taken along the way are columns.
                 // Steps and sequences as one axis, and apart again.
-                [a, b] if group.len() == 1 && [Kind::Time, Kind::Batch].iter().all(|k| [a.kind, b.kind].contains(k)) => {
+                [a, b]
+                    if group.len() == 1 && [Kind::Time, Kind::Batch].iter().all(|k| [a.kind, b.kind].contains(k)) =>
+                {
                     let time_first = a.kind == Kind::Time;
                     let (time, batch) = if time_first { (a.size, b.size) } else { (b.size, a.size) };
                     let kind = Kind::Both { time, batch, time_first };
                     axes.push(Axis { size: group[0], kind, from: None });
                 }
                 [Axis { kind: Kind::Both { time, batch, time_first }, .. }] if group.len() > 1 => {
-                    let apart = if *time_first { [(*time, Kind::Time), (*batch, Kind::Batch)] } else { [(*batch, Kind::Batch), (*time, Kind::Time)] };
+                    let apart = if *time_first {
+                        [(*time, Kind::Time), (*batch, Kind::Batch)]
+                    } else {
+                        [(*batch, Kind::Batch), (*time, Kind::Time)]
+                    };
                     let mut apart = apart.into_iter();
                     for &size in &group {
-                        let kind = if size == 1 { Kind::Columns } else {
+                        let kind = if size == 1 {
+                            Kind::Columns
+                        } else {
                             let (own, kind) = apart.next().ok_or_else(mixed)?;
                             if own != size {
                                 return Err(mixed());

@@ -52,7 +52,8 @@ fn windows(lowering: &mut Lowering<'_>, op: &Op<'_>, x: &Laid, kernel: Option<&[
     let attributes = op.attributes(lowering.file);
     let axes = x.axes.get(2..).ok_or_else(|| Error::mismatch("X", "[B, C, ...]", x.axes_in_words()))?;
     let list = |name: &str, default: i64| -> Result<Vec<usize>> {
-        let list = attributes.ints(name)?.unwrap_or_else(|| vec![default; axes.len() * if name == "pads" { 2 } else { 1 }]);
+        let list =
+            attributes.ints(name)?.unwrap_or_else(|| vec![default; axes.len() * if name == "pads" { 2 } else { 1 }]);
         let size = |&v: &i64| usize::try_from(v).ok().filter(|&v| v <= MOST_TAPS);
         let sizes = list.iter().map(size).collect::<Option<Vec<_>>>();
         sizes.ok_or_else(|| Error::mismatch(name, format!("numbers of 0 to {MOST_TAPS}"), format!("{list:?}")))
@@ -64,7 +65,9 @@ fn windows(lowering: &mut Lowering<'_>, op: &Op<'_>, x: &Laid, kernel: Option<&[
     let (strides, dilations, pads) = (list("strides", 1)?, list("dilations", 1)?, list("pads", 0)?);
     let whole = taps.len() == axes.len() && strides.len() == axes.len() && dilations.len() == axes.len();
     if !whole || pads.len() != 2 * axes.len() || taps.contains(&0) || strides.contains(&0) {
-        return Err(Error::mismatch("kernel, strides, dilations, pads", format!("{} of each", axes.len()), "others").into());
+        return Err(
+            Error::mismatch("kernel, strides, dilations, pads", format!("{} of each", axes.len()), "others").into()
+        );
     }
     if attributes.int("ceil_mode")?.unwrap_or(0) != 0 {
         return Err(refused("ceil_mode", "windows end within the axis"));
@@ -130,7 +133,10 @@ fn conv(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     if let Some(n) = time {
         let window = windows[n];
         if window.stride != 1 || window.places()? != window.size {
-            let reason = format!("every value of a network has the same steps, of {} it would make others", window.size);
+            // Steps that were only guessed may be columns.
+            lowering.want(&x, &[(n + 2, Kind::Columns)])?;
+            let reason =
+                format!("every value of a network has the same steps, of {} it would make others", window.size);
             return Err(refused("a convolution that changes the number of steps", reason));
         }
     }
@@ -138,12 +144,16 @@ fn conv(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let taps = time.map_or(1, |n| windows[n].taps);
     let places = |(n, window): (usize, &Window)| if Some(n) == time { Ok(1) } else { window.places() };
     let made = windows.iter().enumerate().map(places).collect::<Result<Vec<_>>>()?;
-    let inputs: Vec<usize> = x.axes.iter().skip(2).enumerate().map(|(n, a)| if Some(n) == time { 1 } else { a.size }).collect();
+    let inputs: Vec<usize> =
+        x.axes.iter().skip(2).enumerate().map(|(n, a)| if Some(n) == time { 1 } else { a.size }).collect();
     let (in_place, out_place) = (inputs.iter().product::<usize>(), made.iter().product::<usize>());
     let (rows, width) = (outputs * out_place * taps, per_group * group * in_place);
     let needs = rows.saturating_mul(width);
     if needs > MOST_LAID_OUT {
-        return Err(refused(format!("a convolution that is a matrix of {rows} x {width}"), "it is more than is laid out"));
+        return Err(refused(
+            format!("a convolution that is a matrix of {rows} x {width}"),
+            "it is more than is laid out",
+        ));
     }
     let part = lowering.dense(&op.name, &x)?;
     // Rows: output, place, tap in time; columns: channel, place.
@@ -220,7 +230,8 @@ fn pool(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let sizes = windows.iter().enumerate().map(|(n, w)| if Some(n) == time { Ok(1) } else { w.places() });
     let sizes = sizes.collect::<Result<Vec<_>>>()?;
     let kernel: Vec<usize> = windows.iter().map(|w| w.taps).collect();
-    let inputs: Vec<usize> = x.axes.iter().skip(2).enumerate().map(|(n, a)| if Some(n) == time { 1 } else { a.size }).collect();
+    let inputs: Vec<usize> =
+        x.axes.iter().skip(2).enumerate().map(|(n, a)| if Some(n) == time { 1 } else { a.size }).collect();
     let steps = super::super::super::fold::strides(&inputs);
     let (channels, per_channel) = (x.axes[1].size, inputs.iter().product::<usize>());
     let taps: usize = kernel.iter().product();

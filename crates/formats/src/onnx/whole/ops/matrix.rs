@@ -92,7 +92,8 @@ fn matmul(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
         }
         (Value::Constant(w), Value::Laid(x)) => {
             let w = Matrix::read("A", w)?;
-            let axis = x.axes.len().checked_sub(2).ok_or_else(|| Error::mismatch("B", "a matrix", x.axes_in_words()))?;
+            let axis =
+                x.axes.len().checked_sub(2).ok_or_else(|| Error::mismatch("B", "a matrix", x.axes_in_words()))?;
             along(lowering, &op.name, x, axis, &w)?
         }
         _ => return Err(refused("a product of two values of a run", "networks multiply by constant matrices")),

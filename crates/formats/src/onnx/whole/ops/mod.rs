@@ -55,6 +55,7 @@ fn refused(what: impl Into<String>, reason: impl Into<String>) -> super::lower::
 
 /// A list of places of sequences that is read as anything else.
 pub fn order_as_numbers() -> Error {
-    let reason = "a network does not sort its sequences; only the way there and back around recurrent nodes is read".into();
+    let reason =
+        "a network does not sort its sequences; only the way there and back around recurrent nodes is read".into();
     Error::Unsupported { what: "the order of sorted sequences as numbers".into(), reason }
 }

@@ -9,8 +9,7 @@ use wgpu_rnn::expr::Expr;
 use wgpu_rnn::network::Norm;
 use wgpu_rnn::{Error, Result};
 
-pub(super) const ROWS: [Row; 2] =
-    [row("LayerNormalization", 1, layer), row("BatchNormalization", 1, batch)];
+pub(super) const ROWS: [Row; 2] = [row("LayerNormalization", 1, layer), row("BatchNormalization", 1, batch)];
 
 fn layer(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let x = op.laid(0)?.clone();
@@ -61,7 +60,8 @@ fn batch(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let mut shape = vec![1; x.axes.len()];
     shape[1] = channels;
     let along = |values: Vec<f64>| {
-        let constant = Constant::from_reals("factors", shape.clone(), super::super::super::constant::Element::F64, values);
+        let constant =
+            Constant::from_reals("factors", shape.clone(), super::super::super::constant::Element::F64, values);
         constant.map(Value::Constant)
     };
     let values = [Value::Laid(x), along(factors)?, along(numbers)?];

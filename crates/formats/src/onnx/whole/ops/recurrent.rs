@@ -28,7 +28,8 @@ fn recurrent(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     }
     let (time, batch) = if operator.batch_first { (1, 0) } else { (0, 1) };
     lowering.want(&x, &[(time, Kind::Time), (batch, Kind::Batch), (2, Kind::Columns)])?;
-    let mut layer = OnnxNode::new(OnnxLabel { name: op.name.clone(), op: kind }, &operator, Order::onnx(kind), tensors(op)?)?;
+    let mut layer =
+        OnnxNode::new(OnnxLabel { name: op.name.clone(), op: kind }, &operator, Order::onnx(kind), tensors(op)?)?;
     layer.config.layout = Layout::TimeMajor;
     let config = layer.config;
     lengths(lowering, op, &x)?;
@@ -116,7 +117,10 @@ fn lengths(lowering: &mut Lowering<'_>, op: &Op<'_>, x: &Laid) -> Made<()> {
         None => lowering.lengths = Some(own),
         Some(before) if before == own => {}
         Some(_) => {
-            return Err(refused("nodes with other lengths", "a network has one length of a sequence, for all of its layers"));
+            return Err(refused(
+                "nodes with other lengths",
+                "a network has one length of a sequence, for all of its layers",
+            ));
         }
     }
     Ok(())
@@ -156,11 +160,16 @@ fn state(
                 (0..3).map(|n| (n, if n == batch { Kind::Batch } else { Kind::Columns })).collect();
             lowering.want(laid, &wanted)?;
             let given = |column: &Column| match column {
-                Column::Of(source, _) => matches!(lowering.sources[*source as usize], Source::Input(_) | Source::Fixed(_)),
+                Column::Of(source, _) => {
+                    matches!(lowering.sources[*source as usize], Source::Input(_) | Source::Fixed(_))
+                }
                 Column::Number(_) => true,
             };
             if !laid.columns.iter().all(given) || laid.sorted != x.sorted {
-                return Err(refused(format!("{what} that nodes make of a run's values"), "a network begins with states that it is given"));
+                return Err(refused(
+                    format!("{what} that nodes make of a run's values"),
+                    "a network begins with states that it is given",
+                ));
             }
             Ok(Some(laid.columns.clone()))
         }
