@@ -157,6 +157,15 @@ impl StateAxes {
     }
 }
 
+/// Puts an input's name before a message, if it is not there: often the model calls a value what the operator calls its input.
+fn of_input(what: &str, error: Error) -> Error {
+    let part = match &error {
+        Error::Mismatch { what, .. } | Error::Unsupported { what, .. } | Error::Limit { what, .. } => what.as_str(),
+        _ => "",
+    };
+    if part.split(' ').next() == Some(what) { error } else { super::within(what, error) }
+}
+
 impl<'a> Values<'a> {
     /// Of the names that a node of that graph sees.
     pub fn new(file: &'a OnnxFile, scope: usize, given: &'a HashMap<&'a str, &'a Constant>) -> Self {
@@ -164,7 +173,7 @@ impl<'a> Values<'a> {
     }
 
     fn folded(&self, what: &str, name: &str) -> Result<Folded> {
-        self.folding.borrow_mut().value(self.scope, name).map_err(|e| super::within(what, e))
+        self.folding.borrow_mut().value(self.scope, name).map_err(|e| of_input(what, e))
     }
 
     /// Where the value of that name comes from. Zeros, in the file or made at run time, are as good as none.

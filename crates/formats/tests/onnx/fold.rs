@@ -39,11 +39,14 @@ fn with_state(nodes: &[Vec<u8>], tensors: &[Vec<u8>]) -> Source<Vec<f64>> {
     }
 }
 
+/// Opset, nodes and initialisers.
+type Case = (i64, Vec<Vec<u8>>, Vec<Vec<u8>>);
+
 #[test]
 fn operators_around_weights() {
     let one = || floats("a", &[1, 1, 1], &[W]);
     let list = |name: &str, values: &[i64]| integers(name, &[values.len()], values);
-    let cases: Vec<(i64, Vec<Vec<u8>>, Vec<Vec<u8>>)> = vec![
+    let cases: Vec<Case> = vec![
         (20, vec![node("Identity", &["a"], &["w"], &[])], vec![one()]),
         // Parameters as attributes, and as inputs since.
         (

@@ -54,7 +54,7 @@ pub(super) const ROWS: [Row; 34] = [
 ];
 
 /// An operator of one value, as a function of it.
-pub(in crate::onnx) fn unary(op: &str) -> Option<fn(f64) -> f64> {
+fn unary(op: &str) -> Option<fn(f64) -> f64> {
     Some(match op {
         "Neg" => |v| -v,
         "Abs" => f64::abs,
@@ -78,8 +78,11 @@ pub(in crate::onnx) fn unary(op: &str) -> Option<fn(f64) -> f64> {
     })
 }
 
-/// An operator of two values, as a function of them, and whether it tells true from false.
-pub(in crate::onnx) fn binary(op: &str) -> Option<(fn(f64, f64) -> f64, bool)> {
+/// A function of two values, and whether it tells true from false.
+type Binary = (fn(f64, f64) -> f64, bool);
+
+/// An operator of two values.
+fn binary(op: &str) -> Option<Binary> {
     fn truth(v: bool) -> f64 {
         f64::from(u8::from(v))
     }

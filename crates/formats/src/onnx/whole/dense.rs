@@ -152,7 +152,7 @@ impl Lowering<'_> {
                 Ok(Read::Operand(self.builder.whole(param)))
             }
             Value::Laid(laid) => {
-                let laid = self.to_rows(name, laid, rows)?;
+                let laid = self.in_rows(name, laid, rows)?;
                 // Axes that are missing in front are columns of size 1.
                 let missing = axes.len().saturating_sub(laid.axes.len());
                 let front = std::iter::repeat_n(Axis::columns(1), missing);
@@ -168,7 +168,7 @@ impl Lowering<'_> {
     }
 
     /// A value with a row per step as one with a row per sequence, where there is one step, and the like.
-    pub fn to_rows(&mut self, name: &str, laid: &Laid, rows: Rows) -> Made<Laid> {
+    pub fn in_rows(&mut self, name: &str, laid: &Laid, rows: Rows) -> Made<Laid> {
         if laid.rows == rows {
             return Ok(laid.clone());
         }

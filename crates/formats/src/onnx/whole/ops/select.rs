@@ -158,7 +158,7 @@ fn concat(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let mut joined: Option<Laid> = None;
     for value in &values {
         let laid = match value {
-            Value::Laid(laid) => lowering.to_rows(&op.name, laid, rows)?,
+            Value::Laid(laid) => lowering.in_rows(&op.name, laid, rows)?,
             Value::Constant(constant) => as_columns(lowering, constant, &axes, axis, rows)?,
             Value::Order { .. } => return Err(super::order_as_numbers().into()),
         };
