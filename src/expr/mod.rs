@@ -37,6 +37,8 @@ pub enum Function {
     Step,
     /// √x
     Sqrt,
+    /// The natural logarithm of x
+    Log,
     /// x, but a constant to the derivative: for what a result does not depend on (a stabiliser)
     Hold,
 }
@@ -51,6 +53,7 @@ impl Function {
             Self::Relu => values.iter_mut().for_each(|v| *v = v.relu()),
             Self::Step => values.iter_mut().for_each(|v| *v = v.step()),
             Self::Sqrt => values.iter_mut().for_each(|v| *v = v.sqrt()),
+            Self::Log => values.iter_mut().for_each(|v| *v = v.log()),
             Self::Hold => {}
         }
     }
@@ -136,6 +139,11 @@ pub fn step(x: Expr) -> Expr {
 /// √x
 pub fn sqrt(x: Expr) -> Expr {
     Expr::apply(Function::Sqrt, x)
+}
+
+/// The natural logarithm
+pub fn log(x: Expr) -> Expr {
+    Expr::apply(Function::Log, x)
 }
 
 /// x as a constant, see [`Function::Hold`].
@@ -230,6 +238,7 @@ impl Expr {
                     Function::Tanh => Self::Constant(4.0) * sigmoid(x() + x()) * sigmoid(-(x() + x())),
                     Function::Softplus => sigmoid(x()),
                     Function::Relu => step(x()),
+                    Function::Log => Self::Constant(1.0) / x(),
                     Function::Step | Function::Hold => Self::Constant(0.0),
                     // Infinite at 0, where an inner derivative that underflows with x would make it NaN: that of f32's smallest.
                     Function::Sqrt => Self::Constant(0.5) / sqrt(max(x(), Self::Constant(2e-38))),
@@ -296,6 +305,7 @@ impl Expr {
                     Function::Relu => "relu",
                     Function::Step => "expr_step",
                     Function::Sqrt => "sqrt",
+                    Function::Log => "log",
                     Function::Hold => "",
                 };
                 format!("{name}({})", x.wgsl(names))
@@ -368,6 +378,7 @@ mod tests {
             tanh(x() - y()) * relu(x()),
             sqrt(exp_m1(x() * x()) + 1.0.into()) + max(x(), y() * 2.0.into()),
             silu(-x()) / (x() * y() + 3.0.into()),
+            log(exp(x()) + y() * y()) * y(),
         ];
         for e in &all {
             for (n, at) in [(0, [0.7, -0.4]), (1, [0.7, -0.4]), (0, [-1.3, 0.9]), (1, [-1.3, 0.9])] {

@@ -64,6 +64,8 @@ pub trait Real:
     fn step(self) -> Self;
     /// √x
     fn sqrt(self) -> Self;
+    /// The natural logarithm
+    fn log(self) -> Self;
     /// Runs `op` with the registers that kernels of this type are compiled for.
     #[doc(hidden)]
     fn dispatch<Op: pulp::WithSimd>(op: Op) -> Op::Output;
@@ -102,6 +104,10 @@ macro_rules! arithmetic {
         #[inline]
         fn sqrt(self) -> Self {
             self.sqrt()
+        }
+        #[inline]
+        fn log(self) -> Self {
+            self.ln()
         }
     };
 }

@@ -363,6 +363,8 @@ fn evaluate<N: Number>(e: &Expr, inputs: &dyn Fn(usize) -> N) -> N {
                 Function::Relu => x.larger(N::constant(0.0)),
                 Function::Step => N::constant(if x.value() > 0.0 { 1.0 } else { 0.0 }),
                 Function::Sqrt => x.sqrt(),
+                // log x = log(1 + (x − 1))
+                Function::Log => (x - N::constant(1.0)).ln_1p(),
                 Function::Hold => N::constant(x.value()),
             }
         }

@@ -13,20 +13,27 @@
 //! # }
 //! ```
 //!
-//! Nodes inside the branches and bodies of If, Loop and Scan count too. W, R, B and P must be initialisers or outputs of `Constant`
-//! nodes, as exporters write them after constant folding. What [`wgpu_rnn::RnnConfig`] cannot express (`clip`, other activations, ...) is
-//! [`Error::Unsupported`], by the attribute's name. Not read: nodes inside model-local functions, and quantised weights.
+//! Nodes inside the branches and bodies of If, Loop and Scan count too (of an If whose condition is known, those of its branch alone), and
+//! those of functions that the model defines. W, R, B and P may be whatever the model's nodes make of initialisers. What
+//! [`wgpu_rnn::RnnConfig`] cannot express is [`Error::Unsupported`], by the attribute's name. `DynamicQuantizeLSTM` of ONNX Runtime is
+//! read as the LSTM that it stands for, with its int8 weights times their scales.
 //!
 //! `LinearAttention` and `CausalConvWithState` (opset 27) are no layers but networks: [`OnnxFile::recurrence`].
 
 mod constant;
 mod export;
+mod external;
+mod fold;
+mod graph;
 mod node;
 mod operator;
 mod order;
 mod proto;
+mod quantised;
 mod recurrence;
+mod whole;
 
+pub use constant::Element as OnnxElement;
 pub use export::{Export, export};
 pub use node::{OnnxNode, Source};
 pub use operator::OnnxOp;
@@ -34,6 +41,7 @@ pub use recurrence::{
     CausalConv, LinearAttention, OnnxRecurrence, Recurrence, RecurrenceFeed, RecurrenceNetwork, RecurrenceOp,
     UpdateRule,
 };
+pub use whole::{OnnxFeed, OnnxModel, OnnxNetwork, OnnxSession, OnnxSize, OnnxTensor, OnnxValue};
 
 /// What nodes are made of, for the crate that reads recorded cases of single nodes (wgpu-rnn-verify): its files hold the same
 /// tensors and attributes outside a model.
@@ -48,6 +56,9 @@ pub mod parts {
 }
 
 use constant::Constant;
+use external::Folder;
+use fold::{Folded, Folding};
+use graph::{Functions, Index, Scope};
 use node::{NodeReader, Values};
 use operator::shortened;
 use prost::Message;
@@ -58,8 +69,6 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use wgpu_rnn::{Error, Result};
 
-/// Graphs inside nodes inside graphs, at most.
-const MAX_DEPTH: usize = 64;
 /// The first opset whose recurrent operators are today's; before it they had other attributes.
 const FIRST_OPSET: i64 = 7;
 /// Names of nodes in an error message, at most.
@@ -74,24 +83,14 @@ type Only<'a, 'g, O> = (&'a Found<O>, HashMap<&'a str, &'g Constant>, &'a [Strin
 /// An ONNX model in memory, its graphs indexed.
 pub struct OnnxFile {
     path: PathBuf,
+    /// Where values may lie that are not in it.
+    folder: Folder,
+    /// Its bytes.
+    size: usize,
     opset: i64,
     scopes: Vec<Scope>,
     found: Vec<Found>,
     recurrences: Vec<Found<RecurrenceOp>>,
-}
-
-/// The names of a graph.
-#[derive(Default)]
-struct Scope {
-    /// The graph around it.
-    outer: Option<usize>,
-    /// Initialisers by name, each a `TensorProto`.
-    constants: HashMap<String, Bytes>,
-    /// Nodes by the names of their outputs, each a `NodeProto`.
-    producers: HashMap<String, Bytes>,
-    inputs: Vec<String>,
-    outputs: Vec<String>,
-    nodes: usize,
 }
 
 /// A recurrent node.
@@ -100,6 +99,8 @@ struct Found<O = OnnxOp> {
     label: OnnxLabel<O>,
     outputs: Vec<String>,
     bytes: Bytes,
+    /// `DynamicQuantizeLSTM`
+    quantised: bool,
 }
 
 /// How a recurrent node is called.
@@ -119,20 +120,26 @@ impl OnnxFile {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
-        Self::from_bytes(path, bytes)
+        Self::read_bytes(path.into(), Folder::of(path), bytes)
     }
 
-    /// The same from bytes in memory; `name` stands for the path in errors.
+    /// The same from bytes in memory; `name` stands for the path in errors. Values that lie in other files are [`Error::Unsupported`]
+    /// then, where they are needed.
     ///
     /// # Errors
     /// As [`OnnxFile::open`].
     pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self> {
-        let path = name.into();
+        Self::read_bytes(name.into(), Folder::None, bytes)
+    }
+
+    fn read_bytes(path: PathBuf, folder: Folder, bytes: Vec<u8>) -> Result<Self> {
+        let size = bytes.len();
         let not_onnx = |reason: String| Error::file(&path, format!("not an ONNX model: {reason}"));
         let model = proto::Model::decode(Bytes::from(bytes)).map_err(|e| not_onnx(e.to_string()))?;
         let graph = model.graph.ok_or_else(|| not_onnx("no graph".into()))?;
-        let Index { scopes, found, recurrences } = index(graph).map_err(not_onnx)?;
-        let default = |set: &&proto::OperatorSet| set.domain.is_empty() || set.domain == "ai.onnx";
+        let functions = Functions::new(model.functions).map_err(not_onnx)?;
+        let Index { scopes, found, recurrences } = Index::new(graph, &functions, size).map_err(not_onnx)?;
+        let default = |set: &&proto::OperatorSet| graph::is_onnx(&set.domain);
         let opset = model.opset_import.iter().find(default).map(|set| set.version);
         let opset = match opset {
             Some(opset) if opset >= FIRST_OPSET => opset,
@@ -144,7 +151,31 @@ impl OnnxFile {
             None if found.is_empty() && recurrences.is_empty() => 0,
             None => return Err(not_onnx("no version of the operators it uses".into())),
         };
-        Ok(Self { path, opset, scopes, found, recurrences })
+        let mut file = Self { path, folder, size, opset, scopes, found, recurrences };
+        let untaken = file.untaken();
+        file.found.retain(|found| !untaken[found.scope]);
+        file.recurrences.retain(|found| !untaken[found.scope]);
+        Ok(file)
+    }
+
+    /// Which graphs no run takes: the other branch of an If whose condition is known, and what is inside it.
+    fn untaken(&self) -> Vec<bool> {
+        let nothing = HashMap::new();
+        let mut folding = Folding::new(self, &nothing);
+        let mut untaken = vec![false; self.scopes.len()];
+        // A graph stands behind the one that it is in.
+        for (n, scope) in self.scopes.iter().enumerate() {
+            let Some(outer) = scope.outer else { continue };
+            untaken[n] = untaken[outer] || {
+                let node =
+                    self.scopes[outer].nodes.get(scope.owner.0).and_then(|b| proto::Node::decode(b.clone()).ok());
+                let condition = node.filter(|node| node.op_type == "If").and_then(|node| node.input.first().cloned());
+                // What cannot be worked out may be either.
+                let known = condition.and_then(|name| folding.value(outer, &name).ok());
+                matches!(known, Some(Folded::Constant(c)) if c.is_zero() == (scope.owner.1 == "then_branch"))
+            };
+        }
+        untaken
     }
 
     /// Where it came from.
@@ -220,8 +251,8 @@ impl OnnxFile {
     ) -> Result<Only<'a, 'g, O>> {
         let found = self.find(list, kinds, None)?;
         let main = &self.scopes[0];
-        if found.scope != 0 || main.nodes != 1 {
-            let what = format!("{}: a test case of {} nodes", self.path.display(), main.nodes);
+        if found.scope != 0 || main.nodes.len() != 1 {
+            let what = format!("{}: a test case of {} nodes", self.path.display(), main.nodes.len());
             return Err(Error::Unsupported { what, reason: format!("it must have one, {kinds}") });
         }
         let inputs: Vec<&String> = main.inputs.iter().filter(|name| !main.constants.contains_key(*name)).collect();
@@ -255,7 +286,7 @@ impl OnnxFile {
     }
 
     fn read(&self, found: &Found, given: &HashMap<&str, &Constant>) -> Result<OnnxNode> {
-        let values = Values { file: self, scope: found.scope, given };
+        let values = Values::new(self, found.scope, given);
         NodeReader { values, found }.read().map_err(|e| within(&self.what(found), e))
     }
 
@@ -268,7 +299,7 @@ impl OnnxFile {
             let reason = format!("ONNX has the operator since opset {}", recurrence::FIRST_OPSET);
             return Err(Error::Unsupported { what: format!("{} in opset {}", self.what(found), self.opset), reason });
         }
-        let values = Values { file: self, scope: found.scope, given };
+        let values = Values::new(self, found.scope, given);
         RecurrenceTensors::read(&values, found).map_err(|e| within(&self.what(found), e))
     }
 
@@ -291,56 +322,4 @@ pub fn within(what: &str, error: Error) -> Error {
         }
         other => other,
     }
-}
-
-/// What is in a file's graphs.
-struct Index {
-    scopes: Vec<Scope>,
-    found: Vec<Found>,
-    recurrences: Vec<Found<RecurrenceOp>>,
-}
-
-/// The names and recurrent nodes of `graph` and of the graphs inside it.
-fn index(graph: Bytes) -> Result<Index, String> {
-    let (mut scopes, mut found, mut recurrences) = (Vec::new(), Vec::new(), Vec::new());
-    // A list, not recursion: a file's nesting must not cost stack.
-    let mut waiting = vec![(graph, None, 0)];
-    while let Some((bytes, outer, depth)) = waiting.pop() {
-        if depth > MAX_DEPTH {
-            return Err(format!("graphs nested over {MAX_DEPTH} deep"));
-        }
-        let graph = proto::Graph::decode(bytes).map_err(|e| e.to_string())?;
-        let at = scopes.len();
-        let mut scope = Scope { outer, nodes: graph.node.len(), ..Default::default() };
-        for bytes in graph.initializer {
-            let name = proto::TensorName::decode(bytes.clone()).map_err(|e| e.to_string())?.name;
-            scope.constants.insert(name, bytes);
-        }
-        for (values, names) in [(graph.input, &mut scope.inputs), (graph.output, &mut scope.outputs)] {
-            for bytes in values {
-                names.push(proto::ValueName::decode(bytes).map_err(|e| e.to_string())?.name);
-            }
-        }
-        for bytes in graph.node {
-            let node = proto::Node::decode(bytes.clone()).map_err(|e| e.to_string())?;
-            for attribute in node.attribute {
-                let attribute = proto::Attribute::decode(attribute).map_err(|e| e.to_string())?;
-                waiting.extend(attribute.g.into_iter().chain(attribute.graphs).map(|g| (g, Some(at), depth + 1)));
-            }
-            let named = node.output.iter().filter(|name| !name.is_empty());
-            scope.producers.extend(named.clone().map(|name| (name.clone(), bytes.clone())));
-            if !(node.domain.is_empty() || node.domain == "ai.onnx") {
-                continue;
-            }
-            let (layer, recurrence) = (OnnxOp::by_name(&node.op_type), RecurrenceOp::by_name(&node.op_type));
-            let name = if node.name.is_empty() { named.clone().next().cloned().unwrap_or_default() } else { node.name };
-            if let Some(op) = layer {
-                found.push(Found { scope: at, label: OnnxLabel { name, op }, outputs: node.output, bytes });
-            } else if let Some(op) = recurrence {
-                recurrences.push(Found { scope: at, label: OnnxLabel { name, op }, outputs: node.output, bytes });
-            }
-        }
-        scopes.push(scope);
-    }
-    Ok(Index { scopes, found, recurrences })
 }

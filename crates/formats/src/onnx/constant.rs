@@ -1,8 +1,11 @@
 //! Tensors whose values a file holds: a `TensorProto` as checked shape and values.
 
+use super::external::Folder;
 use super::proto::{self, data_type};
 use prost::Message;
 use prost::bytes::Bytes;
+use std::borrow::Cow;
+use std::sync::Arc;
 use wgpu_rnn::{Error, Result};
 
 /// A tensor's element type.
@@ -20,10 +23,21 @@ pub enum Element {
     I64,
     /// `INT32`
     I32,
+    /// `INT16`
+    I16,
+    /// `INT8`
+    I8,
+    /// `UINT16`
+    U16,
+    /// `UINT8`
+    U8,
+    /// `BOOL`: 0 or 1
+    Bool,
 }
 
 impl Element {
-    fn of(what: &str, data_type: i32) -> Result<Self> {
+    /// Of a number of `TensorProto.DataType`; `what` names the tensor in errors.
+    pub(super) fn of(what: &str, data_type: i32) -> Result<Self> {
         match data_type {
             data_type::DOUBLE => Ok(Self::F64),
             data_type::FLOAT => Ok(Self::F32),
@@ -31,10 +45,53 @@ impl Element {
             data_type::BFLOAT16 => Ok(Self::Bf16),
             data_type::INT64 => Ok(Self::I64),
             data_type::INT32 => Ok(Self::I32),
+            data_type::INT16 => Ok(Self::I16),
+            data_type::INT8 => Ok(Self::I8),
+            data_type::UINT16 => Ok(Self::U16),
+            data_type::UINT8 => Ok(Self::U8),
+            data_type::BOOL => Ok(Self::Bool),
             other => {
-                let expected = "FLOAT, DOUBLE, FLOAT16, BFLOAT16, INT32 or INT64";
+                let expected = "FLOAT, DOUBLE, FLOAT16, BFLOAT16, INT8 to INT64, UINT8, UINT16 or BOOL";
                 Err(Error::mismatch(what, expected, format!("element type {other}")))
             }
+        }
+    }
+
+    /// Whether its values are real numbers.
+    pub fn is_real(self) -> bool {
+        matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::Bf16)
+    }
+
+    /// Bytes of one.
+    pub(super) fn size(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
+            Self::I8 | Self::U8 | Self::Bool => 1,
+        }
+    }
+
+    /// A real number as it is in this type.
+    pub(super) fn rounded(self, v: f64) -> f64 {
+        match self {
+            Self::F32 => f64::from(v as f32),
+            Self::F16 => half::f16::from_f64(v).to_f64(),
+            Self::Bf16 => half::bf16::from_f64(v).to_f64(),
+            _ => v,
+        }
+    }
+
+    /// The smallest and the largest of an integer type.
+    fn range(self) -> (i64, i64) {
+        match self {
+            Self::I32 => (i32::MIN.into(), i32::MAX.into()),
+            Self::I16 => (i16::MIN.into(), i16::MAX.into()),
+            Self::I8 => (i8::MIN.into(), i8::MAX.into()),
+            Self::U16 => (0, u16::MAX.into()),
+            Self::U8 => (0, u8::MAX.into()),
+            Self::Bool => (0, 1),
+            _ => (i64::MIN, i64::MAX),
         }
     }
 }
@@ -49,23 +106,51 @@ pub struct Constant {
     values: Values,
 }
 
+/// Shared: what reorders nothing copies nothing.
 #[derive(Clone, Debug)]
 enum Values {
-    Real(Vec<f64>),
-    Integer(Vec<i64>),
+    Real(Arc<Vec<f64>>),
+    Integer(Arc<Vec<i64>>),
+}
+
+impl Values {
+    fn real(values: Vec<f64>) -> Self {
+        Self::Real(Arc::new(values))
+    }
+    fn integer(values: Vec<i64>) -> Self {
+        Self::Integer(Arc::new(values))
+    }
+    fn len(&self) -> usize {
+        match self {
+            Self::Real(values) => values.len(),
+            Self::Integer(values) => values.len(),
+        }
+    }
 }
 
 impl Constant {
     /// From real values, as many as `shape` says.
     pub fn from_reals(what: &str, shape: Vec<usize>, element: Element, values: Vec<f64>) -> Result<Self> {
         check_count(what, &shape, values.len())?;
-        Ok(Self { shape, element, values: Values::Real(values) })
+        Ok(Self { shape, element, values: Values::real(values) })
     }
 
     /// From integers, as many as `shape` says.
     pub fn from_integers(what: &str, shape: Vec<usize>, values: Vec<i64>) -> Result<Self> {
+        Self::from_integers_of(what, shape, Element::I64, values)
+    }
+
+    /// The same of a narrower type.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for another count, or a value that the type does not have.
+    pub(super) fn from_integers_of(what: &str, shape: Vec<usize>, element: Element, values: Vec<i64>) -> Result<Self> {
         check_count(what, &shape, values.len())?;
-        Ok(Self { shape, element: Element::I64, values: Values::Integer(values) })
+        let (low, high) = element.range();
+        match values.iter().find(|v| !(low..=high).contains(v)) {
+            Some(v) => Err(Error::mismatch(what, format!("numbers of {element:?}"), v)),
+            None => Ok(Self { shape, element, values: Values::integer(values) }),
+        }
     }
 
     /// From a `TensorProto`; `what` names it in errors.
@@ -74,11 +159,15 @@ impl Constant {
     /// [`Error::Mismatch`] for bytes that are none, a negative size, another element type, or another count of values than the
     /// shape says; [`Error::Unsupported`] for values that lie in another file.
     pub fn decode(what: &str, bytes: Bytes) -> Result<Self> {
+        Self::decode_in(&Folder::None, what, bytes)
+    }
+
+    /// The same of a tensor whose values may lie in a file of that folder.
+    ///
+    /// # Errors
+    /// As [`Constant::decode`], and those of [`Folder::read`].
+    pub(super) fn decode_in(folder: &Folder, what: &str, bytes: Bytes) -> Result<Self> {
         let tensor = proto::Tensor::decode(bytes).map_err(|e| Error::mismatch(what, "a TensorProto", e))?;
-        if tensor.data_location != 0 || !tensor.external_data.is_empty() {
-            let reason = "its values are in another file; save the model as one file (onnx.save of a loaded model)";
-            return Err(Error::Unsupported { what: format!("{what} as external data"), reason: reason.into() });
-        }
         if tensor.segment.is_some() {
             return Err(Error::Unsupported {
                 what: format!("{what} in segments"),
@@ -89,16 +178,106 @@ impl Constant {
         let shape = tensor.dims.iter().map(|d| usize::try_from(*d).map_err(|_| negative(d)));
         let shape = shape.collect::<Result<Vec<_>>>()?;
         let element = Element::of(what, tensor.data_type)?;
-        let values = match &tensor.raw_data {
-            Some(raw) => from_raw(what, element, raw)?,
-            None => from_fields(what, element, &tensor)?,
+        let values = if tensor.data_location != 0 || !tensor.external_data.is_empty() {
+            let bytes = count(&shape).and_then(|n| n.checked_mul(element.size()));
+            let bytes = bytes.ok_or_else(|| Error::mismatch(what, "as many values as there may be", "more"))?;
+            from_raw(what, element, &folder.read(what, &tensor.external_data, bytes)?)?
+        } else {
+            match &tensor.raw_data {
+                Some(raw) => from_raw(what, element, raw)?,
+                None => from_fields(what, element, &tensor)?,
+            }
         };
-        let count = match &values {
-            Values::Real(values) => values.len(),
-            Values::Integer(values) => values.len(),
-        };
-        check_count(what, &shape, count)?;
+        check_count(what, &shape, values.len())?;
         Ok(Self { shape, element, values })
+    }
+
+    /// How many values.
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The same values in another shape of as many.
+    pub(super) fn reshaped(&self, what: &str, shape: Vec<usize>) -> Result<Self> {
+        check_count(what, &shape, self.len())?;
+        Ok(Self { shape, ..self.clone() })
+    }
+
+    /// The values at those places, which must be as many as `shape` says; places beyond the end give 0.
+    pub(super) fn taken(&self, shape: Vec<usize>, places: impl Iterator<Item = usize>) -> Self {
+        let values = match &self.values {
+            Values::Real(all) => Values::real(places.map(|at| all.get(at).copied().unwrap_or_default()).collect()),
+            Values::Integer(all) => {
+                Values::integer(places.map(|at| all.get(at).copied().unwrap_or_default()).collect())
+            }
+        };
+        Self { shape, element: self.element, values }
+    }
+
+    /// Its values behind one another, with those of others of the same type.
+    pub(super) fn joined(what: &str, parts: &[Self]) -> Result<Self> {
+        let Some(first) = parts.first() else { return Err(Error::mismatch(what, "at least one tensor", "none")) };
+        let mut reals = Vec::new();
+        let mut integers = Vec::new();
+        for part in parts {
+            match &part.values {
+                _ if part.element != first.element => {
+                    let expected = format!("tensors of {:?}", first.element);
+                    return Err(Error::mismatch(what, expected, format!("{:?}", part.element)));
+                }
+                Values::Real(values) => reals.extend_from_slice(values),
+                Values::Integer(values) => integers.extend_from_slice(values),
+            }
+        }
+        let shape = vec![reals.len() + integers.len()];
+        let values = if first.element.is_real() { Values::real(reals) } else { Values::integer(integers) };
+        Ok(Self { shape, element: first.element, values })
+    }
+
+    /// As another type: reals round, and are cut to integers towards 0; anything but 0 is true.
+    pub(super) fn cast(&self, what: &str, element: Element) -> Result<Self> {
+        let integer = |v: f64| match v {
+            v if element == Element::Bool => Ok(i64::from(v != 0.0)),
+            // What is beyond has no meaning that implementations share.
+            v if v.is_nan() || v.abs() >= 9.3e18 => Err(Error::mismatch(what, "numbers of an integer type", v)),
+            v => Ok(v as i64),
+        };
+        let shape = self.shape.clone();
+        match (&self.values, element.is_real()) {
+            (Values::Real(values), true) => {
+                let values = Values::real(values.iter().map(|&v| element.rounded(v)).collect());
+                Ok(Self { shape, element, values })
+            }
+            (Values::Integer(values), true) => {
+                let values = Values::real(values.iter().map(|&v| element.rounded(v as f64)).collect());
+                Ok(Self { shape, element, values })
+            }
+            (Values::Real(values), false) => {
+                let values = values.iter().map(|&v| integer(v)).collect::<Result<_>>()?;
+                Self::from_integers_of(what, shape, element, values)
+            }
+            (Values::Integer(values), false) => {
+                let truth = |v: i64| if element == Element::Bool { i64::from(v != 0) } else { v };
+                Self::from_integers_of(what, shape, element, values.iter().map(|&v| truth(v)).collect())
+            }
+        }
+    }
+
+    /// Its values as reals, whatever its type.
+    pub(super) fn numbers(&self) -> Cow<'_, [f64]> {
+        match &self.values {
+            Values::Real(values) => Cow::Borrowed(values),
+            Values::Integer(values) => Cow::Owned(values.iter().map(|&v| v as f64).collect()),
+        }
+    }
+
+    /// The value that all of it has, as a tensor without axes.
+    pub(super) fn uniform(&self) -> Option<Self> {
+        let same = match &self.values {
+            Values::Real(values) => values.windows(2).all(|w| w[0].to_bits() == w[1].to_bits()),
+            Values::Integer(values) => values.windows(2).all(|w| w[0] == w[1]),
+        };
+        (same && self.len() > 0).then(|| self.taken(Vec::new(), [0].into_iter()))
     }
 
     /// The values of a floating-point tensor.
@@ -140,10 +319,14 @@ impl Constant {
     }
 }
 
-fn check_count(what: &str, shape: &[usize], count: usize) -> Result<()> {
-    let expected = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    if expected != Some(count) {
-        return Err(Error::mismatch(what, format!("the values of shape {shape:?}"), format!("{count} values")));
+/// Values of a shape, if they can be counted.
+pub(super) fn count(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+}
+
+fn check_count(what: &str, shape: &[usize], values: usize) -> Result<()> {
+    if count(shape) != Some(values) {
+        return Err(Error::mismatch(what, format!("the values of shape {shape:?}"), format!("{values} values")));
     }
     Ok(())
 }
@@ -158,12 +341,17 @@ fn from_raw(what: &str, element: Element, raw: &[u8]) -> Result<Values> {
         Ok(whole.iter().map(|b| read(*b)).collect())
     }
     Ok(match element {
-        Element::F64 => Values::Real(elements(what, raw, f64::from_le_bytes)?),
-        Element::F32 => Values::Real(elements(what, raw, |b| f64::from(f32::from_le_bytes(b)))?),
-        Element::F16 => Values::Real(elements(what, raw, |b| half::f16::from_le_bytes(b).to_f64())?),
-        Element::Bf16 => Values::Real(elements(what, raw, |b| half::bf16::from_le_bytes(b).to_f64())?),
-        Element::I64 => Values::Integer(elements(what, raw, i64::from_le_bytes)?),
-        Element::I32 => Values::Integer(elements(what, raw, |b| i64::from(i32::from_le_bytes(b)))?),
+        Element::F64 => Values::real(elements(what, raw, f64::from_le_bytes)?),
+        Element::F32 => Values::real(elements(what, raw, |b| f64::from(f32::from_le_bytes(b)))?),
+        Element::F16 => Values::real(elements(what, raw, |b| half::f16::from_le_bytes(b).to_f64())?),
+        Element::Bf16 => Values::real(elements(what, raw, |b| half::bf16::from_le_bytes(b).to_f64())?),
+        Element::I64 => Values::integer(elements(what, raw, i64::from_le_bytes)?),
+        Element::I32 => Values::integer(elements(what, raw, |b| i64::from(i32::from_le_bytes(b)))?),
+        Element::I16 => Values::integer(elements(what, raw, |b| i64::from(i16::from_le_bytes(b)))?),
+        Element::U16 => Values::integer(elements(what, raw, |b| i64::from(u16::from_le_bytes(b)))?),
+        Element::I8 => Values::integer(elements(what, raw, |b| i64::from(i8::from_le_bytes(b)))?),
+        Element::U8 => Values::integer(elements(what, raw, |[b]: [u8; 1]| i64::from(b))?),
+        Element::Bool => Values::integer(elements(what, raw, |[b]: [u8; 1]| i64::from(b != 0))?),
     })
 }
 
@@ -174,11 +362,19 @@ fn from_fields(what: &str, element: Element, tensor: &proto::Tensor) -> Result<V
         tensor.int32_data.iter().map(wide).collect::<Result<Vec<f64>>>()
     };
     Ok(match element {
-        Element::F64 => Values::Real(tensor.double_data.clone()),
-        Element::F32 => Values::Real(tensor.float_data.iter().map(|&v| f64::from(v)).collect()),
-        Element::F16 => Values::Real(bits(|v| half::f16::from_bits(v).to_f64())?),
-        Element::Bf16 => Values::Real(bits(|v| half::bf16::from_bits(v).to_f64())?),
-        Element::I64 => Values::Integer(tensor.int64_data.clone()),
-        Element::I32 => Values::Integer(tensor.int32_data.iter().map(|&v| i64::from(v)).collect()),
+        Element::F64 => Values::real(tensor.double_data.clone()),
+        Element::F32 => Values::real(tensor.float_data.iter().map(|&v| f64::from(v)).collect()),
+        Element::F16 => Values::real(bits(|v| half::f16::from_bits(v).to_f64())?),
+        Element::Bf16 => Values::real(bits(|v| half::bf16::from_bits(v).to_f64())?),
+        Element::I64 => Values::integer(tensor.int64_data.clone()),
+        // All narrower ones lie there too.
+        _ => {
+            let (low, high) = element.range();
+            let narrow = |&v: &i32| match i64::from(v) {
+                v if (low..=high).contains(&v) => Ok(v),
+                v => Err(Error::mismatch(what, format!("numbers of {element:?}"), v)),
+            };
+            Values::integer(tensor.int32_data.iter().map(narrow).collect::<Result<_>>()?)
+        }
     })
 }

@@ -75,6 +75,7 @@ impl Export {
             producer_name: "wgpu-rnn".into(),
             graph: Some(encoded(&graph)),
             opset_import: vec![proto::OperatorSet { domain: String::new(), version: OPSET }],
+            functions: Vec::new(),
         };
         Ok(model.encode_to_vec())
     }

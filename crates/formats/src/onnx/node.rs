@@ -1,11 +1,13 @@
 //! A recurrent node, put together from its attributes and from whatever gives its inputs their values.
 
 use super::constant::Constant;
+use super::fold::{Cut, Folded, Folding, Places, broadcast, cut};
 use super::operator::{AttributeValue, OnnxOp, Operator, Sizes, shortened};
 use super::order::{Order, Parameters, states};
-use super::{Found, OnnxFile, OnnxLabel, Scope, proto};
+use super::{Found, OnnxFile, OnnxLabel, proto, quantised};
 use prost::Message;
 use prost::bytes::Bytes;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use wgpu_rnn::weights::Weights;
 use wgpu_rnn::{Error, Result, RnnConfig, Tensor};
@@ -49,9 +51,9 @@ pub struct OnnxNode {
     pub config: RnnConfig,
     /// Its parameters in this crate's order.
     pub weights: Weights<f64>,
-    /// `initial_h` as `[D, B, H]`.
+    /// `initial_h` as `[D, B, H]`; `[D, 1, H]` where every sequence of a batch has the same. Zeros are [`Source::Absent`].
     pub h0: Source<Tensor<f64>>,
-    /// `initial_c` as `[D, B, H]`.
+    /// `initial_c`, as `h0`.
     pub c0: Source<Tensor<f64>>,
     /// `sequence_lens`, one per sequence.
     pub lengths: Source<Vec<usize>>,
@@ -69,20 +71,24 @@ pub(super) struct NodeReader<'a> {
 
 /// The values of a graph's names.
 pub(super) struct Values<'a> {
-    pub file: &'a OnnxFile,
+    folding: RefCell<Folding<'a>>,
     /// Which graph.
-    pub scope: usize,
+    scope: usize,
     /// Values for names that the file leaves to its user.
-    pub given: &'a HashMap<&'a str, &'a Constant>,
+    given: &'a HashMap<&'a str, &'a Constant>,
 }
 
 impl NodeReader<'_> {
     pub fn read(&self) -> Result<OnnxNode> {
         let node =
             proto::Node::decode(self.found.bytes.clone()).map_err(|e| Error::mismatch("node", "a NodeProto", e))?;
-        let operator = self.operator(&node)?;
+        let operator = Operator::of_node(self.found.label.op, &node)?;
         let input = |n: usize| node.input.get(n).filter(|name| !name.is_empty());
-        let (known_inputs, known_outputs) = if operator.op == OnnxOp::Lstm { (8, 3) } else { (6, 2) };
+        let (known_inputs, known_outputs) = match operator.op {
+            OnnxOp::Lstm if self.found.quantised => (12, 3),
+            OnnxOp::Lstm => (8, 3),
+            _ => (6, 2),
+        };
         for (what, count, known) in
             [("inputs", node.input.len(), known_inputs), ("outputs", node.output.len(), known_outputs)]
         {
@@ -91,17 +97,24 @@ impl NodeReader<'_> {
             }
         }
         let x = input(0).ok_or_else(|| Error::mismatch("X", "an input", "none"))?;
-        let parameters = Parameters {
-            w: self.parameter("W", input(1))?,
-            r: self.parameter("R", input(2))?,
-            b: input(3).map(|name| self.parameter("B", Some(name))).transpose()?,
-            p: input(7).map(|name| self.parameter("P", Some(name))).transpose()?,
+        let parameter = |n: usize, what: &str| self.values.parameter(what, input(n));
+        let optional = |n: usize, what: &str| input(n).map(|_| parameter(n, what)).transpose();
+        let (w, r) = match self.found.quantised {
+            false => (parameter(1, "W")?, parameter(2, "R")?),
+            true => {
+                let (w_zero, r_zero) = (optional(9, "W_zero_point")?, optional(11, "R_zero_point")?);
+                let (w_scale, r_scale) = (parameter(8, "W_scale")?, parameter(10, "R_scale")?);
+                let w = quantised::matrix("W", &parameter(1, "W")?, &w_scale, w_zero.as_ref())?;
+                (w, quantised::matrix("R", &parameter(2, "R")?, &r_scale, r_zero.as_ref())?)
+            }
         };
+        let parameters = Parameters { w, r, b: optional(3, "B")?, p: optional(7, "P")? };
+        let axes = StateAxes::of(&operator, &parameters.r);
         let tensors = NodeTensors {
+            lengths: self.values.value("sequence_lens", input(4))?,
+            h0: self.values.state("initial_h", input(5), axes)?,
+            c0: self.values.state("initial_c", input(6), axes)?,
             parameters,
-            lengths: self.values.source("sequence_lens", input(4))?,
-            h0: self.values.source("initial_h", input(5))?,
-            c0: self.values.source("initial_c", input(6))?,
         };
         let order = Order::onnx(operator.op);
         let mut layer = OnnxNode::new(self.found.label.clone(), &operator, order, tensors)?;
@@ -109,102 +122,103 @@ impl NodeReader<'_> {
         layer.outputs = [0, 1, 2].map(|n| node.output.get(n).filter(|name| !name.is_empty()).cloned());
         Ok(layer)
     }
+}
 
-    fn operator(&self, node: &proto::Node) -> Result<Operator> {
-        let mut operator = Operator::new(self.found.label.op);
-        for attribute in attributes(node) {
-            let (name, value) = attribute?;
-            operator.set(&name, value)?;
-        }
-        Ok(operator)
+/// What a node's initial states must be: D, H, and which axis is the batch.
+#[derive(Clone, Copy)]
+struct StateAxes {
+    directions: usize,
+    hidden: usize,
+    batch: usize,
+}
+
+impl StateAxes {
+    fn of(operator: &Operator, r: &Constant) -> Self {
+        let hidden = r.shape.last().copied().unwrap_or(0);
+        Self { directions: operator.direction.count(), hidden, batch: usize::from(!operator.batch_first) }
     }
 
-    fn parameter(&self, what: &str, name: Option<&String>) -> Result<Constant> {
-        let name = name.ok_or_else(|| Error::mismatch(what, "an input", "none"))?;
-        match self.values.source(what, Some(name))? {
-            Source::Constant(constant) => Ok(constant),
-            Source::Absent | Source::Runtime(_) => {
-                let expected = "an initialiser, or the output of a Constant node (fold constants when exporting)";
-                Err(Error::mismatch(
-                    what,
-                    expected,
-                    format!("{}, a value computed or fed at run time", shortened(name)),
-                ))
-            }
+    /// One row for any batch, of a state that only a run repeats, or that is the same for all sequences of the batch that the model was
+    /// traced with. `None` for another.
+    fn one_row(self, state: &Constant) -> Option<Constant> {
+        let mut wanted = vec![self.directions, self.directions, self.hidden];
+        wanted[self.batch] = 1;
+        if broadcast(&state.shape, &wanted).is_ok_and(|both| both == wanted) {
+            let places = Places::repeated(&state.shape, &wanted);
+            return Some(state.taken(wanted, places));
         }
+        if state.shape.len() != 3 || state.len() == 0 {
+            return None;
+        }
+        let (shape, places) = cut(&state.shape, &[Cut { axis: self.batch, first: 0, step: 1, count: 1 }]);
+        let row = state.taken(shape, places);
+        let again = row.taken(state.shape.clone(), Places::repeated(&row.shape, &state.shape));
+        (row.shape == wanted && again.numbers() == state.numbers()).then_some(row)
     }
 }
 
-impl Values<'_> {
-    /// Where the value of that name comes from. States that the model fills with zeros at run time are none.
+/// Puts an input's name before a message, if it is not there: often the model calls a value what the operator calls its input.
+fn of_input(what: &str, error: Error) -> Error {
+    let part = match &error {
+        Error::Mismatch { what, .. } | Error::Unsupported { what, .. } | Error::Limit { what, .. } => what.as_str(),
+        _ => "",
+    };
+    if part.split(' ').next() == Some(what) { error } else { super::within(what, error) }
+}
+
+impl<'a> Values<'a> {
+    /// Of the names that a node of that graph sees.
+    pub fn new(file: &'a OnnxFile, scope: usize, given: &'a HashMap<&'a str, &'a Constant>) -> Self {
+        Self { folding: RefCell::new(Folding::new(file, given)), scope, given }
+    }
+
+    fn folded(&self, what: &str, name: &str) -> Result<Folded> {
+        self.folding.borrow_mut().value(self.scope, name).map_err(|e| of_input(what, e))
+    }
+
+    /// Where the value of that name comes from. Zeros, in the file or made at run time, are as good as none.
     pub fn source(&self, what: &str, name: Option<&String>) -> Result<Source<Constant>> {
-        match self.value(what, name)? {
-            Source::Runtime(name) if self.is_zeros(what, &name)? => Ok(Source::Absent),
-            source => Ok(source),
-        }
+        let Some(name) = name else { return Ok(Source::Absent) };
+        Ok(match self.folded(what, name)? {
+            Folded::Constant(c) | Folded::Repeated(c) if c.is_zero() && !self.given.contains_key(name.as_str()) => {
+                Source::Absent
+            }
+            Folded::Constant(c) => Source::Constant(c),
+            Folded::Repeated(_) | Folded::Runtime => Source::Runtime(name.clone()),
+        })
     }
 
     /// The same of a value whose zeros are not as good as none.
     pub fn value(&self, what: &str, name: Option<&String>) -> Result<Source<Constant>> {
         let Some(name) = name else { return Ok(Source::Absent) };
-        if let Some(given) = self.given.get(name.as_str()) {
-            return Ok(Source::Constant((*given).clone()));
-        }
-        Ok(self.constant(what, name)?.map_or_else(|| Source::Runtime(name.clone()), Source::Constant))
+        Ok(match self.folded(what, name)? {
+            Folded::Constant(c) => Source::Constant(c),
+            Folded::Repeated(_) | Folded::Runtime => Source::Runtime(name.clone()),
+        })
     }
 
-    /// What `look` finds in the graph of the node or in one around it.
-    fn look_up<'a>(&'a self, look: impl Fn(&'a Scope) -> Option<&'a Bytes>) -> Option<Bytes> {
-        let mut at = Some(self.scope);
-        while let Some(n) = at {
-            let scope = &self.file.scopes[n];
-            if let Some(bytes) = look(scope) {
-                return Some(bytes.clone());
+    /// An initial state: one row of it where that is for any batch.
+    fn state(&self, what: &str, name: Option<&String>, axes: StateAxes) -> Result<Source<Constant>> {
+        let given = name.is_some_and(|name| self.given.contains_key(name.as_str()));
+        let Some(name) = name.filter(|_| !given) else { return self.value(what, name) };
+        Ok(match self.folded(what, name)? {
+            Folded::Constant(c) | Folded::Repeated(c) if c.is_zero() => Source::Absent,
+            Folded::Constant(c) => Source::Constant(axes.one_row(&c).unwrap_or(c)),
+            Folded::Repeated(c) => axes.one_row(&c).map_or_else(|| Source::Runtime(name.clone()), Source::Constant),
+            Folded::Runtime => Source::Runtime(name.clone()),
+        })
+    }
+
+    fn parameter(&self, what: &str, name: Option<&String>) -> Result<Constant> {
+        let name = name.ok_or_else(|| Error::mismatch(what, "an input", "none"))?;
+        match self.value(what, Some(name))? {
+            Source::Constant(constant) => Ok(constant),
+            Source::Absent | Source::Runtime(_) => {
+                let expected = "a constant, or what nodes make of constants";
+                Err(Error::mismatch(what, expected, format!("{}, a value of a run", shortened(name))))
             }
-            at = scope.outer;
-        }
-        None
-    }
-
-    fn producer(&self, name: &str) -> Result<Option<proto::Node>> {
-        let bytes = self.look_up(|scope| scope.producers.get(name));
-        let decode = |bytes| proto::Node::decode(bytes).map_err(|e| Error::mismatch("node", "a NodeProto", e));
-        bytes.map(decode).transpose()
-    }
-
-    fn constant(&self, what: &str, name: &str) -> Result<Option<Constant>> {
-        if let Some(bytes) = self.look_up(|scope| scope.constants.get(name)) {
-            return Constant::decode(what, bytes).map(Some);
-        }
-        match self.producer(name)? {
-            Some(node) if node.op_type == "Constant" => tensor_attribute(&node, what),
-            _ => Ok(None),
         }
     }
-
-    /// Whether another node makes zeros under that name, whatever their shape: `ConstantOfShape`, or `Expand` of a zero.
-    fn is_zeros(&self, what: &str, name: &str) -> Result<bool> {
-        let Some(node) = self.producer(name)? else { return Ok(false) };
-        let value = match (node.op_type.as_str(), node.input.first()) {
-            ("ConstantOfShape", _) if node.attribute.is_empty() => return Ok(true),
-            ("ConstantOfShape", _) => tensor_attribute(&node, what)?,
-            ("Expand", Some(expanded)) => self.constant(what, expanded)?,
-            _ => None,
-        };
-        Ok(value.is_some_and(|v| v.is_zero()))
-    }
-}
-
-/// The attribute `value` of a node.
-fn tensor_attribute(node: &proto::Node, what: &str) -> Result<Option<Constant>> {
-    for bytes in &node.attribute {
-        let attribute = proto::Attribute::decode(bytes.clone());
-        let attribute = attribute.map_err(|e| Error::mismatch(what, "an AttributeProto", e))?;
-        if let ("value", Some(tensor)) = (attribute.name.as_str(), attribute.t) {
-            return Constant::decode(what, tensor).map(Some);
-        }
-    }
-    Ok(None)
 }
 
 /// The attributes of a node.
@@ -265,7 +279,13 @@ impl OnnxNode {
     pub fn new(label: OnnxLabel, operator: &Operator, order: Order, tensors: NodeTensors) -> Result<Self> {
         let NodeTensors { parameters, lengths, h0, c0 } = tensors;
         let [_, _, input] = parameters.w.sizes("W", "[D, G·H, I]")?;
-        let [_, _, hidden] = parameters.r.sizes("R", "[D, G·H, H]")?;
+        let [_, rows, hidden] = parameters.r.sizes("R", "[D, G·H, H]")?;
+        if operator.op == OnnxOp::Lstm && rows > 4 * hidden && rows.is_multiple_of(4) {
+            let what = format!("an LSTM with a projection (H = {}, P = {hidden}, by the shapes of W and R)", rows / 4);
+            let reason =
+                "ONNX has none; what PyTorch 2.15 exports of one leaves its matrix out. Load the PyTorch weights";
+            return Err(Error::Unsupported { what, reason: reason.into() });
+        }
         if let Some(said) = operator.hidden_size.filter(|&said| said != hidden) {
             return Err(Error::mismatch("hidden_size", format!("R's H = {hidden}"), said));
         }

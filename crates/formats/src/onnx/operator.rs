@@ -3,6 +3,8 @@
 //! Source: the operators' pages of ONNX (RNN, GRU, LSTM: versions 7, 14, 22); what these leave open (case of names, how alphas
 //! and betas are consumed, their defaults) as ONNX Runtime has it.
 
+use super::node::attributes;
+use super::proto;
 use wgpu_rnn::{Activation, Bias, Cell, Direction, Error, Layout, Result, RnnConfig, cells};
 
 /// A recurrent operator of ONNX.
@@ -132,6 +134,19 @@ impl Operator {
         }
     }
 
+    /// With the attributes of a node.
+    ///
+    /// # Errors
+    /// As [`Operator::set`].
+    pub(super) fn of_node(op: OnnxOp, node: &proto::Node) -> Result<Self> {
+        let mut operator = Self::new(op);
+        for attribute in attributes(node) {
+            let (name, value) = attribute?;
+            operator.set(&name, value)?;
+        }
+        Ok(operator)
+    }
+
     /// Takes an attribute.
     ///
     /// # Errors
@@ -147,7 +162,9 @@ impl Operator {
             ("activations", _, Texts(names)) => self.activations = names,
             ("activation_alpha", _, Floats(values)) => self.alpha = values,
             ("activation_beta", _, Floats(values)) => self.beta = values,
-            ("clip", _, Float(clip)) => self.clip = Some(clip),
+            // As ONNX Runtime (main of 2025) has it: below 0 RNN does not clip; at 0 it clips all to 0; LSTM and GRU take neither.
+            ("clip", OnnxOp::Rnn, Float(clip)) if clip < 0.0 => self.clip = None,
+            ("clip", _, Float(clip)) if clip > 0.0 => self.clip = Some(clip),
             ("input_forget", OnnxOp::Lstm, Int(flag @ (0 | 1))) => self.input_forget = flag == 1,
             // The equations ask whether it is 0.
             ("linear_before_reset", OnnxOp::Gru, Int(flag)) => self.linear_before_reset = flag != 0,
@@ -243,7 +260,8 @@ fn refused(name: &str, op: OnnxOp, value: &AttributeValue) -> Error {
         ("direction", _) => "a string",
         ("activations", _) => "strings",
         ("activation_alpha" | "activation_beta", _) => "floats",
-        ("clip", _) => "a float",
+        ("clip", OnnxOp::Rnn) => "a float above 0, or below 0 for none",
+        ("clip", _) => "a float above 0",
         ("layout", _) | ("input_forget", OnnxOp::Lstm) => "0 or 1",
         ("linear_before_reset", OnnxOp::Gru) => "an integer",
         _ => {
@@ -294,7 +312,10 @@ mod tests {
             message(OnnxOp::Gru, "input_forget", one()).contains("attribute input_forget: GRU has no such attribute")
         );
         assert!(message(OnnxOp::Rnn, "output_sequence", one()).starts_with("not supported: attribute output_sequence"));
-        assert_eq!(message(OnnxOp::Rnn, "clip", one()), "clip: expected a float, got Int(1)");
+        assert_eq!(
+            message(OnnxOp::Rnn, "clip", one()),
+            "clip: expected a float above 0, or below 0 for none, got Int(1)"
+        );
         assert_eq!(message(OnnxOp::Rnn, "layout", AttributeValue::Int(2)), "layout: expected 0 or 1, got Int(2)");
         assert_eq!(
             message(OnnxOp::Lstm, "hidden_size", AttributeValue::Int(-1)),

@@ -18,6 +18,28 @@ pub struct Model {
     pub graph: Option<Bytes>,
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSet>,
+    /// [`Function`]
+    #[prost(bytes = "bytes", repeated, tag = "25")]
+    pub functions: Vec<Bytes>,
+}
+
+/// `FunctionProto`: a graph that nodes of its name stand for.
+#[derive(Clone, PartialEq, Message)]
+pub struct Function {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, repeated, tag = "4")]
+    pub input: Vec<String>,
+    #[prost(string, repeated, tag = "5")]
+    pub output: Vec<String>,
+    /// [`Node`]
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub node: Vec<Bytes>,
+    #[prost(string, tag = "10")]
+    pub domain: String,
+    /// [`Attribute`]: what an attribute is that a node leaves out.
+    #[prost(bytes = "bytes", repeated, tag = "11")]
+    pub defaults: Vec<Bytes>,
 }
 
 /// `OperatorSetIdProto`
@@ -85,6 +107,8 @@ pub struct Attribute {
     pub g: Option<Bytes>,
     #[prost(float, repeated, packed = "false", tag = "7")]
     pub floats: Vec<f32>,
+    #[prost(int64, repeated, packed = "false", tag = "8")]
+    pub ints: Vec<i64>,
     #[prost(bytes = "bytes", repeated, tag = "9")]
     pub strings: Vec<Bytes>,
     /// [`Graph`]
@@ -130,7 +154,7 @@ pub struct Tensor {
     pub raw_data: Option<Bytes>,
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
-    /// `StringStringEntryProto`
+    /// [`Entry`]
     #[prost(bytes = "bytes", repeated, tag = "13")]
     pub external_data: Vec<Bytes>,
     /// 0: here, 1: in another file.
@@ -141,11 +165,25 @@ pub struct Tensor {
 /// `TensorProto.DataType`
 pub mod data_type {
     pub const FLOAT: i32 = 1;
+    pub const UINT8: i32 = 2;
+    pub const INT8: i32 = 3;
+    pub const UINT16: i32 = 4;
+    pub const INT16: i32 = 5;
     pub const INT32: i32 = 6;
     pub const INT64: i32 = 7;
+    pub const BOOL: i32 = 9;
     pub const FLOAT16: i32 = 10;
     pub const DOUBLE: i32 = 11;
     pub const BFLOAT16: i32 = 16;
+}
+
+/// `StringStringEntryProto`
+#[derive(Clone, PartialEq, Message)]
+pub struct Entry {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 /// The name alone of a `TensorProto`.

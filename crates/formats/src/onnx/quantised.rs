@@ -1,0 +1,32 @@
+//! `DynamicQuantizeLSTM` of ONNX Runtime (domain `com.microsoft`): W `[D, I, 4·H]` and R `[D, H, 4·H]` in 8 bits, with scales and zero
+//! points, one of a direction or one of each of its columns. The node also rounds x and h to 8 bits at every step; here they stay as they are.
+
+use super::constant::Constant;
+use super::fold::{Places, scaled, strides};
+use wgpu_rnn::{Error, Result};
+
+/// Such a matrix as the operator LSTM has it: `[D, 4·H, rows]`, real.
+///
+/// # Errors
+/// [`Error::Mismatch`] for another shape or type, or other scales and zero points.
+pub(super) fn matrix(what: &str, q: &Constant, scale: &Constant, zero: Option<&Constant>) -> Result<Constant> {
+    let [directions, rows, columns] = q.sizes(what, "[D, rows, 4·H]")?;
+    // Those of a direction, or one for each of its columns.
+    let per = |n: usize| match scale.len() {
+        len if len == directions => n / (rows * columns).max(1),
+        _ => n / (rows * columns).max(1) * columns + n % columns.max(1),
+    };
+    if scale.len() != directions && scale.len() != directions * columns {
+        let expected = format!("[D] = [{directions}] or [D, 4·H] = [{directions}, {columns}]");
+        return Err(Error::mismatch(format!("{what}_scale"), expected, format!("{:?}", scale.shape)));
+    }
+    if let Some(zero) = zero.filter(|zero| zero.len() != scale.len()) {
+        let expected = format!("as many as scales, {}", scale.len());
+        return Err(Error::mismatch(format!("{what}_zero_point"), expected, zero.len()));
+    }
+    let real = scaled(q, scale, zero, per)?;
+    let own = strides(&q.shape);
+    let shape = vec![directions, columns, rows];
+    let places = Places::new(&shape, 0, vec![own[0] as isize, own[2] as isize, own[1] as isize]);
+    Ok(real.taken(shape, places))
+}

@@ -1,0 +1,162 @@
+//! Whole models as exporters write them, against what ONNX Runtime recorded.
+
+use super::recorded::{arrays, error, folder};
+use super::wire::{graph, model, node, value};
+use std::path::Path;
+use wgpu_rnn::network::{NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream};
+use wgpu_rnn::{Device, Element, Tensor, View};
+use wgpu_rnn_formats::onnx::{OnnxFile, OnnxNetwork};
+
+/// Runs a recorded model in `T` and gives its largest error.
+fn largest_error<T: Element>(folder: &Path, device: &Device) -> f64 {
+    let case = folder.display();
+    let file = OnnxFile::open(folder.join("model.onnx")).expect("a model");
+    let inputs = arrays(folder, "in");
+    let shapes: Vec<(&str, &[usize])> = inputs.iter().map(|(name, t)| (name.as_str(), &t.shape[..])).collect();
+    let model = file.model(&shapes).unwrap_or_else(|e| panic!("{case}: {e}"));
+    println!("{case}: {:?}", model.stages.iter().map(OnnxNetwork::layout).collect::<Vec<_>>());
+    let mut session = model.session::<T>(device, &NetworkOptions::default()).expect("a session");
+    let given: Vec<(&str, Tensor<T>)> = inputs
+        .iter()
+        .map(|(name, t)| {
+            let data = t.data.iter().map(|&v| T::from_f64(v)).collect();
+            (name.as_str(), Tensor { data, shape: t.shape.clone() })
+        })
+        .collect();
+    let views: Vec<_> = given.iter().map(|(name, t)| (*name, t.view())).collect();
+    let outputs = session.run(&views).expect("a run");
+    let right = arrays(folder, "out");
+    assert_eq!(outputs.len(), right.len(), "{case}");
+    let of = |output: &wgpu_rnn_formats::onnx::OnnxTensor<T>| {
+        let data = output.tensor.data.iter().map(|v| v.to_f64()).collect();
+        error(&right[&output.name], &Tensor { data, shape: output.tensor.shape.clone() })
+    };
+    outputs.iter().map(of).fold(0.0, f64::max)
+}
+
+/// Recorded in f32.
+const F32: f64 = 1e-5;
+
+/// Models of several operators each, by a script beside them.
+const OPERATORS: [&str; 18] = [
+    "broadcast",
+    "columns",
+    "context",
+    "convolution",
+    "convolution_columns",
+    "dynamic_quantised",
+    "fewer_steps",
+    "lengths",
+    "opset_9",
+    "pointwise",
+    "products",
+    "seq2seq",
+    "softmax",
+    "state_in_and_out",
+    "steps",
+    "tensordot",
+    "time_major",
+    "tokens",
+];
+
+const CASES: [(&str, f64); 16] = [
+    ("exporters/lstm_small_ts", F32),
+    ("exporters/lstm_small_dyn", F32),
+    ("exporters/gru_small_dyn", F32),
+    ("exporters/gru_static_ts", F32),
+    ("exporters/lstm2_small_ts", F32),
+    ("exporters/lstm2_small_dyn", F32),
+    ("exporters/zero_ts", F32),
+    ("exporters/packed_ts", F32),
+    ("exporters/nofold_ts", F32),
+    ("exporters/static_dyn", F32),
+    // Recorded in f16.
+    ("exporters/fp16", 1e-3),
+    // The recorder rounds x and h to 8 bits at every step.
+    ("exporters/q", 5e-2),
+    ("exporters/rnn_ts", F32),
+    ("exporters/rnn_dyn", F32),
+    ("exporters/cell_ts", F32),
+    ("published/romanizer_encoder", F32),
+];
+
+#[test]
+fn recorded_models_give_what_was_recorded() {
+    let mut wrong = Vec::new();
+    for (case, bound) in CASES.into_iter() {
+        let result = std::panic::catch_unwind(|| {
+            (largest_error::<f32>(&folder(case), &Device::cpu()), largest_error::<f64>(&folder(case), &Device::cpu()))
+        });
+        match result {
+            Ok((single, double)) => {
+                println!("{case}: {single:.1e} in f32, {double:.1e} in f64");
+                if single.max(double) > bound {
+                    wrong.push(format!("{case}: {single} {double}"));
+                }
+            }
+            Err(_) => wrong.push(case.into()),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn recorded_operators_give_what_was_recorded() {
+    for case in OPERATORS {
+        // Of the recorder's x in 8 bits.
+        let bound = if case == "dynamic_quantised" { 1e-2 } else { F32 };
+        let error = largest_error::<f32>(&folder(&format!("operators/{case}")), &Device::cpu());
+        assert!(error < bound, "{case}: {error}");
+    }
+}
+
+/// A model that is a network can be trained: gradients of all its parameters.
+#[test]
+fn a_network_goes_backward() {
+    let folder = folder("exporters/lstm2_small_ts");
+    let file = OnnxFile::open(folder.join("model.onnx")).expect("a model");
+    let model = file.network(&[("x", &[2, 5, 4])]).expect("a network");
+    let options = NetworkOptions { train: true, ..Default::default() };
+    let device = Device::cpu();
+    let plan = NetworkPlan::new(&model.network, model.shape, &device.caps(), &options).expect("a plan");
+    let params: Vec<f32> = model.params.iter().map(|&v| v as f32).collect();
+    let mut session = NetworkSession::new(&device, plan, &params).expect("a session");
+    let feed = model.feed(&[("x", View::new(&[0.5f32; 40], &[2, 5, 4]))]).expect("a feed");
+    let values: Vec<_> = feed.values.iter().map(Tensor::view).collect();
+    let output = session.forward(&NetworkInput::new(&values)).expect("a run");
+    let upstream: Vec<_> = output.values.iter().map(Tensor::view).collect();
+    let gradients = session.backward(&NetworkUpstream { values: &upstream, states: None }).expect("gradients");
+    assert_eq!(gradients.params.len(), model.network.params.len());
+    assert!(gradients.params.iter().all(|gradient| gradient.data.iter().any(|v| *v != 0.0)));
+}
+
+#[test]
+fn what_stops_a_model_is_named_with_how_far_it_runs() {
+    let x = |sizes: &[i64]| value("x", sizes);
+    let nodes = [node("Tanh", &["x"], &["a"], &[]), node("Einsum", &["a", "a"], &["b"], &[])];
+    let bytes = model(20, &graph(&nodes, &[], &[x(&[2, 3])], &[value("b", &[2, 3])]), &[]);
+    let file = OnnxFile::from_bytes("m.onnx", bytes).expect("a model");
+    let error = file.model(&[("x", &[2, 3])]).expect_err("no such operator").to_string();
+    assert!(error.contains("Einsum b") && error.contains("runs up to a"), "{error}");
+    let up_to = file.model_up_to(&[("x", &[2, 3])], &["a"]).expect("as far as it goes");
+    let mut session = up_to.session::<f32>(&Device::cpu(), &NetworkOptions::default()).expect("a session");
+    let outputs = session.run(&[("x", View::new(&[0.0; 6], &[2, 3]))]).expect("a run");
+    assert_eq!((outputs.len(), outputs[0].tensor.data.as_slice()), (1, &[0.0; 6][..]));
+    for (shapes, message) in [
+        (&[("x", &[2usize, 4][..])][..], "expected [2, 3]"),
+        (&[("y", &[2, 3])], "input: expected x, got y"),
+        (&[], "expected a shape, got none"),
+    ] {
+        let error = file.model(shapes).expect_err(message).to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+/// Of a folder like those, by hand: `ONNX_CASE=folder cargo test ... -- --ignored --nocapture own_model`.
+#[test]
+#[ignore = "needs a folder"]
+fn own_model() {
+    let folder = std::env::var("ONNX_CASE").expect("ONNX_CASE");
+    let device = if std::env::var("ONNX_GPU").is_ok() { Device::gpu().expect("a GPU") } else { Device::cpu() };
+    println!("{folder}: {:.1e} in f32", largest_error::<f32>(Path::new(&folder), &device));
+}
