@@ -71,9 +71,7 @@ fn on_cpu() -> Ceilings {
         let product = gemm_f32::gemm::f32::get_gemm_fn();
         // SAFETY: c is m x n, a m x k, b k x n, all dense and row by row, as the strides say: cᵀ = bᵀ·aᵀ, columns of which they are.
         unsafe {
-            product(
-                n, m, k, to, columns, 1, false, b, columns, 1, a, inner, 1, 0.0, 1.0, false, false, false, threads,
-            );
+            product(n, m, k, to, columns, 1, false, b, columns, 1, a, inner, 1, 0.0, 1.0, false, false, false, threads);
         }
     });
     check(&a, |k, col| b[k * n + col], &c);

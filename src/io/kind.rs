@@ -102,8 +102,7 @@ const TABLE: [Row; 23] = [
         kind: Kind::Keras,
         sign: |b| has(b, |name| name == b"model.weights.h5" || name == b"config.json" || name == b"metadata.json"),
         what: "a Keras .keras archive",
-        help: "open it in Python and give layer.get_weights() to Weights::from_keras, or save the arrays with \
-               safetensors.numpy.save_file",
+        help: "wgpu-rnn run reads it, and WholeModel and KerasFile of wgpu-rnn-formats",
     },
     Row {
         kind: Kind::Npz,
@@ -133,8 +132,8 @@ const TABLE: [Row; 23] = [
         kind: Kind::Hdf5,
         sign: |b| b.starts_with(b"\x89HDF"),
         what: "an HDF5 file (Keras writes .h5)",
-        help: "open it in Python and give layer.get_weights() to Weights::from_keras, or save the arrays with \
-               safetensors.numpy.save_file",
+        help: "if Keras wrote it, wgpu-rnn run reads it, and WholeModel and KerasFile of wgpu-rnn-formats; save the arrays of others \
+               with safetensors.numpy.save_file",
     },
     Row {
         kind: Kind::Gguf,

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wgpu_rnn::{Activation, RnnConfig};
 use wgpu_rnn_formats::layers::Summary;
-use wgpu_rnn_formats::{Inspection, Is, Part};
+use wgpu_rnn_formats::{Inspection, Is, Part, Whole, WholeValue};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// safetensors (or the index of several), .pt, .pth, .npz or ONNX.
+    /// safetensors (or the index of several), .pt, .pth, .npz, ONNX, .keras or Keras's .h5.
     file: PathBuf,
     /// One JSON object instead of text.
     #[arg(long)]
@@ -32,7 +32,28 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     for part in &found.parts {
         write(&mut out, &found.path, part)?;
     }
+    match &found.whole {
+        None => {}
+        Some(Err(e)) => writeln!(out, "\nas a whole: not run: {e}")?,
+        Some(Ok(model)) => {
+            writeln!(out, "\nas a whole: runs")?;
+            for (what, values) in [("input", &model.inputs), ("output", &model.outputs)] {
+                values.iter().try_for_each(|v| writeln!(out, "  {what} {} {}", v.name, v.shape))?;
+            }
+            writeln!(out, "  {}", whole_command(&found.path, model))?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What runs a whole model, to be typed.
+fn whole_command(file: &Path, model: &Whole) -> String {
+    let ends = |short: &str, long: &str, letter: char, values: &[WholeValue]| match values {
+        [_] => format!(" --{short} {letter}.npy"),
+        several => several.iter().map(|v| format!(" --{long} {}", quoted(&format!("{}={0}.npy", v.name)))).collect(),
+    };
+    let (from, to) = (ends("input", "in", 'X', &model.inputs), ends("output", "out", 'Y', &model.outputs));
+    format!("wgpu-rnn run {}{from}{to}", quoted(&file.display().to_string()))
 }
 
 fn write(out: &mut impl Write, file: &Path, part: &Part) -> std::io::Result<()> {
@@ -101,7 +122,20 @@ fn of_file(found: &Inspection) -> Value {
         "what": found.kind.what(),
         "bytes": found.size,
         "parts": parts,
+        "whole": found.whole.as_ref().map(|whole| of_whole(&found.path, whole)),
     })
+}
+
+fn of_whole(file: &Path, whole: &wgpu_rnn::Result<Whole>) -> Value {
+    let values = |values: &[WholeValue]| -> Vec<Value> {
+        values.iter().map(|v| json!({ "name": v.name, "shape": v.shape })).collect()
+    };
+    match whole {
+        Ok(model) => {
+            json!({ "inputs": values(&model.inputs), "outputs": values(&model.outputs), "run": whole_command(file, model) })
+        }
+        Err(e) => json!({ "error": e.to_string() }),
+    }
 }
 
 fn of_part(file: &Path, part: &Part) -> Value {

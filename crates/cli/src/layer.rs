@@ -5,13 +5,14 @@ use super::model::cell_parser;
 use std::path::{Path, PathBuf};
 use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::{Cell, Error, Layout, Result, RnnConfig, Tensor, Weights};
+use wgpu_rnn_formats::keras::KerasFile;
 use wgpu_rnn_formats::layers::Summary;
 use wgpu_rnn_formats::onnx::{OnnxFile, OnnxNode, Source};
-use wgpu_rnn_formats::{Kind, Tensors};
+use wgpu_rnn_formats::{Kind, Tensors, WholeModel};
 
 #[derive(clap::Args)]
 pub struct LayerArgs {
-    /// The model's file: safetensors (or the index of several), .pt, .pth, .npz or ONNX. Its bytes tell which.
+    /// The model's file: safetensors (or the index of several), .pt, .pth, .npz, ONNX, .keras or Keras's .h5. Its bytes tell which.
     #[arg(value_name = "FILE", conflicts_with_all = ["weights", "onnx"])]
     pub file: Option<PathBuf>,
     /// The layer or stack in FILE, as `wgpu-rnn inspect FILE` lists them; not needed for a file with one.
@@ -66,8 +67,10 @@ impl LayerArgs {
     /// The layer of a file that is known by its bytes.
     fn any(&self, path: &Path, batch_first: bool) -> Result<Layer> {
         let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
-        if Kind::of(&bytes) == Some(Kind::Onnx) {
-            return self.any_node(&OnnxFile::from_bytes(path, bytes)?, batch_first);
+        match Kind::of(&bytes) {
+            Some(Kind::Onnx) => return self.any_node(&OnnxFile::within_folder(path, bytes)?, batch_first),
+            Some(Kind::Keras | Kind::Hdf5) => return self.of_keras(&KerasFile::from_bytes(path, bytes)?, batch_first),
+            _ => {}
         }
         let file = Tensors::from_bytes(path, bytes)?;
         let layer = file.layer(self.layer.as_deref())?;
@@ -78,6 +81,23 @@ impl LayerArgs {
         let name = if layer.name().is_empty() { String::new() } else { format!(" {}", layer.name()) };
         eprintln!("layer{name}: {}{others}; names of {}", Summary(&config), layer.convention().tool);
         Ok(Layer::new(RnnConfig { layout: layout(batch_first), ..config }, weights))
+    }
+
+    fn of_keras(&self, file: &KerasFile, batch_first: bool) -> Result<Layer> {
+        if let Some(cell) = self.cell {
+            return Err(Error::mismatch("--cell", "none, for Keras's files say it themselves", cell.name));
+        }
+        let rnn = self.layer.as_deref().map_or_else(|| file.only_layer(), |name| file.layer(name))?;
+        let (label, version) = (&rnn.label, file.version().unwrap_or("of an unknown version"));
+        eprintln!("layer {}: {}; Keras {version} {label}", label.name, Summary(&rnn.config));
+        // What is behind a layer belongs to the whole model.
+        eprintln!("y has every step, as x has them, of both directions side by side");
+        Ok(Layer::new(RnnConfig { layout: layout(batch_first), ..rnn.config }, rnn.weights.cast()))
+    }
+
+    /// Whether a layer is asked for by flags.
+    pub fn names_a_layer(&self) -> bool {
+        self.layer.is_some() || self.cell.is_some()
     }
 
     fn any_node(&self, file: &OnnxFile, batch_first: bool) -> Result<Layer> {
@@ -91,6 +111,15 @@ impl LayerArgs {
         let node = self.layer.as_deref().map_or_else(|| file.only_node(), |name| file.node(name))?;
         eprintln!("layer {}: {}; ONNX {}", node.label.name, Summary(&node.config), node.label.op);
         Ok(node.into())
+    }
+}
+
+/// Whether a file has a model that says what follows on what, and not tensors alone.
+pub fn holds_a_whole_model(path: &Path) -> Result<bool> {
+    let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+    match Kind::of(&bytes) {
+        Some(Kind::Hdf5) => Ok(!KerasFile::from_bytes(path, bytes)?.is_weights_only()),
+        kind => Ok(kind.is_some_and(WholeModel::reads)),
     }
 }
 

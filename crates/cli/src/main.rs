@@ -13,6 +13,7 @@ mod plan;
 mod run;
 mod tune;
 mod verify;
+mod whole;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;

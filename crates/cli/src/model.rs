@@ -4,6 +4,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::sync::Arc;
+use wgpu_rnn::network::NetworkOptions;
 use wgpu_rnn::rule::Rule;
 use wgpu_rnn::{
     ActivationFormat, Bias, Cell, Device, Direction, Error, InputMode, Memory, Options, Plan, Recurrence, Result,
@@ -248,6 +249,16 @@ impl PlaceArgs {
     pub fn plan(&self, config: &RnnConfig, shape: Shape, device: &Device) -> Result<Plan> {
         let tuning = self.tuning(device)?;
         Plan::new(config, shape, &device.caps(), &Options { tuning, ..self.options() })
+    }
+
+    /// The options of a network.
+    pub fn network_options(&self, device: &Device) -> Result<NetworkOptions> {
+        if self.strategy.is_some() {
+            let expected = "none: stacks in a whole model choose for themselves, or name one (--layer)";
+            return Err(Error::mismatch("--strategy", expected, "one"));
+        }
+        let (weights, activations, tuning) = (self.weight_format, self.activations, self.tuning(device)?);
+        Ok(NetworkOptions { weights, activations, tuning, ..Default::default() })
     }
 
     /// What was measured on the device, by the file that is named or the default one; says on stderr which it is. A file that is

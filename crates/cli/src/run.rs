@@ -1,7 +1,8 @@
-//! `wgpu-rnn run`: a trained layer or stack, out of a file of any kind that has one, over an `.npy` input.
+//! `wgpu-rnn run`: a whole model, or a trained layer or stack, out of a file of any kind that has one, over `.npy` inputs.
 
-use super::layer::{Layer, LayerArgs, given};
+use super::layer::{self, Layer, LayerArgs, given};
 use super::model::PlaceArgs;
+use super::whole::{self, Ends};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wgpu_rnn::{Error, Initial, Input, Layout, Output, Result, RnnConfig, Session, Shape, Tensor};
@@ -54,10 +55,15 @@ fn named(text: &str) -> std::result::Result<(String, PathBuf), String> {
 }
 
 pub fn run(args: &Args) -> std::result::Result<ExitCode, Box<dyn std::error::Error>> {
+    if let Some(file) = args.whole()? {
+        let Args { input, output, inputs, outputs, .. } = args;
+        let ends = Ends { input: input.as_deref(), output: output.as_deref(), inputs, outputs };
+        whole::run(file, &ends, &args.place)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (Some(input), Some(output)) = (&args.input, &args.output) else {
-        let what = "whole models by their inputs and outputs (--in, --out)".into();
-        let reason = "one layer runs: --layer NAME, as wgpu-rnn inspect lists them, with --input and --output".into();
-        return Err(Error::Unsupported { what, reason }.into());
+        let expected = "--input and --output, for a layer has one of each";
+        return Err(mismatch("a layer", expected, "--in or --out").into());
     };
     let Layer { config, weights, h0, c0, lengths } = args.layer.read(args.batch_first)?;
     let cell = config.cell;
@@ -83,6 +89,18 @@ pub fn run(args: &Args) -> std::result::Result<ExitCode, Box<dyn std::error::Err
     let results = session.forward(&Input { lengths: lengths.as_deref(), initial, ..Input::new(x.view()) })?;
     write(args, output, &results)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    /// The file whose whole model runs: one that holds one, where nothing is asked for that only a layer has.
+    fn whole(&self) -> Result<Option<&Path>> {
+        let states = [&self.h0, &self.c0, &self.hn, &self.cn].iter().any(|state| state.is_some());
+        let of_a_layer = states || self.lengths.is_some() || self.batch_first || self.layer.names_a_layer();
+        match &self.layer.file {
+            Some(file) if !of_a_layer && layer::holds_a_whole_model(file)? => Ok(Some(file)),
+            _ => Ok(None),
+        }
+    }
 }
 
 /// T and B of an x that fits the configuration. Checked before anything of that size is made.

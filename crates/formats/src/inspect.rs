@@ -3,9 +3,11 @@
 //! A reader is a row of `READERS`: which kinds of file it is for, and what lists their recurrent parts.
 
 use crate::element::Element;
+use crate::keras::{KerasFile, KerasLabel};
 use crate::layers::Layer;
 use crate::onnx::{OnnxFile, Source};
 use crate::tensors::Tensors;
+use crate::whole::{WholeModel, WholeValue};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use wgpu_rnn::io::Kind;
@@ -22,6 +24,17 @@ pub struct Inspection {
     pub size: usize,
     /// Its recurrent layers and blocks.
     pub parts: Vec<Part>,
+    /// Whether the whole model can run, or what stops it; `None` for a file that holds no whole model.
+    pub whole: Option<Result<Whole>>,
+}
+
+/// A model that runs as a whole ([`crate::WholeModel`]).
+#[derive(Debug)]
+pub struct Whole {
+    /// What it reads.
+    pub inputs: Vec<WholeValue>,
+    /// What it gives.
+    pub outputs: Vec<WholeValue>,
 }
 
 /// A recurrent layer, a stack of layers, or a block.
@@ -51,8 +64,11 @@ pub enum Is {
 }
 
 /// Which files have recurrent parts.
-const READERS: [Reader; 2] =
-    [Reader { of: |kind| kind == Kind::Onnx, list: onnx }, Reader { of: Tensors::reads, list: tensors }];
+const READERS: [Reader; 3] = [
+    Reader { of: |kind| kind == Kind::Onnx, list: onnx },
+    Reader { of: |kind| matches!(kind, Kind::Keras | Kind::Hdf5), list: keras },
+    Reader { of: Tensors::reads, list: tensors },
+];
 
 /// Lists the recurrent parts of some kinds of files.
 struct Reader {
@@ -83,7 +99,31 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
         return Err(Error::file(path, format!("no file that is looked into: {kind}")));
     };
     let size = bytes.len();
-    Ok(Inspection { path: path.into(), kind, size, parts: (reader.list)(path, bytes)? })
+    let parts = (reader.list)(path, bytes)?;
+    Ok(Inspection { path: path.into(), kind, size, parts, whole: WholeModel::reads(kind).then(|| whole(path)) })
+}
+
+/// Whether a model runs, tried with sizes of its inputs that the model leaves open.
+fn whole(path: &Path) -> Result<Whole> {
+    let model = WholeModel::open(path)?;
+    let trial = model.trial();
+    model.check(&trial.iter().map(|(name, shape)| (name.as_str(), &shape[..])).collect::<Vec<_>>())?;
+    Ok(Whole { inputs: model.inputs(), outputs: model.outputs() })
+}
+
+fn keras(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
+    let file = KerasFile::from_bytes(path, bytes)?;
+    let version = file.version().map_or("Keras".to_string(), |version| format!("Keras {version}"));
+    let layer = |label: &KerasLabel| {
+        let is = file.layer(&label.name).map_or_else(Is::Unread, |rnn| Is::Layer(rnn.config, Vec::new()));
+        let origin = format!("{version} {label}");
+        Part { name: label.name.clone(), origin, is, element: None, inputs: Vec::new() }
+    };
+    let unread = |(name, e): (&str, &Error)| {
+        let is = Is::Unread(Error::file(path, e));
+        Part { name: name.into(), origin: version.clone(), is, element: None, inputs: Vec::new() }
+    };
+    Ok(file.layers().map(layer).chain(file.refused().map(unread)).collect())
 }
 
 fn tensors(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
@@ -124,7 +164,7 @@ fn blocks(file: &Tensors) -> Vec<Part> {
 }
 
 fn onnx(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
-    let file = OnnxFile::from_bytes(path, bytes)?;
+    let file = OnnxFile::within_folder(path, bytes)?;
     let layers = file.nodes().map(|label| {
         let (mut inputs, name) = (Vec::new(), label.name.clone());
         let is = match file.node(&name) {

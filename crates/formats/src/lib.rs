@@ -1,4 +1,4 @@
-//! Files that [`wgpu_rnn`] is not made of, for its networks: the named tensors of other tools' files, and the recurrent layers among
+//! Files that [`wgpu_rnn`] is not made of, for its networks: whole models ([`WholeModel`]); the named tensors of other tools' files, and the recurrent layers among
 //! them ([`Tensors`], [`layers`]); Keras models ([`keras`]); ONNX models ([`onnx`]), read and written; and NumPy's arrays ([`npy`]). What
 //! a file is, its bytes tell ([`Kind`]). The library itself reads safetensors ([`wgpu_rnn::io::safetensors`]).
 
@@ -9,11 +9,14 @@ pub mod layers;
 pub mod npy;
 pub mod onnx;
 pub mod tensors;
+mod whole;
 
 pub use element::Element;
-pub use inspect::{Inspection, Is, Part, inspect};
+pub use inspect::{Inspection, Is, Part, Whole, inspect};
 pub use tensors::Tensors;
 pub use wgpu_rnn::io::Kind;
+#[doc(inline)]
+pub use whole::{WholeModel, WholeSession, WholeValue};
 
 /// The examples of the page on files run as tests.
 #[cfg(doctest)]

@@ -120,6 +120,15 @@ impl OnnxFile {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+        Self::within_folder(path, bytes)
+    }
+
+    /// The same of a file that has been read already: values that lie in other files are looked for beside it.
+    ///
+    /// # Errors
+    /// As [`OnnxFile::open`].
+    pub fn within_folder(path: impl AsRef<Path>, bytes: Vec<u8>) -> Result<Self> {
+        let path = path.as_ref();
         Self::read_bytes(path.into(), Folder::of(path), bytes)
     }
 

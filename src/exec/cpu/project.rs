@@ -117,8 +117,7 @@ impl Family for Products {
     type Of<T: Real> = fn() -> Product<T>;
 }
 
-const PRODUCTS: Pair<Products> =
-    Pair { f32: gemm_f32::gemm::f32::get_gemm_fn, f64: gemm_f64::gemm::f64::get_gemm_fn };
+const PRODUCTS: Pair<Products> = Pair { f32: gemm_f32::gemm::f32::get_gemm_fn, f64: gemm_f64::gemm::f64::get_gemm_fn };
 
 /// The same on this thread; `transposed` tells the distance of rows of `lhs` where it is transposed.
 pub(crate) fn one_thread<T: Real>(
@@ -147,13 +146,30 @@ pub(crate) fn one_thread<T: Real>(
             if stride > 1 {
                 let (lhs, rhs) = ((lhs, lhs_rows, lhs_columns), (rhs, rhs_rows, rhs_columns));
                 product(
-                    n, m, depth, out, stride, 1, true, rhs.0, rhs.1, rhs.2, lhs.0, lhs.1, lhs.2, one, one, false, false,
-                    false, serial,
+                    n, m, depth, out, stride, 1, true, rhs.0, rhs.1, rhs.2, lhs.0, lhs.1, lhs.2, one, one, false,
+                    false, false, serial,
                 );
             } else {
                 product(
-                    m, n, depth, out, 1, stride, true, lhs, lhs_columns, lhs_rows, rhs, rhs_columns, rhs_rows, one, one,
-                    false, false, false, serial,
+                    m,
+                    n,
+                    depth,
+                    out,
+                    1,
+                    stride,
+                    true,
+                    lhs,
+                    lhs_columns,
+                    lhs_rows,
+                    rhs,
+                    rhs_columns,
+                    rhs_rows,
+                    one,
+                    one,
+                    false,
+                    false,
+                    false,
+                    serial,
                 );
             }
         }

@@ -20,6 +20,24 @@ pub enum KerasCell {
     Lstm,
 }
 
+/// `Bidirectional(GRU), merge mode Sum`
+impl std::fmt::Display for KerasLabel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let layer = self.cell.name();
+        match self.bidirectional {
+            Some(merge) => write!(f, "Bidirectional({layer}), merge mode {merge:?}")?,
+            None => f.write_str(layer)?,
+        }
+        if self.go_backwards {
+            f.write_str(", go_backwards")?;
+        }
+        if !self.return_sequences {
+            f.write_str(", the last step alone")?;
+        }
+        Ok(())
+    }
+}
+
 impl KerasCell {
     /// Keras's name.
     pub fn name(self) -> &'static str {

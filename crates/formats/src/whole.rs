@@ -1,0 +1,302 @@
+//! Whole models, whatever tool wrote them: [`WholeModel`].
+//!
+//! ```no_run
+//! # fn main() -> wgpu_rnn::Result<()> {
+//! use wgpu_rnn::network::NetworkOptions;
+//! use wgpu_rnn::{Device, View};
+//! use wgpu_rnn_formats::WholeModel;
+//! let model = WholeModel::open("model.onnx")?; // or .keras, or an .h5 with its configuration
+//! for value in model.inputs() {
+//!     println!("{} {}", value.name, value.shape);
+//! }
+//! let x = vec![0.5f32; 2 * 10 * 8];
+//! let x = [("x", View::new(&x, &[2, 10, 8]))]; // as the model has it: the batch in front
+//! let mut session = model.session(&Device::cpu(), &NetworkOptions::default(), &[("x", &[2, 10, 8])])?;
+//! for (name, value) in session.run(&x)? {
+//!     println!("{name} {:?}", value.shape);
+//! }
+//! # Ok(()) }
+//! ```
+
+use crate::keras::{KerasFile, KerasInput, KerasNetwork};
+use crate::onnx::{OnnxFile, OnnxSession, OnnxSize, OnnxValue};
+use std::collections::HashMap;
+use std::path::Path;
+use wgpu_rnn::io::Kind;
+use wgpu_rnn::network::NetworkOptions;
+use wgpu_rnn::{Device, Element, Error, Model, ModelOptions, Result, Tensor, View};
+
+/// A whole model: inputs and outputs by name, each with the axes that the model has it with.
+pub struct WholeModel(Format);
+
+enum Format {
+    Onnx(Box<OnnxFile>),
+    Keras(Box<KerasNetwork>),
+}
+
+/// An input or output of a [`WholeModel`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WholeValue {
+    /// Its name.
+    pub name: String,
+    /// Its axes in words: `[batch, 10, 8]`; open ones by their names, or `?`.
+    pub shape: String,
+}
+
+impl WholeModel {
+    /// Whether files of this kind may hold whole models.
+    pub fn reads(kind: Kind) -> bool {
+        matches!(kind, Kind::Onnx | Kind::Keras | Kind::Hdf5)
+    }
+
+    /// Reads the model of a file.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a file that cannot be read or holds no whole model; errors of its reader ([`OnnxFile::open`],
+    /// [`KerasFile::network`]).
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+        match Kind::of(&bytes) {
+            // It may have its numbers in files beside it.
+            Some(Kind::Onnx) => Ok(Self(Format::Onnx(Box::new(OnnxFile::within_folder(path, bytes)?)))),
+            Some(Kind::Keras | Kind::Hdf5) => {
+                let network = KerasFile::from_bytes(path, bytes)?.network()?;
+                Ok(Self(Format::Keras(Box::new(network))))
+            }
+            Some(kind) => {
+                Err(Error::file(path, format!("no whole model, but {}: only its layers can be taken", kind.what())))
+            }
+            None => Err(Error::file(path, "a file of no known format (or cut short, or from after this version)")),
+        }
+    }
+
+    /// Sizes for the inputs, to try whether the model can run: 2 sequences, 8 wherever else the model leaves a size open.
+    pub(crate) fn trial(&self) -> Vec<(String, Vec<usize>)> {
+        let open = |axis: usize| if axis == 0 { 2 } else { 8 };
+        match &self.0 {
+            Format::Onnx(file) => {
+                let mut named = HashMap::new();
+                let mut trial = Vec::new();
+                for value in file.inputs() {
+                    let size = |(axis, size): (usize, &OnnxSize)| match size {
+                        OnnxSize::Fixed(size) => *size,
+                        OnnxSize::Named(name) => *named.entry(name.clone()).or_insert_with(|| open(axis)),
+                        OnnxSize::Open => open(axis),
+                    };
+                    let shape = value.shape.iter().flatten().enumerate().map(size).collect();
+                    trial.push((value.name, shape));
+                }
+                trial
+            }
+            Format::Keras(network) => {
+                let of = |input: &KerasInput| {
+                    let (batch, time) = (open(0), network.time.unwrap_or_else(|| open(1)));
+                    let shape = match (input.steps, input.ids) {
+                        (true, true) => vec![batch, time],
+                        (true, false) => vec![batch, time, input.width],
+                        (false, true) => vec![batch],
+                        (false, false) => vec![batch, input.width],
+                    };
+                    (input.name.clone(), shape)
+                };
+                network.inputs.iter().map(of).collect()
+            }
+        }
+    }
+
+    /// Whether it can run with inputs of these shapes; makes nothing on a device.
+    pub(crate) fn check(&self, shapes: &[(&str, &[usize])]) -> Result<()> {
+        match &self.0 {
+            Format::Onnx(file) => file.model(shapes).map(drop),
+            Format::Keras(network) => shapes.iter().try_for_each(|(n, s)| keras_shape(network, n, s).map(drop)),
+        }
+    }
+
+    /// What a run reads.
+    pub fn inputs(&self) -> Vec<WholeValue> {
+        match &self.0 {
+            Format::Onnx(file) => file.inputs().iter().map(onnx_value).collect(),
+            Format::Keras(network) => {
+                let of = |input: &KerasInput| WholeValue {
+                    name: input.name.clone(),
+                    shape: keras_axes(input, network.time),
+                };
+                network.inputs.iter().map(of).collect()
+            }
+        }
+    }
+
+    /// What a run gives.
+    pub fn outputs(&self) -> Vec<WholeValue> {
+        match &self.0 {
+            Format::Onnx(file) => file.outputs().iter().map(onnx_value).collect(),
+            Format::Keras(network) => {
+                let shape = |steps: bool, width: usize| match steps {
+                    true => format!("[B, T, {width}]"),
+                    false => format!("[B, {width}]"),
+                };
+                let of = network.outputs.iter();
+                of.map(|o| WholeValue { name: o.name.clone(), shape: shape(o.steps, o.width) }).collect()
+            }
+        }
+    }
+
+    /// The model on a device, for inputs of these shapes. A Keras model takes others too, at every run.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for inputs that are missing, unknown or of another shape; [`Error::Unsupported`] for an operator that no network
+    /// has, with the values up to which the model can run; errors of plans and of the device.
+    pub fn session<T: Element>(
+        &self,
+        device: &Device,
+        options: &NetworkOptions,
+        shapes: &[(&str, &[usize])],
+    ) -> Result<WholeSession<T>> {
+        match &self.0 {
+            Format::Onnx(file) => {
+                let model = file.model(shapes)?;
+                let layout = model.stages.first().map(|stage| stage.layout()).unwrap_or_default();
+                Ok(WholeSession { layout, on: On::Onnx(Box::new(model.session(device, options)?)) })
+            }
+            Format::Keras(network) => {
+                let layout = shapes.iter().map(|(name, shape)| keras_layout(network, name, shape));
+                let layout = layout.collect::<Result<_>>()?;
+                let options = ModelOptions { plan: options.clone(), ..ModelOptions::default() };
+                let model = Model::with_options(device, &network.network, &network.params::<T>(), &options)?;
+                Ok(WholeSession { layout, on: On::Keras(Box::new(model), network.clone()) })
+            }
+        }
+    }
+}
+
+/// A [`WholeModel`] on a device.
+pub struct WholeSession<T: Element = f32> {
+    layout: Vec<String>,
+    on: On<T>,
+}
+
+enum On<T: Element> {
+    Onnx(Box<OnnxSession<T>>),
+    Keras(Box<Model<T>>, Box<KerasNetwork>),
+}
+
+impl<T: Element> WholeSession<T> {
+    /// How the axes of every input are read: `x [B=2, T=10, 8]`.
+    pub fn layout(&self) -> &[String] {
+        &self.layout
+    }
+
+    /// Runs the model over every input by its name; the outputs in the model's order, with their names. Whatever the model has numbers
+    /// in, they are `T` here; token ids are whole numbers, truth is 1 or 0.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for inputs that are missing, unknown or of other shapes; errors of the device.
+    pub fn run(&mut self, inputs: &[(&str, View<'_, T>)]) -> Result<Vec<(String, Tensor<T>)>> {
+        match &mut self.on {
+            On::Onnx(session) => Ok(session.run(inputs)?.into_iter().map(|one| (one.name, one.tensor)).collect()),
+            On::Keras(model, network) => run_keras(model, network, inputs),
+        }
+    }
+}
+
+fn onnx_value(value: &OnnxValue) -> WholeValue {
+    let sizes = |sizes: &Vec<OnnxSize>| sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let shape = value.shape.as_ref().map_or("of any shape".into(), |shape| format!("[{}]", sizes(shape)));
+    WholeValue { name: value.name.clone(), shape }
+}
+
+/// Keras has the batch in front, and no axis behind token ids.
+fn keras_axes(input: &KerasInput, time: Option<usize>) -> String {
+    let time = time.map_or("T".to_string(), |time| time.to_string());
+    match (input.steps, input.ids) {
+        (true, true) => format!("[B, {time}]"),
+        (true, false) => format!("[B, {time}, {}]", input.width),
+        (false, true) => "[B]".into(),
+        (false, false) => format!("[B, {}]", input.width),
+    }
+}
+
+/// T, where there are steps, and B of an input.
+fn keras_shape(network: &KerasNetwork, name: &str, shape: &[usize]) -> Result<(usize, Option<usize>, usize)> {
+    let input = network.inputs.iter().enumerate().find(|(_, input)| input.name == name);
+    let (n, input) = input.ok_or_else(|| {
+        let names = network.inputs.iter().map(|input| input.name.as_str()).collect::<Vec<_>>().join(", ");
+        Error::mismatch("input", names, name)
+    })?;
+    let wrong = || Error::mismatch(format!("input {name}"), keras_axes(input, network.time), format!("{shape:?}"));
+    let (time, batch) = match (shape, input.steps, input.ids) {
+        (&[batch, time], true, true) => (Some(time), batch),
+        (&[batch, time, width], true, _) if width == input.width => (Some(time), batch),
+        (&[batch], false, true) => (None, batch),
+        (&[batch, width], false, _) if width == input.width => (None, batch),
+        _ => return Err(wrong()),
+    };
+    match (time, network.time) {
+        (Some(time), Some(only)) if time != only => Err(wrong()),
+        _ => Ok((n, time, batch)),
+    }
+}
+
+fn keras_layout(network: &KerasNetwork, name: &str, shape: &[usize]) -> Result<String> {
+    let (n, time, batch) = keras_shape(network, name, shape)?;
+    let input = &network.inputs[n];
+    let time = time.map_or(String::new(), |time| format!(", T={time}"));
+    let width = if input.ids { String::new() } else { format!(", {}", input.width) };
+    Ok(format!("{name} [B={batch}{time}{width}]"))
+}
+
+/// `[B, T, width]` as `[T, B, width]`, and back with both numbers the other way round.
+fn turned<T: Copy>(data: &[T], [outer, inner, width]: [usize; 3]) -> Vec<T> {
+    let at = (0..inner).flat_map(|i| (0..outer).map(move |o| (o * inner + i) * width));
+    at.flat_map(|at| &data[at..at + width]).copied().collect()
+}
+
+fn run_keras<T: Element>(
+    model: &mut Model<T>,
+    network: &KerasNetwork,
+    inputs: &[(&str, View<'_, T>)],
+) -> Result<Vec<(String, Tensor<T>)>> {
+    let mut given = Vec::new();
+    for (name, view) in inputs {
+        let (n, time, batch) = keras_shape(network, name, view.shape)?;
+        view.check(name, &[], view.shape)?;
+        let width = network.inputs[n].width;
+        given.push(match time {
+            Some(time) => {
+                let data = turned(view.data, [batch, time, width]);
+                (*name, Tensor { data, shape: vec![time, batch, width] })
+            }
+            None => (*name, Tensor { data: view.data.to_vec(), shape: vec![batch, width] }),
+        });
+    }
+    let views: Vec<(&str, View<'_, T>)> = given.iter().map(|(name, tensor)| (*name, tensor.view())).collect();
+    let lengths = network.lengths(&views)?;
+    let out = model.forward(&views, lengths.as_deref())?;
+    let of = |((name, tensor), output): ((String, Tensor<T>), &crate::keras::KerasOutput)| {
+        let &[time, batch, width] = &tensor.shape[..] else { return (name, tensor) };
+        let mut data = turned(&tensor.data, [time, batch, width]);
+        if output.reversed {
+            for sequence in data.chunks_exact_mut((time * width).max(1)) {
+                let steps: Vec<T> = sequence.chunks_exact(width).rev().flatten().copied().collect();
+                sequence.copy_from_slice(&steps);
+            }
+        }
+        (name, Tensor { data, shape: vec![batch, time, width] })
+    };
+    Ok(out.values.into_iter().zip(&network.outputs).map(of).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_in_front_go_behind_time_and_back() {
+        // Two sequences of three steps of two columns.
+        let x: Vec<usize> = (0..12).collect();
+        let t = turned(&x, [2, 3, 2]);
+        assert_eq!(t, [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]);
+        assert_eq!(turned(&t, [3, 2, 2]), x);
+    }
+}
