@@ -136,6 +136,7 @@ impl<'a> Lowering<'a> {
                 columns: (0..columns as u32).map(|at| Column::Of(source, at)).collect(),
                 rows: lowering.rows_of(&input.axes),
                 sorted: false,
+                reversed: false,
             };
             lowering.known.insert((0, input.name.clone()), Value::Laid(laid));
             lowering.inputs.push(input);
