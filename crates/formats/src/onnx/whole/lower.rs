@@ -227,11 +227,18 @@ impl<'a> Lowering<'a> {
             learn => learn,
         })?;
         for (output, value) in node.output.iter().zip(made).filter(|(output, _)| !output.is_empty()) {
-            if let Value::Laid(laid) = &value
-                && laid.columns.is_empty()
-            {
-                let error = Error::mismatch(format!("{what}: its value"), "at least one element", "none");
-                return Err(Stop::Fail(error));
+            if let Value::Laid(laid) = &value {
+                let sizes = laid.axes.iter().filter(|axis| axis.kind == Kind::Columns).map(|axis| axis.size);
+                let columns = sizes.product::<usize>();
+                if columns == 0 || columns != laid.columns.len() {
+                    let got = format!("{} values of {columns}", laid.columns.len());
+                    return Err(Error::mismatch(
+                        format!("{what}: its value"),
+                        "as many as its shape says, at least 1",
+                        got,
+                    )
+                    .into());
+                }
             }
             self.known.insert((scope, output.clone()), value);
         }

@@ -136,6 +136,10 @@ fn concat(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
         Value::Order { .. } => 1,
     };
     let axis = normal_axis(op.attributes(lowering.file).int("axis")?.unwrap_or(1), values.first().map_or(0, rank))?;
+    let ranks = values.first().map_or(0, rank);
+    if let Some(other) = values.iter().map(rank).find(|&other| other != ranks) {
+        return Err(Error::mismatch("inputs", format!("values of {ranks} axes"), other).into());
+    }
     // All axes but the one along which they lie side by side.
     let others = values.iter().map(|value| match value {
         Value::Laid(laid) if laid.axes[axis].kind == Kind::Columns => {
