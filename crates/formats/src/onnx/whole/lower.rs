@@ -309,16 +309,19 @@ impl<'a> Lowering<'a> {
         let mut refused = None;
         for &(n, kind) in wanted {
             let axis = laid.axes[n];
-            let fits = axis.kind == kind
-                || axis.size == 1
-                    && match kind {
-                        Kind::Time => self.shape.time == 1,
-                        Kind::Batch => self.shape.batch == 1,
-                        _ => true,
-                    };
+            let all = match kind {
+                Kind::Time => self.shape.time,
+                Kind::Batch => self.shape.batch,
+                _ => axis.size,
+            };
+            let fits = axis.size == all && (axis.kind == kind || axis.size == 1);
+            // What is known of one axis holds for all: a network has one T and one B.
+            let settled = axis.size != all && self.facts.values().any(|known| *known == kind);
             match axis.from {
                 _ if fits => {}
-                Some(place) if !self.facts.contains_key(&place) && axis.size != 1 => learned.push((place, kind)),
+                Some(place) if !settled && !self.facts.contains_key(&place) && axis.size != 1 => {
+                    learned.push((place, kind))
+                }
                 _ => {
                     let reason = format!("it must count {kind:?}, and the value is {}", laid.axes_in_words());
                     refused.get_or_insert(Error::Unsupported { what: format!("axis {n}"), reason });
