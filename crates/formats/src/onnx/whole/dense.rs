@@ -210,7 +210,8 @@ impl Lowering<'_> {
         let width: usize = axes.iter().filter(|a| a.kind == Kind::Columns).map(|a| a.size).product();
         let source = self.source(Source::Fixed(self.fixed.len()));
         let columns = (0..width as u32).map(|at| Column::Of(source, at)).collect();
-        let laid = Laid { element: constant.element, axes: axes.to_vec(), columns, rows, sorted: false };
+        let laid =
+            Laid { element: constant.element, axes: axes.to_vec(), columns, rows, sorted: false, reversed: false };
         self.fixed.push(Fixed { tensor, laid: laid.clone() });
         Ok(laid)
     }
@@ -229,13 +230,7 @@ impl Lowering<'_> {
             _ => None,
         });
         let first = first.ok_or_else(|| Error::mismatch("inputs", "a run's value", "constants"))?;
-        let sorted =
-            |value: &Value| matches!(value, Value::Laid(laid) if laid.sorted && laid.axis_of(Kind::Batch).is_some());
-        let per_batch = |value: &Value| matches!(value, Value::Laid(laid) if laid.axis_of(Kind::Batch).is_some());
-        if values.iter().any(sorted) && values.iter().filter(|v| per_batch(v)).any(|value| !sorted(value)) {
-            let reason = "one is in the order of the sequences' lengths, the other is not".into();
-            return Err(Error::Unsupported { what: "values whose sequences differ".into(), reason }.into());
-        }
+        let (sorted, reversed) = self.orders(values, &axes)?;
         let rows = if values.iter().any(|v| matches!(v, Value::Laid(laid) if laid.rows == Rows::Steps)) {
             Rows::Steps
         } else {
@@ -253,8 +248,45 @@ impl Lowering<'_> {
         }
         let name = self.fresh(name);
         let part = self.builder.map(&name, expression(&inputs), &operands)?;
-        let like = Laid { rows, element: element.unwrap_or(first.element), sorted: values.iter().any(sorted), ..first };
+        let like = Laid { rows, element: element.unwrap_or(first.element), sorted, reversed, ..first };
         Ok(Value::Laid(self.laid(part, axes, &like)))
+    }
+
+    /// In which orders the sequences and the steps of values are that are read together, whose result has those axes.
+    pub fn orders(&self, values: &[Value], axes: &[Axis]) -> Made<(bool, bool)> {
+        let mixed = |what: &str| {
+            let reason = "one is in another order than the other".into();
+            Err(Error::Unsupported { what: format!("values whose {what} differ"), reason }.into())
+        };
+        let counts = |laid: &Laid, time: bool| {
+            let counts = |axis: &Axis| match axis.kind {
+                Kind::Both { .. } => true,
+                Kind::Time => time,
+                Kind::Batch => !time,
+                Kind::Columns => false,
+            };
+            laid.axes.iter().any(counts)
+        };
+        let laid = || values.iter().filter_map(|v| if let Value::Laid(laid) = v { Some(laid) } else { None });
+        let mut sorted = laid().filter(|laid| counts(laid, false)).map(|laid| laid.sorted);
+        let mut reversed = laid().filter(|laid| counts(laid, true)).map(|laid| laid.reversed);
+        let (a, b) = (sorted.next().unwrap_or(false), reversed.next().unwrap_or(false));
+        if sorted.any(|other| other != a) {
+            return mixed("sequences");
+        }
+        // A constant that differs from row to row is in the order of the inputs.
+        let differs = |value: &Value| match value {
+            Value::Constant(constant) => {
+                let front = axes.len().saturating_sub(constant.shape.len());
+                let mut both = axes.iter().skip(front).zip(&constant.shape);
+                both.any(|(axis, &size)| axis.kind != Kind::Columns && size != 1)
+            }
+            _ => false,
+        };
+        if reversed.any(|other| other != b) || (a || b) && values.iter().any(differs) {
+            return mixed("steps");
+        }
+        Ok((a, b))
     }
 
     /// The axes that values have together, sizes of 1 repeated.

@@ -136,6 +136,7 @@ impl<'a> Lowering<'a> {
                 columns: (0..columns as u32).map(|at| Column::Of(source, at)).collect(),
                 rows: lowering.rows_of(&input.axes),
                 sorted: false,
+                reversed: false,
             };
             lowering.known.insert((0, input.name.clone()), Value::Laid(laid));
             lowering.inputs.push(input);
@@ -226,11 +227,18 @@ impl<'a> Lowering<'a> {
             learn => learn,
         })?;
         for (output, value) in node.output.iter().zip(made).filter(|(output, _)| !output.is_empty()) {
-            if let Value::Laid(laid) = &value
-                && laid.columns.is_empty()
-            {
-                let error = Error::mismatch(format!("{what}: its value"), "at least one element", "none");
-                return Err(Stop::Fail(error));
+            if let Value::Laid(laid) = &value {
+                let sizes = laid.axes.iter().filter(|axis| axis.kind == Kind::Columns).map(|axis| axis.size);
+                let columns = sizes.product::<usize>();
+                if columns == 0 || columns != laid.columns.len() {
+                    let got = format!("{} values of {columns}", laid.columns.len());
+                    return Err(Error::mismatch(
+                        format!("{what}: its value"),
+                        "as many as its shape says, at least 1",
+                        got,
+                    )
+                    .into());
+                }
             }
             self.known.insert((scope, output.clone()), value);
         }
@@ -301,16 +309,19 @@ impl<'a> Lowering<'a> {
         let mut refused = None;
         for &(n, kind) in wanted {
             let axis = laid.axes[n];
-            let fits = axis.kind == kind
-                || axis.size == 1
-                    && match kind {
-                        Kind::Time => self.shape.time == 1,
-                        Kind::Batch => self.shape.batch == 1,
-                        _ => true,
-                    };
+            let all = match kind {
+                Kind::Time => self.shape.time,
+                Kind::Batch => self.shape.batch,
+                _ => axis.size,
+            };
+            let fits = axis.size == all && (axis.kind == kind || axis.size == 1);
+            // What is known of one axis holds for all: a network has one T and one B.
+            let settled = axis.size != all && self.facts.values().any(|known| *known == kind);
             match axis.from {
                 _ if fits => {}
-                Some(place) if !self.facts.contains_key(&place) && axis.size != 1 => learned.push((place, kind)),
+                Some(place) if !settled && !self.facts.contains_key(&place) && axis.size != 1 => {
+                    learned.push((place, kind))
+                }
                 _ => {
                     let reason = format!("it must count {kind:?}, and the value is {}", laid.axes_in_words());
                     refused.get_or_insert(Error::Unsupported { what: format!("axis {n}"), reason });

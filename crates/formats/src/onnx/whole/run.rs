@@ -188,7 +188,9 @@ impl OnnxNetwork {
             let steps = if places.time == 0 { 1 } else { time };
             for (c, column) in laid.columns.iter().enumerate() {
                 for (t, b) in (0..steps).flat_map(|t| (0..batch).map(move |b| (t, b))) {
-                    let at = places.at(t, b, c);
+                    // Where the model has that step.
+                    let step = if laid.reversed { steps - 1 - t } else { t };
+                    let at = places.at(step, b, c);
                     let value = match *column {
                         Column::Number(v) => Some(T::from_f64(v)),
                         Column::Of(source, at) => {
@@ -220,7 +222,14 @@ impl OnnxNetwork {
 }
 
 fn laid(input: &super::Input) -> Laid {
-    Laid { element: input.element, axes: input.axes.clone(), columns: Vec::new(), rows: Rows::Steps, sorted: false }
+    Laid {
+        element: input.element,
+        axes: input.axes.clone(),
+        columns: Vec::new(),
+        rows: Rows::Steps,
+        sorted: false,
+        reversed: false,
+    }
 }
 
 /// What a run of a model's network reads.

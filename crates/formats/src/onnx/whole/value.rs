@@ -63,6 +63,8 @@ pub struct Laid {
     pub rows: Rows,
     /// Its sequences are in the order of their lengths, the longest first, not in that of the inputs.
     pub sorted: bool,
+    /// Its steps are in reverse order.
+    pub reversed: bool,
 }
 
 /// A value while a graph becomes a network.

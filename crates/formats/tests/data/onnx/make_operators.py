@@ -227,6 +227,15 @@ def all_models():
     y, last = m.op("GRU", x, r(2, 15, 4), r(2, 15, 5), r(2, 30), n, outputs=2, hidden_size=5, direction="bidirectional", linear_before_reset=1)
     m.out(y, last)
     m.save()
+    # Both directions by hand: steps in reverse order, a layer forward over them, and back.
+    m = Model("reversed")
+    x = m.given("x", r(5, 2, 3))
+    turn = lambda v: m.op("Slice", v, i64(-1), i64(np.iinfo(np.int64).min), i64(0), i64(-1))
+    a, _ = m.gru(x, 3, 4, layout_bt=False)
+    b, last = m.gru(turn(x), 3, 4, layout_bt=False)
+    b = m.op("Tanh", b)
+    m.out(m.op("Concat", a, turn(b), axis=2), b, last, m.op("Gather", b, np.int64(-1), axis=0))
+    m.save()
 
 
 all_models()

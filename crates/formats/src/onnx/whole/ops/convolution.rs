@@ -185,6 +185,9 @@ fn conv(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let name = lowering.fresh(&op.name);
     let mut y = lowering.builder.linear(&name, part, weight, None)?;
     if let Some(n) = time.filter(|&n| windows[n].span() > 1) {
+        if x.reversed {
+            return Err(refused("a convolution over steps in reverse order", "networks go over them as they come"));
+        }
         lowering.over_all_steps.get_or_insert_with(|| op.name.clone());
         let (window, span) = (windows[n], windows[n].span());
         let (low, high) = (window.before, span - 1 - window.before);

@@ -47,6 +47,9 @@ impl Matrix {
 
 /// Along an axis of columns, w·x with w `[out, in]`: that axis has `out` columns then.
 pub(super) fn along(lowering: &mut Lowering<'_>, name: &str, x: &Laid, axis: usize, w: &Matrix) -> Made<Laid> {
+    if axis >= x.axes.len() {
+        return Err(Error::mismatch("a value to multiply", "a matrix", x.axes_in_words()).into());
+    }
     lowering.want(x, &[(axis, Kind::Columns)])?;
     if x.axes[axis].size != w.columns {
         return Err(Error::mismatch("columns of the product", w.columns, x.axes[axis].size).into());
@@ -104,6 +107,12 @@ fn matmul(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
 fn gemm(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let attributes = op.attributes(lowering.file);
     let flag = |name: &str| Ok::<_, Error>(attributes.int(name)?.unwrap_or(0) != 0);
+    if let Some(x) =
+        op.values.iter().take(2).flatten().find_map(|v| if let Value::Laid(x) = v { Some(x) } else { None })
+        && x.axes.len() != 2
+    {
+        return Err(Error::mismatch("A and B", "matrices", x.axes_in_words()).into());
+    }
     let (alpha, beta) = (attributes.float("alpha")?.unwrap_or(1.0), attributes.float("beta")?.unwrap_or(1.0));
     let y = match (op.value(0)?, op.value(1)?) {
         (Value::Laid(x), Value::Constant(w)) => {

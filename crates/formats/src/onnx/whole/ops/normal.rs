@@ -1,7 +1,7 @@
 //! Norms.
 
 use super::super::super::constant::Constant;
-use super::super::super::fold::{Places, normal_axis};
+use super::super::super::fold::{Places, broadcast, normal_axis};
 use super::super::lower::{Lowering, Made, Op};
 use super::super::value::{Kind, Value};
 use super::{Row, refused, row};
@@ -27,6 +27,9 @@ fn layer(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let groups = part.width / width;
     let per_column = |lowering: &mut Lowering<'_>, n: usize, what: &str| -> Result<Option<usize>> {
         let Some(constant) = op.constant(n) else { return Ok(None) };
+        if broadcast(&constant.shape, &shape)? != shape {
+            return Err(Error::mismatch(what, format!("a shape that fits {shape:?}"), format!("{:?}", constant.shape)));
+        }
         let all = constant.numbers();
         let one: Vec<f64> = Places::repeated(&constant.shape, &shape).map(|at| all[at]).collect();
         let values = one.repeat(groups);
@@ -47,7 +50,7 @@ fn batch(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
         return Err(refused("training_mode", "a model is run, not trained, as its file says"));
     }
     let epsilon = attributes.float("epsilon")?.unwrap_or(1e-5);
-    let channels = x.axes.get(1).map_or(0, |axis| axis.size);
+    let channels = x.axes.get(1).ok_or_else(|| Error::mismatch("X", "[B, C, ...]", x.axes_in_words()))?.size;
     let read = |n: usize, what: &str| {
         let constant = op.constant(n).ok_or_else(|| Error::mismatch(what, "a constant", "none"))?;
         constant.expect(what, "[C]", &[channels])?;

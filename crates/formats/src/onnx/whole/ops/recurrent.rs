@@ -10,7 +10,7 @@ use super::super::super::{OnnxLabel, OnnxNode, Source as Given, quantised};
 use super::super::lower::{Begin, Lowering, Made, Op, Source};
 use super::super::value::{Axis, Column, Kind, Laid, Value};
 use super::{Row, refused, row};
-use wgpu_rnn::{Error, Layout, Result};
+use wgpu_rnn::{Direction, Error, Layout, Result};
 
 pub(super) const ROWS: [Row; 4] = [
     row("LSTM", 7, recurrent),
@@ -31,6 +31,15 @@ fn recurrent(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let mut layer =
         OnnxNode::new(OnnxLabel { name: op.name.clone(), op: kind }, &operator, Order::onnx(kind), tensors(op)?)?;
     layer.config.layout = Layout::TimeMajor;
+    // Over steps in reverse order forward is backward, and y is in that order.
+    layer.config.direction = match (x.reversed, layer.config.direction) {
+        (true, Direction::Forward) => Direction::Reverse,
+        (true, Direction::Reverse) => Direction::Forward,
+        (true, Direction::Bidirectional) => {
+            return Err(refused("both directions over steps in reverse order", "one direction alone is turned"));
+        }
+        (false, direction) => direction,
+    };
     let config = layer.config;
     lengths(lowering, op, &x)?;
     let (d, h, b) = (config.directions(), config.hidden_size, lowering.shape.batch);

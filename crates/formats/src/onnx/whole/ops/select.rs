@@ -21,6 +21,7 @@ pub(super) const ROWS: [Row; 7] = [
 /// One step of a value: the first or the last.
 fn step_of(lowering: &mut Lowering<'_>, name: &str, x: &Laid, axis: usize, step: usize) -> Made<Laid> {
     let last = x.axes[axis].size - 1;
+    let step = if x.reversed { last - step } else { step };
     lowering.over_all_steps.get_or_insert_with(|| name.into());
     let kind = match step {
         0 => Pooling::First,
@@ -45,6 +46,11 @@ fn some_of(lowering: &mut Lowering<'_>, name: &str, x: &Laid, cut: Cut) -> Made<
     let places = |n: usize| (cut.first as isize + n as isize * cut.step).max(0) as usize;
     match axis.kind {
         Kind::Columns => Ok(x.picked(cut.axis, &(0..cut.count).map(places).collect::<Vec<_>>())),
+        // All steps in reverse order: what reads them is told.
+        Kind::Time if cut.step == -1 && cut.count == axis.size => {
+            lowering.over_all_steps.get_or_insert_with(|| name.into());
+            Ok(Laid { reversed: !x.reversed, ..x.clone() })
+        }
         Kind::Time if cut.count == 1 => step_of(lowering, name, x, cut.axis, cut.first),
         kind => {
             lowering.want(x, &[(cut.axis, Kind::Columns)])?;
@@ -130,6 +136,10 @@ fn concat(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
         Value::Order { .. } => 1,
     };
     let axis = normal_axis(op.attributes(lowering.file).int("axis")?.unwrap_or(1), values.first().map_or(0, rank))?;
+    let ranks = values.first().map_or(0, rank);
+    if let Some(other) = values.iter().map(rank).find(|&other| other != ranks) {
+        return Err(Error::mismatch("inputs", format!("values of {ranks} axes"), other).into());
+    }
     // All axes but the one along which they lie side by side.
     let others = values.iter().map(|value| match value {
         Value::Laid(laid) if laid.axes[axis].kind == Kind::Columns => {
@@ -155,6 +165,7 @@ fn concat(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     } else {
         Rows::Sequences
     };
+    let (sorted, reversed) = lowering.orders(&values, &axes)?;
     let mut joined: Option<Laid> = None;
     for value in &values {
         let laid = match value {
@@ -168,7 +179,7 @@ fn concat(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
         });
     }
     let laid = joined.ok_or_else(|| Error::mismatch("inputs", "at least 1", 0))?;
-    Ok(vec![Value::Laid(laid)])
+    Ok(vec![Value::Laid(Laid { sorted, reversed, ..laid })])
 }
 
 /// A constant as a value of a run: numbers, or what every run is fed.
@@ -180,7 +191,7 @@ fn as_columns(lowering: &mut Lowering<'_>, constant: &Constant, axes: &[Axis], a
         return Ok(lowering.fixed(constant, &axes, rows)?);
     }
     let columns = constant.numbers().iter().map(|&v| Column::Number(v)).collect();
-    Ok(Laid { element: constant.element, axes, columns, rows, sorted: false })
+    Ok(Laid { element: constant.element, axes, columns, rows, sorted: false, reversed: false })
 }
 
 /// The columns of two values that differ in one axis alone.
@@ -195,7 +206,7 @@ fn side_by_side(a: &Laid, b: &Laid, axis: usize) -> Laid {
     let wide = |(a, b): (&Axis, &Axis)| if a.size == 1 { *b } else { *a };
     let mut axes: Vec<Axis> = a.axes.iter().zip(&b.axes).map(wide).collect();
     axes[axis] = Axis::columns(a.axes[axis].size + b.axes[axis].size);
-    Laid { sorted: a.sorted || b.sorted, ..a.with(axes, columns) }
+    a.with(axes, columns)
 }
 
 fn expand(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
