@@ -92,7 +92,7 @@ fn command(file: &Path, part: &Part) -> Option<String> {
 
 /// As a shell takes it.
 fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:=".contains(c);
     if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 

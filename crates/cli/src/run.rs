@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wgpu_rnn::{Error, Initial, Input, Layout, Output, Result, RnnConfig, Session, Shape, Tensor};
 use wgpu_rnn_formats::npy;
+use wgpu_rnn_formats::onnx::Source;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -78,6 +79,7 @@ pub fn run(args: &Args) -> std::result::Result<ExitCode, Box<dyn std::error::Err
         eprintln!("x: {:?} as {order}: T={} B={} I={}", x.shape, shape.time, shape.batch, config.input_size);
     }
     let read = |path: &Option<PathBuf>| path.as_ref().map(npy::read::<f32>).transpose();
+    let [h0, c0] = [h0, c0].map(|state| spread(state, shape.batch));
     let (h0, c0) = (given("--h0", read(&args.h0)?, h0)?, given("--c0", read(&args.c0)?, c0)?);
     let lengths = given("--lengths", args.lengths.clone(), lengths)?;
 
@@ -100,6 +102,17 @@ impl Args {
             Some(file) if !of_a_layer && layer::holds_a_whole_model(file)? => Ok(Some(file)),
             _ => Ok(None),
         }
+    }
+}
+
+/// A state that the file has for one sequence, for all of a batch.
+fn spread(state: Source<Tensor<f32>>, batch: usize) -> Source<Tensor<f32>> {
+    match state {
+        Source::Constant(Tensor { data, shape }) if shape.len() == 3 && shape[1] == 1 => {
+            let rows = data.chunks_exact(shape[2].max(1)).flat_map(|row| row.repeat(batch)).collect();
+            Source::Constant(Tensor { data: rows, shape: vec![shape[0], batch, shape[2]] })
+        }
+        other => other,
     }
 }
 

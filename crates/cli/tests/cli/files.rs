@@ -4,7 +4,7 @@ use super::{command, complaint, one_line_of_json, printed, stderr, top};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
-use wgpu_rnn::{RnnConfig, View, Weights, cells};
+use wgpu_rnn::{RnnConfig, Tensor, View, Weights, cells};
 use wgpu_rnn_formats::npy;
 use wgpu_rnn_formats::onnx::Export;
 use wgpu_rnn_verify::tolerance;
@@ -119,7 +119,10 @@ fn inspect_lists_blocks_and_nodes() {
     ] {
         assert!(text.contains(part), "{part:?} is not in {text}");
     }
-    assert!(text.ends_with("m.onnx --layer lstm --input X.npy --output Y.npy\n"), "{text}");
+    assert!(text.contains("m.onnx --layer lstm --input X.npy --output Y.npy\n"), "{text}");
+    assert!(text.contains("\nas a whole: runs\n  input X [T, B, 2]\n"), "{text}");
+    let ends = "--in X=X.npy --in initial_h=initial_h.npy --in initial_c=initial_c.npy --out Y=Y.npy --out Y_h=Y_h.npy --out Y_c=Y_c.npy\n";
+    assert!(text.ends_with(ends), "{text}");
 }
 
 #[test]
@@ -129,8 +132,17 @@ fn an_onnx_file_needs_no_flag() {
     let model = at.path().join("m.onnx");
     Export::default().write(&config, &Weights::<f32>::random(&config, 1).unwrap(), &model).unwrap();
     write(at.path(), &[4, 5, 2]);
-    printed(run(&model, at.path(), "--device cpu"));
+    printed(run(&model, at.path(), "--device cpu --layer gru-reset-before"));
     let y = npy::read::<f32>(at.path().join("y.npy")).unwrap();
+    // The node's own outputs have ONNX's axes, and more than one needs names.
+    let text = complaint(run(&model, at.path(), "--device cpu"));
+    assert!(text.contains("--out NAME=FILE for each of Y [T, 1, B, 3], Y_h [1, B, 3], or a layer"), "{text}");
+    let [x, whole] = ["x.npy", "whole.npy"].map(|file| at.path().join(file).display().to_string());
+    let mut by_name = command("run --device cpu");
+    by_name.arg(&model).args(["--in", &format!("X={x}"), "--out", &format!("Y={whole}")]);
+    printed(by_name);
+    let whole = npy::read::<f32>(whole).unwrap();
+    assert_eq!((&whole.shape[..], &whole.data), (&[4, 1, 5, 3][..], &y.data));
     let mut flagged = command("run --device cpu --onnx");
     flagged.arg(&model).arg("--input").arg(at.path().join("x.npy")).arg("--output").arg(at.path().join("z.npy"));
     printed(flagged);
@@ -179,12 +191,14 @@ fn what_a_file_is_not_is_said() {
 }
 
 #[test]
-fn whole_models_wait() {
-    let text = complaint(command("run m.onnx --in a=x.npy --in b=z.npy --out y=y.npy"));
-    assert!(
-        text.starts_with("error: not supported: whole models by their inputs and outputs (--in, --out): "),
-        "{text}"
-    );
+fn flags_of_whole_models_are_checked() {
+    let model = "crates/formats/tests/data/onnx/exporters/lstm_small_ts/model.onnx";
+    let text = complaint(command(&format!("run {model} --in other=x.npy --out y=y.npy")));
+    assert!(text.contains("--in: expected x [") && text.contains("got other"), "{text}");
+    let text = complaint(command(&format!("run {model} --input x.npy --output y.npy --strategy step")));
+    assert!(text.contains("x.npy"), "{text}");
+    let text = complaint(command("run README.md --in a=x.npy --out y=y.npy"));
+    assert!(text.contains("a layer: expected --input and --output"), "{text}");
     let text = complaint(command("run m.onnx --in x.npy --out y=y.npy"));
     assert!(text.contains("expected NAME=FILE"), "{text}");
     for flags in [
@@ -194,5 +208,97 @@ fn whole_models_wait() {
     ] {
         let text = complaint(command(&format!("run m.onnx {flags}")));
         assert!(text.contains("cannot be used with"), "{text}");
+    }
+}
+
+/// What `run FILE` is given and gives, of a folder of `in.NAME.npy` and `out.NAME.npy`: as a user types it. The largest error of each
+/// output, as a share of its scale.
+fn whole(folder: &Path, file: &str, flags: &str) -> Vec<(String, f64)> {
+    let at = TempDir::new().unwrap();
+    let ends = |start: &str| {
+        let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let name = |f: String| Some(f.strip_prefix(start)?.strip_suffix(".npy")?.to_string());
+        files.filter_map(name).collect::<Vec<_>>()
+    };
+    let (from, to) = (ends("in."), ends("out."));
+    let mut run = command(&format!("run {flags}"));
+    run.arg(folder.join(file));
+    let given = |name: &String| folder.join(format!("in.{name}.npy"));
+    let made = |name: &String| at.path().join(format!("{}.npy", to.iter().position(|n| n == name).unwrap()));
+    match (&from[..], &to[..]) {
+        ([x], [y]) => {
+            run.arg("--input").arg(given(x)).arg("--output").arg(made(y));
+        }
+        _ => {
+            for name in &from {
+                run.arg("--in").arg(format!("{name}={}", given(name).display()));
+            }
+            for name in &to {
+                run.arg("--out").arg(format!("{name}={}", made(name).display()));
+            }
+        }
+    }
+    let output = run.output().unwrap();
+    assert!(output.status.success(), "{run:?}: {}", stderr(&output));
+    assert_eq!(stderr(&output).matches("input: ").count(), from.len(), "{}", stderr(&output));
+    let error = |name: &String| {
+        // Truth values are numbers in what is written.
+        let numbers = |p: PathBuf| {
+            npy::read::<f64>(&p).unwrap_or_else(|_| {
+                let Tensor { data, shape } = npy::read_integers(&p).unwrap();
+                Tensor { data: data.iter().map(|&v| v as f64).collect(), shape }
+            })
+        };
+        let [got, truth] = [made(name), folder.join(format!("out.{name}.npy"))].map(numbers);
+        assert_eq!(got.shape, truth.shape, "{run:?}: {name}");
+        (name.clone(), tolerance::error(&got.data, &truth.data) / tolerance::scale(&truth.data))
+    };
+    to.iter().map(error).collect()
+}
+
+/// Models as PyTorch's exporters and ONNX Runtime's tools write them, whole: 1e-5 of scale, of 16-bit ones 1e-3, of quantised ones 5e-2.
+#[test]
+fn exported_models_run_whole() {
+    let mut seen = 0;
+    for folder in std::fs::read_dir(data("onnx/exporters")).unwrap().map(|e| e.unwrap().path()) {
+        if !folder.join("model.onnx").exists() {
+            continue;
+        }
+        seen += 1;
+        let bound = match folder.file_name().unwrap().to_str().unwrap() {
+            "fp16" => 1e-3,
+            "q" => 5e-2,
+            _ => 1e-5,
+        };
+        for (name, error) in whole(&folder, "model.onnx", "--device cpu") {
+            println!("{}: {name} off by {error:.1e} of its scale", folder.display());
+            assert!(error <= bound, "{}: {name}: {error:e}", folder.display());
+        }
+        let text = printed({
+            let mut inspect = command("inspect");
+            inspect.arg(folder.join("model.onnx"));
+            inspect
+        });
+        assert!(text.contains("as a whole: runs"), "{text}");
+    }
+    assert_eq!(seen, 15);
+    for (name, error) in whole(&data("onnx/published/romanizer_encoder"), "model.onnx", "--device cpu") {
+        assert!(error <= 1e-5, "romanizer_encoder: {name}: {error:e}");
+    }
+}
+
+/// Keras's layers by name, and its models whole.
+#[test]
+fn keras_files_run() {
+    let at = TempDir::new().unwrap();
+    let sleep = data("sleepecg_keras");
+    std::fs::copy(sleep.join("bidirectional.x.npy"), at.path().join("x.npy")).unwrap();
+    let file = sleep.join("classifier.keras");
+    printed(run(&file, at.path(), "--device cpu --layer bidirectional --batch-first"));
+    let mut inspect = command("inspect");
+    inspect.arg(&file);
+    let text = printed(inspect);
+    for part in ["\nbidirectional\n  Keras 3", "Bidirectional(GRU), merge mode Concat", "as a whole: runs"] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
     }
 }

@@ -133,7 +133,7 @@ fn the_command_fails_what_no_layer_is() {
     let (code, lines) = (output.status.code(), lines(&output));
     assert_eq!(code, Some(1), "{lines:?}");
     assert!(
-        lines[0].starts_with("FAIL ") && lines[0].contains("clip: expected a threshold above 0, got -3"),
+        lines[0].starts_with("FAIL ") && lines[0].contains("clip: expected a float above 0, got Float(-3.0)"),
         "{lines:?}"
     );
 }
