@@ -45,7 +45,7 @@ enum Command {
     Tune(tune::Args),
     /// List the recurrent layers and blocks of a model's file, and the commands that run them.
     Inspect(inspect::Args),
-    /// Run a trained layer or stack out of a model's file (safetensors, .pt, .pth, .npz, ONNX) over an .npy input.
+    /// Run a model's file: the whole model (ONNX, Keras), or a trained layer or stack (these, safetensors, .pt, .pth, .npz).
     Run(run::Args),
     /// Write a trained layer as an ONNX model of one node.
     Export(export::Args),

@@ -29,6 +29,9 @@ use wgpu_rnn::{Device, Element, Error, Model, ModelOptions, Result, Tensor, View
 /// A whole model: inputs and outputs by name, each with the axes that the model has it with.
 pub struct WholeModel(Format);
 
+/// Sizes of open axes to try: of the first, and of all others.
+const TRIALS: [[usize; 2]; 4] = [[2, 8], [1, 8], [8, 1], [1, 1]];
+
 enum Format {
     Onnx(Box<OnnxFile>),
     Keras(Box<KerasNetwork>),
@@ -71,9 +74,25 @@ impl WholeModel {
         }
     }
 
-    /// Sizes for the inputs, to try whether the model can run: 2 sequences, 8 wherever else the model leaves a size open.
-    pub(crate) fn trial(&self) -> Vec<(String, Vec<usize>)> {
-        let open = |axis: usize| if axis == 0 { 2 } else { 8 };
+    /// Whether the model can run, tried with sizes where it leaves them open: few models take every size, and their first axis may
+    /// count anything. Makes nothing on a device.
+    ///
+    /// # Errors
+    /// What stops it at the first of those sizes: 2 sequences, and 8 on other axes.
+    pub(crate) fn try_out(&self) -> Result<()> {
+        let tried = TRIALS.map(|open| {
+            let trial = self.trial(open);
+            self.check(&trial.iter().map(|(name, shape)| (name.as_str(), &shape[..])).collect::<Vec<_>>())
+        });
+        if tried.iter().any(Result::is_ok) {
+            return Ok(());
+        }
+        tried.into_iter().next().unwrap_or(Ok(()))
+    }
+
+    /// Sizes for the inputs: of the first axis, and of others, that are open.
+    fn trial(&self, sizes: [usize; 2]) -> Vec<(String, Vec<usize>)> {
+        let open = |axis: usize| sizes[axis.min(1)];
         match &self.0 {
             Format::Onnx(file) => {
                 let mut named = HashMap::new();
@@ -105,8 +124,7 @@ impl WholeModel {
         }
     }
 
-    /// Whether it can run with inputs of these shapes; makes nothing on a device.
-    pub(crate) fn check(&self, shapes: &[(&str, &[usize])]) -> Result<()> {
+    fn check(&self, shapes: &[(&str, &[usize])]) -> Result<()> {
         match &self.0 {
             Format::Onnx(file) => file.model(shapes).map(drop),
             Format::Keras(network) => shapes.iter().try_for_each(|(n, s)| keras_shape(network, n, s).map(drop)),
