@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
-    let (text, phrasings) = (Text::new(TABLE), Phrasings::new());
+    let (text, phrasings) = (Text::new(TABLE), Phrasings::default());
     for prompt in &args.prompts {
         text.ids(prompt)?; // before the training, not after it
     }

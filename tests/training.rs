@@ -78,7 +78,7 @@ fn a_picture_has_its_curves_axes_and_legend() {
 
 /// Shares of the languages that are right after a run: in phrasings trained on, held-out pairs, held-out other words.
 fn languages(steps: usize) -> [f64; 3] {
-    let (text, phrasings) = (country::Text::new(COUNTRIES), country::Phrasings::new());
+    let (text, phrasings) = (country::Text::new(COUNTRIES), country::Phrasings::default());
     let mut model = country::Model::new(&Device::cpu(), &text).unwrap();
     model.train(steps, |_, loss| assert!(loss.is_finite())).unwrap();
     let shares = [&phrasings.trained, &phrasings.paired, &phrasings.rephrased].map(|p| mean(&model.shares(p).unwrap()));
@@ -106,7 +106,7 @@ fn every_language_is_learned() {
 
 #[test]
 fn held_out_phrasings_are_new_but_their_words_are_not() {
-    let (text, phrasings) = (country::Text::new(COUNTRIES), country::Phrasings::new());
+    let (text, phrasings) = (country::Text::new(COUNTRIES), country::Phrasings::default());
     assert_eq!((text.countries.len(), phrasings.trained.len(), phrasings.paired.len()), (251, 24, 6));
     assert!(phrasings.trained.iter().any(|p| p.prompt("France") == "I grew up in France, so I speak"));
     assert!(phrasings.paired.iter().any(|p| p.prompt("France") == "My childhood was in France, so my language is"));

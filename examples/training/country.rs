@@ -58,9 +58,9 @@ pub struct Phrasings {
     pub rephrased: Vec<Phrasing>,
 }
 
-impl Phrasings {
+impl Default for Phrasings {
     /// Of each opening, one closing is held out.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let numbers = (0..OPENINGS.len()).flat_map(|o| (0..CLOSINGS.len()).map(move |c| (o, c)));
         let (paired, trained): (Vec<_>, Vec<_>) = numbers.partition(|(o, c)| (o + c) % CLOSINGS.len() == 2);
         let phrasing = |(o, c): (usize, usize)| Phrasing { before: OPENINGS[o], after: CLOSINGS[c] };
@@ -154,7 +154,7 @@ impl<'a> Model<'a> {
         let sentence = |p: &Phrasing, (country, language): &(String, String)| {
             text.ids(&format!("{} {language} .", p.prompt(country)))
         };
-        let phrasings = Phrasings::new().trained;
+        let phrasings = Phrasings::default().trained;
         let pairs = phrasings.iter().flat_map(|p| text.countries.iter().map(move |c| (p, c)));
         let sentences: Vec<Vec<u32>> = pairs.map(|(p, c)| sentence(p, c)).collect::<Result<_>>()?;
         let vocabulary = text.vocabulary();
