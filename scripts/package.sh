@@ -7,6 +7,8 @@ limit=10000000
 failed=0
 for manifest in Cargo.toml crates/*/Cargo.toml; do
     folder="$(dirname "$manifest")"
+    # By its name: the manifest at the top stands for every default member.
+    name="$(sed -n 's/^name = "\(.*\)"$/\1/p' "$manifest" | head -n 1)"
     files=0
     total=0
     while IFS= read -r file; do
@@ -21,7 +23,7 @@ for manifest in Cargo.toml crates/*/Cargo.toml; do
                 break
             fi
         done
-    done < <(cargo package --list --allow-dirty --manifest-path "$manifest")
+    done < <(cargo package --list --allow-dirty -p "$name")
     echo "package: $manifest: $files files, $total bytes"
     if [ "$files" -lt 4 ]; then
         echo "package: $manifest: hardly any files" >&2
