@@ -36,7 +36,7 @@ fn public_types_are_send_and_sync() {
         Input<'static, f32>, Output<f32>, Upstream<'static, f32>, Gradients<f32>, Targets<'static, f32>,
         TargetValues<'static, f32>, Tensor<f32>, View<'static, f32>, NetworkInput<'static, f32>,
         NetworkInitial<'static, f32>, NetworkOutput<f32>, NetworkUpstream<'static, f32>, NetworkGradients<f32>,
-        io::safetensors::TensorFile, Tuning, Choice, TileChoice, Schedule, Rnn<f32>, RnnOptions, wgpu_rnn::Model<f32>,
+        io::Kind, io::safetensors::TensorFile, Tuning, Choice, TileChoice, Schedule, Rnn<f32>, RnnOptions, wgpu_rnn::Model<f32>,
         ModelOptions, ModelOutput<f32>, wgpu_rnn::State<f32>,
     });
     all.extend(shared! {
