@@ -177,7 +177,7 @@ fn onnx(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
         Part { name, origin: format!("ONNX {}", label.op), is, element: None, inputs }
     });
     let networks = file.recurrences().map(|label| {
-        let is = Is::Block(1, "wgpu_rnn_formats::onnx::OnnxFile::recurrence");
+        let is = Is::Block(1, "onnx::OnnxFile::recurrence of wgpu-rnn-formats");
         Part { name: label.name.clone(), origin: format!("ONNX {}", label.op), is, element: None, inputs: Vec::new() }
     });
     Ok(layers.chain(networks).collect())
