@@ -181,6 +181,7 @@ impl Gpu {
             .request_device(&descriptor)
             .await
             .map_err(|e| Error::NoAdapter { reason: format!("{}: {e}", info.name) })?;
+        #[cfg_attr(target_family = "wasm", expect(unused_mut, reason = "a browser's devices are not asked"))]
         let mut gpu = Self::with(device, queue, info, Owner::Ours);
         let lost = Arc::clone(&gpu.lost);
         gpu.device.set_device_lost_callback(move |reason, message| {
