@@ -91,6 +91,31 @@ impl Element {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::Bf16)
     }
 
+    /// A real number as it is in this format.
+    pub(crate) fn rounded(self, v: f64) -> f64 {
+        match self {
+            Self::F32 => f64::from(v as f32),
+            Self::F16 => f16::from_f64(v).to_f64(),
+            Self::Bf16 => bf16::from_f64(v).to_f64(),
+            _ => v,
+        }
+    }
+
+    /// The smallest and the largest whole number of it, of those that i64 holds.
+    pub(crate) fn range(self) -> (i64, i64) {
+        match self {
+            Self::I32 => (i32::MIN.into(), i32::MAX.into()),
+            Self::I16 => (i16::MIN.into(), i16::MAX.into()),
+            Self::I8 => (i8::MIN.into(), i8::MAX.into()),
+            Self::U64 => (0, i64::MAX),
+            Self::U32 => (0, u32::MAX.into()),
+            Self::U16 => (0, u16::MAX.into()),
+            Self::U8 => (0, u8::MAX.into()),
+            Self::Bool => (0, 1),
+            Self::F64 | Self::F32 | Self::F16 | Self::Bf16 | Self::I64 => (i64::MIN, i64::MAX),
+        }
+    }
+
     /// The numbers of little-endian bytes, rounded to `T`.
     pub fn real<T: Real>(self, bytes: &[u8]) -> Vec<T> {
         fn each<T: Real, const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Vec<T> {

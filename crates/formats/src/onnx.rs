@@ -33,7 +33,6 @@ mod quantised;
 mod recurrence;
 mod whole;
 
-pub use constant::Element as OnnxElement;
 pub use export::{Export, export};
 pub use node::{OnnxNode, Source};
 pub use operator::OnnxOp;
@@ -47,12 +46,13 @@ pub use whole::{OnnxFeed, OnnxModel, OnnxNetwork, OnnxSession, OnnxSize, OnnxTen
 /// tensors and attributes outside a model.
 #[doc(hidden)]
 pub mod parts {
-    pub use super::constant::{Constant, Element};
+    pub use super::constant::Constant;
     pub use super::node::NodeTensors;
     pub use super::operator::{AttributeValue, Operator};
     pub use super::order::{Order, Parameters, outputs, states};
     pub use super::recurrence::RecurrenceTensors;
     pub use super::within;
+    pub use crate::element::Element;
 }
 
 use constant::Constant;

@@ -2,38 +2,12 @@
 
 use super::external::Folder;
 use super::proto::{self, data_type};
+use crate::element::Element;
 use prost::Message;
 use prost::bytes::Bytes;
 use std::borrow::Cow;
 use std::sync::Arc;
 use wgpu_rnn::{Error, Result};
-
-/// A tensor's element type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Element {
-    /// `DOUBLE`
-    F64,
-    /// `FLOAT`
-    F32,
-    /// `FLOAT16`
-    F16,
-    /// `BFLOAT16`
-    Bf16,
-    /// `INT64`
-    I64,
-    /// `INT32`
-    I32,
-    /// `INT16`
-    I16,
-    /// `INT8`
-    I8,
-    /// `UINT16`
-    U16,
-    /// `UINT8`
-    U8,
-    /// `BOOL`: 0 or 1
-    Bool,
-}
 
 impl Element {
     /// Of a number of `TensorProto.DataType`; `what` names the tensor in errors.
@@ -54,44 +28,6 @@ impl Element {
                 let expected = "FLOAT, DOUBLE, FLOAT16, BFLOAT16, INT8 to INT64, UINT8, UINT16 or BOOL";
                 Err(Error::mismatch(what, expected, format!("element type {other}")))
             }
-        }
-    }
-
-    /// Whether its values are real numbers.
-    pub fn is_real(self) -> bool {
-        matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::Bf16)
-    }
-
-    /// Bytes of one.
-    pub(super) fn size(self) -> usize {
-        match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
-            Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
-            Self::I8 | Self::U8 | Self::Bool => 1,
-        }
-    }
-
-    /// A real number as it is in this type.
-    pub(super) fn rounded(self, v: f64) -> f64 {
-        match self {
-            Self::F32 => f64::from(v as f32),
-            Self::F16 => half::f16::from_f64(v).to_f64(),
-            Self::Bf16 => half::bf16::from_f64(v).to_f64(),
-            _ => v,
-        }
-    }
-
-    /// The smallest and the largest of an integer type.
-    fn range(self) -> (i64, i64) {
-        match self {
-            Self::I32 => (i32::MIN.into(), i32::MAX.into()),
-            Self::I16 => (i16::MIN.into(), i16::MAX.into()),
-            Self::I8 => (i8::MIN.into(), i8::MAX.into()),
-            Self::U16 => (0, u16::MAX.into()),
-            Self::U8 => (0, u8::MAX.into()),
-            Self::Bool => (0, 1),
-            _ => (i64::MIN, i64::MAX),
         }
     }
 }
@@ -333,26 +269,21 @@ fn check_count(what: &str, shape: &[usize], values: usize) -> Result<()> {
 
 /// Little-endian, packed.
 fn from_raw(what: &str, element: Element, raw: &[u8]) -> Result<Values> {
-    fn elements<T, const N: usize>(what: &str, raw: &[u8], read: impl Fn([u8; N]) -> T) -> Result<Vec<T>> {
-        let (whole, rest) = raw.as_chunks::<N>();
-        if !rest.is_empty() {
-            return Err(Error::mismatch(what, format!("elements of {N} bytes"), format!("{} bytes", raw.len())));
-        }
-        Ok(whole.iter().map(|b| read(*b)).collect())
+    if !raw.len().is_multiple_of(element.size()) {
+        return Err(Error::mismatch(
+            what,
+            format!("elements of {} bytes", element.size()),
+            format!("{} bytes", raw.len()),
+        ));
     }
-    Ok(match element {
-        Element::F64 => Values::real(elements(what, raw, f64::from_le_bytes)?),
-        Element::F32 => Values::real(elements(what, raw, |b| f64::from(f32::from_le_bytes(b)))?),
-        Element::F16 => Values::real(elements(what, raw, |b| half::f16::from_le_bytes(b).to_f64())?),
-        Element::Bf16 => Values::real(elements(what, raw, |b| half::bf16::from_le_bytes(b).to_f64())?),
-        Element::I64 => Values::integer(elements(what, raw, i64::from_le_bytes)?),
-        Element::I32 => Values::integer(elements(what, raw, |b| i64::from(i32::from_le_bytes(b)))?),
-        Element::I16 => Values::integer(elements(what, raw, |b| i64::from(i16::from_le_bytes(b)))?),
-        Element::U16 => Values::integer(elements(what, raw, |b| i64::from(u16::from_le_bytes(b)))?),
-        Element::I8 => Values::integer(elements(what, raw, |b| i64::from(i8::from_le_bytes(b)))?),
-        Element::U8 => Values::integer(elements(what, raw, |[b]: [u8; 1]| i64::from(b))?),
-        Element::Bool => Values::integer(elements(what, raw, |[b]: [u8; 1]| i64::from(b != 0))?),
-    })
+    if element.is_real() {
+        return Ok(Values::real(element.real(raw)));
+    }
+    let integers =
+        element.integers(raw).ok_or_else(|| Error::mismatch(what, "numbers that i64 holds", "larger ones"))?;
+    // Any byte but 0 is true.
+    let truth = |v: i64| if element == Element::Bool { i64::from(v != 0) } else { v };
+    Ok(Values::integer(integers.into_iter().map(truth).collect()))
 }
 
 /// 16-bit floats lie in the int32 field, each by its bits.

@@ -190,7 +190,7 @@ fn swapped(values: &[f64], outer: usize, inner: usize, width: usize) -> Vec<f64>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::onnx::constant::Element;
+    use crate::element::Element;
 
     #[test]
     fn orders_are_permutations_and_their_own_inverses() {

@@ -152,12 +152,3 @@ fn what_stops_a_model_is_named_with_how_far_it_runs() {
         assert!(error.contains(message), "{error}");
     }
 }
-
-/// Of a folder like those, by hand: `ONNX_CASE=folder cargo test ... -- --ignored --nocapture own_model`.
-#[test]
-#[ignore = "needs a folder"]
-fn own_model() {
-    let folder = std::env::var("ONNX_CASE").expect("ONNX_CASE");
-    let device = if std::env::var("ONNX_GPU").is_ok() { Device::gpu().expect("a GPU") } else { Device::cpu() };
-    println!("{folder}: {:.1e} in f32", largest_error::<f32>(Path::new(&folder), &device));
-}

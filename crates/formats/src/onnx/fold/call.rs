@@ -1,8 +1,9 @@
 //! A node as an operator's row sees it: attributes, inputs, and how much it may make.
 
-use super::super::constant::{Constant, Element, count};
+use super::super::constant::{Constant, count};
 use super::super::external::Folder;
 use super::super::proto;
+use crate::element::Element;
 use prost::Message;
 use wgpu_rnn::{Error, Result};
 

@@ -1,7 +1,8 @@
 //! Operators that make tensors: of attributes, of a shape, or of a smaller one.
 
-use super::super::constant::{Constant, Element, count};
+use super::super::constant::{Constant, count};
 use super::{Call, Keeps, Places, Row, broadcast, row, strides};
+use crate::element::Element;
 use wgpu_rnn::{Error, Result};
 
 pub(super) const ROWS: [Row; 5] = [

@@ -239,7 +239,7 @@ impl<'a> Folding<'a> {
             // A fill: its shape is the run's.
             (Keeps::Repeats, _) if row.name == "ConstantOfShape" => {
                 let fill = Attributes::new(node, &self.file.folder).tensor("value")?;
-                let zero = || Constant::from_reals("value", vec![], super::constant::Element::F32, vec![0.0]);
+                let zero = || Constant::from_reals("value", vec![], crate::element::Element::F32, vec![0.0]);
                 repeated(fill.as_ref().and_then(Constant::uniform).map_or_else(zero, Ok)?)
             }
             (Keeps::Repeated, Some(Folded::Repeated(value))) => {

@@ -1,7 +1,8 @@
 //! Operators that keep all values and change shape, order or type.
 
-use super::super::constant::{Constant, Element, count};
+use super::super::constant::{Constant, count};
 use super::{Call, Keeps, Places, Row, normal_axis, row, strides};
+use crate::element::Element;
 use wgpu_rnn::{Error, Result};
 
 pub(super) const ROWS: [Row; 10] = [

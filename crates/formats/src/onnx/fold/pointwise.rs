@@ -1,7 +1,8 @@
 //! Operators that work element by element.
 
-use super::super::constant::{Constant, Element};
+use super::super::constant::Constant;
 use super::{Call, Keeps, Places, Row, broadcast, row};
+use crate::element::Element;
 use wgpu_rnn::{Error, Result};
 
 macro_rules! one {

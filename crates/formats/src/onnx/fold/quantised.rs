@@ -1,7 +1,8 @@
 //! Operators of weights in fewer bits.
 
-use super::super::constant::{Constant, Element};
+use super::super::constant::Constant;
 use super::{Call, Keeps, Row, normal_axis, row, strides};
+use crate::element::Element;
 use wgpu_rnn::{Error, Result};
 
 pub(super) const ROWS: [Row; 1] = [row("DequantizeLinear", Keeps::Nothing, dequantise)];

@@ -1,9 +1,10 @@
 //! Columns, wherever they are, as what the network's operations read: neighbouring columns of one value.
 
-use super::super::constant::{Constant, Element};
+use super::super::constant::Constant;
 use super::super::fold::Places;
 use super::lower::{Fixed, Lowering, Made, Source, Stop};
 use super::value::{Axis, Column, Kind, Laid, Value};
+use crate::element::Element;
 use std::collections::HashMap;
 use wgpu_rnn::expr::Expr;
 use wgpu_rnn::network::{Operand, Part, Pooling, Rows};

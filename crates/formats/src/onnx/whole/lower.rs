@@ -1,13 +1,14 @@
 //! A graph becoming a network: node by node, with what is known of every value.
 
 use super::super::OnnxFile;
-use super::super::constant::{Constant, Element};
+use super::super::constant::Constant;
 use super::super::fold::{Attributes, Budget, Call, evaluate};
 use super::super::graph::{Bound, is_onnx};
 use super::super::operator::shortened;
 use super::super::{proto, within};
 use super::ops;
 use super::value::{Axis, Column, Kind, Laid, Value};
+use crate::element::Element;
 use prost::Message;
 use std::collections::{HashMap, HashSet};
 use wgpu_rnn::network::{Builder, Part, Rows};

@@ -17,9 +17,9 @@ mod value;
 
 pub use run::{OnnxFeed, OnnxSession, OnnxTensor};
 
-use super::constant::Element;
 use super::operator::shortened;
 use super::{OnnxFile, proto, within};
+use crate::element::Element;
 use lower::{Begin, Facts, Fixed, Input, Lowering, Source, Stop};
 use prost::Message;
 use std::collections::HashMap;

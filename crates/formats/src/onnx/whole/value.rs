@@ -4,8 +4,9 @@
 //! [`Laid`] says which axis is which, and where every column is; so operators that only name axes anew, reorder columns or pick some of them
 //! cost nothing.
 
-use super::super::constant::{Constant, Element, count};
+use super::super::constant::{Constant, count};
 use super::super::fold::{Places, strides};
+use crate::element::Element;
 use wgpu_rnn::network::Rows;
 use wgpu_rnn::{Error, Result};
 

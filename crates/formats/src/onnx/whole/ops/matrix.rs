@@ -142,7 +142,7 @@ fn gemm(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
 
 /// x in 8 bits, its scale and its zero point. A network keeps x as it is: then the scale is 1 and the zero point 0.
 fn dynamic_quantise(_: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
-    use super::super::super::constant::Element;
+    use crate::element::Element;
     let one = Constant::from_reals("scale", vec![], Element::F32, vec![1.0])?;
     let zero = Constant::from_integers("zero point", vec![], vec![0])?;
     Ok(vec![Value::Laid(op.laid(0)?.clone()), Value::Constant(one), Value::Constant(zero)])
@@ -154,7 +154,7 @@ fn matmul_integer(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> 
     if op.constant(2).is_some_and(|zero| !zero.is_zero()) {
         return Err(refused("a zero point of a value of a run", "DynamicQuantizeLinear alone makes such values here"));
     }
-    let one = Constant::from_reals("scale", vec![], super::super::super::constant::Element::F32, vec![1.0])?;
+    let one = Constant::from_reals("scale", vec![], crate::element::Element::F32, vec![1.0])?;
     // A zero point for all of B, or one for each of its columns.
     let columns = w.shape.last().copied().unwrap_or(1).max(1);
     let zero = op.constant(3);

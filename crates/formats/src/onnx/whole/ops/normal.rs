@@ -63,8 +63,7 @@ fn batch(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let mut shape = vec![1; x.axes.len()];
     shape[1] = channels;
     let along = |values: Vec<f64>| {
-        let constant =
-            Constant::from_reals("factors", shape.clone(), super::super::super::constant::Element::F64, values);
+        let constant = Constant::from_reals("factors", shape.clone(), crate::element::Element::F64, values);
         constant.map(Value::Constant)
     };
     let values = [Value::Laid(x), along(factors)?, along(numbers)?];

@@ -1,10 +1,10 @@
 //! Operators that name axes anew: nothing runs for them.
 
-use super::super::super::constant::Element;
 use super::super::super::fold;
 use super::super::lower::{Lowering, Made, Op};
 use super::super::value::{Kind, Laid, Value};
 use super::{Row, refused, row};
+use crate::element::Element;
 use wgpu_rnn::expr::{Expr, step};
 
 pub(super) const ROWS: [Row; 10] = [

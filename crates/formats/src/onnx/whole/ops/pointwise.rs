@@ -1,10 +1,11 @@
 //! Operators that work element by element, each an expression. Truth is 0 or 1.
 
-use super::super::super::constant::{Constant, Element};
+use super::super::super::constant::Constant;
 use super::super::super::fold;
 use super::super::lower::{Lowering, Made, Op};
 use super::super::value::Value;
 use super::{ALL, Row, refused, row};
+use crate::element::Element;
 use wgpu_rnn::expr::{Expr, exp, exp_m1, log, max, relu, sigmoid, softplus, sqrt, step, tanh};
 use wgpu_rnn::{Error, Result};
 
