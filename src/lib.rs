@@ -38,6 +38,7 @@ pub use model::stack::{Bias, Direction, Dropout, Head, InputMode, Layout, Loss, 
 pub use model::weights::{Names, WeightFormat, Weights};
 pub use model::zoneout::Zoneout;
 pub use model::{blocks, cell, cells, rule, rules, weights};
+pub use num::InstructionSet;
 pub use num::Real;
 pub use plan::schedule::Schedule;
 pub use plan::tuning::{Choice, TILE_SIZES, TileChoice, Tuning};

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::exec::cpu;
 use crate::exec::gpu::{Gpu, GpuInfo, adapters};
+use crate::num::{InstructionSet, instructions};
 use crate::plan::Caps;
 use std::sync::Arc;
 use wgpu::WasmNotSend;
@@ -17,22 +18,48 @@ pub(crate) enum Kind {
     Gpu(Arc<Gpu>),
 }
 
-/// The threads of a CPU device.
+/// The threads of a CPU device, and their instructions.
 #[derive(Clone, Default)]
-pub(crate) struct Threads(Option<Arc<rayon::ThreadPool>>);
+pub(crate) struct Threads {
+    /// Those of its own; else those of the pool that a call is made in.
+    pool: Option<Arc<rayon::ThreadPool>>,
+    /// Those asked for; else the usual ones.
+    set: Option<InstructionSet>,
+}
 
 impl Threads {
     /// Runs `work` with them. On wasm there is one.
     pub(crate) fn run<R: WasmNotSend>(&self, work: impl FnOnce() -> R + WasmNotSend) -> R {
         #[cfg(not(target_family = "wasm"))]
-        if let Some(pool) = &self.0 {
-            return pool.install(work);
+        if let Some(pool) = &self.pool {
+            return pool.install(|| self.here(work));
         }
-        work()
+        self.here(work)
+    }
+
+    /// Runs `work` on the calling thread and on those of the pool that it is in, with this device's instructions.
+    pub(crate) fn here<R>(&self, work: impl FnOnce() -> R) -> R {
+        instructions::with(self.instructions(), work)
+    }
+
+    fn instructions(&self) -> InstructionSet {
+        self.set.unwrap_or_else(|| instructions::usual().unwrap_or(InstructionSet::Portable))
+    }
+
+    /// Nothing runs where the environment asks for instructions that there are not.
+    pub(crate) fn check(&self) -> Result<()> {
+        match instructions::usual() {
+            Err(expected) if self.set.is_none() => {
+                let got = std::env::var_os(instructions::VARIABLE).unwrap_or_default();
+                let what = format!("the environment variable {}", instructions::VARIABLE);
+                Err(Error::mismatch(what, expected, got.to_string_lossy()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn count(&self) -> usize {
-        self.0.as_ref().map_or_else(rayon::current_num_threads, |pool| pool.current_num_threads())
+        self.pool.as_ref().map_or_else(rayon::current_num_threads, |pool| pool.current_num_threads())
     }
 }
 
@@ -62,13 +89,32 @@ impl Device {
     /// # Errors
     /// [`Error::Mismatch`] for 0 threads, [`Error::Unsupported`] where the system gives none.
     pub fn cpu_with_threads(threads: usize) -> Result<Self> {
-        if threads == 0 {
-            return Err(Error::mismatch("threads of the CPU executor", "at least 1", 0));
+        Ok(Self(Kind::Cpu(Threads { pool: Some(pool(threads)?), set: None })))
+    }
+
+    /// The same with certain vector instructions instead of the widest that the machine has: to measure or test on one machine what
+    /// another would run. The environment variable `WGPU_RNN_INSTRUCTIONS` (`portable`, `neon`, `avx2`, `avx512`) does so for the
+    /// devices of a program that ask for none.
+    ///
+    /// # Errors
+    /// As [`Device::cpu_with_threads`], and [`Error::Unsupported`] for instructions that this machine does not have.
+    pub fn cpu_with(threads: usize, instructions: InstructionSet) -> Result<Self> {
+        if !instructions.is_available() {
+            let reason = format!("this machine does not have them; its widest are {}", InstructionSet::widest());
+            return Err(Error::Unsupported {
+                what: format!("a CPU executor with {instructions} instructions"),
+                reason,
+            });
         }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        let what = || format!("a CPU executor of {threads} threads");
-        let pool = pool.map_err(|e| Error::Unsupported { what: what(), reason: e.to_string() })?;
-        Ok(Self(Kind::Cpu(Threads(Some(Arc::new(pool))))))
+        Ok(Self(Kind::Cpu(Threads { pool: Some(pool(threads)?), set: Some(instructions) })))
+    }
+
+    /// The vector instructions that the CPU executor uses on this device; `None` for a GPU.
+    pub fn instructions(&self) -> Option<InstructionSet> {
+        match &self.0 {
+            Kind::Cpu(threads) => Some(threads.instructions()),
+            Kind::Gpu(_) => None,
+        }
     }
 
     /// Any GPU adapter, real ones first, software rasterisers (lavapipe, WARP) included. Waits for the driver; not on wasm, where
@@ -209,10 +255,27 @@ impl Device {
     }
 }
 
+/// `threads` threads of a device's own.
+fn pool(threads: usize) -> Result<Arc<rayon::ThreadPool>> {
+    if threads == 0 {
+        return Err(Error::mismatch("threads of the CPU executor", "at least 1", 0));
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let what = || format!("a CPU executor of {threads} threads");
+    let pool = pool.map_err(|e| Error::Unsupported { what: what(), reason: e.to_string() })?;
+    Ok(Arc::new(pool))
+}
+
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
-            Kind::Cpu(threads) => write!(f, "CPU executor, {} threads", threads.count()),
+            Kind::Cpu(threads) => {
+                write!(f, "CPU executor, {} threads", threads.count())?;
+                match threads.instructions() {
+                    set if set == InstructionSet::widest() => Ok(()),
+                    set => write!(f, ", {set} instructions"),
+                }
+            }
             Kind::Gpu(gpu) => {
                 let info = gpu.info();
                 write!(f, "{} ({}, {}, {})", info.name, info.backend, info.device_type, info.driver)

@@ -22,7 +22,7 @@ use crate::model::weights::Weights;
 use crate::num::Clock;
 use crate::num::random::Masks;
 use crate::plan::schedule::Schedule;
-use crate::plan::{Half, Plan, SlotId};
+use crate::plan::{Dispatch, Half, Plan, SlotId};
 use device::Threads;
 use std::ops::Range;
 use std::time::Duration;
@@ -49,7 +49,10 @@ impl<T: Element> Executor<T> {
     pub(crate) fn new(device: &Device, plan: &Plan, weights: &Weights<T>) -> Result<Self> {
         let start = Clock::start();
         let on = match &device.0 {
-            Kind::Cpu(threads) => On::Cpu(threads.clone(), Box::new(cpu::Executor::new(plan, weights))),
+            Kind::Cpu(threads) => {
+                threads.check()?;
+                On::Cpu(threads.clone(), Box::new(threads.here(|| cpu::Executor::new(plan, weights))))
+            }
             Kind::Gpu(gpu) => On::Gpu(Box::new(gpu::Executor::new(gpu, plan, &weights.flat(&plan.config))?)),
         };
         Ok(Self { plan: plan.clone(), on, bound_in: start.elapsed() })
@@ -81,8 +84,8 @@ impl<T: Element> Executor<T> {
     pub(crate) fn set_weights(&mut self, weights: &Weights<T>) -> Result<()> {
         let Self { plan, on, .. } = self;
         match on {
-            On::Cpu(_, e) => {
-                e.set_weights(plan, weights);
+            On::Cpu(threads, e) => {
+                threads.here(|| e.set_weights(plan, weights));
                 Ok(())
             }
             On::Gpu(e) => e.set_weights(plan, &weights.flat(&plan.config)),
@@ -122,10 +125,11 @@ impl<T: Element> Executor<T> {
     pub(crate) fn trace(&mut self, schedule: &Schedule, half: Half, watch: &mut Watch<'_, T>) -> Result<()> {
         let Self { plan, on, .. } = self;
         match on {
-            On::Cpu(_, e) => {
-                e.run(plan, schedule, plan.half(half).0, &mut |d, step, slots| {
+            On::Cpu(threads, e) => {
+                let mut watch = |d: &Dispatch, step, slots: &[Vec<T>]| {
                     gpu::written(d, step).into_iter().for_each(|slot| watch(d, step, slot, slots[slot].clone()));
-                });
+                };
+                threads.here(|| e.run(plan, schedule, plan.half(half).0, &mut watch));
                 Ok(())
             }
             On::Gpu(e) => {

@@ -26,7 +26,10 @@ impl<T: Element> Executor<T> {
     /// `params`: all parameters, one after the other.
     pub(crate) fn new(device: &Device, plan: &NetworkPlan, params: &[T]) -> Result<Self> {
         let on = match &device.0 {
-            Kind::Cpu(threads) => On::Cpu(threads.clone(), Box::new(T::bind_network(plan, device, params)?)),
+            Kind::Cpu(threads) => {
+                threads.check()?;
+                On::Cpu(threads.clone(), Box::new(threads.here(|| T::bind_network(plan, device, params))?))
+            }
             Kind::Gpu(gpu) => {
                 let executor = gpu::network::Executor::new(gpu, plan, device, bytemuck::cast_slice(params))?;
                 On::Gpu(Box::new(executor))
@@ -40,7 +43,9 @@ impl<T: Element> Executor<T> {
     /// Another plan of the network over the same parameters.
     pub(crate) fn sibling(&self, device: &Device, plan: &NetworkPlan) -> Result<Self> {
         let on = match &self.on {
-            On::Cpu(threads, e) => On::Cpu(threads.clone(), Box::new(T::sibling_of_network(e, plan, device)?)),
+            On::Cpu(threads, e) => {
+                On::Cpu(threads.clone(), Box::new(threads.here(|| T::sibling_of_network(e, plan, device))?))
+            }
             On::Gpu(e) => On::Gpu(Box::new(e.sibling(plan)?)),
         };
         Ok(Self { plan: plan.clone(), on, given: self.given.sibling() })
@@ -50,7 +55,7 @@ impl<T: Element> Executor<T> {
     pub(crate) fn set_params(&mut self, params: &[T]) -> Result<()> {
         self.remember(params);
         match &mut self.on {
-            On::Cpu(_, e) => T::set_params(e, &self.plan, params),
+            On::Cpu(threads, e) => threads.here(|| T::set_params(e, &self.plan, params)),
             On::Gpu(e) => e.set_params(&self.plan, bytemuck::cast_slice(params)),
         }
     }

@@ -1,19 +1,22 @@
 //! Memory that begins at a cache line.
 
-use crate::num::Real;
-
 /// Bytes of a cache line, and of the widest register.
 const LINE: usize = 64;
 
 /// Values that begin at a cache line, so that no register of a packed matrix lies in two.
-#[derive(Default)]
 pub(crate) struct Aligned<T> {
     data: Vec<T>,
     start: usize,
     len: usize,
 }
 
-impl<T: Real> Aligned<T> {
+impl<T> Default for Aligned<T> {
+    fn default() -> Self {
+        Self { data: Vec::new(), start: 0, len: 0 }
+    }
+}
+
+impl<T: Copy + Default> Aligned<T> {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
         let spare = LINE / size_of::<T>();

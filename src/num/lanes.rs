@@ -21,6 +21,12 @@ pub trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = S
     fn load(isa: Self::Isa, from: &[Self::Elem]) -> Self;
     /// Writes as many lanes as `to` holds.
     fn store(self, to: &mut [Self::Elem]);
+    /// Two registers from `WIDTH` words: bf16 in their lower, and in their upper halves.
+    fn of_bf16(isa: Self::Isa, words: &[u32]) -> [Self; 2];
+    /// The same of f16; not for infinities and NaN.
+    fn of_f16(isa: Self::Isa, words: &[u32]) -> [Self; 2];
+    /// Four registers from `WIDTH` words: their bytes, lowest first, less 128.
+    fn of_codes(isa: Self::Isa, words: &[u32]) -> [Self; 4];
     /// The constant `v` in a register like this one.
     fn like(self, v: f64) -> Self;
     /// `self · b + c`, rounded once where the machine can.
@@ -64,6 +70,12 @@ pub struct F32s<S: Simd>(S, S::f32s);
 /// `S::f64s` with its instruction set at hand.
 #[derive(Clone, Copy)]
 pub struct F64s<S: Simd>(S, S::f64s);
+
+/// Whether its maximum and minimum may be the other value where one is NaN: all but AVX's, which is wider than the others.
+#[inline(always)]
+fn may_lose_nan<S: Simd>() -> bool {
+    S::F32_LANES <= 4
+}
 
 macro_rules! operators {
     ($name:ident, $add:ident, $sub:ident, $mul:ident) => {
@@ -131,6 +143,12 @@ impl<S: Simd> F32s<S> {
     }
 }
 
+/// A register of words.
+#[inline(always)]
+fn load_words<S: Simd>(_: S, words: &[u32]) -> S::u32s {
+    bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words[..S::F32_LANES]))
+}
+
 impl<S: Simd> Lanes for F32s<S> {
     type Elem = f32;
     type Isa = S;
@@ -161,6 +179,41 @@ impl<S: Simd> Lanes for F32s<S> {
         }
     }
     #[inline(always)]
+    fn of_bf16(isa: S, words: &[u32]) -> [Self; 2] {
+        let words = load_words(isa, words);
+        let low = isa.wrapping_dyn_shl_u32s(words, isa.splat_u32s(16));
+        let high = isa.and_u32s(words, isa.splat_u32s(0xffff_0000));
+        [Self(isa, isa.transmute_f32s_u32s(low)), Self(isa, isa.transmute_f32s_u32s(high))]
+    }
+    // The bits of 2^-112 of the value in f32: its exponent is counted from 15 there, from 127 here.
+    #[inline(always)]
+    fn of_f16(isa: S, words: &[u32]) -> [Self; 2] {
+        let high = load_words(isa, words);
+        let low = isa.wrapping_dyn_shl_u32s(high, isa.splat_u32s(16));
+        let unit = isa.splat_f32s(f32::from_bits((112 + 127) << 23));
+        let one = |word: S::u32s| {
+            let rest = isa.and_u32s(isa.wrapping_dyn_shr_u32s(word, isa.splat_u32s(3)), isa.splat_u32s(0x0fff_e000));
+            let sign = isa.and_u32s(word, isa.splat_u32s(0x8000_0000));
+            Self(isa, isa.mul_f32s(isa.transmute_f32s_u32s(isa.or_u32s(rest, sign)), unit))
+        };
+        [one(low), one(high)]
+    }
+    // 2²³ + code as an f32 has the code in its lowest bits.
+    #[inline(always)]
+    fn of_codes(isa: S, words: &[u32]) -> [Self; 4] {
+        let words = load_words(isa, words);
+        let (byte, big) = (isa.splat_u32s(0xff), isa.splat_u32s(0x4b00_0000));
+        let zero = isa.splat_f32s(8_388_608.0 + 128.0);
+        let one = |code: S::u32s| Self(isa, isa.sub_f32s(isa.transmute_f32s_u32s(isa.or_u32s(code, big)), zero));
+        let from = |bit: u32| isa.wrapping_dyn_shr_u32s(words, isa.splat_u32s(bit));
+        [
+            one(isa.and_u32s(words, byte)),
+            one(isa.and_u32s(from(8), byte)),
+            one(isa.and_u32s(from(16), byte)),
+            one(from(24)),
+        ]
+    }
+    #[inline(always)]
     fn like(self, v: f64) -> Self {
         Self(self.0, self.0.splat_f32s(v as f32))
     }
@@ -168,16 +221,16 @@ impl<S: Simd> Lanes for F32s<S> {
     fn mul_add(self, b: Self, c: Self) -> Self {
         Self(self.0, self.0.mul_add_f32s(self.1, b.1, c.1))
     }
-    // The other comes first: x86 keeps the second operand where one is NaN; scalars keep the one that is none.
+    // The other comes first: x86 keeps the second operand where one is NaN; others may keep the one that is none.
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         let max = Self(self.0, self.0.max_f32s(other.1, self.1));
-        if S::IS_SCALAR { self.nan_or(max) } else { max }
+        if may_lose_nan::<S>() { self.nan_or(max) } else { max }
     }
     #[inline(always)]
     fn min(self, other: Self) -> Self {
         let min = Self(self.0, self.0.min_f32s(other.1, self.1));
-        if S::IS_SCALAR { self.nan_or(min) } else { min }
+        if may_lose_nan::<S>() { self.nan_or(min) } else { min }
     }
     #[inline(always)]
     fn abs(self) -> Self {
@@ -280,6 +333,18 @@ impl<S: Simd> F64s<S> {
     }
 }
 
+/// A register of what words say.
+#[inline(always)]
+fn of_words<S: Simd>(isa: S, words: &[u32], value: impl Fn(u32) -> f64) -> F64s<S> {
+    let mut lanes = isa.splat_f64s(0.0);
+    for (lane, &word) in
+        bytemuck::cast_slice_mut::<S::f64s, f64>(std::slice::from_mut(&mut lanes)).iter_mut().zip(words)
+    {
+        *lane = value(word);
+    }
+    F64s(isa, lanes)
+}
+
 impl<S: Simd> Lanes for F64s<S> {
     type Elem = f64;
     type Isa = S;
@@ -310,6 +375,18 @@ impl<S: Simd> Lanes for F64s<S> {
         }
     }
     #[inline(always)]
+    fn of_bf16(isa: S, words: &[u32]) -> [Self; 2] {
+        [0, 16].map(|bit| of_words(isa, words, |word| half::bf16::from_bits((word >> bit) as u16).to_f64()))
+    }
+    #[inline(always)]
+    fn of_f16(isa: S, words: &[u32]) -> [Self; 2] {
+        [0, 16].map(|bit| of_words(isa, words, |word| half::f16::from_bits((word >> bit) as u16).to_f64()))
+    }
+    #[inline(always)]
+    fn of_codes(isa: S, words: &[u32]) -> [Self; 4] {
+        [0, 8, 16, 24].map(|bit| of_words(isa, words, |word| f64::from((word >> bit) as u8) - 128.0))
+    }
+    #[inline(always)]
     fn like(self, v: f64) -> Self {
         Self(self.0, self.0.splat_f64s(v))
     }
@@ -320,12 +397,12 @@ impl<S: Simd> Lanes for F64s<S> {
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         let max = Self(self.0, self.0.max_f64s(other.1, self.1));
-        if S::IS_SCALAR { self.nan_or(max) } else { max }
+        if may_lose_nan::<S>() { self.nan_or(max) } else { max }
     }
     #[inline(always)]
     fn min(self, other: Self) -> Self {
         let min = Self(self.0, self.0.min_f64s(other.1, self.1));
-        if S::IS_SCALAR { self.nan_or(min) } else { min }
+        if may_lose_nan::<S>() { self.nan_or(min) } else { min }
     }
     #[inline(always)]
     fn abs(self) -> Self {
@@ -442,6 +519,8 @@ mod tests {
             run("the widest", &y);
             Simd::vectorize(pulp::Scalar, Map(&x, &mut y, n));
             run("scalars", &y);
+            Simd::vectorize(pulp::Scalar128b, Map(&x, &mut y, n));
+            run("four lanes", &y);
             #[cfg(target_arch = "x86_64")]
             if let Some(isa) = pulp::x86::V3::try_new() {
                 Simd::vectorize(isa, Map(&x, &mut y, n));
@@ -470,6 +549,8 @@ mod tests {
         let bits = |y: &[f32]| y.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
         let mut widest = y.clone();
         pulp::Arch::new().dispatch(Map(&x, &mut widest, 4));
+        assert_eq!(bits(&widest), bits(&y));
+        Simd::vectorize(pulp::Scalar128b, Map(&x, &mut widest, 4));
         assert_eq!(bits(&widest), bits(&y));
         #[cfg(target_arch = "x86_64")]
         if let Some(isa) = pulp::x86::V3::try_new() {

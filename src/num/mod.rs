@@ -2,6 +2,7 @@
 
 mod aligned;
 mod clock;
+pub(crate) mod instructions;
 mod lanes;
 mod memory;
 pub mod random;
@@ -9,6 +10,7 @@ mod real;
 
 pub(crate) use aligned::Aligned;
 pub(crate) use clock::Clock;
+pub use instructions::InstructionSet;
 pub use lanes::{F32s, F64s, Lanes};
 #[doc(hidden)] // For the crates of this workspace that read files.
 pub use memory::memory;

@@ -1,5 +1,6 @@
 //! The two element types: `f32` (both executors) and `f64` (CPU only: the oracle).
 
+use super::instructions::{self, InstructionSet};
 use super::lanes::{F32s, F64s, Lanes};
 
 /// What exists once for every element type, as a function compiled for each.
@@ -128,7 +129,15 @@ impl Real for f32 {
     arithmetic!();
     #[inline(always)]
     fn dispatch<Op: pulp::WithSimd>(op: Op) -> Op::Output {
-        pulp::Arch::new().dispatch(op)
+        match instructions::current() {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 if let Some(isa) = pulp::x86::V4::try_new() => pulp::Simd::vectorize(isa, op),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 if let Some(isa) = pulp::x86::V3::try_new() => pulp::Simd::vectorize(isa, op),
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::Neon if let Some(isa) = pulp::aarch64::Neon::try_new() => pulp::Simd::vectorize(isa, op),
+            _ => pulp::Simd::vectorize(pulp::Scalar128b, op),
+        }
     }
 }
 
@@ -147,17 +156,16 @@ impl Real for f64 {
     }
     arithmetic!();
     // An oracle has no need of the widest registers, and a third instruction set takes the compiler as long as the second.
-    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     #[inline(always)]
     fn dispatch<Op: pulp::WithSimd>(op: Op) -> Op::Output {
-        match pulp::x86::V3::try_new() {
-            Some(isa) => pulp::Simd::vectorize(isa, op),
-            None => pulp::Simd::vectorize(pulp::Scalar, op),
+        match instructions::current() {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 | InstructionSet::Avx2 if let Some(isa) = pulp::x86::V3::try_new() => {
+                pulp::Simd::vectorize(isa, op)
+            }
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::Neon if let Some(isa) = pulp::aarch64::Neon::try_new() => pulp::Simd::vectorize(isa, op),
+            _ => pulp::Simd::vectorize(pulp::Scalar, op),
         }
-    }
-    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
-    #[inline(always)]
-    fn dispatch<Op: pulp::WithSimd>(op: Op) -> Op::Output {
-        pulp::Arch::new().dispatch(op)
     }
 }

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
-use wgpu_rnn::Device;
 use wgpu_rnn::gpu::GpuInfo;
 use wgpu_rnn::wgpu::Limits;
+use wgpu_rnn::{Device, InstructionSet};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -23,7 +23,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         let adapters: Vec<Value> = gpus.iter().map(adapter_json).collect();
         let value = json!({
             "adapters": adapters,
-            "cpu": { "name": cpu.to_string(), "threads": cpu.caps().parallel_groups, "simd": simd() },
+            "cpu": { "name": cpu.to_string(), "threads": cpu.caps().parallel_groups, "simd": simd(&cpu) },
             "auto": { "device": auto.kind(), "name": auto.to_string() },
         });
         writeln!(out, "{value}")?;
@@ -35,17 +35,17 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     if gpus.is_empty() {
         writeln!(out, "no GPU adapter (a Vulkan, Metal or DX12 driver is needed)")?;
     }
-    writeln!(out, "{cpu}\n  instruction set: {}; f32 and f64", simd())?;
+    writeln!(out, "{cpu}\n  instruction set: {}; f32 and f64", simd(&cpu))?;
     writeln!(out, "auto: {auto}")?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The instruction set that the CPU executor's kernels are dispatched to.
-fn simd() -> String {
-    match format!("{:?}", pulp::Arch::new()) {
-        text if text.starts_with("V4") => "x86-64-v4 (AVX-512)".into(),
-        text if text.starts_with("V3") => "x86-64-v3 (AVX2, FMA)".into(),
-        text => text.split('(').next().unwrap_or_default().to_lowercase(),
+fn simd(cpu: &Device) -> String {
+    match cpu.instructions() {
+        Some(InstructionSet::Avx512) => "x86-64-v4 (AVX-512)".into(),
+        Some(InstructionSet::Avx2) => "x86-64-v3 (AVX2, FMA)".into(),
+        set => set.map(|set| set.to_string()).unwrap_or_default(),
     }
 }
 

@@ -4,6 +4,7 @@
 mod collect;
 mod dropout;
 mod ends;
+mod gemm;
 mod heads;
 pub(crate) mod network;
 mod normalise;
@@ -19,6 +20,8 @@ pub(crate) mod shared;
 mod skip;
 mod state;
 mod step_forward;
+mod stored;
+mod team;
 pub(crate) mod threads;
 pub(crate) mod tile;
 mod zoneout;
@@ -142,12 +145,17 @@ pub(crate) fn stage_weights<T: Real>(stages: &[StageShape], layer: &LayerWeights
     out
 }
 
-/// One layer and direction, packed.
-fn pack_layer<T: Real>(stages: &[StageShape], inputs: usize, train: bool, layer: &LayerWeights<T>) -> PackedLayer<T> {
+/// One layer and direction, packed; matrices in `format`.
+fn pack_layer<T: Real>(
+    stages: &[StageShape],
+    inputs: usize,
+    (train, format): (bool, WeightFormat),
+    layer: &LayerWeights<T>,
+) -> PackedLayer<T> {
     let bias = input_bias(stages, layer);
-    let w = packed::pack_rows(&layer.w, bias.len(), inputs);
+    let w = packed::pack_rows(&layer.w, bias.len(), inputs, format);
     let parts = stage_weights(stages, layer);
-    let packed = stages.iter().zip(&parts).map(|(shape, (r, unit))| packed::pack(shape, r, unit)).collect();
+    let packed = stages.iter().zip(&parts).map(|(shape, (r, unit))| packed::pack(shape, r, unit, format)).collect();
     let mut all = PackedLayer { w, bias, stages: packed, ..Default::default() };
     if train {
         let transposed = stages.iter().zip(&parts).map(|(shape, (r, _))| packed::pack_transposed(shape, r));
@@ -159,19 +167,24 @@ fn pack_layer<T: Real>(stages: &[StageShape], inputs: usize, train: bool, layer:
 
 impl<T: Real> PackedWeights<T> {
     fn new(plan: &Plan, weights: &Weights<T>) -> Self {
-        let (config, stages) = (&plan.config, plan.config.stages());
-        // Rounded, but in this executor's own element type.
-        let format = plan.options.weights;
-        let held = (format != WeightFormat::F32).then(|| format.held(config, weights));
+        let (config, stages, train) = (&plan.config, plan.config.stages(), plan.train);
+        // Products of the way back, and those in f64, read the rounded values in their own element type.
+        let plain = train || size_of::<T>() > size_of::<f32>();
+        let (format, rounded) = match plan.options.weights {
+            format if plain => (WeightFormat::F32, Some(format).filter(|format| *format != WeightFormat::F32)),
+            format => (format, None),
+        };
+        let held = rounded.map(|format| format.held(config, weights));
         let weights = held.as_ref().unwrap_or(weights);
         let layers = weights.layers.iter().enumerate();
         let inputs = |entry: usize| config.weight_columns(entry / config.directions());
         let head = config.head_layer().map(|head| {
             let layer = LayerWeights { w: weights.head.clone(), b_w: weights.head_bias.clone(), ..Default::default() };
-            pack_layer(&head.stages(), head.input_size, plan.train, &layer)
+            pack_layer(&head.stages(), head.input_size, (train, format), &layer)
         });
+        let pack = |(entry, layer)| pack_layer(&stages, inputs(entry), (train, format), layer);
         Self {
-            layers: layers.map(|(entry, layer)| pack_layer(&stages, inputs(entry), plan.train, layer)).collect(),
+            layers: layers.map(pack).collect(),
             head: head.into_iter().collect(),
             embedding: weights.embedding.clone(),
         }

@@ -1,19 +1,21 @@
 //! Matrices as the recurrent products read them.
 
 use super::heads::Heads;
+use super::stored::Stored;
 use crate::model::stack::StageShape;
-use crate::num::Aligned;
+use crate::model::weights::WeightFormat;
 use crate::num::Lanes;
 use crate::num::Real;
 use pulp::{Simd, WithSimd};
+use std::ops::Range;
 
 /// R in panels of one register's width of units, and the unit parameters `[param][padded N]`.
 ///
-/// A product walks **streams**, `[k][register][lane]` in one piece: the gates of a panel, four gates in two streams of two; a
+/// A product walks **streams**, `[k][register][lane]` in one piece (in fewer bits several k to a word, [`Stored`]): the gates of a panel, four gates in two streams of two; a
 /// matrix of one gate has two neighbouring panels in a stream instead, except for an odd last one.
 #[derive(Default)]
 pub(crate) struct Packed<T> {
-    pub(super) matrix: Aligned<T>,
+    pub(super) stored: Stored<T>,
     pub(super) unit: Vec<T>,
     pub(super) padded: usize,
     pub(super) heads: Heads,
@@ -33,14 +35,14 @@ pub(crate) fn register_width<T: Real>() -> usize {
     T::dispatch(Width::<T>(std::marker::PhantomData))
 }
 
-/// Packs the stage's rows of R (`[gates · N, K/n]`, row-major) and its unit parameters (`[unit_params, N]`).
-pub(crate) fn pack<T: Real>(shape: &StageShape, r: &[T], unit: &[T]) -> Packed<T> {
+/// Packs the stage's rows of R (`[gates · N, K/n]`, row-major), rounded to `format`, and its unit parameters (`[unit_params, N]`).
+pub(crate) fn pack<T: Real>(shape: &StageShape, r: &[T], unit: &[T], format: WeightFormat) -> Packed<T> {
     let gates = if shape.matrix_rows() > 0 { shape.stage.recurrent_gates() } else { 0 };
     let heads = Heads { count: shape.heads, units: shape.head_units(), depth: shape.depth() };
-    let mut packed = Packed::empty(heads, gates);
+    let mut packed = Packed::empty(heads, gates, format);
     let (n, k, padded) = (shape.units, shape.depth(), packed.padded);
     for (row, values) in r.chunks_exact(k.max(1)).enumerate().take(gates * n) {
-        packed.set_row(row / n, row % n, values.iter().copied());
+        packed.set_row(row / n, row % n, values);
     }
     packed.unit = vec![T::default(); shape.unit_params() * padded];
     for (to, from) in packed.unit.chunks_exact_mut(padded).zip(unit.chunks_exact(n)) {
@@ -49,11 +51,11 @@ pub(crate) fn pack<T: Real>(shape: &StageShape, r: &[T], unit: &[T]) -> Packed<T
     packed
 }
 
-/// Packs a matrix `[rows, k]`, row-major, as one of one gate.
-pub(crate) fn pack_rows<T: Real>(values: &[T], rows: usize, k: usize) -> Packed<T> {
-    let mut packed = Packed::empty(Heads { count: 1, units: rows, depth: k }, 1);
+/// Packs a matrix `[rows, k]`, row-major, rounded to `format`, as one of one gate.
+pub(crate) fn pack_rows<T: Real>(values: &[T], rows: usize, k: usize, format: WeightFormat) -> Packed<T> {
+    let mut packed = Packed::empty(Heads { count: 1, units: rows, depth: k }, 1, format);
     for (row, values) in values.chunks_exact(k.max(1)).enumerate().take(rows) {
-        packed.set_row(0, row, values.iter().copied());
+        packed.set_row(0, row, values);
     }
     packed
 }
@@ -63,30 +65,34 @@ pub(crate) fn pack_rows<T: Real>(values: &[T], rows: usize, k: usize) -> Packed<
 pub(crate) fn pack_transposed<T: Real>(shape: &StageShape, r: &[T]) -> Packed<T> {
     let (n, k, own) = (shape.units, shape.depth(), shape.head_units());
     let gates = shape.matrix_rows() / n;
-    let mut packed = Packed::empty(Heads { count: shape.heads, units: k, depth: gates * own }, 1);
-    for (row, values) in r.chunks_exact(k.max(1)).enumerate().take(gates * n) {
-        let (gate, unit) = (row / n, row % n);
-        let (head, column) = (unit / own, gate * own + unit % own);
-        for (feature, &v) in values.iter().enumerate() {
-            let place = packed.place(0, column, head * k + feature);
-            packed.matrix[place] = v;
+    let heads = Heads { count: shape.heads, units: k, depth: gates * own };
+    let mut packed = Packed::empty(heads, 1, WeightFormat::F32);
+    let mut row = vec![T::default(); heads.depth];
+    for feature in 0..shape.heads * k {
+        let (head, column) = (feature / k, feature % k);
+        for (at, to) in row.iter_mut().enumerate() {
+            let (gate, unit) = (at / own, head * own + at % own);
+            *to = r[(gate * n + unit) * k + column];
         }
+        packed.set_row(0, feature, &row);
     }
     packed
 }
 
 impl<T: Real> Packed<T> {
-    fn empty(heads: Heads, gates: usize) -> Self {
+    fn empty(heads: Heads, gates: usize, format: WeightFormat) -> Self {
         let padded = (heads.count * heads.units).next_multiple_of(register_width::<T>());
-        let matrix = Aligned::zeros(padded * heads.depth * gates);
-        Self { matrix, unit: Vec::new(), padded, heads, gates }
+        let stored = Stored::zeros(format, padded * gates, heads.depth);
+        Self { stored, unit: Vec::new(), padded, heads, gates }
     }
 
-    fn set_row(&mut self, gate: usize, unit: usize, values: impl Iterator<Item = T>) {
-        let width = register_width::<T>();
-        let (start, registers, register) = self.stream(unit / width, gate, width);
-        let places = self.matrix[start + register * width + unit % width..].iter_mut().step_by(registers * width);
-        places.zip(values).for_each(|(place, v)| *place = v);
+    fn set_row(&mut self, gate: usize, unit: usize, values: &[T]) {
+        self.stored.set_row(self.place(gate, unit), values);
+    }
+
+    /// All panels, in registers of this thread's width.
+    pub(super) fn panels(&self) -> Range<usize> {
+        0..self.padded / register_width::<T>()
     }
 
     /// How many panels from `panel` on are in one stream.
@@ -95,10 +101,10 @@ impl<T: Real> Packed<T> {
         if self.gates == 1 && self.heads.count == 1 && (panel / 2 * 2 + 2) * width <= self.padded { 2 } else { 1 }
     }
 
-    /// Where the stream of a panel's gate begins, how many registers it has per k, and which of them is the gate's.
+    /// Where the stream of a panel's gate begins, how many registers it has per word of columns, and which of them is the gate's.
     #[inline(always)]
     pub(super) fn stream(&self, panel: usize, gate: usize, width: usize) -> (usize, usize, usize) {
-        let step = self.heads.depth * width;
+        let step = self.heads.depth.div_ceil(self.stored.columns()) * width;
         match (self.gates, self.together(panel, width)) {
             (1, 2) => (panel / 2 * 2 * step, 2, panel % 2),
             (4, _) => ((panel * 4 + gate / 2 * 2) * step, 2, gate % 2),
@@ -106,25 +112,25 @@ impl<T: Real> Packed<T> {
         }
     }
 
-    /// Where the factor of `column` in the row of R of a gate's unit is.
-    fn place(&self, gate: usize, column: usize, unit: usize) -> usize {
+    /// Where the first word of the row of a gate's unit is, how far it is to the next one, and where its scale is.
+    fn place(&self, gate: usize, unit: usize) -> (usize, usize, usize) {
         let width = register_width::<T>();
-        let (start, registers, register) = self.stream(unit / width, gate, width);
-        start + (column * registers + register) * width + unit % width
+        let (panel, lane) = (unit / width, unit % width);
+        let (start, registers, register) = self.stream(panel, gate, width);
+        (start + register * width + lane, registers * width, (panel * self.gates + gate) * width + lane)
     }
 
     /// Rᵀ of every head `[n][K/n, gates · N/n]`, row-major.
     pub(crate) fn transposed(&self, shape: &StageShape) -> Vec<T> {
-        let (width, gates, n) = (register_width::<T>(), shape.stage.recurrent_gates(), shape.units);
+        let (gates, n) = (shape.stage.recurrent_gates(), shape.units);
         let Heads { units: own, depth, .. } = self.heads;
         let mut plain = vec![T::default(); depth * gates * n];
         for gate in 0..gates {
             for unit in 0..n {
-                let (start, registers, register) = self.stream(unit / width, gate, width);
-                let from = self.matrix[start + register * width + unit % width..].iter().step_by(registers * width);
+                let place = self.place(gate, unit);
                 let to = (unit / own * depth * gates + gate) * own + unit % own;
-                let to = plain[to..].iter_mut().step_by(gates * own);
-                to.zip(from).take(depth).for_each(|(to, &v)| *to = v);
+                let to = plain[to..].iter_mut().step_by(gates * own).take(depth).enumerate();
+                to.for_each(|(column, to)| *to = self.stored.value(place, column));
             }
         }
         plain
@@ -133,7 +139,8 @@ impl<T: Real> Packed<T> {
     /// Row `gate · N + unit` of R times `operand`, k ascending.
     pub(crate) fn dot(&self, gate: usize, unit: usize, operand: &[T]) -> T {
         let operand = &operand[self.heads.start(unit)..][..self.heads.depth];
-        let product = |sum, (column, &v)| sum + self.matrix[self.place(gate, column, unit)] * v;
+        let place = self.place(gate, unit);
+        let product = |sum, (column, &v)| sum + self.stored.value(place, column) * v;
         operand.iter().enumerate().fold(T::default(), product)
     }
 }

@@ -1,15 +1,15 @@
 //! Twin of `project`: x·Wᵀ + b over a block's packed rows; and the products of the backward pass over many rows, by the `gemm`
-//! crate.
+//! crate (`gemm.rs`).
 //!
 //! The bits of a row must not depend on how many rows there are. `gemm` takes a different path for a single row or column
 //! and cuts K differently for small and large products, so its callers pad single rows to two, and K is cut here, into blocks
 //! that it never cuts further. `tests/laws.rs` holds it to that.
 
-use super::Context;
 use super::shared::Shared;
 use super::threads::for_each;
 use super::tile::{MAX_ROWS, Rows, multiply};
-use crate::num::{Family, Pair, Real};
+use super::{Context, gemm};
+use crate::num::Real;
 use crate::plan::Dispatch;
 
 /// `gemm` never splits a depth up to this.
@@ -86,39 +86,6 @@ pub(crate) fn product<T: Real>(
     });
 }
 
-/// out ← α·out + β·lhs·rhs of one element type, as crate `gemm` has it: m, n, k; out, the distance of its columns and of its rows,
-/// whether it is read; lhs and rhs with theirs; α, β; whether any is conjugated; threads.
-type Product<T> = unsafe fn(
-    usize,
-    usize,
-    usize,
-    *mut T,
-    isize,
-    isize,
-    bool,
-    *const T,
-    isize,
-    isize,
-    *const T,
-    isize,
-    isize,
-    T,
-    T,
-    bool,
-    bool,
-    bool,
-    gemm_common::Parallelism,
-);
-
-/// Those two of `gemm`'s that are wanted: the crate itself would have those of complex numbers compiled, too.
-struct Products;
-
-impl Family for Products {
-    type Of<T: Real> = fn() -> Product<T>;
-}
-
-const PRODUCTS: Pair<Products> = Pair { f32: gemm_f32::gemm::f32::get_gemm_fn, f64: gemm_f64::gemm::f64::get_gemm_fn };
-
 /// The same on this thread; `transposed` tells the distance of rows of `lhs` where it is transposed.
 pub(crate) fn one_thread<T: Real>(
     lhs: &[T],
@@ -129,7 +96,7 @@ pub(crate) fn one_thread<T: Real>(
 ) {
     let last = transposed.map_or((m - 1) * k + k, |rows| (k - 1) * rows + m);
     assert!(lhs.len() >= last && rhs.len() >= k * n && stride >= n && out.len() >= (m - 1) * stride + n);
-    let (one, product) = (T::from_f64(1.0), T::of(&PRODUCTS)());
+    let (one, product) = (T::from_f64(1.0), gemm::product::<T>());
     // Rows of `lhs`, then of `rhs`: between columns, between rows.
     let (left, right) = (if let Some(rows) = transposed { (rows, 1) } else { (1, k) }, (1, n));
     for start in (0..k).step_by(DEPTH) {

@@ -2,6 +2,7 @@
 //! pointwise part as epilogue. Used by the twins of both recurrent kernels.
 
 use super::packed::Packed;
+use super::shared::Shared;
 use super::tile::{MAX_REGISTERS, MAX_ROWS, Rows, prefetch, product, tile_rows};
 use super::zoneout::Zone;
 use crate::model::cell::{Functions, MAX_VALUES, Product};
@@ -11,31 +12,35 @@ use crate::num::Aligned;
 use crate::num::Lanes;
 use crate::num::Real;
 use pulp::{Simd, WithSimd};
+use std::ops::Range;
 
-/// What a stage kernel reads and writes; `rows` sequences of one direction.
+/// What a stage kernel reads and writes; `rows` sequences of one direction, and of each the units of some panels. Several may run at once
+/// on one memory, as long as no unit of a row is in two of them: of `pre`, `state` and `out` each touches those of its own units alone.
 pub(crate) struct Recur<'a, T: Real> {
     pub(crate) shape: StageShape,
     pub(crate) act: &'a Functions,
     /// R and the unit parameters.
     pub(crate) packed: &'a Packed<T>,
     pub(crate) rows: usize,
+    /// Registers of units: all of them, or, where nothing is normalised, from an even one to an even one or the last.
+    pub(crate) panels: Range<usize>,
     /// `[rows, operand_stride]`
     pub(crate) operand: &'a [T],
     pub(crate) operand_stride: usize,
     /// `[rows, pre_stride]`; this stage's x gates and operand-only gates start at `pre_at` (gate-major, N apart). In
     /// training every gate's pre-activation is left there (a normalising stage's before gain and bias).
-    pub(crate) pre: &'a mut [T],
+    pub(crate) pre: Shared<'a, T>,
     pub(crate) pre_stride: usize,
     pub(crate) pre_at: (usize, usize),
     /// Where training keeps what a normalising stage's product was divided by.
     pub(crate) scale_at: usize,
     pub(crate) train: bool,
     /// `[rows, states, H]`
-    pub(crate) state: &'a mut [T],
+    pub(crate) state: Shared<'a, T>,
     /// Zoneout of the stage.
     pub(crate) zone: Option<&'a Zone<T>>,
     /// `[rows, out_stride]`; lanes N..out_stride are set to 0 (they pad the next product).
-    pub(crate) out: &'a mut [T],
+    pub(crate) out: Shared<'a, T>,
     pub(crate) out_stride: usize,
     /// `[rows, gates, N]`: the products of a normalising stage, where another kernel made them.
     pub(crate) product: Option<&'a [T]>,
@@ -84,8 +89,10 @@ pub(crate) fn recur<T: Real>(args: &mut Recur<'_, T>) {
             }
             flush::<T::Lanes<S>>(isa, a, &mut block);
             block.end(&mut a.scratch.block);
-            for row in a.out.chunks_exact_mut(a.out_stride).take(a.rows) {
-                row[a.shape.units..].fill(T::default());
+            let units = a.shape.units;
+            for row in 0..if a.panels.end * <T::Lanes<S> as Lanes>::WIDTH < units { 0 } else { a.rows } {
+                // SAFETY: lanes past the last unit belong to whoever has that.
+                unsafe { a.out.part(row * a.out_stride + units, a.out_stride - units) }.fill(T::default());
             }
         }
     }
@@ -98,8 +105,8 @@ fn fused<V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>, block: &mut Block<V:
     let mut acc = [[V::splat(isa, V::Elem::default()); MAX_REGISTERS]; MAX_ROWS];
     let operand = Rows { values: a.operand, stride: a.operand_stride };
     let identity = a.shape.stage.product == Product::Identity;
-    let mut panel = 0;
-    while panel * V::WIDTH < a.packed.padded {
+    let mut panel = a.panels.start;
+    while panel < a.panels.end {
         let together = if identity { 1 } else { a.packed.together(panel, V::WIDTH) };
         let mut row = 0;
         while row < a.rows {
@@ -131,10 +138,10 @@ fn fused<V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>, block: &mut Block<V:
 #[inline(always)]
 fn ask_ahead<T: Real>(a: &Recur<'_, T>, counts: Counts, row: usize, first: usize) {
     for g in 0..counts.input {
-        prefetch(a.pre.as_ptr().wrapping_add(row * a.pre_stride + a.pre_at.0 + g * a.shape.units + first));
+        prefetch(a.pre.address(row * a.pre_stride + a.pre_at.0 + g * a.shape.units + first));
     }
     for s in 0..a.shape.states {
-        prefetch(a.state.as_ptr().wrapping_add((row * a.shape.states + s) * a.shape.state_stride + first));
+        prefetch(a.state.address((row * a.shape.states + s) * a.shape.state_stride + first));
     }
 }
 
@@ -149,17 +156,20 @@ fn gather<V: Lanes>(
 ) {
     let (slot, full) = block.push((row, first));
     let (normalise, n) = (a.shape.stage.normalise, a.shape.units);
+    let lanes = V::WIDTH.min(n - first);
     let Counts { input: gx, both, only, own } = counts;
     for g in 0..gx + only {
         let at = row * a.pre_stride + if g < gx { a.pre_at.0 + g * n } else { a.pre_at.1 + (g - gx) * n };
+        // SAFETY: this unit's own; see `Recur`.
+        let kept = unsafe { a.pre.part(at + first, lanes) };
         let mut pre = match g < gx {
-            true if g < both => V::load(isa, &a.pre[at..][..n][first..]) + recurrent[g],
-            true => V::load(isa, &a.pre[at..][..n][first..]),
+            true if g < both => V::load(isa, kept) + recurrent[g],
+            true => V::load(isa, kept),
             false if normalise => recurrent[both + g - gx],
             false => recurrent[both + g - gx] + unit_param(isa, a.packed, g - gx, first),
         };
         if a.train {
-            pre.store(&mut a.pre[at..][..n][first..]);
+            pre.store(kept);
         }
         if normalise {
             pre = scaled(isa, &a.shape, a.packed, g, first, pre);
@@ -170,7 +180,8 @@ fn gather<V: Lanes>(
         block.set(slot, UNIT + p, unit_param::<V>(isa, a.packed, own + p, first));
     }
     for s in 0..a.shape.states {
-        let state = &a.state[(row * a.shape.states + s) * a.shape.state_stride..][..n][first..];
+        // SAFETY: this unit's own; see `Recur`.
+        let state = unsafe { a.state.part((row * a.shape.states + s) * a.shape.state_stride + first, lanes) };
         block.set(slot, STATE + s, V::load(isa, state));
     }
     if full {
@@ -190,22 +201,25 @@ fn flush<V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>, block: &mut Block<V:
             block.run_forward(&a.shape.stage.compiled(), a.act);
             let (states, h, n) = (a.shape.states, a.shape.state_stride, a.shape.units);
             for (slot, (row, first)) in block.places() {
-                let memory = &mut a.state[row * states * h..][..states * h];
+                // SAFETY: this unit's own; see `Recur`. One is dropped before the next is taken.
+                let memory =
+                    |s: usize| unsafe { a.state.part((row * states + s) * h + first, V::WIDTH.min(n - first)) };
                 let mut out: V = block.get(isa, slot, OUT);
                 if let Some(zone) = a.zone {
                     let mut state = [out; MAX_VALUES];
                     let mut before = state;
                     for s in 0..states {
                         state[s] = block.get(isa, slot, STATE + s);
-                        before[s] = V::load(isa, &memory[s * h..][..n][first..]);
+                        before[s] = V::load(isa, memory(s));
                     }
                     out = zone.forward(isa, (row, first), &before, &mut state, out);
                     state.iter().take(states).enumerate().for_each(|(s, &v)| block.set(slot, STATE + s, v));
                 }
                 for s in 0..states {
-                    block.get::<V>(isa, slot, STATE + s).store(&mut memory[s * h..][..n][first..]);
+                    block.get::<V>(isa, slot, STATE + s).store(memory(s));
                 }
-                out.store(&mut a.out[row * a.out_stride..][..n][first..]);
+                // SAFETY: as above.
+                out.store(unsafe { a.out.part(row * a.out_stride + first, V::WIDTH.min(n - first)) });
             }
             block.clear();
         }
@@ -255,7 +269,9 @@ fn normalised<V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>, block: &mut Blo
         let mean = V::splat(isa, V::Elem::from_f64(mean));
         let scale = V::Elem::from_f64(1.0 / (variance + crate::kernels::NORMALISE_EPSILON).sqrt());
         if a.train {
-            a.pre[row * a.pre_stride + a.scale_at] = scale;
+            // SAFETY: whoever normalises has all of the row.
+            let kept = unsafe { a.pre.part(row * a.pre_stride + a.scale_at, 1) };
+            kept[0] = scale;
         }
         let scale = V::splat(isa, scale);
         for panel in 0..padded / V::WIDTH {

@@ -15,14 +15,37 @@ impl<'a, T> Shared<'a, T> {
         Self { data: slice.as_mut_ptr(), len: slice.len(), lifetime: std::marker::PhantomData }
     }
 
+    /// `len` elements from `at`, to be handed out in smaller parts.
+    pub fn within(&self, at: usize, len: usize) -> Shared<'_, T> {
+        assert!(at <= self.len && len <= self.len - at, "part {at}..+{len} of {}", self.len);
+        Shared { data: self.data.wrapping_add(at), len, lifetime: std::marker::PhantomData }
+    }
+
+    /// Where an element is, for hints; it may be any.
+    #[inline(always)]
+    pub fn address(&self, at: usize) -> *const T {
+        self.data.wrapping_add(at)
+    }
+
     /// `len` elements from `at`.
     ///
     /// # Safety
     /// For as long as the returned slice lives, no other part that overlaps it may be alive.
     #[expect(clippy::mut_from_ref, reason = "disjoint parts of one slice; the caller keeps them so")]
+    #[inline(always)]
     pub unsafe fn part(&self, at: usize, len: usize) -> &mut [T] {
         assert!(at <= self.len && len <= self.len - at, "part {at}..+{len} of {}", self.len);
         // SAFETY: in bounds by the assertion; exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(at), len) }
+    }
+
+    /// `len` elements from `at`, to be read.
+    ///
+    /// # Safety
+    /// For as long as the returned slice lives, no part that overlaps it may be written.
+    pub unsafe fn seen(&self, at: usize, len: usize) -> &[T] {
+        assert!(at <= self.len && len <= self.len - at, "part {at}..+{len} of {}", self.len);
+        // SAFETY: in bounds by the assertion; not written by the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.data.add(at), len) }
     }
 }

@@ -2,6 +2,7 @@
 //! `sequence_forward`; this is what a forced `Step` runs.
 
 use super::recur::{Recur, Scratch, recur};
+use super::shared::Shared;
 use super::state::mask_operand;
 use super::{Context, Pair};
 use crate::kernels::Kernel;
@@ -35,15 +36,16 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usiz
             act: &c.act[direction],
             packed: &c.layers[z].stages[d.stage],
             rows: active,
+            panels: c.layers[z].stages[d.stage].panels(),
             operand: if normalise { &[] } else { &from[z * batch * stride..] },
             operand_stride: stride,
-            pre: &mut pre[c.pre_row(dims, index, first_row) * c.rows.width..],
+            pre: Shared::new(&mut pre[c.pre_row(dims, index, first_row) * c.rows.width..]),
             pre_stride: c.rows.width,
             pre_at: c.rows.stages[d.stage],
             scale_at: c.rows.scales[d.stage].1,
             train: !keep.is_empty(),
-            state: states,
-            out: &mut to[z * batch * padded..][..active * padded],
+            state: Shared::new(states),
+            out: Shared::new(&mut to[z * batch * padded..][..active * padded]),
             out_stride: padded,
             product: normalise.then(|| &from[c.place(dims, index, 0) * products..]),
             scratch: &mut scratch,

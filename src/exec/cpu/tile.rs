@@ -5,6 +5,7 @@
 
 use super::heads::gathered;
 use super::packed::Packed;
+use super::stored::{Bf16, F16, Form, Int8, MAX_COLUMNS, Plain, Stored};
 use crate::num::Lanes;
 use crate::num::Real;
 use pulp::{Simd, WithSimd};
@@ -85,22 +86,47 @@ pub(super) fn product<V: Lanes>(
         #[inline(always)]
         fn with_simd<S: Simd>(self, _isa: S) {
             let Self { isa, packed, operand, at, rows, out } = self;
-            match rows {
-                8 if tall::<V>() => tile::<V, 8>(isa, packed, operand, at, out),
-                4 => tile::<V, 4>(isa, packed, operand, at, out),
-                2 => tile::<V, 2>(isa, packed, operand, at, out),
-                _ => tile::<V, 1>(isa, packed, operand, at, out),
+            match &packed.stored {
+                Stored::Plain(words) => tiles::<V, Plain>(isa, (packed, words), operand, (at, rows), out),
+                Stored::Bf16(words) => tiles::<V, Bf16>(isa, (packed, words), operand, (at, rows), out),
+                Stored::F16(words) => tiles::<V, F16>(isa, (packed, words), operand, (at, rows), out),
+                Stored::Int8(words, scales) => {
+                    tiles::<V, Int8>(isa, (packed, words), operand, (at, rows), out);
+                    let scales = &scales[at.1 * packed.gates * V::WIDTH..];
+                    let registers = packed.gates * packed.together(at.1, V::WIDTH);
+                    for (register, scales) in scales.chunks_exact(V::WIDTH).enumerate().take(registers) {
+                        let scale = V::load(isa, scales);
+                        out.iter_mut().take(rows).for_each(|out| out[register] = out[register] * scale);
+                    }
+                }
             }
         }
     }
     isa.vectorize(Run { isa, packed, operand, at: (row, panel), rows, out });
 }
 
+/// The same for factors of one form.
+#[inline(always)]
+fn tiles<V: Lanes, F: Form<V>>(
+    isa: V::Isa,
+    matrix: (&Packed<V::Elem>, &[F::Word]),
+    operand: Rows<'_, V::Elem>,
+    (at, rows): ((usize, usize), usize),
+    out: &mut Tile<V>,
+) {
+    match rows {
+        8 if tall::<V>() => tile::<V, F, 8>(isa, matrix, operand, at, out),
+        4 => tile::<V, F, 4>(isa, matrix, operand, at, out),
+        2 => tile::<V, F, 2>(isa, matrix, operand, at, out),
+        _ => tile::<V, F, 1>(isa, matrix, operand, at, out),
+    }
+}
+
 /// The same for `M` rows.
 #[inline(always)]
-fn tile<V: Lanes, const M: usize>(
+fn tile<V: Lanes, F: Form<V>, const M: usize>(
     isa: V::Isa,
-    packed: &Packed<V::Elem>,
+    (packed, words): (&Packed<V::Elem>, &[F::Word]),
     operand: Rows<'_, V::Elem>,
     (row, panel): (usize, usize),
     out: &mut Tile<V>,
@@ -109,22 +135,22 @@ fn tile<V: Lanes, const M: usize>(
     let Some(first) = heads.shared_start(panel * width, width) else {
         for (m, out) in out.iter_mut().enumerate().take(M) {
             let [operand] = operand.parts(row + m, 0, heads.count * heads.depth);
-            scattered(isa, packed, operand, panel, out);
+            scattered::<V, F>(isa, (packed, words), operand, panel, out);
         }
         return;
     };
     let operands = operand.parts::<M>(row, first, heads.depth);
-    let stream = |gate: usize| &packed.matrix[packed.stream(panel, gate, width).0..];
+    let stream = |gate: usize| &words[packed.stream(panel, gate, width).0..];
     match (packed.gates, packed.together(panel, width)) {
-        (1, 1) => streams::<V, M, 1, 1>(isa, [stream(0)], operands, 0, out),
-        (1 | 2, _) => streams::<V, M, 2, 1>(isa, [stream(0)], operands, 0, out),
-        (3, _) => streams::<V, M, 3, 1>(isa, [stream(0)], operands, 0, out),
+        (1, 1) => streams::<V, F, M, 1, 1>(isa, [stream(0)], operands, 0, out),
+        (1 | 2, _) => streams::<V, F, M, 2, 1>(isa, [stream(0)], operands, 0, out),
+        (3, _) => streams::<V, F, M, 3, 1>(isa, [stream(0)], operands, 0, out),
         // Few rows have registers to spare for both streams.
-        _ if M <= 2 => streams::<V, M, 2, 2>(isa, [stream(0), stream(2)], operands, 0, out),
+        _ if M <= 2 => streams::<V, F, M, 2, 2>(isa, [stream(0), stream(2)], operands, 0, out),
         // Asking for a matrix beyond a core's own caches 16 columns ahead cost half as much time again (H = 512).
         _ => {
             for first in [0, 2] {
-                streams::<V, M, 2, 1>(isa, [stream(first)], operands, first, out);
+                streams::<V, F, M, 2, 1>(isa, [stream(first)], operands, first, out);
             }
         }
     }
@@ -135,28 +161,28 @@ const UNROLL: usize = 4;
 
 /// `M` rows times `S` streams of `R` registers, to the registers of `out` from `first` on.
 #[inline(always)]
-fn streams<V: Lanes, const M: usize, const R: usize, const S: usize>(
+fn streams<V: Lanes, F: Form<V>, const M: usize, const R: usize, const S: usize>(
     isa: V::Isa,
-    streams: [&[V::Elem]; S],
+    streams: [&[F::Word]; S],
     operands: [&[V::Elem]; M],
     first: usize,
     out: &mut Tile<V>,
 ) {
-    let k = operands[0].len();
-    assert!(operands.iter().all(|o| o.len() == k) && streams.iter().all(|s| s.len() >= k * R * V::WIDTH));
+    let (k, of) = (operands[0].len(), F::COLUMNS);
+    assert!(operands.iter().all(|o| o.len() == k) && streams.iter().all(|s| s.len() >= k.div_ceil(of) * R * V::WIDTH));
     let mut acc = [[[V::splat(isa, V::Elem::default()); R]; S]; M];
     let mut column = 0;
     while column + UNROLL <= k {
-        for u in 0..UNROLL {
-            // SAFETY: column + u < k by the loop's condition; the assertion above is what `one_column` asks for.
-            unsafe { one_column::<V, M, R, S>(isa, &streams, &operands, column + u, &mut acc) };
+        for word in 0..UNROLL / of {
+            // SAFETY: column + UNROLL is at most k by the loop's condition; the assertion above is what `one_word` asks for.
+            unsafe { one_word::<V, F, M, R, S>(isa, &streams, &operands, (column + word * of, of), &mut acc) };
         }
         column += UNROLL;
     }
     while column < k {
         // SAFETY: as above.
-        unsafe { one_column::<V, M, R, S>(isa, &streams, &operands, column, &mut acc) };
-        column += 1;
+        unsafe { one_word::<V, F, M, R, S>(isa, &streams, &operands, (column, of.min(k - column)), &mut acc) };
+        column += of;
     }
     for m in 0..M {
         for s in 0..S {
@@ -167,31 +193,33 @@ fn streams<V: Lanes, const M: usize, const R: usize, const S: usize>(
     }
 }
 
-/// Adds the products of one column.
+/// Adds the products of a word's first `count` columns, from `column` on, which is the first of a word.
 ///
 /// # Safety
-/// Every operand holds more than `column` values, every stream at least `(column + 1) · R` registers. (Checked in the innermost
-/// loop, the bounds would cost half of the speed: the sums would not stay in registers.)
+/// Every operand holds at least `column + count` values, every stream at least `column / COLUMNS + 1` words of `R` registers.
+/// (Checked in the innermost loop, the bounds would cost half of the speed: the sums would not stay in registers.)
 #[inline(always)]
-unsafe fn one_column<V: Lanes, const M: usize, const R: usize, const S: usize>(
+unsafe fn one_word<V: Lanes, F: Form<V>, const M: usize, const R: usize, const S: usize>(
     isa: V::Isa,
-    streams: &[&[V::Elem]; S],
+    streams: &[&[F::Word]; S],
     operands: &[&[V::Elem]; M],
-    column: usize,
+    (column, count): (usize, usize),
     acc: &mut [[[V; R]; S]; M],
 ) {
     for s in 0..S {
-        let mut r = [V::splat(isa, V::Elem::default()); R];
+        let mut r = [[V::splat(isa, V::Elem::default()); MAX_COLUMNS]; R];
         for (g, r) in r.iter_mut().enumerate() {
-            let at = (column * R + g) * V::WIDTH;
+            let at = (column / F::COLUMNS * R + g) * V::WIDTH;
             // SAFETY: the caller's promise.
-            *r = V::load(isa, unsafe { streams[s].get_unchecked(at..at + V::WIDTH) });
+            *r = F::widen(isa, unsafe { streams[s].get_unchecked(at..at + V::WIDTH) });
         }
-        for m in 0..M {
-            // SAFETY: the caller's promise.
-            let h = V::splat(isa, unsafe { *operands[m].get_unchecked(column) });
-            for g in 0..R {
-                acc[m][s][g] = r[g].mul_add(h, acc[m][s][g]);
+        for c in 0..count {
+            for m in 0..M {
+                // SAFETY: the caller's promise.
+                let h = V::splat(isa, unsafe { *operands[m].get_unchecked(column + c) });
+                for g in 0..R {
+                    acc[m][s][g] = r[g][c].mul_add(h, acc[m][s][g]);
+                }
             }
         }
     }
@@ -199,9 +227,9 @@ unsafe fn one_column<V: Lanes, const M: usize, const R: usize, const S: usize>(
 
 /// One row and a panel whose units are of several heads: each lane has its own column of the operand.
 #[inline(always)]
-fn scattered<V: Lanes>(
+fn scattered<V: Lanes, F: Form<V>>(
     isa: V::Isa,
-    packed: &Packed<V::Elem>,
+    (packed, words): (&Packed<V::Elem>, &[F::Word]),
     operand: &[V::Elem],
     panel: usize,
     out: &mut [V; MAX_REGISTERS],
@@ -215,7 +243,8 @@ fn scattered<V: Lanes>(
     for column in 0..packed.heads.depth {
         let h = gathered::<V>(isa, operand, &starts, column);
         for (acc, (start, registers, register)) in acc.iter_mut().zip(places).take(packed.gates) {
-            let r = V::load(isa, &packed.matrix[start + (column * registers + register) * width..][..width]);
+            let at = start + (column / F::COLUMNS * registers + register) * width;
+            let r = F::widen(isa, &words[at..][..width])[column % F::COLUMNS];
             *acc = r.mul_add(h, *acc);
         }
     }
@@ -276,6 +305,7 @@ pub(crate) fn multiply<T: Real>(
 mod tests {
     use super::super::packed::pack_rows;
     use super::*;
+    use crate::model::weights::WeightFormat;
 
     fn numbers(count: usize, seed: u32) -> Vec<f64> {
         let mut state = seed;
@@ -290,7 +320,7 @@ mod tests {
     fn check<T: Real>(rows: usize, units: usize, k: usize, mul_add: impl Fn(T, T, T) -> T) {
         let [matrix, operand, bias] = [(units * k, 1), (rows * k, 2), (units, 3)]
             .map(|(count, seed)| numbers(count, seed).into_iter().map(T::from_f64).collect::<Vec<T>>());
-        let packed = pack_rows(&matrix, units, k);
+        let packed = pack_rows(&matrix, units, k, WeightFormat::F32);
         let mut out = vec![T::default(); rows * (units + 3)];
         let operands = Rows { values: &operand, stride: k };
         multiply(&packed, operands, (&mut out, units + 3), units, Some(&bias));
@@ -299,6 +329,34 @@ mod tests {
                 let zero = T::default();
                 let exact = operand.iter().zip(matrix).fold(zero, |sum, (&v, &r)| mul_add(r, v, sum));
                 assert!(sum == exact + bias[unit], "{rows} rows, {units} units, k = {k}, {}", T::NAME);
+            }
+        }
+    }
+
+    /// Products in fewer bits are those of the rounded values: bit for bit, or for int8 but for the scale, which comes last.
+    #[test]
+    fn products_in_fewer_bits_are_those_of_the_rounded_values() {
+        for (rows, units, k) in [(1, 5, 1), (2, 17, 6), (4, 40, 9), (13, 33, 130)] {
+            let [matrix, operand] = [(units * k, 1), (rows * k, 2)]
+                .map(|(count, seed)| numbers(count, seed).into_iter().map(|v| v as f32).collect::<Vec<f32>>());
+            let product = |packed: &Packed<f32>| {
+                let mut out = vec![f32::NAN; rows * units];
+                multiply(packed, Rows { values: &operand, stride: k }, (&mut out, units), units, None);
+                out
+            };
+            for format in WeightFormat::ALL {
+                let mut held = matrix.clone();
+                for row in held.chunks_exact_mut(k) {
+                    let rounded = format.held_row(row);
+                    row.iter_mut().zip(rounded).for_each(|(to, v)| *to = v as f32);
+                }
+                let (own, plain) =
+                    (pack_rows(&matrix, units, k, format), pack_rows(&held, units, k, WeightFormat::F32));
+                let (own, plain) = (product(&own), product(&plain));
+                for (a, b) in own.iter().zip(&plain) {
+                    let bound = if format == WeightFormat::Int8 { 1e-6 * (1.0 + b.abs()) } else { 0.0 };
+                    assert!((a - b).abs() <= bound, "{format}, {rows} rows, {units} units, k = {k}: {a} {b}");
+                }
             }
         }
     }

@@ -19,8 +19,8 @@ use half::{bf16, f16};
 use std::fmt;
 use std::str::FromStr;
 
-/// How W, R, the projection and the head's W are stored ([`crate::Options::weights`]): bytes are saved on GPUs only, the CPU
-/// executor holds the rounded values in its own element type.
+/// How W, R, the projection and the head's W are stored ([`crate::Options::weights`]). Sessions that train on the CPU executor, and
+/// those of f64, hold the rounded values in their element type; all others save the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum WeightFormat {
     /// 32 bits: nothing is rounded.
@@ -114,7 +114,7 @@ impl WeightFormat {
     }
 
     /// A row as it is held.
-    fn held_row(self, row: &[f32]) -> Vec<f64> {
+    pub(crate) fn held_row(self, row: &[f32]) -> Vec<f64> {
         let scale = f64::from(scale(row));
         let one = |(&value, code): (&f32, i8)| match self {
             Self::F32 => f64::from(value),

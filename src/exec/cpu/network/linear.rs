@@ -9,6 +9,7 @@ use crate::exec::cpu::shared::Shared;
 use crate::exec::cpu::threads::for_each;
 use crate::exec::cpu::tile::{Rows, multiply};
 use crate::model::network::{Linear, Part};
+use crate::model::weights::WeightFormat;
 use crate::num::Real;
 use crate::plan::network::NetworkPlan;
 
@@ -82,9 +83,15 @@ impl<T: Real> PackedLinear<T> {
         let back = train.then(|| {
             let transposed: Vec<T> =
                 (0..inputs).flat_map(|i| (0..outputs).map(move |o| weight[o * inputs + i])).collect();
-            pack_rows(&transposed, inputs, outputs)
+            pack_rows(&transposed, inputs, outputs, WeightFormat::F32)
         });
-        Self { inputs, outputs, forward: pack_rows(weight, outputs, inputs), back, bias: bias.map(<[T]>::to_vec) }
+        Self {
+            inputs,
+            outputs,
+            forward: pack_rows(weight, outputs, inputs, WeightFormat::F32),
+            back,
+            bias: bias.map(<[T]>::to_vec),
+        }
     }
 
     /// y = x·Wᵀ + b
