@@ -155,6 +155,9 @@ fn what_stops_a_model_is_named_with_how_far_it_runs() {
     }
 }
 
+/// What it is, the nodes behind h, and what the error says.
+type Refused<'a> = (&'a str, Vec<Vec<u8>>, &'a [&'a str]);
+
 /// What networks do not have yet: the node, its operator and how far the model runs.
 #[test]
 fn attention_and_loops_are_named() {
@@ -177,7 +180,7 @@ fn attention_and_loops_are_named() {
         node("Softmax", &["scores"], &["p"], &[("axis", Value::Int(-1))]),
         node("MatMul", &["p", "h"], &["y"], &[]),
     ];
-    let cases: [(&str, Vec<Vec<u8>>, &[&str]); 4] = [
+    let cases: [Refused<'_>; 4] = [
         ("two values", attention, &["MatMul scores", "a product of two values of a run", "runs up to h, k"]),
         (
             "a loop",
