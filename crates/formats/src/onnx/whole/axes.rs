@@ -151,8 +151,7 @@ impl Lowering<'_> {
         if self.facts.axes.values().any(|known| *known == Kind::Time) {
             return Vec::new();
         }
-        let batch = self.facts.axes.values().any(|known| *known == Kind::Batch);
-        let kind = |size: usize| if batch && size == self.shape.batch { Kind::Batch } else { Kind::Columns };
+        let kind = |size: usize| if size == self.shape.batch { Kind::Batch } else { Kind::Columns };
         let axes = self.inputs.iter().flat_map(|input| &input.axes).filter(|axis| axis.kind == Kind::Time);
         axes.filter_map(|axis| Some((axis.from?, kind(axis.size)))).collect()
     }
@@ -161,6 +160,10 @@ impl Lowering<'_> {
     pub fn agree(&self, a: Axis, b: Axis, at: usize) -> Made<()> {
         let open = |axis: &Axis| axis.from.filter(|place| !self.facts.knows(*place));
         match (open(&a), open(&b)) {
+            // Columns of one are sequences if they are that in the other.
+            (Some(place), _) if a.kind == Kind::Columns && b.kind == Kind::Batch => {
+                Err(Stop::Learn(vec![(place, b.kind)]))
+            }
             (_, Some(place)) => Err(Stop::Learn(vec![(place, a.kind)])),
             (Some(place), None) => Err(Stop::Learn(vec![(place, b.kind)])),
             (None, None) => {
