@@ -19,11 +19,10 @@ pub fn run(file: &Path, ends: &Ends<'_>, place: &PlaceArgs) -> Result<()> {
     let to = named("--output", "--out", ends.output, ends.outputs, &model.outputs())?;
     let tensors = from.iter().map(|(name, path)| Ok((name.as_str(), numbers(path)?))).collect::<Result<Vec<_>>>()?;
     let device = place.device()?;
-    let shapes: Vec<(&str, &[usize])> = tensors.iter().map(|(name, tensor)| (*name, &tensor.shape[..])).collect();
-    let mut session = model.session::<f32>(&device, &place.network_options(&device)?, &shapes)?;
+    let views: Vec<(&str, View<'_, f32>)> = tensors.iter().map(|(name, tensor)| (*name, tensor.view())).collect();
+    let mut session = model.session_with::<f32>(&device, &place.network_options(&device)?, &views)?;
     session.layout().iter().for_each(|line| eprintln!("input: {line}"));
     eprintln!("device: {device}");
-    let views: Vec<(&str, View<'_, f32>)> = tensors.iter().map(|(name, tensor)| (*name, tensor.view())).collect();
     let results = session.run(&views)?;
     for (name, path) in to {
         let found = results.iter().find(|(n, _)| *n == name);

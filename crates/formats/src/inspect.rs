@@ -170,6 +170,10 @@ fn onnx(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
             Ok(node) => {
                 let sources = [("h0", source(&node.h0)), ("c0", source(&node.c0)), ("lengths", source(&node.lengths))];
                 inputs.extend(sources.into_iter().filter_map(|(what, from)| Some(format!("{what}: {}", from?))));
+                inputs.extend(node.int8.map(|fits| match fits {
+                    true => "weights: 8 bits in the file, which --weight-format int8 keeps as they are".to_string(),
+                    false => "weights: 8 bits in the file, with zero points that int8 has not: --weight-format int8 rounds them".into(),
+                }));
                 Is::Layer(node.config, Vec::new())
             }
             Err(e) => Is::Unread(e),

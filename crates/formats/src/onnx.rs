@@ -21,6 +21,7 @@
 //! `LinearAttention` and `CausalConvWithState` (opset 27) are no layers but networks: [`OnnxFile::recurrence`].
 
 mod constant;
+mod decide;
 mod export;
 mod external;
 mod fold;
@@ -81,6 +82,7 @@ const NETWORKS: &str = "LinearAttention or CausalConvWithState";
 type Only<'a, 'g, O> = (&'a Found<O>, HashMap<&'a str, &'g Constant>, &'a [String]);
 
 /// An ONNX model in memory, its graphs indexed.
+#[derive(Clone)]
 pub struct OnnxFile {
     path: PathBuf,
     /// Where values may lie that are not in it.
@@ -94,6 +96,7 @@ pub struct OnnxFile {
 }
 
 /// A recurrent node.
+#[derive(Clone)]
 struct Found<O = OnnxOp> {
     scope: usize,
     label: OnnxLabel<O>,
@@ -161,10 +164,15 @@ impl OnnxFile {
             None => return Err(not_onnx("no version of the operators it uses".into())),
         };
         let mut file = Self { path, folder, size, opset, scopes, found, recurrences };
-        let untaken = file.untaken();
-        file.found.retain(|found| !untaken[found.scope]);
-        file.recurrences.retain(|found| !untaken[found.scope]);
+        file.forget_untaken();
         Ok(file)
+    }
+
+    /// Takes the nodes of branches that no run takes out of its lists.
+    fn forget_untaken(&mut self) {
+        let untaken = self.untaken();
+        self.found.retain(|found| !untaken[found.scope]);
+        self.recurrences.retain(|found| !untaken[found.scope]);
     }
 
     /// Which graphs no run takes: the other branch of an If whose condition is known, and what is inside it.

@@ -126,7 +126,15 @@ impl WholeModel {
 
     fn check(&self, shapes: &[(&str, &[usize])]) -> Result<()> {
         match &self.0 {
-            Format::Onnx(file) => file.model(shapes).map(drop),
+            Format::Onnx(file) => {
+                // Of values that decide which network it is, one is tried.
+                let deciding = file.deciding();
+                let (values, shapes): (Vec<_>, Vec<_>) =
+                    shapes.iter().copied().partition(|(name, _)| deciding.iter().any(|n| n == name));
+                let ones = values.iter().map(|(_, shape)| vec![1; shape.iter().product()]).collect::<Vec<Vec<i64>>>();
+                let values = values.iter().zip(&ones).map(|((name, shape), ones)| (*name, View::new(ones, shape)));
+                file.decided(&values.collect::<Vec<_>>())?.model(&shapes).map(drop)
+            }
             Format::Keras(network) => shapes.iter().try_for_each(|(n, s)| keras_shape(network, n, s).map(drop)),
         }
     }
@@ -175,23 +183,103 @@ impl WholeModel {
             Format::Onnx(file) => {
                 let model = file.model(shapes)?;
                 let layout = model.stages.first().map(|stage| stage.layout()).unwrap_or_default();
-                Ok(WholeSession { layout, on: On::Onnx(Box::new(model.session(device, options)?)) })
+                Ok(WholeSession { layout, on: On::Onnx(Box::new(model.session(device, options)?)), deciding: None })
             }
             Format::Keras(network) => {
                 let layout = shapes.iter().map(|(name, shape)| keras_layout(network, name, shape));
                 let layout = layout.collect::<Result<_>>()?;
                 let options = ModelOptions { plan: options.clone(), ..ModelOptions::default() };
                 let model = Model::with_options(device, &network.network, &network.params::<T>(), &options)?;
-                Ok(WholeSession { layout, on: On::Keras(Box::new(model), network.clone()) })
+                Ok(WholeSession { layout, on: On::Keras(Box::new(model), network.clone()), deciding: None })
+            }
+        }
+    }
+
+    /// The same for inputs of the shapes of these, and of the values of those that decide which network the model is
+    /// ([`OnnxFile::deciding`]): a sampling rate that picks one of two halves, a size. A later run with other values of those builds the
+    /// network again, at the shapes of that run.
+    ///
+    /// # Errors
+    /// As [`WholeModel::session`]; [`Error::Mismatch`] for deciding values that are no whole numbers.
+    pub fn session_with<T: Element>(
+        &self,
+        device: &Device,
+        options: &NetworkOptions,
+        inputs: &[(&str, View<'_, T>)],
+    ) -> Result<WholeSession<T>> {
+        let deciding = match &self.0 {
+            Format::Onnx(file) => file.deciding(),
+            Format::Keras(_) => Vec::new(),
+        };
+        match &self.0 {
+            Format::Onnx(file) if !deciding.is_empty() => {
+                let deciding = Deciding { file: (**file).clone(), names: deciding, values: Vec::new() };
+                deciding.session(device.clone(), options.clone(), inputs)
+            }
+            _ => {
+                let shapes: Vec<(&str, &[usize])> = inputs.iter().map(|(name, view)| (*name, view.shape)).collect();
+                self.session(device, options, &shapes)
             }
         }
     }
 }
 
+/// Inputs that decide which network a model is.
+struct Deciding {
+    file: OnnxFile,
+    names: Vec<String>,
+    /// Of the network that there is, by name.
+    values: Vec<(String, Tensor<i64>)>,
+}
+
+impl Deciding {
+    /// The values of those of the inputs, and the other inputs.
+    fn split<'a, T: Element>(&self, inputs: &[(&'a str, View<'a, T>)]) -> Result<Split<'a, T>> {
+        let mut split = (Vec::new(), Vec::new());
+        for &(name, view) in inputs {
+            if !self.names.iter().any(|deciding| deciding == name) {
+                split.1.push((name, view));
+                continue;
+            }
+            let whole = |v: &T| {
+                let v = v.to_f64();
+                let whole = v.fract() == 0.0 && v.abs() < 2f64.powi(53);
+                whole.then_some(v as i64).ok_or_else(|| Error::mismatch(format!("input {name}"), "whole numbers", v))
+            };
+            let data = view.data.iter().map(whole).collect::<Result<Vec<_>>>()?;
+            split.0.push((name.to_string(), Tensor { data, shape: view.shape.to_vec() }));
+        }
+        split.0.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(split)
+    }
+
+    /// The network for these values.
+    fn session<T: Element>(
+        mut self,
+        device: Device,
+        options: NetworkOptions,
+        inputs: &[(&str, View<'_, T>)],
+    ) -> Result<WholeSession<T>> {
+        let (values, rest) = self.split(inputs)?;
+        self.values = values;
+        let views: Vec<(&str, View<'_, i64>)> = self.values.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+        let shapes: Vec<(&str, &[usize])> = rest.iter().map(|(name, view)| (*name, view.shape)).collect();
+        let model = self.file.decided(&views)?.model(&shapes)?;
+        let layout = model.stages.first().map(|stage| stage.layout()).unwrap_or_default();
+        let on = On::Onnx(Box::new(model.session(&device, &options)?));
+        Ok(WholeSession { layout, on, deciding: Some(Box::new((self, device, options))) })
+    }
+}
+
+/// Deciding values by name, in the order of the names, and other inputs.
+type Split<'a, T> = (Vec<(String, Tensor<i64>)>, Vec<(&'a str, View<'a, T>)>);
+
 /// A [`WholeModel`] on a device.
 pub struct WholeSession<T: Element = f32> {
     layout: Vec<String>,
     on: On<T>,
+    /// Where some inputs decide which network it is: what makes another one.
+    deciding: Option<Box<(Deciding, Device, NetworkOptions)>>,
 }
 
 enum On<T: Element> {
@@ -206,11 +294,23 @@ impl<T: Element> WholeSession<T> {
     }
 
     /// Runs the model over every input by its name; the outputs in the model's order, with their names. Whatever the model has numbers
-    /// in, they are `T` here; token ids are whole numbers, truth is 1 or 0.
+    /// in, they are `T` here; token ids are whole numbers, truth is 1 or 0. Other values of inputs that decide which network the model is
+    /// build it again ([`WholeModel::session_with`]); a network that stays costs nothing.
     ///
     /// # Errors
     /// [`Error::Mismatch`] for inputs that are missing, unknown or of other shapes; errors of the device.
     pub fn run(&mut self, inputs: &[(&str, View<'_, T>)]) -> Result<Vec<(String, Tensor<T>)>> {
+        let Some(deciding) = &self.deciding else { return self.run_network(inputs) };
+        let (of, device, options) = &**deciding;
+        let (values, rest) = of.split(inputs)?;
+        if values != of.values {
+            let of = Deciding { file: of.file.clone(), names: of.names.clone(), values: Vec::new() };
+            *self = of.session(device.clone(), options.clone(), inputs)?;
+        }
+        self.run_network(&rest)
+    }
+
+    fn run_network(&mut self, inputs: &[(&str, View<'_, T>)]) -> Result<Vec<(String, Tensor<T>)>> {
         match &mut self.on {
             On::Onnx(session) => Ok(session.run(inputs)?.into_iter().map(|one| (one.name, one.tensor)).collect()),
             On::Keras(model, network) => run_keras(model, network, inputs),

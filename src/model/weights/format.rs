@@ -7,9 +7,10 @@
 //! |---|---|---|
 //! | f16 | 2 | at most 2^-11 · abs(w), below 2^-14 at most 2^-25 |
 //! | bf16 | 2 | at most 2^-8 · abs(w) |
-//! | int8 | 1, and 4 per row | at most half the row's scale, its largest abs(w) / 127 |
+//! | int8 | 1, and 4 per row | at most half the row's scale, its largest abs(w) / 127; none where the row is 8-bit numbers already |
 //!
-//! All round to nearest, ties to even. A GPU may take f16's subnormal numbers (below 2^-14 = 6.1e-5) for 0: WGSL allows it.
+//! All round to nearest, ties to even. A row whose weights are whole multiples of one number, at most 127 of it, stays as it is in int8 (but
+//! for f32's own rounding): weights that a file has in 8 bits. A GPU may take f16's subnormal numbers (below 2^-14 = 6.1e-5) for 0: WGSL allows it.
 
 use super::{Field, Parameter, Place, Weights, parameters};
 use crate::error::{Error, Result};
@@ -146,10 +147,23 @@ pub(crate) fn is_matrix(p: &Parameter) -> bool {
     matches!(p.place, Place::Head | Place::Layer(_, Field::W | Field::R | Field::Projection))
 }
 
-/// The scale of a row in int8: its largest |w| / 127.
+/// The scale of a row in int8: what all of its weights are multiples of, at most 127 times; else its largest |w| / 127.
 pub(crate) fn scale(row: &[f32]) -> f32 {
-    row.iter().fold(0.0, |m: f32, v| m.max(v.abs())) / 127.0
+    let largest = row.iter().fold(0.0, |m: f32, v| m.max(v.abs()));
+    let whole = |scale: &f32| {
+        let scale = f64::from(*scale);
+        let multiple = |v: &f32| {
+            let times = f64::from(*v) / scale;
+            (times - times.round()).abs() <= times.round().abs() * MULTIPLE
+        };
+        scale >= f64::from(f32::MIN_POSITIVE) && row.iter().all(multiple)
+    };
+    let most = largest / 127.0;
+    (1..=127u8).rev().map(|n| largest / f32::from(n)).find(whole).unwrap_or(most)
 }
+
+/// How far from a whole multiple a product of a number and a scale is once both are f32, as a share.
+const MULTIPLE: f64 = 1.0 / (1 << 22) as f64;
 
 /// A row's weights in units of its scale; 0 where that is 0.
 pub(crate) fn codes(row: &[f32]) -> impl Iterator<Item = i8> {
@@ -193,6 +207,19 @@ mod tests {
         // Smaller than any scale.
         let tiny = f32::from_bits(1);
         assert_eq!(WeightFormat::Int8.held_row(&[tiny, -tiny]), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn rows_that_are_8_bit_numbers_stay() {
+        for (most, scale) in [(127, 0.013f32), (93, 0.37), (5, 1e-3), (1, 2.5e6)] {
+            let numbers = (0..24i16).map(|n| n * 37 % (2 * most + 1) - most).chain([most]);
+            let row: Vec<f32> = numbers.map(|q| f32::from(q) * scale).collect();
+            for (held, value) in WeightFormat::Int8.held_row(&row).iter().zip(&row) {
+                assert!((held - f64::from(*value)).abs() <= f64::from(value.abs()) * MULTIPLE);
+            }
+        }
+        // Other rows have the scale of their largest.
+        assert_eq!(scale(&[1.0, 0.31415, -0.77]), 1.0 / 127.0);
     }
 
     #[test]

@@ -9,26 +9,29 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use wgpu_rnn::{Error, Result};
 
+/// What `TensorProto.DataType` calls each.
+const TYPES: [(i32, Element); 11] = [
+    (data_type::DOUBLE, Element::F64),
+    (data_type::FLOAT, Element::F32),
+    (data_type::FLOAT16, Element::F16),
+    (data_type::BFLOAT16, Element::Bf16),
+    (data_type::INT64, Element::I64),
+    (data_type::INT32, Element::I32),
+    (data_type::INT16, Element::I16),
+    (data_type::INT8, Element::I8),
+    (data_type::UINT16, Element::U16),
+    (data_type::UINT8, Element::U8),
+    (data_type::BOOL, Element::Bool),
+];
+
 impl Element {
     /// Of a number of `TensorProto.DataType`; `what` names the tensor in errors.
     pub(super) fn of(what: &str, data_type: i32) -> Result<Self> {
-        match data_type {
-            data_type::DOUBLE => Ok(Self::F64),
-            data_type::FLOAT => Ok(Self::F32),
-            data_type::FLOAT16 => Ok(Self::F16),
-            data_type::BFLOAT16 => Ok(Self::Bf16),
-            data_type::INT64 => Ok(Self::I64),
-            data_type::INT32 => Ok(Self::I32),
-            data_type::INT16 => Ok(Self::I16),
-            data_type::INT8 => Ok(Self::I8),
-            data_type::UINT16 => Ok(Self::U16),
-            data_type::UINT8 => Ok(Self::U8),
-            data_type::BOOL => Ok(Self::Bool),
-            other => {
-                let expected = "FLOAT, DOUBLE, FLOAT16, BFLOAT16, INT8 to INT64, UINT8, UINT16 or BOOL";
-                Err(Error::mismatch(what, expected, format!("element type {other}")))
-            }
-        }
+        let known = TYPES.iter().find(|(number, _)| *number == data_type);
+        known.map(|(_, element)| *element).ok_or_else(|| {
+            let expected = "FLOAT, DOUBLE, FLOAT16, BFLOAT16, INT8 to INT64, UINT8, UINT16 or BOOL";
+            Error::mismatch(what, expected, format!("element type {data_type}"))
+        })
     }
 }
 
@@ -126,6 +129,24 @@ impl Constant {
         };
         check_count(what, &shape, values.len())?;
         Ok(Self { shape, element, values })
+    }
+
+    /// As a `TensorProto` of that name, of integers.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for reals, and for a type that the message does not have.
+    pub(super) fn encoded_integers(&self, name: &str) -> Result<proto::Tensor> {
+        let values = self.integers(name)?;
+        let number = TYPES.iter().find(|(_, element)| *element == self.element).map(|(number, _)| *number);
+        let data_type = number.ok_or_else(|| Error::mismatch(name, "a type of ONNX", format!("{:?}", self.element)))?;
+        let mut tensor = proto::Tensor { name: name.into(), data_type, ..Default::default() };
+        tensor.dims = self.shape.iter().map(|&size| size as i64).collect();
+        match self.element {
+            Element::I64 => tensor.int64_data = values.to_vec(),
+            // All narrower ones lie there.
+            _ => tensor.int32_data = values.iter().map(|&v| v as i32).collect(),
+        }
+        Ok(tensor)
     }
 
     /// How many values.

@@ -17,7 +17,7 @@ const UNFOLDED: (usize, usize) = (1 << 16, 8);
 pub(super) const MICROSOFT: &str = "com.microsoft";
 
 /// The names of a graph.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Scope {
     /// The graph around it.
     pub outer: Option<usize>,

@@ -57,6 +57,8 @@ pub struct OnnxNode {
     pub c0: Source<Tensor<f64>>,
     /// `sequence_lens`, one per sequence.
     pub lengths: Source<Vec<usize>>,
+    /// Of a `DynamicQuantizeLSTM`, whose W and R are 8-bit numbers: whether [`wgpu_rnn::weights::WeightFormat::Int8`] holds them as they are.
+    pub int8: Option<bool>,
     /// The name of X.
     pub input: String,
     /// The names of Y, Y_h and, of an LSTM, Y_c; `None` for one that the model does not use.
@@ -119,6 +121,12 @@ impl NodeReader<'_> {
         let order = Order::onnx(operator.op);
         let mut layer = OnnxNode::new(self.found.label.clone(), &operator, order, tensors)?;
         layer.input.clone_from(x);
+        if self.found.quantised {
+            let fits = |n: usize, zero: usize| -> Result<bool> {
+                Ok(quantised::fits_int8(&parameter(n, "W or R")?, optional(zero, "zero point")?.as_ref()))
+            };
+            layer.int8 = Some(fits(1, 9)? && fits(2, 11)?);
+        }
         layer.outputs = [0, 1, 2].map(|n| node.output.get(n).filter(|name| !name.is_empty()).cloned());
         Ok(layer)
     }
@@ -295,7 +303,17 @@ impl OnnxNode {
         let state = |what: &str, source: Source<Constant>| source.map(|constant| states(what, &config, &constant));
         let (h0, c0) = (state("initial_h", h0)?, state("initial_c", c0)?);
         let lengths = lengths.map(|constant| lengths_of(&constant))?;
-        Ok(Self { label, config, weights, h0, c0, lengths, input: String::new(), outputs: [None, None, None] })
+        Ok(Self {
+            label,
+            config,
+            weights,
+            h0,
+            c0,
+            lengths,
+            int8: None,
+            input: String::new(),
+            outputs: [None, None, None],
+        })
     }
 }
 

@@ -11,11 +11,7 @@ use wgpu_rnn::{Error, Result};
 /// [`Error::Mismatch`] for another shape or type, or other scales and zero points.
 pub(super) fn matrix(what: &str, q: &Constant, scale: &Constant, zero: Option<&Constant>) -> Result<Constant> {
     let [directions, rows, columns] = q.sizes(what, "[D, rows, 4·H]")?;
-    // Those of a direction, or one for each of its columns.
-    let per = |n: usize| match scale.len() {
-        len if len == directions => n / (rows * columns).max(1),
-        _ => n / (rows * columns).max(1) * columns + n % columns.max(1),
-    };
+    let per = group([directions, rows, columns], scale.len());
     if scale.len() != directions && scale.len() != directions * columns {
         let expected = format!("[D] = [{directions}] or [D, 4·H] = [{directions}, {columns}]");
         return Err(Error::mismatch(format!("{what}_scale"), expected, format!("{:?}", scale.shape)));
@@ -29,4 +25,23 @@ pub(super) fn matrix(what: &str, q: &Constant, scale: &Constant, zero: Option<&C
     let shape = vec![directions, columns, rows];
     let places = Places::new(&shape, 0, vec![own[0] as isize, own[2] as isize, own[1] as isize]);
     Ok(real.taken(shape, places))
+}
+
+/// Whether [`wgpu_rnn::weights::WeightFormat::Int8`] holds such a matrix as it is: it has a scale for every row, and numbers of -127 to 127
+/// without a zero point. So where no number is beyond that once its zero point is taken off.
+pub(super) fn fits_int8(q: &Constant, zero: Option<&Constant>) -> bool {
+    let Ok(sizes) = q.sizes::<3>("q", "[D, rows, 4·H]") else { return false };
+    let zeros = zero.map_or(Ok(&[0][..]), |zero| zero.integers("zero point"));
+    let (Ok(zeros), Ok(numbers)) = (zeros, q.integers("q")) else { return false };
+    let per = group(sizes, zeros.len());
+    let zero = |n: usize| if zeros.len() == 1 { Some(&zeros[0]) } else { zeros.get(per(n)) };
+    numbers.iter().enumerate().all(|(n, &v)| zero(n).is_some_and(|zero| (v - zero).abs() <= 127))
+}
+
+/// Which scale and zero point an element has: its direction's, or its column's.
+fn group([directions, rows, columns]: [usize; 3], scales: usize) -> impl Fn(usize) -> usize {
+    move |n| match scales == directions {
+        true => n / (rows * columns).max(1),
+        false => n / (rows * columns).max(1) * columns + n % columns.max(1),
+    }
 }

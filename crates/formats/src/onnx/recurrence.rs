@@ -30,6 +30,8 @@ pub use attention::{LinearAttention, UpdateRule};
 pub use convolution::CausalConv;
 pub use network::{RecurrenceFeed, RecurrenceNetwork};
 
+pub(super) use attention::{Heads, VALUES};
+
 use super::constant::Constant;
 use super::node::{Values, attributes};
 use super::operator::{AttributeValue, shortened};
@@ -113,11 +115,7 @@ impl Recurrence {
     /// # Errors
     /// [`Error::Mismatch`] for inputs that are missing, too many or of other shapes; [`Error::Limit`] for a state beyond any device.
     pub fn network(&self, shapes: &[Option<&[usize]>]) -> Result<RecurrenceNetwork> {
-        let known = self.op().inputs();
-        if shapes.len() > known.len() {
-            return Err(Error::mismatch("inputs", format!("at most {}", known.len()), shapes.len()));
-        }
-        let shapes = Shapes { op: self.op(), given: shapes };
+        let shapes = Shapes::new(self.op(), shapes)?;
         match self {
             Self::LinearAttention(attention) => attention.network(&shapes),
             Self::CausalConvWithState(convolution) => convolution.network(&shapes),
@@ -183,12 +181,22 @@ impl RecurrenceTensors {
 }
 
 /// The shapes of an operator's inputs.
-struct Shapes<'a> {
+pub(super) struct Shapes<'a> {
     op: RecurrenceOp,
     given: &'a [Option<&'a [usize]>],
 }
 
 impl<'a> Shapes<'a> {
+    /// # Errors
+    /// [`Error::Mismatch`] for more than there are.
+    pub fn new(op: RecurrenceOp, given: &'a [Option<&'a [usize]>]) -> Result<Self> {
+        let known = op.inputs().len();
+        if given.len() > known {
+            return Err(Error::mismatch("inputs", format!("at most {known}"), given.len()));
+        }
+        Ok(Self { op, given })
+    }
+
     fn get(&self, n: usize) -> Option<&'a [usize]> {
         self.given.get(n).copied().flatten()
     }

@@ -61,6 +61,7 @@ fn tensor(name: &str, dims: &[usize], data_type: i64, data: &[u8]) -> Vec<u8> {
 pub enum Value<'a> {
     Int(i64),
     Float(f32),
+    Text(&'a str),
     Ints(&'a [i64]),
     Graph(Vec<u8>),
     /// That attribute of the function that the node is in, an integer.
@@ -72,6 +73,7 @@ fn attribute(name: &str, value: &Value<'_>) -> Vec<u8> {
         Value::Float(v) => (1, [varint(2 << 3 | 5), v.to_le_bytes().to_vec()].concat()),
         Value::Int(v) => (2, int(3, *v)),
         Value::Of(v) => (2, bytes(21, v.as_bytes())),
+        Value::Text(v) => (3, bytes(4, v.as_bytes())),
         Value::Graph(v) => (5, bytes(6, v)),
         Value::Ints(v) => (7, v.iter().flat_map(|v| int(8, *v)).collect()),
     };
@@ -90,8 +92,13 @@ pub fn node(op: &str, inputs: &[&str], outputs: &[&str], attributes: &[(&str, Va
 
 /// An input or output of floats with those sizes.
 pub fn value(name: &str, sizes: &[i64]) -> Vec<u8> {
+    typed(name, sizes, 1)
+}
+
+/// The same of another element type.
+pub fn typed(name: &str, sizes: &[i64], data_type: i64) -> Vec<u8> {
     let dims: Vec<u8> = sizes.iter().flat_map(|&d| bytes(1, &if d < 0 { bytes(2, b"n") } else { int(1, d) })).collect();
-    let tensor = [int(1, 1), bytes(2, &dims)].concat();
+    let tensor = [int(1, data_type), bytes(2, &dims)].concat();
     [bytes(1, name.as_bytes()), bytes(2, &bytes(1, &tensor))].concat()
 }
 

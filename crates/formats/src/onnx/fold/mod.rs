@@ -91,6 +91,11 @@ fn find(op: &str) -> Option<&'static Row> {
     tables.into_iter().flatten().find(|row| row.name == op)
 }
 
+/// Whether an operator is worked out where its inputs are known.
+pub(super) fn works_out(op: &str) -> bool {
+    find(op).is_some()
+}
+
 /// The outputs of a node whose inputs are all known; `None` for an operator that is not worked out.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use super::network::{Layout, RecurrenceNetwork};
 use super::{RecurrenceOp, Shapes, refused};
 use crate::onnx::operator::{AttributeValue, shortened};
 use wgpu_rnn::expr::Expr;
-use wgpu_rnn::network::{Builder, Network, Operand};
+use wgpu_rnn::network::{Builder, Network, Operand, Part};
 use wgpu_rnn::rule::Rule;
 use wgpu_rnn::{Error, Result, Shape, rules};
 
@@ -125,7 +125,8 @@ impl LinearAttention {
         ))
     }
 
-    fn heads(&self, shapes: &Shapes<'_>) -> Result<(Shape, Heads)> {
+    /// Steps, sequences and heads of inputs of these shapes.
+    pub(in crate::onnx) fn heads(&self, shapes: &Shapes<'_>) -> Result<(Shape, Heads)> {
         let (q, kv) = (self.q_num_heads, self.kv_num_heads);
         if kv == 0 || q == 0 || q % kv != 0 {
             return Err(Error::mismatch("q_num_heads", format!("a multiple of kv_num_heads = {kv}, at least 1"), q));
@@ -177,29 +178,44 @@ impl LinearAttention {
 
     fn build(&self, shapes: &Shapes<'_>, heads: &Heads) -> Result<Network> {
         let mut b = Builder::new();
-        let mut operands: Vec<Operand> = Vec::new();
+        let mut parts = Vec::new();
         for n in VALUES {
             let Some(&[_, _, width]) = shapes.get(n) else { continue };
-            let input = Operand::from(b.input(INPUTS[n].0, width)?);
-            // The scan gives a head's own values to its group; of one decay per head it would take d_k heads' for one head's.
-            let per_head = n == DECAY && width == heads.kv;
-            operands.push(if per_head { input.each(heads.key * heads.group) } else { input });
+            parts.push((n, b.input(INPUTS[n].0, width)?));
         }
-        let sizes = [heads.kv * heads.group, heads.key, heads.value];
-        let y = b.scan("state", self.update_rule.rule(), sizes, &operands, false)?;
-        let scale = self.scale.unwrap_or_else(|| 1.0 / (heads.key as f64).sqrt());
-        let y = b.map("scaled", Expr::from(scale) * Expr::input(0), &[y.into()])?;
+        let y = self.add(&mut b, &["state".into(), "scaled".into()], &parts, heads)?;
         b.output("output", y)?;
         b.finish()
+    }
+
+    /// Adds the scan and the scaling behind it, of those names, to a network; `parts`: which input each value is, in the order of `VALUES`.
+    pub(in crate::onnx) fn add(
+        &self,
+        b: &mut Builder,
+        names: &[String; 2],
+        parts: &[(usize, Part)],
+        heads: &Heads,
+    ) -> Result<Part> {
+        let operand = |&(n, part): &(usize, Part)| {
+            // The scan gives a head's own values to its group; of one decay per head it would take d_k heads' for one head's.
+            let per_head = n == DECAY && part.width == heads.kv;
+            let operand = Operand::from(part);
+            if per_head { operand.each(heads.key * heads.group) } else { operand }
+        };
+        let operands: Vec<Operand> = parts.iter().map(operand).collect();
+        let sizes = [heads.kv * heads.group, heads.key, heads.value];
+        let y = b.scan(&names[0], self.update_rule.rule(), sizes, &operands, false)?;
+        let scale = self.scale.unwrap_or_else(|| 1.0 / (heads.key as f64).sqrt());
+        b.map(&names[1], Expr::from(scale) * Expr::input(0), &[y.into()])
     }
 }
 
 /// Inputs with a step's values, as the rule's ports are ordered.
-pub(super) const VALUES: [usize; 5] = [0, 1, 2, DECAY, BETA];
+pub(in crate::onnx) const VALUES: [usize; 5] = [0, 1, 2, DECAY, BETA];
 
 /// Sizes of the heads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Heads {
+pub(in crate::onnx) struct Heads {
     /// H_kv
     kv: usize,
     /// H_q / H_kv
@@ -211,6 +227,9 @@ pub(super) struct Heads {
 }
 
 impl Heads {
+    /// Which input is the state before.
+    pub const PAST: usize = PAST;
+
     /// Refuses a state whose elements the kernels could not number, before anything is multiplied.
     fn check_limit(&self) -> Result<()> {
         let sizes = [self.kv, self.group, self.key, self.value];
@@ -225,7 +244,7 @@ impl Heads {
     }
 
     /// `past_state` `[B, H_kv, d_k, d_v]` as the scan's `[B, H_q, d_v, d_k]`.
-    pub(super) fn state<T: Copy>(&self, past: &[T]) -> Vec<T> {
+    pub fn state<T: Copy>(&self, past: &[T]) -> Vec<T> {
         let Self { kv, group, key, value } = *self;
         let head = |head: usize| (0..value).flat_map(move |v| (0..key).map(move |k| (head * key + k) * value + v));
         let heads = past
@@ -235,12 +254,12 @@ impl Heads {
     }
 
     /// Values of a sequence's state in the scan.
-    pub(super) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.kv * self.group * self.key * self.value
     }
 
     /// `present_state` out of the scan's state.
-    pub(super) fn present<T: Copy>(&self, state: &[T]) -> Vec<T> {
+    pub fn present<T: Copy>(&self, state: &[T]) -> Vec<T> {
         let Self { kv, group, key, value } = *self;
         let head = |head: usize| (0..key).flat_map(move |k| (0..value).map(move |v| (head * value + v) * key + k));
         let heads = state
@@ -250,7 +269,7 @@ impl Heads {
     }
 
     /// The shapes of output and `present_state`.
-    pub(super) fn outputs(&self, shape: Shape) -> [Vec<usize>; 2] {
+    pub fn outputs(&self, shape: Shape) -> [Vec<usize>; 2] {
         let Self { kv, group, key, value } = *self;
         [vec![shape.batch, shape.time, kv * group * value], vec![shape.batch, kv, key, value]]
     }

@@ -4,7 +4,7 @@ use super::network::{Layout, RecurrenceNetwork};
 use super::{RecurrenceOp, Shapes, refused};
 use crate::onnx::operator::{AttributeValue, shortened};
 use wgpu_rnn::expr::{Expr, silu};
-use wgpu_rnn::network::{Builder, Network};
+use wgpu_rnn::network::{Builder, Network, ParamId, Part};
 use wgpu_rnn::{Error, Result, Shape};
 
 pub(super) const INPUTS: [(&str, &str); 4] =
@@ -38,6 +38,13 @@ impl CausalConv {
     }
 
     pub(super) fn network(&self, shapes: &Shapes<'_>) -> Result<RecurrenceNetwork> {
+        let (shape, [channels, taps]) = self.sizes(shapes)?;
+        let network = self.build(channels, taps, shapes.get(BIAS).is_some())?;
+        Ok(RecurrenceNetwork::new(shapes, network, shape, None, Layout::Convolution { channels, taps }))
+    }
+
+    /// Steps, sequences, channels and taps of inputs of these shapes.
+    pub(in crate::onnx) fn sizes(&self, shapes: &Shapes<'_>) -> Result<(Shape, [usize; 2])> {
         let [batch, channels, time] = shapes.three(0)?;
         let [_, _, taps] = shapes.three(1)?;
         shapes.expect(1, &[channels, 1, taps])?;
@@ -51,8 +58,7 @@ impl CausalConv {
             let limit_name = "the kernels' index range";
             return Err(Error::Limit { what, needs, limit, unit: "elements", limit_name, hint: String::new() });
         }
-        let network = self.build(channels, taps, shapes.get(BIAS).is_some())?;
-        Ok(RecurrenceNetwork::new(shapes, network, shape, None, Layout::Convolution { channels, taps }))
+        Ok((shape, [channels, taps]))
     }
 
     fn build(&self, channels: usize, taps: usize, bias: bool) -> Result<Network> {
@@ -60,11 +66,21 @@ impl CausalConv {
         let x = b.input("input", channels)?;
         let weight = b.param("weight", &[channels, 1, taps])?;
         let bias = bias.then(|| b.param("bias", &[channels])).transpose()?;
-        let mut y = b.conv("conv", x, (weight, bias), (taps - 1, 0))?;
-        if self.silu {
-            y = b.map("activation", silu(Expr::input(0)), &[y.into()])?;
-        }
+        let y = self.add(&mut b, &["conv".into(), "activation".into()], x, (weight, bias), taps)?;
         b.output("output", y)?;
         b.finish()
+    }
+
+    /// Adds the convolution and the activation behind it, of those names, to a network.
+    pub(in crate::onnx) fn add(
+        &self,
+        b: &mut Builder,
+        names: &[String; 2],
+        x: Part,
+        params: (ParamId, Option<ParamId>),
+        taps: usize,
+    ) -> Result<Part> {
+        let y = b.conv(&names[0], x, params, (taps - 1, 0))?;
+        if self.silu { b.map(&names[1], silu(Expr::input(0)), &[y.into()]) } else { Ok(y) }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::super::constant::Constant;
 use super::super::fold::Places;
-use super::lower::{Fixed, Lowering, Made, Source, Stop};
+use super::axes::{Made, Stop};
+use super::lower::{Fixed, Lowering, Source};
 use super::value::{Axis, Column, Kind, Laid, Value};
 use crate::element::Element;
 use std::collections::HashMap;
@@ -41,7 +42,7 @@ impl Lowering<'_> {
             let part = self.part_of(source)?;
             let one = match part.columns(at as usize, 1) {
                 Ok(one) => one,
-                Err(_) => return Err(Stop::from_cell_state()),
+                Err(_) => return Err(Stop::from_state()),
             };
             match pieces.last_mut() {
                 Some(last) if last.value == one.value && last.first + last.width == one.first => last.width += 1,
@@ -100,6 +101,19 @@ impl Lowering<'_> {
         let bias = some.then(|| self.param(&format!("{name}.numbers"), &[columns.len()], &bias)).transpose()?;
         let name = self.fresh(&format!("{name}.picked"));
         Ok(self.builder.linear(&name, x, weight, bias)?)
+    }
+
+    /// The columns of an initial state, which only a run's inputs give.
+    pub fn given_columns(&self, what: &str, laid: &Laid) -> Made<Vec<Column>> {
+        let given = |column: &Column| match column {
+            Column::Of(source, _) => matches!(self.sources[*source as usize], Source::Input(_) | Source::Fixed(_)),
+            Column::Number(_) => true,
+        };
+        if laid.columns.iter().all(given) {
+            return Ok(laid.columns.clone());
+        }
+        let reason = "a network begins with states that it is given".into();
+        Err(Error::Unsupported { what: format!("{what} that nodes make of a run's values"), reason }.into())
     }
 
     /// The same as an operand of a pointwise expression, which may repeat columns.
@@ -322,25 +336,13 @@ impl Lowering<'_> {
         }
         Ok(result)
     }
-
-    /// Learns which of two axes was taken for the wrong thing.
-    fn agree(&self, a: Axis, b: Axis, at: usize) -> Made<()> {
-        let open = |axis: &Axis| axis.from.filter(|place| !self.facts.contains_key(place));
-        match (open(&a), open(&b)) {
-            (_, Some(place)) => Err(Stop::Learn(vec![(place, a.kind)])),
-            (Some(place), None) => Err(Stop::Learn(vec![(place, b.kind)])),
-            (None, None) => {
-                let reason = format!("axis {at} counts {:?} in one and {:?} in the other", a.kind, b.kind);
-                Err(Error::Unsupported { what: "values side by side".into(), reason }.into())
-            }
-        }
-    }
 }
 
 impl Stop {
-    fn from_cell_state() -> Self {
-        let reason = "a network gives the cell states of its layers after a run, not as a value within it".into();
-        Self::Fail(Error::Unsupported { what: "Y_c as what other nodes read".into(), reason })
+    /// Of a node that reads cell states, or the state of a linear recurrence or a convolution.
+    pub fn from_state() -> Self {
+        let reason = "a network gives states other than h after a run, not as values within it".into();
+        Self::Fail(Error::Unsupported { what: "a state as what other nodes read".into(), reason })
     }
 }
 

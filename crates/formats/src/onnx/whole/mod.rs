@@ -8,23 +8,29 @@
 //! read it: the lowering begins with a guess, and begins again when a node wants it otherwise. In a model without recurrent nodes the first
 //! axis counts sequences, and everything else is columns.
 
+mod axes;
 mod dense;
 mod lower;
+mod node;
 mod ops;
 mod run;
+mod stack;
 mod stages;
 mod value;
 
+pub(super) use ops::reads;
 pub use run::{OnnxFeed, OnnxSession, OnnxTensor};
 
 use super::operator::shortened;
 use super::{OnnxFile, proto, within};
 use crate::element::Element;
-use lower::{Begin, Facts, Fixed, Input, Lowering, Source, Stop};
+use axes::Stop;
+use lower::{Begin, Fixed, Input, Lowering, Source};
 use prost::Message;
+use stack::Readable;
 use std::collections::HashMap;
 use std::sync::Arc;
-use value::{Axis, Column, Kind, Value};
+use value::{Column, Value};
 use wgpu_rnn::expr::Expr;
 use wgpu_rnn::network::{Network, Part};
 use wgpu_rnn::{Error, Result, Shape};
@@ -191,51 +197,6 @@ struct Shaped {
     shape: Vec<usize>,
 }
 
-impl Shaped {
-    /// Whether it looks like steps: numbers per step, or ids and masks.
-    fn of_steps(&self) -> bool {
-        self.shape.len() >= 3 || self.shape.len() == 2 && !self.element.is_real()
-    }
-}
-
-/// What every axis of the inputs counts, as far as it is known, and T and B; `recurrent`: something runs over steps.
-fn guess(given: &[Shaped], facts: &Facts, recurrent: bool) -> (Vec<Input>, Shape) {
-    let steps = |value: &&Shaped| recurrent && value.of_steps();
-    let known = |kind: Kind| {
-        let mut of = facts.iter().filter(|(_, k)| **k == kind).map(|((n, axis), _)| given[*n].shape[*axis]);
-        of.next()
-    };
-    let first = given.iter().find(steps).or_else(|| given.iter().find(|value| !value.shape.is_empty()));
-    // Of the first that looks like steps, if its second axis is not known for something else.
-    let second = given.iter().position(|value| steps(&value)).filter(|&n| !facts.contains_key(&(n, 1)));
-    let time = known(Kind::Time).or(second.map(|n| given[n].shape[1])).unwrap_or(1);
-    let batch = known(Kind::Batch).or(first.map(|value| value.shape[0])).unwrap_or(1);
-    let kind = |n: usize, axis: usize| {
-        let value = &given[n];
-        let taken = |kind: Kind| facts.iter().any(|((input, _), k)| *input == n && *k == kind);
-        match facts.get(&(n, axis)) {
-            _ if value.shape[axis] == 1 => Kind::Columns,
-            Some(kind) => *kind,
-            None if axis == 0 && value.shape[0] == batch && !taken(Kind::Batch) => Kind::Batch,
-            None if axis == 1 && steps(&value) && value.shape[1] == time && !taken(Kind::Time) => Kind::Time,
-            None => Kind::Columns,
-        }
-    };
-    let inputs = given.iter().enumerate().map(|(n, value)| {
-        let axis = |axis: usize| Axis { size: value.shape[axis], kind: kind(n, axis), from: Some((n, axis)) };
-        let axes = (0..value.shape.len()).map(axis).collect();
-        Input { name: value.name.clone(), element: value.element, axes }
-    });
-    let inputs: Vec<Input> = inputs.collect();
-    // What no input counts there is one of.
-    let counted = |kind: Kind, size: usize| {
-        let any = inputs.iter().flat_map(|input| &input.axes).any(|axis| axis.kind == kind);
-        if any { size } else { 1 }
-    };
-    let shape = Shape { time: counted(Kind::Time, time), batch: counted(Kind::Batch, batch) };
-    (inputs, shape)
-}
-
 /// The outputs of a lowering that has come to its end.
 struct Finished {
     outputs: Vec<(String, Value)>,
@@ -269,6 +230,9 @@ fn finish(lowering: &mut Lowering<'_>, names: &[String]) -> std::result::Result<
     }
     sources.sort_unstable();
     sources.dedup();
+    for source in &sources {
+        lowering.settle(*source)?;
+    }
     let inputs = |lowering: &Lowering<'_>, name: &String| lowering.inputs.iter().any(|input| input.name == *name);
     let given = |source: &u32| matches!(lowering.sources[*source as usize], Source::Input(_) | Source::Fixed(_));
     if let Some(&first) = sources.first()
@@ -302,7 +266,7 @@ impl Finished {
         let fed = lowering.fed();
         if self.shown.is_empty() {
             match lowering.sources.iter().find_map(|source| match source {
-                Source::State { y, .. } => Some(*y),
+                Source::State(_, Readable::Last(y, _) | Readable::Nothing(y)) => Some(*y),
                 _ => None,
             }) {
                 Some(y) => builder.output("y", y)?,

@@ -199,9 +199,11 @@ impl OnnxNetwork {
                                 Source::Input(n) => feed.inputs[*n].get(input_places[*n].at(t, b, at)).copied(),
                                 Source::Spread(_) => None,
                                 Source::Fixed(n) => fixed[*n].get(fixed_places[*n].at(t, b, at)).copied(),
-                                Source::State { state, .. } => {
-                                    output.states.get(*state).and_then(|s| s.data.get(b * s.shape[1] + at)).copied()
+                                Source::State(places, _) => {
+                                    let state = output.states.get(places.state);
+                                    state.and_then(|s| s.data.get(b * s.shape[1] + places.at(at))).copied()
                                 }
+                                Source::Layer(_) | Source::Last(_) | Source::Inside(_) => None,
                                 Source::Made(_) => {
                                     self.shown.get(&source).and_then(|&n| output.values.get(n)).and_then(|v| {
                                         let width = v.shape.last().copied().unwrap_or(0);

@@ -5,9 +5,10 @@
 
 use super::super::constant::Constant;
 use super::super::{OnnxFile, proto};
-use super::lower::{Facts, Lowering, Source, Stop};
+use super::axes::{Facts, Made, Stop, guess};
+use super::lower::{Lowering, Source};
 use super::value::{Laid, Value};
-use super::{OnnxModel, OnnxNetwork, Shaped, finish, guess};
+use super::{OnnxModel, OnnxNetwork, Shaped, finish};
 use prost::Message;
 use std::collections::{HashMap, HashSet};
 use wgpu_rnn::{Error, Result};
@@ -64,7 +65,7 @@ pub fn model(file: &OnnxFile, given: Vec<Shaped>, outputs: &[&str], most: usize)
 
 /// The nodes that values need, by their places, with the names that each reads.
 fn needed(file: &OnnxFile, nodes: &[proto::Node], outputs: &[String]) -> Vec<(usize, Vec<String>)> {
-    let mut inner = super::lower::captured(file, 0);
+    let mut inner = super::node::captured(file, 0);
     let mut names: HashSet<String> = outputs.iter().cloned().collect();
     let mut needed = Vec::new();
     for (n, node) in nodes.iter().enumerate().rev() {
@@ -83,10 +84,10 @@ impl Staging<'_> {
     /// The network from the needed node `first` on; `may_cut`: it need not be the last.
     fn network(&mut self, first: usize, may_cut: bool) -> Result<End> {
         let recurrent = !self.file.found.is_empty() || !self.file.recurrences.is_empty();
-        let mut facts = Facts::new();
+        let mut facts = Facts::default();
         let given = self.given(first);
-        // Every round learns what an axis counts that was not known.
-        let rounds = 1 + given.iter().map(|value| value.shape.len()).sum::<usize>();
+        // Every round learns what an axis counts that was not known, or which node begins a stack of its own.
+        let rounds = 1 + self.file.found.len() + given.iter().map(|value| value.shape.len()).sum::<usize>();
         for _ in 0..rounds {
             let (inputs, shape) = guess(&given, &facts, recurrent);
             let mut lowering = Lowering::new(self.file, inputs, &facts, shape);
@@ -103,8 +104,9 @@ impl Staging<'_> {
                 None => finish(&mut lowering, &outputs).map(|finished| (finished, None)),
                 Some((at, Stop::Fail(error @ Error::Unsupported { .. }))) if may_cut && at > first => {
                     match self.cut(&mut lowering, at) {
-                        Some(finished) => Ok((finished, Some(at))),
-                        None => Err(Stop::Fail(error)),
+                        Ok(Some(finished)) => Ok((finished, Some(at))),
+                        Err(apart @ Stop::Apart(_)) => Err(apart),
+                        Ok(None) | Err(_) => Err(Stop::Fail(error)),
                     }
                 }
                 Some((_, stop)) => Err(stop),
@@ -130,8 +132,7 @@ impl Staging<'_> {
                     self.constants = lowering.constants();
                     return Ok(End::Cut(finished.network(lowering)?, at));
                 }
-                Err(Stop::Fail(error)) => return Err(error),
-                Err(Stop::Learn(learned)) => facts.extend(learned),
+                Err(stop) => facts.learn(stop)?,
             }
         }
         let reason = "what its axes count does not come to rest".into();
@@ -147,7 +148,7 @@ impl Staging<'_> {
     }
 
     /// What the network has made that nodes from `at` on read; `None` if it cannot end there.
-    fn cut(&self, lowering: &mut Lowering<'_>, at: usize) -> Option<super::Finished> {
+    fn cut(&self, lowering: &mut Lowering<'_>, at: usize) -> Made<Option<super::Finished>> {
         let later = self.needed[at..].iter().flat_map(|(_, reads)| reads).chain(&self.outputs);
         let names: HashSet<&String> = later.filter(|name| !self.live.iter().any(|live| live.name == **name)).collect();
         let mut wanted = Vec::new();
@@ -156,18 +157,18 @@ impl Staging<'_> {
                 Ok(Value::Laid(Laid { sorted: false, .. })) => wanted.push(name.clone()),
                 // What later nodes make is not there yet; constants go along.
                 Ok(Value::Constant(_)) | Err(_) => {}
-                Ok(_) => return None,
+                Ok(_) => return Ok(None),
             }
         }
         wanted.sort_unstable();
-        let finished = finish(lowering, &wanted).ok()?;
-        finished.makes_something(lowering).then_some(finished)
+        let finished = finish(lowering, &wanted)?;
+        Ok(finished.makes_something(lowering).then_some(finished))
     }
 }
 
 impl super::Finished {
     /// Whether a network has anything to do for the outputs.
     fn makes_something(&self, lowering: &Lowering<'_>) -> bool {
-        !self.shown.is_empty() || lowering.sources.iter().any(|source| matches!(source, Source::State { .. }))
+        !self.shown.is_empty() || lowering.sources.iter().any(|source| matches!(source, Source::State(..)))
     }
 }

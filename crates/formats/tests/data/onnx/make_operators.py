@@ -236,6 +236,21 @@ def all_models():
     b = m.op("Tanh", b)
     m.out(m.op("Concat", a, turn(b), axis=2), b, last, m.op("Gather", b, np.int64(-1), axis=0))
     m.save()
+    # Convolutions over steps and over columns as quantize_dynamic writes them.
+    m = Model("dynamic_quantised_conv")
+    x = m.given("x", r(2, 6, 8))
+    q, s, z = m.op("DynamicQuantizeLinear", m.op("Transpose", x, perm=[0, 2, 1]), outputs=3)
+    y = m.op("ConvInteger", q, rng.integers(0, 255, (4, 8, 3)).astype(np.uint8), z, np.uint8(131), pads=[1, 1])
+    c = m.op("Mul", m.op("Cast", y, to=P.FLOAT), m.op("Mul", s, np.float32(0.002)))
+    y, _ = m.gru(m.op("Transpose", c, perm=[0, 2, 1]), 4, 5)
+    m.out(c, y)
+    m.save()
+    # Columns that pads take from the axis itself.
+    m = Model("pads")
+    x = m.given("x", r(2, 3, 5))
+    for mode in ("reflect", "edge", "wrap"):
+        m.out(m.op("Pad", x, i64(0, 1, 3, 0, 2, 2), mode=mode))
+    m.save()
 
 
 all_models()

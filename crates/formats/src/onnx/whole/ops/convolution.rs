@@ -5,7 +5,9 @@
 //! with the matrix that the kernel is when it is laid out.
 
 use super::super::super::constant::Constant;
-use super::super::lower::{Begin, Lowering, Made, Op, Source};
+use super::super::axes::Made;
+use super::super::lower::{Begin, Lowering, Source};
+use super::super::node::Op;
 use super::super::value::{Axis, Column, Kind, Laid, Value};
 use super::{Row, refused, row};
 use wgpu_rnn::expr::{Expr, max};
@@ -113,8 +115,18 @@ fn every(sizes: &[usize]) -> impl Iterator<Item = Vec<usize>> {
 }
 
 fn conv(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
-    let x = op.laid(0)?.clone();
     let w = op.constant(1).ok_or_else(|| Error::mismatch("W", "a constant", "a value of a run"))?;
+    convolved(lowering, op, w, op.constant(2))
+}
+
+/// The node's first input, convolved with a kernel.
+pub(super) fn convolved(
+    lowering: &mut Lowering<'_>,
+    op: &Op<'_>,
+    w: &Constant,
+    bias: Option<&Constant>,
+) -> Made<Vec<Value>> {
+    let x = op.laid(0)?.clone();
     let wrong = || Error::mismatch("W", "[M, C / group, kernel]", format!("{:?}", w.shape));
     let (&[outputs, per_group], kernel) = w.shape.split_first_chunk::<2>().ok_or_else(wrong)?;
     let group = op.attributes(lowering.file).int("group")?.unwrap_or(1);
@@ -124,10 +136,13 @@ fn conv(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
         return Err(wrong().into());
     }
     // Channels are columns; the axis of steps may be a convolved one.
-    let wanted: Vec<(usize, Kind)> = match x.axes[1].kind {
+    let mut wanted: Vec<(usize, Kind)> = match x.axes[1].kind {
         Kind::Time if x.axes.len() == 3 => vec![(1, Kind::Columns), (2, Kind::Time)],
         _ => vec![(1, Kind::Columns)],
     };
+    if x.axes[0].kind == Kind::Columns && x.axes[0].size != 1 {
+        wanted.push((0, Kind::Batch));
+    }
     lowering.want(&x, &wanted)?;
     let time = x.axes.iter().position(|axis| axis.kind == Kind::Time).and_then(|n| n.checked_sub(2));
     if let Some(n) = time {
@@ -210,7 +225,7 @@ fn conv(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
         axes[n + 2] = Axis::columns(places);
     }
     let y = Value::Laid(lowering.laid(y, axes, &x));
-    let Some(bias) = op.constant(2) else { return Ok(vec![y]) };
+    let Some(bias) = bias else { return Ok(vec![y]) };
     let mut shape = vec![1; x.axes.len()];
     shape[1] = outputs;
     let bias: Constant = bias.reshaped("B", shape)?;

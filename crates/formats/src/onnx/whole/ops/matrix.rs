@@ -1,19 +1,16 @@
 //! Products with constant matrices.
 
 use super::super::super::constant::Constant;
-use super::super::super::fold::{Places, scaled};
-use super::super::lower::{Lowering, Made, Op};
+use super::super::super::fold::Places;
+use super::super::axes::Made;
+use super::super::lower::Lowering;
+use super::super::node::Op;
 use super::super::value::{Axis, Column, Kind, Laid, Value};
 use super::{Row, refused, row};
 use wgpu_rnn::expr::Expr;
 use wgpu_rnn::{Error, Result};
 
-pub(super) const ROWS: [Row; 4] = [
-    row("MatMul", 2, matmul),
-    row("Gemm", 3, gemm),
-    row("DynamicQuantizeLinear", 1, dynamic_quantise),
-    row("MatMulInteger", 1, matmul_integer),
-];
+pub(super) const ROWS: [Row; 2] = [row("MatMul", 2, matmul), row("Gemm", 3, gemm)];
 
 /// Groups of columns that are multiplied by the same matrix, at most.
 const MOST_GROUPS: usize = 512;
@@ -27,7 +24,7 @@ pub(super) struct Matrix {
 
 impl Matrix {
     /// A constant of two axes, or of more of size 1 before them.
-    fn read(what: &str, constant: &Constant) -> Result<Self> {
+    pub fn read(what: &str, constant: &Constant) -> Result<Self> {
         let sizes: Vec<usize> = constant.shape.clone();
         let (front, last) = sizes.split_at(sizes.len().saturating_sub(2));
         match last {
@@ -38,7 +35,7 @@ impl Matrix {
         }
     }
 
-    fn transposed(&self) -> Self {
+    pub fn transposed(&self) -> Self {
         let shape = [self.columns, self.rows];
         let places = Places::new(&shape, 0, vec![1, self.columns as isize]);
         Self { rows: self.columns, columns: self.rows, values: places.map(|at| self.values[at]).collect() }
@@ -138,31 +135,4 @@ fn gemm(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let Some(c) = op.values.get(2).and_then(Option::as_ref) else { return Ok(vec![Value::Laid(y)]) };
     let sum = |x: &[Expr]| x[0].clone() + Expr::from(beta) * x[1].clone();
     Ok(vec![lowering.pointwise(&format!("{}.bias", op.name), &[Value::Laid(y), c.clone()], None, sum)?])
-}
-
-/// x in 8 bits, its scale and its zero point. A network keeps x as it is: then the scale is 1 and the zero point 0.
-fn dynamic_quantise(_: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
-    use crate::element::Element;
-    let one = Constant::from_reals("scale", vec![], Element::F32, vec![1.0])?;
-    let zero = Constant::from_integers("zero point", vec![], vec![0])?;
-    Ok(vec![Value::Laid(op.laid(0)?.clone()), Value::Constant(one), Value::Constant(zero)])
-}
-
-fn matmul_integer(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
-    let x = op.laid(0)?;
-    let w = op.constant(1).ok_or_else(|| Error::mismatch("B", "a constant", "a value of a run"))?;
-    if op.constant(2).is_some_and(|zero| !zero.is_zero()) {
-        return Err(refused("a zero point of a value of a run", "DynamicQuantizeLinear alone makes such values here"));
-    }
-    let one = Constant::from_reals("scale", vec![], crate::element::Element::F32, vec![1.0])?;
-    // A zero point for all of B, or one for each of its columns.
-    let columns = w.shape.last().copied().unwrap_or(1).max(1);
-    let zero = op.constant(3);
-    let ones = match zero {
-        Some(zero) if zero.len() > 1 => one.taken(vec![zero.len()], std::iter::repeat_n(0, zero.len())),
-        _ => one,
-    };
-    let w = Matrix::read("B", &scaled(w, &ones, zero, |n| n % columns)?)?.transposed();
-    let last = x.axes.len().checked_sub(1).ok_or_else(|| Error::mismatch("A", "a matrix", "a number"))?;
-    Ok(vec![Value::Laid(along(lowering, &op.name, x, last, &w)?)])
 }

@@ -7,11 +7,16 @@ mod normal;
 mod order;
 mod packed;
 mod pointwise;
+mod quantised;
+mod recurrence;
 mod recurrent;
 mod reduce;
 mod select;
 
-use super::lower::{Lowering, Made, Op};
+use super::super::fold::works_out;
+use super::axes::{Made, Stop};
+use super::lower::Lowering;
+use super::node::Op;
 use super::value::Value;
 use wgpu_rnn::Error;
 
@@ -34,7 +39,7 @@ const fn row(name: &'static str, reads: usize, run: fn(&mut Lowering<'_>, &Op<'_
 
 /// The row of an operator.
 pub fn find(kind: &str) -> Option<&'static Row> {
-    let tables: [&[Row]; 9] = [
+    let tables: [&[Row]; 11] = [
         &order::ROWS,
         &select::ROWS,
         &pointwise::ROWS,
@@ -43,13 +48,25 @@ pub fn find(kind: &str) -> Option<&'static Row> {
         &normal::ROWS,
         &convolution::ROWS,
         &recurrent::ROWS,
+        &recurrence::ROWS,
         &packed::ROWS,
+        &quantised::ROWS,
     ];
     tables.into_iter().flatten().find(|row| row.name == kind)
 }
 
+/// How many inputs of an operator a run may give; the others must be constants.
+pub fn reads(kind: &str) -> usize {
+    match find(kind) {
+        Some(row) => row.reads,
+        // What an If asks, and what only constants are made of.
+        None if kind == "If" || works_out(kind) => 0,
+        None => ALL,
+    }
+}
+
 /// What a network has no place for.
-fn refused(what: impl Into<String>, reason: impl Into<String>) -> super::lower::Stop {
+fn refused(what: impl Into<String>, reason: impl Into<String>) -> Stop {
     Error::Unsupported { what: what.into(), reason: reason.into() }.into()
 }
 

@@ -2,7 +2,9 @@
 
 use super::super::super::constant::Constant;
 use super::super::super::fold::{Places, broadcast, normal_axis};
-use super::super::lower::{Lowering, Made, Op};
+use super::super::axes::Made;
+use super::super::lower::Lowering;
+use super::super::node::Op;
 use super::super::value::{Kind, Value};
 use super::{Row, refused, row};
 use wgpu_rnn::expr::Expr;

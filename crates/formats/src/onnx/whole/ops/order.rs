@@ -1,7 +1,9 @@
 //! Operators that name axes anew: nothing runs for them.
 
 use super::super::super::fold;
-use super::super::lower::{Lowering, Made, Op};
+use super::super::axes::Made;
+use super::super::lower::Lowering;
+use super::super::node::Op;
 use super::super::value::{Kind, Laid, Value};
 use super::{Row, refused, row};
 use crate::element::Element;
@@ -52,7 +54,7 @@ fn regrouped(lowering: &Lowering<'_>, x: &Laid, shape: &[usize]) -> Made<Laid> {
         Ok(laid) => Ok(laid),
         Err(error) => {
             let guessed = x.axes.iter().enumerate().find(|(_, axis)| {
-                axis.kind == Kind::Time && axis.from.is_some_and(|place| !lowering.facts.contains_key(&place))
+                axis.kind == Kind::Time && axis.from.is_some_and(|place| !lowering.facts.knows(place))
             });
             match guessed {
                 Some((n, _)) => {

@@ -3,7 +3,9 @@
 
 use super::super::super::constant::Constant;
 use super::super::super::fold::normal_axis;
-use super::super::lower::{Lowering, Made, Op};
+use super::super::axes::Made;
+use super::super::lower::Lowering;
+use super::super::node::Op;
 use super::super::value::{Kind, Laid, Value};
 use super::{Row, refused, row};
 

@@ -2,7 +2,9 @@
 
 use super::super::super::constant::Constant;
 use super::super::super::fold;
-use super::super::lower::{Lowering, Made, Op};
+use super::super::axes::Made;
+use super::super::lower::Lowering;
+use super::super::node::Op;
 use super::super::value::Value;
 use super::{ALL, Row, refused, row};
 use crate::element::Element;

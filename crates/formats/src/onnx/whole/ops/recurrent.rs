@@ -7,7 +7,10 @@ use super::super::super::node::NodeTensors;
 use super::super::super::operator::{OnnxOp, Operator};
 use super::super::super::order::{Order, Parameters};
 use super::super::super::{OnnxLabel, OnnxNode, Source as Given, quantised};
-use super::super::lower::{Begin, Lowering, Made, Op, Source};
+use super::super::axes::Made;
+use super::super::lower::{Lowering, Source};
+use super::super::node::Op;
+use super::super::stack::Layer;
 use super::super::value::{Axis, Column, Kind, Laid, Value};
 use super::{Row, refused, row};
 use wgpu_rnn::{Direction, Error, Layout, Result};
@@ -43,19 +46,11 @@ fn recurrent(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let config = layer.config;
     lengths(lowering, op, &x)?;
     let (d, h, b) = (config.directions(), config.hidden_size, lowering.shape.batch);
-    let mut begin = Vec::new();
-    let mut zeros = true;
-    for n in [5, 6].into_iter().take(if kind == OnnxOp::Lstm { 2 } else { 1 }) {
-        let columns = state(lowering, op, n, [d, h], batch, &x)?;
-        zeros &= columns.is_none();
-        begin.extend(columns.unwrap_or_else(|| vec![Column::Number(0.0); d * h]));
+    let mut begin = [None, None];
+    for (n, begin) in begin.iter_mut().enumerate().take(if kind == OnnxOp::Lstm { 2 } else { 1 }) {
+        *begin = state(lowering, op, n + 5, [d, h], batch, &x)?;
     }
-    let part = lowering.dense(&op.name, &x)?;
-    let name = lowering.fresh(&op.name);
-    lowering.fresh(&format!("{name}.x"));
-    let y = lowering.builder.layers(&name, part, &config)?;
-    lowering.params.extend(layer.weights.flat::<f64>(&config));
-    lowering.states.push(Begin { size: begin.len(), columns: Some(begin).filter(|_| !zeros) });
+    let [y, whole] = lowering.layer(&x, config, layer.weights, Layer::new(&op.name, begin))?;
     let count = |size: usize, kind: Kind| if size == 1 { Axis::columns(1) } else { Axis { size, kind, from: None } };
     let (t, b) = (count(lowering.shape.time, Kind::Time), count(b, Kind::Batch));
     let (d_axis, h_axis) = (Axis::columns(d), Axis::columns(h));
@@ -63,16 +58,12 @@ fn recurrent(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
         false => (vec![t, d_axis, b, h_axis], vec![d_axis, b, h_axis]),
         true => (vec![b, t, d_axis, h_axis], vec![b, d_axis, h_axis]),
     };
-    let laid_y = lowering.laid(y, of_y, &x);
-    let whole = lowering.source(Source::State { state: lowering.states.len() - 1, y, config: Box::new(config) });
-    let last = |first: usize| (first..first + d * h).map(|at| Column::Of(whole, at as u32)).collect::<Vec<_>>();
-    // After one step the state is what that step gave.
-    let columns = if lowering.shape.time == 1 { laid_y.columns.clone() } else { last(0) };
+    let all = |source: u32, first: usize| (first..first + d * h).map(|at| Column::Of(source, at as u32)).collect();
     let rows = lowering.rows_of(&of_state);
     let of = |columns: Vec<Column>| Value::Laid(Laid { rows, ..x.with(of_state.clone(), columns) });
-    let mut made = vec![Value::Laid(laid_y), of(columns)];
+    let mut made = vec![Value::Laid(x.with(of_y, all(y, 0))), of(all(whole, 0))];
     if kind == OnnxOp::Lstm {
-        made.push(of(last(d * h)));
+        made.push(of(all(whole, d * h)));
     }
     Ok(made)
 }
@@ -168,19 +159,13 @@ fn state(
             let wanted: Vec<(usize, Kind)> =
                 (0..3).map(|n| (n, if n == batch { Kind::Batch } else { Kind::Columns })).collect();
             lowering.want(laid, &wanted)?;
-            let given = |column: &Column| match column {
-                Column::Of(source, _) => {
-                    matches!(lowering.sources[*source as usize], Source::Input(_) | Source::Fixed(_))
-                }
-                Column::Number(_) => true,
-            };
-            if !laid.columns.iter().all(given) || laid.sorted != x.sorted {
+            if laid.sorted != x.sorted {
                 return Err(refused(
-                    format!("{what} that nodes make of a run's values"),
-                    "a network begins with states that it is given",
+                    format!("{what} in another order of sequences"),
+                    "a state belongs to its sequence",
                 ));
             }
-            Ok(Some(laid.columns.clone()))
+            lowering.given_columns(what, laid).map(Some)
         }
         Some(Value::Order { .. }) => Err(super::order_as_numbers().into()),
     }

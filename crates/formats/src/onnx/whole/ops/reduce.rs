@@ -1,7 +1,9 @@
 //! Sums, means and largest values: over columns, or over the steps of a sequence; and what is made of those.
 
 use super::super::super::fold::{Reduced, normal_axis};
-use super::super::lower::{Lowering, Made, Op};
+use super::super::axes::Made;
+use super::super::lower::Lowering;
+use super::super::node::Op;
 use super::super::value::{Axis, Column, Kind, Laid, Value};
 use super::{Row, refused, row};
 use wgpu_rnn::expr::{Expr, exp, hold, log, max, sqrt};

@@ -2,7 +2,10 @@
 
 use super::super::super::constant::Constant;
 use super::super::super::fold::{self, Cut, normal_axis};
-use super::super::lower::{Lowering, Made, Op};
+use super::super::super::operator::shortened;
+use super::super::axes::Made;
+use super::super::lower::Lowering;
+use super::super::node::Op;
 use super::super::value::{Axis, Column, Kind, Laid, Value};
 use super::{ALL, Row, refused, row};
 use wgpu_rnn::network::{Pooling, Rows};
@@ -242,12 +245,13 @@ fn tile(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     Ok(vec![Value::Laid(x)])
 }
 
-/// Numbers before and behind columns. Steps of zeros are a convolution's own business ([`super::convolution`]).
+/// Numbers before and behind columns, or columns of the axis itself. Steps of zeros are a convolution's own business ([`super::convolution`]).
 fn pad(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let x = op.laid(0)?.clone();
     let attributes = op.attributes(lowering.file);
-    if !matches!(attributes.text("mode")?.as_deref(), None | Some("constant")) {
-        return Err(refused("a mode of Pad", "networks pad with a constant"));
+    let mode = attributes.text("mode")?.unwrap_or_else(|| "constant".into());
+    if !["constant", "reflect", "edge", "wrap"].contains(&&*mode) {
+        return Err(refused(format!("the mode {} of Pad", shortened(&mode)), "ONNX has no such mode"));
     }
     let call = op.call(lowering.file, &mut lowering.budget);
     let pads = call.list(1, "pads")?.unwrap_or_default();
@@ -265,6 +269,10 @@ fn pad(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let mut x = x;
     for (n, &axis) in all.iter().enumerate() {
         let axis = normal_axis(axis, x.axes.len())?;
+        if mode != "constant" {
+            x = mirrored(lowering, &x, axis, [pads[n], pads[n + all.len()]], &mode)?;
+            continue;
+        }
         for (count, before) in [(pads[n], true), (pads[n + all.len()], false)] {
             if count == 0 {
                 continue;
@@ -282,4 +290,36 @@ fn pad(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
         }
     }
     Ok(vec![Value::Laid(x)])
+}
+
+/// Columns before and behind that are columns of the axis itself: in reverse order without its end, the last again, from the other end.
+fn mirrored(lowering: &mut Lowering<'_>, x: &Laid, axis: usize, pads: [i64; 2], mode: &str) -> Made<Laid> {
+    if pads == [0, 0] {
+        return Ok(x.clone());
+    }
+    let size = x.axes[axis].size;
+    let most = match mode {
+        "reflect" => size - 1,
+        "wrap" => size,
+        _ => usize::MAX,
+    };
+    let count = |n: i64| usize::try_from(n).ok().filter(|n| *n <= most);
+    let [Some(before), Some(behind)] = pads.map(count) else {
+        let expected = format!("numbers of 0 to {most}, in mode {mode} over an axis of {size}");
+        return Err(Error::mismatch("pads", expected, format!("{pads:?}")).into());
+    };
+    if x.axes[axis].kind != Kind::Columns {
+        lowering.want(x, &[(axis, Kind::Columns)])?;
+    }
+    lowering.budget.take(&[x.columns.len() / size.max(1), before.saturating_add(behind).saturating_add(size)])?;
+    let place = |n: usize| match (n.checked_sub(before), mode) {
+        (Some(at), _) if at < size => at,
+        (Some(at), "reflect") => 2 * (size - 1) - at,
+        (Some(at), "wrap") => at - size,
+        (Some(_), _) => size - 1,
+        (None, "reflect") => before - n,
+        (None, "wrap") => size + n - before,
+        (None, _) => 0,
+    };
+    Ok(x.picked(axis, &(0..before + size + behind).map(place).collect::<Vec<_>>()))
 }
