@@ -46,7 +46,8 @@ fn embedding_head_and_batch_first_are_read_back() {
                 for num_layers in [1, 2] {
                     let config = RnnConfig { num_layers, direction, layout, vocabulary, head, ..base() };
                     is_same(config.clone(), Export::default(), false);
-                    is_same(config, Export { states: true, ..Export::default() }, false);
+                    is_same(config.clone(), Export { states: true, ..Export::default() }, false);
+                    is_same(config, Export { lengths: true, ..Export::default() }, true);
                 }
             }
         }

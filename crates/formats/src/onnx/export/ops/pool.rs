@@ -17,9 +17,9 @@ pub fn write(to: &mut Lowering<'_>, name: &str, op: &Pool) -> Result<String> {
         });
     }
     let lengths = to.lengths();
-    let one = to.to.integer(data_type::INT32, 1);
     Ok(match op.kind {
         Pooling::Last => {
+            let one = to.to.integer(data_type::INT32, 1);
             let last = to.to.call("Sub", &[lengths, &one], "steps");
             let numbers = to.numbers_of_steps()?;
             let is_last = to.to.call("Equal", &[&numbers, &last], "steps");
@@ -36,6 +36,7 @@ pub fn write(to: &mut Lowering<'_>, name: &str, op: &Pool) -> Result<String> {
             let within = to.masked(&x, 0.0, name)?;
             let sum = over_steps(to, "ReduceSum", &within, name);
             // Of a sequence of length 0 the sum is 0.
+            let one = to.to.integer(data_type::INT32, 1);
             let count = to.to.call("Max", &[lengths, &one], "steps");
             let numbers = to.to.element();
             let (count, axis) = (to.to.cast(&count, numbers, "steps"), to.to.integers(&[-1]));
