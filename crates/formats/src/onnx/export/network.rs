@@ -187,12 +187,9 @@ impl<'a> Lowering<'a> {
     fn output(&mut self, name: &str, part: Part) -> Result<()> {
         let mut value = self.part(part)?;
         let steps = self.network.values[part.value].rows == Rows::Steps;
-        let made = self.network.nodes.iter().find(|node| node.value == part.value);
-        value = match made.map(|node| &node.op) {
-            // It gives zeros past an end.
-            Some(Op::Layers(_)) => value,
-            _ if steps => self.masked(&value, 0.0, name)?,
-            _ => self.there(&value, name),
+        value = match steps {
+            true => self.within(part, &value, name)?,
+            false => self.there(&value, name),
         };
         match steps && self.ends.batch_first {
             true => self.to.node("Transpose", name, &[&value], &[name], &[ints("perm", &[1, 0, 2])]),
@@ -304,6 +301,19 @@ impl<'a> Lowering<'a> {
         let range = self.to.call("Range", &[&whole[0], &time, &whole[1]], "steps");
         let axis = self.to.integers(&[1]);
         Ok(self.to.call("Unsqueeze", &[&range, &axis], "steps"))
+    }
+
+    /// Columns of a value of steps, which have that name, with zeros past a sequence's end.
+    ///
+    /// # Errors
+    /// As [`Lowering::numbers_of_steps`].
+    pub fn within(&mut self, part: Part, name: &str, of: &str) -> Result<String> {
+        let made = self.network.nodes.iter().find(|node| node.value == part.value);
+        match made.map(|node| &node.op) {
+            // It gives zeros there.
+            Some(Op::Layers(_)) => Ok(name.to_string()),
+            _ => self.masked(name, 0.0, of),
+        }
     }
 
     /// The value, or `other` past a sequence's end.

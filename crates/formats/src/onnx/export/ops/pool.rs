@@ -33,7 +33,7 @@ pub fn write(to: &mut Lowering<'_>, name: &str, op: &Pool) -> Result<String> {
             to.there(&first, name)
         }
         Pooling::Mean => {
-            let within = to.masked(&x, 0.0, name)?;
+            let within = to.within(op.x, &x, name)?;
             let sum = over_steps(to, "ReduceSum", &within, name);
             // Of a sequence of length 0 the sum is 0.
             let one = to.to.integer(data_type::INT32, 1);

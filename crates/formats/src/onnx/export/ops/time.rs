@@ -9,7 +9,7 @@ use wgpu_rnn::network::{Conv, Shift};
 pub fn conv(to: &mut Lowering<'_>, name: &str, op: &Conv) -> Result<String> {
     let x = to.part(op.x)?;
     // What stands past an end is no step that a tap before it could read.
-    let x = if op.high > 0 { to.masked(&x, 0.0, name)? } else { x };
+    let x = if op.high > 0 { to.within(op.x, &x, name)? } else { x };
     let (taps, width) = (op.low + 1 + op.high, size_of_axis(op.x.width));
     let (weight, shape) = (to.param(op.weight)?, to.to.integers(&[width, 1, size_of_axis(taps)]));
     let weight = to.to.call("Reshape", &[&weight, &shape], &weight);
