@@ -48,9 +48,9 @@ fn read_back(model: &[u8], inputs: &Named) -> wgpu_rnn::Result<Named> {
 fn largest_error(what: &str, got: &Named, expected: &Named) -> f64 {
     let names = |values: &Named| values.iter().map(|(name, t)| (name.clone(), t.shape.clone())).collect::<Vec<_>>();
     assert_eq!(names(got), names(expected), "{what}");
-    let error = |((_, got), (_, right)): (&(String, Tensor<f64>), &(String, Tensor<f64>))| {
+    let error = |got: &Tensor<f64>, right: &Tensor<f64>| {
         let scale = right.data.iter().fold(1e-30f64, |m, v| m.max(v.abs()));
         got.data.iter().zip(&right.data).fold(0.0f64, |m, (a, b)| m.max((a - b).abs())) / scale
     };
-    got.iter().zip(expected).map(error).fold(0.0, f64::max)
+    got.iter().zip(expected).map(|((_, got), (_, right))| error(got, right)).fold(0.0, f64::max)
 }
