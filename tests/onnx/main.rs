@@ -2,6 +2,7 @@
 
 mod cases;
 mod export;
+mod exported;
 mod hostile;
 mod nodes;
 mod recurrence;

@@ -47,7 +47,7 @@ enum Command {
     Inspect(inspect::Args),
     /// Run a model's file: the whole model (ONNX, Keras), or a trained layer or stack (these, safetensors, .pt, .pth, .npz).
     Run(run::Args),
-    /// Write a trained layer as an ONNX model of one node.
+    /// Write a trained layer or stack as an ONNX model.
     Export(export::Args),
 }
 

@@ -137,6 +137,25 @@ impl Element {
         }
     }
 
+    /// Little-endian bytes of real numbers in this floating-point format, each rounded to the nearest, of two as near to the even one.
+    /// Or the first number that is beyond its range.
+    pub(crate) fn encoded<T: Real>(self, values: &[T]) -> Result<Vec<u8>, f64> {
+        let mut bytes = Vec::with_capacity(values.len() * self.size());
+        for value in values.iter().map(|v| v.to_f64()) {
+            let rounded = self.rounded(value);
+            if value.is_finite() && !rounded.is_finite() {
+                return Err(value);
+            }
+            match self {
+                Self::F32 => bytes.extend((value as f32).to_le_bytes()),
+                Self::F16 => bytes.extend(f16::from_f64(value).to_le_bytes()),
+                Self::Bf16 => bytes.extend(bf16::from_f64(value).to_le_bytes()),
+                _ => bytes.extend(value.to_le_bytes()),
+            }
+        }
+        Ok(bytes)
+    }
+
     /// The whole numbers of little-endian bytes; `None` for a floating-point format, and for a u64 that no i64 holds.
     pub fn integers(self, bytes: &[u8]) -> Option<Vec<i64>> {
         fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> Option<i64>) -> Option<Vec<i64>> {

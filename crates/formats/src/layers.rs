@@ -6,6 +6,7 @@
 
 mod conventions;
 mod weight_norm;
+mod write;
 
 pub use conventions::Convention;
 

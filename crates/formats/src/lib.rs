@@ -13,7 +13,7 @@ mod whole;
 
 pub use element::Element;
 pub use inspect::{Inspection, Is, Part, Whole, inspect};
-pub use tensors::Tensors;
+pub use tensors::{Rewrite, Tensors};
 pub use wgpu_rnn::io::Kind;
 #[doc(inline)]
 pub use whole::{WholeModel, WholeSession, WholeValue};

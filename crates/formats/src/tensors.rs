@@ -11,8 +11,12 @@
 mod npz;
 mod pytorch;
 mod safetensors;
+mod write;
+
+pub use write::Rewrite;
 
 use crate::element::Element;
+use ::safetensors::Dtype;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -37,18 +41,34 @@ const CONTAINERS: [(Kind, Open); 6] = [
 const EXPANDED: usize = 64;
 
 /// What a container holds.
+#[derive(Default)]
 struct Contents {
     tensors: Vec<(String, Stored)>,
     /// What the file says of [`wgpu_rnn::RnnConfig::recurrence`].
     recurrence: Recurrence,
+    /// What only who writes the file anew needs.
+    kept: Kept,
 }
+
+/// What a file has beside tensors that are read.
+#[derive(Default)]
+struct Kept {
+    /// Its header's texts.
+    metadata: BTreeMap<String, String>,
+    /// Names that the file does not have, and the names whose tensors they are.
+    tied: BTreeMap<String, String>,
+    /// Tensors of number formats that are not read: names, formats and shapes, and what gives their bytes.
+    unread: Vec<(String, Dtype, Vec<usize>, Read)>,
+}
+
+/// Gives values: little-endian, row-major, as many as a shape says.
+type Read = Box<dyn Fn() -> Result<Vec<u8>, String> + Send + Sync>;
 
 /// A tensor whose values are not read yet.
 struct Stored {
     shape: Vec<usize>,
     element: Element,
-    /// Gives the values: little-endian, row-major, as many as the shape says.
-    read: Box<dyn Fn() -> Result<Vec<u8>, String> + Send + Sync>,
+    read: Read,
 }
 
 /// The named tensors of a file in memory. Values are read when they are asked for.
@@ -73,6 +93,7 @@ pub struct Tensors {
     size: usize,
     tensors: BTreeMap<String, Stored>,
     recurrence: Recurrence,
+    kept: Kept,
 }
 
 impl Tensors {
@@ -99,8 +120,8 @@ impl Tensors {
             let expected = "no file of named tensors (safetensors, .pt, .pth or .npz)";
             return Err(Error::file(path, kind.map_or(expected.into(), |kind| format!("{expected}: {kind}"))));
         };
-        let Contents { tensors, recurrence } = open(&path, bytes)?;
-        Ok(Self { path, kind: *kind, size, tensors: tensors.into_iter().collect(), recurrence })
+        let Contents { tensors, recurrence, kept } = open(&path, bytes)?;
+        Ok(Self { path, kind: *kind, size, tensors: tensors.into_iter().collect(), recurrence, kept })
     }
 
     /// Whether files of this kind have named tensors that are read here.

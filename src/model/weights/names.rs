@@ -60,8 +60,8 @@ impl Names<'_> {
         }
     }
 
-    /// The name in the file of a parameter of [`crate::weights::parameters`].
-    pub(crate) fn in_file<'n>(&'n self, parameter: &str) -> Cow<'n, str> {
+    /// The name in the file of a parameter of [`crate::weights::parameters`]: of `weight_ih_l0` behind `"lstm."`, `lstm.weight_ih_l0`.
+    pub fn in_file<'n>(&'n self, parameter: &str) -> Cow<'n, str> {
         match (parameter, self.embedding, self.head) {
             ("embedding.weight", Some(name), _) | ("head.weight", _, Some(name)) => name.into(),
             ("head.bias", _, Some(name)) => format!("{}bias", name.strip_suffix("weight").unwrap_or(name)).into(),

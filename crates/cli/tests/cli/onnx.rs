@@ -74,14 +74,64 @@ fn flags_of_the_two_sources_exclude_each_other() {
     }
 }
 
+/// A stack is a whole model, and so is a single layer where that is asked for.
 #[test]
-fn layers_that_are_no_node_are_refused() {
+fn an_exported_stack_runs_as_the_stack_did() {
+    for (name, flags) in
+        [("lstm_l3", ""), ("gru_l2_bi", ""), ("lstm_l1", "--stack"), ("rnn_relu_l1", "--stack --batch-first")]
+    {
+        let at = TempDir::new().unwrap();
+        let file = format!("tests/data/torch_golden/{name}.safetensors");
+        let golden = Golden::open(top(&file)).unwrap();
+        let wgpu_rnn_verify::Case::Layers(layers) = &golden.case else { panic!("a stack") };
+        let cell = layers.config.cell.name;
+        let mut export = command(&format!("export --weights {file} --prefix w. --cell {cell} --states {flags}"));
+        export.arg("--output").arg(at.path().join("m.onnx"));
+        assert_eq!(printed(export), "");
+        let batch_first = flags.contains("--batch-first");
+        let turned = |tensor: &wgpu_rnn::Tensor<f64>| {
+            let &[outer, inner, width] = &tensor.shape[..] else { panic!("{:?}", tensor.shape) };
+            let rows = (0..inner).flat_map(|i| (0..outer).map(move |o| (o * inner + i) * width));
+            let data = rows.flat_map(|at| tensor.data[at..at + width].to_vec()).collect();
+            wgpu_rnn::Tensor { data, shape: vec![inner, outer, width] }
+        };
+        let mut run = command("run");
+        run.arg(at.path().join("m.onnx")).args(["--device", "cpu"]);
+        for (input, tensor) in [("x", Some(&layers.x)), ("h0", layers.h0.as_ref()), ("c0", layers.c0.as_ref())] {
+            let Some(tensor) = tensor else { continue };
+            let tensor = if batch_first && input == "x" { turned(tensor) } else { tensor.clone() };
+            let (path, data) = (at.path().join(input), tensor.data.iter().map(|&v| v as f32).collect::<Vec<_>>());
+            npy::write(&path, View::new(&data, &tensor.shape)).unwrap();
+            run.arg("--in").arg(format!("{input}={}", path.display()));
+        }
+        run.arg("--out").arg(format!("y={}", at.path().join("y.npy").display()));
+        assert_eq!(printed(run), "");
+        let y = npy::read::<f64>(at.path().join("y.npy")).unwrap();
+        let truth = golden.truths.iter().find(|truth| truth.name == "out.y").unwrap();
+        let right = if batch_first { turned(&truth.tensor) } else { truth.tensor.clone() };
+        assert_eq!(y.shape, right.shape, "{name}");
+        // 1e-5: that it is the right stack; how exact the executor is, others prove.
+        assert!(tolerance::error(&y.data, &right.data) < 1e-5 * truth.scale, "{name}");
+    }
+}
+
+#[test]
+fn what_onnx_does_not_have_is_refused() {
     let at = TempDir::new().unwrap();
-    let mut stack = command("export --weights tests/data/torch_golden/lstm_l3.safetensors --prefix w. --cell lstm");
+    let projected = "tests/data/torch_golden/lstm_l1_proj.safetensors";
+    let mut stack = command(&format!("export --weights {projected} --prefix w. --cell lstm --states"));
     stack.arg("--output").arg(at.path().join("m.onnx"));
     let message = complaint(stack);
-    assert!(message.contains("not supported: 3 layers as one ONNX node"), "{message}");
+    assert!(message.contains("not supported: given states of a stack with proj_size"), "{message}");
     assert!(!at.path().join("m.onnx").exists());
+    // States and lengths that a model takes are not left out without a word.
+    export(at.path(), "--states --lengths");
+    for (flags, missing) in [("", "--states"), ("--states", "--lengths")] {
+        let mut again = command(&format!("export {flags}"));
+        again.arg("--onnx").arg(at.path().join("m.onnx")).arg("--output").arg(at.path().join("again.onnx"));
+        let message = complaint(again);
+        assert!(message.contains(&format!("{missing}: expected the flag")), "{message}");
+    }
 }
 
 #[test]

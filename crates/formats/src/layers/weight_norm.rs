@@ -86,6 +86,25 @@ impl<'a> Weights<'a> {
             }
         }
     }
+
+    /// The tensors that a weight of these values is in the file, as many values as it has: the weight itself, or g and v.
+    pub fn split(&self, name: &str, values: &[f64]) -> Vec<(String, Vec<f64>)> {
+        let Some(Weight::Normed(g, v)) = self.by_name.get(name) else {
+            return vec![(name.to_string(), values.to_vec())];
+        };
+        let count = self.file.shape(g).map_or(1, |shape| shape.iter().product::<usize>()).max(1);
+        let mut direction = values.to_vec();
+        let mut lengths = Vec::new();
+        for row in direction.chunks_mut((values.len() / count).max(1)) {
+            let length = row.iter().map(|v| v * v).sum::<f64>().sqrt();
+            // Of zeros there is no direction; any other has the length that g says.
+            if length == 0.0 {
+                row.fill(1.0);
+            }
+            lengths.push(length);
+        }
+        vec![(g.clone(), lengths), (v.clone(), direction)]
+    }
 }
 
 /// The name of the weight whose g has this name, and that of its v.

@@ -128,6 +128,7 @@ pub mod kind {
     pub const INT: i32 = 2;
     pub const STRING: i32 = 3;
     pub const FLOATS: i32 = 6;
+    pub const INTS: i32 = 7;
     pub const STRINGS: i32 = 8;
 }
 

@@ -6,7 +6,7 @@ use crate::npy::Header;
 use std::io::{Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
-use wgpu_rnn::{Error, Recurrence, Result};
+use wgpu_rnn::{Error, Result};
 use zip::ZipArchive;
 
 /// A small archive may unpack to so many bytes, however small it is.
@@ -32,7 +32,7 @@ pub(super) fn open(path: &Path, bytes: Vec<u8>) -> Result<Contents> {
         let (shape, element) = (header.shape.clone(), header.element);
         tensors.push((name, Stored { shape, element, read: Box::new(move || values(archive.clone(), at, &header)) }));
     }
-    Ok(Contents { tensors, recurrence: Recurrence::Dense })
+    Ok(Contents { tensors, ..Contents::default() })
 }
 
 /// The values of the archive's file `at`, whose header was read.

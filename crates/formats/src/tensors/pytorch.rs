@@ -16,7 +16,7 @@ use pytorch_reader::{DType, PytorchReader};
 use std::io::Cursor;
 use std::path::Path;
 use wgpu_rnn::io::Kind;
-use wgpu_rnn::{Error, Recurrence, Result};
+use wgpu_rnn::{Error, Result};
 use zip::ZipArchive;
 
 /// `torch.save` packs nothing: a pickle is smaller than its file, but for a file of next to nothing that somebody packed.
@@ -45,7 +45,7 @@ pub(super) fn open(path: &Path, bytes: Vec<u8>) -> Result<Contents> {
         (name, Stored { shape, element, read })
     };
     let tensors = reader.into_tensors().into_values().map(stored).collect();
-    Ok(Contents { tensors, recurrence: Recurrence::Dense })
+    Ok(Contents { tensors, ..Contents::default() })
 }
 
 /// Refuses a zip archive whose pickles unpack to more than the archive.
