@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wgpu_rnn::blocks::Rwkv7Names;
 use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::network::{NetworkInput, NetworkOptions, NetworkPlan, NetworkSession};
-use wgpu_rnn::{Device, Shape, Tensor, blocks};
+use wgpu_rnn::{Device, Precision, Shape, Tensor, blocks};
 
 type Tensors = Vec<(String, Tensor<f64>)>;
 
@@ -183,7 +183,8 @@ fn all_names_of_an_rwkv7_give_the_same_bits() {
         let loaded: Vec<f64> = network.load(&file(&prefixed), prefix, |_| false).unwrap();
         let device = Device::cpu();
         let shape = Shape { time: 5, batch: 2 };
-        let plan = NetworkPlan::new(&network, shape, &device.caps(), &NetworkOptions::default()).unwrap();
+        let options = NetworkOptions { precision: Precision::F64, ..Default::default() };
+        let plan = NetworkPlan::new(&network, shape, &device.caps(), &options).unwrap();
         let mut session = NetworkSession::<f64>::new(&device, plan, &loaded).unwrap();
         let x = tensor(&[5, 2, 128], 6);
         results.push((names, session.forward(&NetworkInput::new(&[x.view()])).unwrap()));

@@ -91,8 +91,9 @@ fn models() -> [Model; 8] {
         Model::Rwkv7(rwkv7.clone()),
         // FalconMamba.
         Model::Mamba(Mamba { use_bias: false, use_conv_bias: true, mixer_epsilon: Some(1e-3), ..mamba }),
-        Model::Rwkv7(Rwkv7 { names: Rwkv7Names::Fla, ..rwkv7.clone() }),
-        Model::Rwkv7(Rwkv7 { names: Rwkv7Names::FlaStacked, ..rwkv7 }),
+        // Of heads as wide as in the golden: ε goes with the width there, and a norm over three nearly equal values multiplies roundings.
+        Model::Rwkv7(Rwkv7 { hidden_size: 8, head_size: 4, names: Rwkv7Names::Fla, ..rwkv7.clone() }),
+        Model::Rwkv7(Rwkv7 { hidden_size: 8, head_size: 4, names: Rwkv7Names::FlaStacked, ..rwkv7 }),
     ]
 }
 
