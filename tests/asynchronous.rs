@@ -59,7 +59,7 @@ fn public_types_are_send_and_sync() {
         Network, NetworkData, Builder, Node, Value, Param, Stored, Rows, Part, Source, Operand, ops::Op, Linear,
         Conv, Norm, Normalise, Map, Shift, ScanShape, Sum, LayersShape, Compared, Concat, Pool, Pooling, Embedding, expr::Expr,
         expr::Function, expr::Operator, blocks::Model, blocks::Mamba, blocks::Mamba2, blocks::Rwkv4, blocks::Rwkv6,
-        blocks::Rwkv7,
+        blocks::Rwkv7, blocks::Rwkv7Names,
     });
     // Without parameters and without modules.
     let bare = |name: &str| {

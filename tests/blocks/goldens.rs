@@ -1,5 +1,5 @@
-//! Whole models of transformers, in float64: outputs, outputs of a prefix, and every gradient; outputs of RWKV-6 and -7 by their
-//! published inference code.
+//! Whole models of transformers, of flash-linear-attention and by mamba_ssm's functions, in float64: outputs, outputs of a prefix, and
+//! every gradient; outputs of RWKV-6 and -7 by their published inference code.
 
 use super::{all, gpu};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,17 @@ use wgpu_rnn::io::safetensors::TensorFile;
 use wgpu_rnn::{Device, Precision};
 use wgpu_rnn_verify::{Golden, verify};
 
-const NAMES: [&str; 6] = ["mamba_l1_n16", "mamba_l2", "mamba2_l1", "rwkv4_l2", "rwkv6_l2", "rwkv7_l2"];
+const NAMES: [&str; 9] = [
+    "mamba_l1_n16",
+    "mamba_l2",
+    "falconmamba_l2",
+    "mamba2_l1",
+    "mamba2_groups",
+    "rwkv4_l2",
+    "rwkv6_l2",
+    "rwkv7_l2",
+    "rwkv7fla_l2",
+];
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/block_golden/{name}.safetensors"))
@@ -42,7 +52,7 @@ fn cpu_f32() {
 
 #[test]
 fn gpu_f32() {
-    let one = ["mamba_l2"];
+    let one = ["mamba_l2", "falconmamba_l2"];
     all_pass(&gpu(), Precision::F32, if all() { &NAMES } else { &one });
 }
 
@@ -85,6 +95,11 @@ fn a_model_that_the_tensors_are_not_of_is_refused() {
         ("mamba_l2", r#"\"T\": 19"#, r#"\"T\": 18"#, "in.x"),
         ("mamba_l2", r#"\"layer_norm_epsilon\": 1e-05"#, r#"\"layer_norm_epsilon\": -1.00"#, "epsilon"),
         ("mamba2_l1", r#"\"n_groups\": 2"#, r#"\"n_groups\": 3"#, "n_groups"),
+        ("falconmamba_l2", r#"\"mixer_rms_eps\": 0.001"#, r#"\"mixer_rms_eps\": -1.00"#, "epsilon"),
+        ("falconmamba_l2", r#"\"mixer_rms_eps\""#, r#"\"mixer_rms_epz\""#, "mixer_rms_eps"),
+        ("rwkv7fla_l2", r#"\"kind\": \"rwkv7fla_block"#, r#"\"kind\": \"rwkv7flb_block"#, "kind"),
+        ("rwkv7fla_l2", r#"\"head_size\": 4"#, r#"\"head_size\": 3"#, "head_size"),
+        ("mamba2_groups", r#"\"n_groups\": 3"#, r#"\"n_groups\": 2"#, "in_proj.weight"),
         ("mamba2_l1", r#"\"head_dim\": 8"#, r#"\"head_dim\": 4"#, "in_proj.weight"),
         ("mamba2_l1", r#"\"kind\": \"mamba2_block"#, r#"\"kind\": \"mamba3_block"#, "kind"),
         ("rwkv4_l2", r#"\"intermediate_size\": 56"#, r#"\"intermediate_size\": 55"#, "feed_forward.key.weight"),

@@ -7,7 +7,7 @@ mod loading;
 mod rwkv;
 
 use std::sync::LazyLock;
-use wgpu_rnn::blocks::{Mamba, Mamba2, Model, Rwkv4, Rwkv6, Rwkv7};
+use wgpu_rnn::blocks::{Mamba, Mamba2, Model, Rwkv4, Rwkv6, Rwkv7, Rwkv7Names};
 use wgpu_rnn::network::Network;
 use wgpu_rnn::{Device, Tensor};
 
@@ -24,25 +24,43 @@ fn all() -> bool {
     std::env::var_os("WGPU_RNN_ALL").is_some_and(|v| v == "1")
 }
 
-/// Whether a model runs on a GPU by default: one of the five has all operations of blocks and a scan with a correction.
+/// Whether a model runs on a GPU by default: one has all operations of blocks and a scan with a correction, one norms without a gain.
 fn on_gpu(model: &Model) -> bool {
-    all() || matches!(model, Model::Rwkv7(_))
+    let one = |model: &Model| match model {
+        Model::Mamba(m) => m.mixer_epsilon.is_some(),
+        Model::Rwkv7(m) => m.names == Rwkv7Names::RwkvLm,
+        _ => false,
+    };
+    all() || one(model)
 }
 
-/// One small model of each kind; sizes that differ wherever they may.
-fn models() -> [Model; 5] {
+/// One small model of each kind, and of each names; sizes that differ wherever they may.
+fn models() -> [Model; 8] {
+    let mamba = Mamba {
+        hidden_size: 7,
+        intermediate_size: 11,
+        state_size: 3,
+        conv_kernel: 3,
+        time_step_rank: 2,
+        num_layers: 2,
+        use_bias: true,
+        use_conv_bias: false,
+        epsilon: 1e-5,
+        mixer_epsilon: None,
+    };
+    let rwkv7 = Rwkv7 {
+        hidden_size: 6,
+        head_size: 3,
+        intermediate_size: 11,
+        decay_rank: 2,
+        rate_rank: 3,
+        value_rank: 4,
+        gate_rank: 5,
+        num_layers: 2,
+        names: Rwkv7Names::RwkvLm,
+    };
     [
-        Model::Mamba(Mamba {
-            hidden_size: 7,
-            intermediate_size: 11,
-            state_size: 3,
-            conv_kernel: 3,
-            time_step_rank: 2,
-            num_layers: 2,
-            use_bias: true,
-            use_conv_bias: false,
-            epsilon: 1e-5,
-        }),
+        Model::Mamba(mamba.clone()),
         Model::Mamba2(Mamba2 {
             hidden_size: 9,
             num_heads: 6,
@@ -70,16 +88,12 @@ fn models() -> [Model; 5] {
             decay_rank: 4,
             num_layers: 2,
         }),
-        Model::Rwkv7(Rwkv7 {
-            hidden_size: 6,
-            head_size: 3,
-            intermediate_size: 11,
-            decay_rank: 2,
-            rate_rank: 3,
-            value_rank: 4,
-            gate_rank: 5,
-            num_layers: 2,
-        }),
+        Model::Rwkv7(rwkv7.clone()),
+        // FalconMamba.
+        Model::Mamba(Mamba { use_bias: false, use_conv_bias: true, mixer_epsilon: Some(1e-3), ..mamba }),
+        // Of heads as wide as in the golden: ε goes with the width there, and a norm over three nearly equal values multiplies roundings.
+        Model::Rwkv7(Rwkv7 { hidden_size: 8, head_size: 4, names: Rwkv7Names::Fla, ..rwkv7.clone() }),
+        Model::Rwkv7(Rwkv7 { hidden_size: 8, head_size: 4, names: Rwkv7Names::FlaStacked, ..rwkv7 }),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! All five models against naive loops of the published code, which for gradients of RWKV-6 and -7 is the only witness: outputs and every
+//! All models against naive loops of the published code, which for gradients of RWKV-6 and -7 is the only witness: outputs and every
 //! gradient, in f64 and f32, steps one after the other and in chunks. The naive loops' own gradients against central differences.
 
 use super::{all, flat, gpu, models, on_gpu, params, tensor};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wgpu_rnn::{Activation, RnnConfig};
 use wgpu_rnn_formats::layers::Summary;
-use wgpu_rnn_formats::{Inspection, Is, Part, Whole, WholeValue};
+use wgpu_rnn_formats::{Blocks, Inspection, Is, Part, Whole, WholeValue};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -74,7 +74,10 @@ fn write(out: &mut impl Write, file: &Path, part: &Part) -> std::io::Result<()> 
                 writeln!(out, "  the shapes fit {} too: --cell says which", names.join(", "))?;
             }
         }
-        Is::Block(count, of) => writeln!(out, "  {count} block{}: {of}", if *count == 1 { "" } else { "s" })?,
+        Is::Block(Blocks { count, of, notes }) => {
+            writeln!(out, "  {count} block{}: {of}", if *count == 1 { "" } else { "s" })?;
+            notes.iter().try_for_each(|note| writeln!(out, "  {note}"))?;
+        }
         Is::Unread(reason) => writeln!(out, "  not read: {reason}")?,
     }
     match command(file, part) {
@@ -160,7 +163,7 @@ fn of_part(file: &Path, part: &Part) -> Value {
             "activations": activations(config).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
             "other_cells": others.iter().map(|cell| cell.name).collect::<Vec<_>>(),
         }),
-        Is::Block(count, of) => json!({ "blocks": count, "of": of }),
+        Is::Block(Blocks { count, of, notes }) => json!({ "blocks": count, "of": of, "notes": notes }),
         Is::Unread(reason) => json!({ "error": reason.to_string() }),
     };
     if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {

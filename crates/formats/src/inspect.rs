@@ -2,13 +2,13 @@
 //!
 //! A reader is a row of `READERS`: which kinds of file it is for, and what lists their recurrent parts.
 
+use crate::blocks::{self, Blocks, Found};
 use crate::element::Element;
 use crate::keras::{KerasFile, KerasLabel};
 use crate::layers::Layer;
 use crate::onnx::{OnnxFile, Source};
 use crate::tensors::Tensors;
 use crate::whole::{WholeModel, WholeValue};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use wgpu_rnn::io::Kind;
 use wgpu_rnn::{Cell, Error, Result, RnnConfig};
@@ -57,8 +57,8 @@ pub struct Part {
 pub enum Is {
     /// A layer or stack that `run --layer` takes, and the other cells that its tensors fit.
     Layer(RnnConfig, Vec<&'static Cell>),
-    /// So many blocks, or an operator, that a program of this crate runs: by the name of what does.
-    Block(usize, &'static str),
+    /// Blocks, or an operator, that a program runs by what the library, or this crate, has for them.
+    Block(Blocks),
     /// It cannot be read, and why.
     Unread(Error),
 }
@@ -75,15 +75,6 @@ struct Reader {
     of: fn(Kind) -> bool,
     list: fn(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>>,
 }
-
-/// Blocks of published models, by two tensors that each has, and what of the library makes its network.
-const BLOCKS: [([&str; 2], &str); 5] = [
-    (["mixer.A_log", "mixer.x_proj.weight"], "wgpu_rnn::blocks::Mamba"),
-    (["mixer.A_log", "mixer.norm.weight"], "wgpu_rnn::blocks::Mamba2"),
-    (["attention.time_first", "attention.time_decay"], "wgpu_rnn::blocks::Rwkv4"),
-    (["att.time_faaaa", "att.time_maa_x"], "wgpu_rnn::blocks::Rwkv6"),
-    (["att.r_k", "att.x_r"], "wgpu_rnn::blocks::Rwkv7"),
-];
 
 /// Reads the file and lists what is recurrent in it.
 ///
@@ -138,28 +129,12 @@ fn tensors(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
         let origin = layer.convention().tool.to_string();
         Part { name: layer.name().into(), origin, is, element: layer.element(), inputs: Vec::new() }
     };
-    Ok(file.layers().into_iter().map(part).chain(blocks(&file)).collect())
+    Ok(file.layers().into_iter().map(part).chain(blocks::find(&file).into_iter().map(of_blocks)).collect())
 }
 
-/// The blocks of a file, those of one model as one.
-fn blocks(file: &Tensors) -> Vec<Part> {
-    let mut found: BTreeMap<(String, &str), (usize, Option<Element>)> = BTreeMap::new();
-    for ([sign, other], of) in BLOCKS {
-        for name in file.names() {
-            let Some(block) = name.strip_suffix(sign) else { continue };
-            if file.shape(&format!("{block}{other}")).is_some() {
-                // `backbone.layers.3.` is one of `backbone.layers`.
-                let model = block.trim_end_matches('.').trim_end_matches(|c: char| c.is_ascii_digit());
-                let entry = found.entry((model.trim_end_matches('.').into(), of)).or_default();
-                *entry = (entry.0 + 1, file.element(name));
-            }
-        }
-    }
-    let part = |((name, of), (count, element)): ((String, &'static str), _)| {
-        let origin = format!("names of {of}");
-        Part { name, origin, is: Is::Block(count, of), element, inputs: Vec::new() }
-    };
-    found.into_iter().map(part).collect()
+/// The blocks of a file.
+fn of_blocks(Found { name, origin, element, blocks }: Found) -> Part {
+    Part { name, origin, is: Is::Block(blocks), element, inputs: Vec::new() }
 }
 
 fn onnx(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
@@ -181,7 +156,8 @@ fn onnx(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
         Part { name, origin: format!("ONNX {}", label.op), is, element: None, inputs }
     });
     let networks = file.recurrences().map(|label| {
-        let is = Is::Block(1, "onnx::OnnxFile::recurrence of wgpu-rnn-formats");
+        let of = "onnx::OnnxFile::recurrence of wgpu-rnn-formats";
+        let is = Is::Block(Blocks { count: 1, of, notes: Vec::new() });
         Part { name: label.name.clone(), origin: format!("ONNX {}", label.op), is, element: None, inputs: Vec::new() }
     });
     Ok(layers.chain(networks).collect())

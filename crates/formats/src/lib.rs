@@ -2,6 +2,7 @@
 //! them ([`Tensors`], [`layers`]); Keras models ([`keras`]); ONNX models ([`onnx`]), read and written; and NumPy's arrays ([`npy`]). What
 //! a file is, its bytes tell ([`Kind`]). The library itself reads safetensors ([`wgpu_rnn::io::safetensors`]).
 
+mod blocks;
 mod element;
 mod inspect;
 pub mod keras;
@@ -11,6 +12,7 @@ pub mod onnx;
 pub mod tensors;
 mod whole;
 
+pub use blocks::Blocks;
 pub use element::Element;
 pub use inspect::{Inspection, Is, Part, Whole, inspect};
 pub use tensors::{Rewrite, Tensors};

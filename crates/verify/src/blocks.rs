@@ -1,8 +1,9 @@
-//! Goldens of whole models of blocks (`kind` mamba_block, mamba2_block, rwkv4_block, rwkv6_block, rwkv7_block): parameters `w.*` by
+//! Goldens of whole models of blocks (`kind` mamba_block, falconmamba_block, mamba2_block, rwkv4_block, rwkv6_block, rwkv7_block,
+//! rwkv7fla_block): parameters `w.*` by
 //! their published names, the embedded tokens `in.x` `[B, T, hidden_size]`, `out.y`, `out.y_prefix` (of the first T/2 steps alone), and,
 //! if it recorded gradients, the upstream one `up.y` and all that follow from it: `grad.x` and `grad.<parameter>`.
 //!
-//! Fields: `B`, `T` and the model's sizes, of the first three under transformers' names. Every run is made with steps one after the other, in chunks, and
+//! Fields: `B`, `T` and the model's sizes, of the Mambas and RWKV-4 under transformers' names. Every run is made with steps one after the other, in chunks, and
 //! by a plan that trains.
 
 use super::golden::{Case, Reader, Truth};
@@ -10,7 +11,7 @@ use super::naive::Scalar;
 use super::tape::Number;
 use super::{Named, cast, naive_blocks, widen};
 use std::sync::Arc;
-use wgpu_rnn::blocks::{Mamba, Mamba2, Model, Rwkv4, Rwkv6, Rwkv7};
+use wgpu_rnn::blocks::{Mamba, Mamba2, Model, Rwkv4, Rwkv6, Rwkv7, Rwkv7Names};
 use wgpu_rnn::network::{
     Network, NetworkInput, NetworkOptions, NetworkPlan, NetworkSession, NetworkUpstream, Parallel,
 };
@@ -153,7 +154,8 @@ fn model(reader: &Reader<'_>, kind: &str) -> Result<Model> {
     let epsilon = || reader.numbers("layer_norm_epsilon").map(|[epsilon]| epsilon);
     let flags = || Ok::<_, Error>((reader.flag("use_bias", false)?, reader.flag("use_conv_bias", true)?));
     Ok(match kind {
-        "mamba_block" => {
+        "mamba_block" | "falconmamba_block" => {
+            let mixer_epsilon = || reader.numbers("mixer_rms_eps").map(|[epsilon]| epsilon);
             let (use_bias, use_conv_bias) = flags()?;
             Model::Mamba(Mamba {
                 hidden_size,
@@ -165,6 +167,7 @@ fn model(reader: &Reader<'_>, kind: &str) -> Result<Model> {
                 use_bias,
                 use_conv_bias,
                 epsilon: epsilon()?,
+                mixer_epsilon: (kind == "falconmamba_block").then(mixer_epsilon).transpose()?,
             })
         }
         "mamba2_block" => {
@@ -190,7 +193,7 @@ fn model(reader: &Reader<'_>, kind: &str) -> Result<Model> {
             decay_rank: size("decay_rank")?,
             num_layers,
         }),
-        "rwkv7_block" => Model::Rwkv7(Rwkv7 {
+        "rwkv7_block" | "rwkv7fla_block" => Model::Rwkv7(Rwkv7 {
             hidden_size,
             head_size: size("head_size")?,
             intermediate_size: size("intermediate_size")?,
@@ -199,6 +202,7 @@ fn model(reader: &Reader<'_>, kind: &str) -> Result<Model> {
             value_rank: size("value_rank")?,
             gate_rank: size("gate_rank")?,
             num_layers,
+            names: if kind == "rwkv7_block" { Rwkv7Names::RwkvLm } else { Rwkv7Names::Fla },
         }),
         _ => Model::Rwkv4(Rwkv4 {
             hidden_size,

@@ -3,7 +3,8 @@
 //!
 //! The metadata entry `config` is JSON; its `kind` says what was run, and with it which other fields and tensors there are:
 //! RNN, LSTM and GRU are [`Layers`], seq2seq_LSTM and seq2seq_GRU [`Seq2Seq`], train_adam is [`Training`], mamba_selective_scan and
-//! rwkv4_wkv to rwkv7_wkv are [`Linear`], mamba_block, mamba2_block, rwkv4_block, rwkv6_block and rwkv7_block [`Blocks`]. Names, gate order and shapes are
+//! rwkv4_wkv to rwkv7_wkv are [`Linear`], mamba_block, falconmamba_block, mamba2_block, rwkv4_block, rwkv6_block, rwkv7_block and
+//! rwkv7fla_block [`Blocks`]. Names, gate order and shapes are
 //! PyTorch's; `tests/data/make_torch_golden.py` writes such files. Everything in a file is checked before any
 //! of it is used.
 
@@ -24,7 +25,7 @@ use wgpu_rnn::{Error, Result, RnnConfig, Tensor, cells};
 
 /// The kinds that this build knows.
 const KINDS: &str = "RNN, LSTM, GRU, seq2seq_LSTM, seq2seq_GRU, train_adam, mamba_selective_scan, rwkv4_wkv to rwkv7_wkv, \
-    mamba_block, mamba2_block, rwkv4_block, rwkv6_block and rwkv7_block";
+    mamba_block, falconmamba_block, mamba2_block, rwkv4_block, rwkv6_block, rwkv7_block and rwkv7fla_block";
 
 /// What one golden may take on any machine: a [`super::tape::Tape`] counts its operations in 32 bits, of about 100 bytes each.
 const MAX_MEMORY: u64 = 1 << 38;
@@ -100,9 +101,8 @@ impl Golden {
             "mamba_selective_scan" | "rwkv4_wkv" | "rwkv5_wkv" | "rwkv6_wkv" | "rwkv7_wkv" => {
                 Linear::read(&mut reader, &kind)?
             }
-            "mamba_block" | "mamba2_block" | "rwkv4_block" | "rwkv6_block" | "rwkv7_block" => {
-                Blocks::read(&mut reader, &kind)?
-            }
+            "mamba_block" | "falconmamba_block" | "mamba2_block" | "rwkv4_block" | "rwkv6_block" | "rwkv7_block"
+            | "rwkv7fla_block" => Blocks::read(&mut reader, &kind)?,
             _ => {
                 let what = reader.what(&format!("kind {}", shown(&kind.into())));
                 return Err(Error::Unsupported { what, reason: format!("this build knows {KINDS}") });

@@ -1,13 +1,17 @@
-//! Mamba, with the names of transformers' `MambaModel`.
+//! Mamba, with the names of transformers' `MambaModel`; FalconMamba, with those of `FalconMambaModel`, which are the same.
 //!
 //! ```text
 //! block     h' = h + mixer(RMSNorm(h))
 //! mixer     x, z = in_proj(n)      u = silu(conv1d(x))      dt, B, C = x_proj(u)
 //!           y = scan(u, dt_proj(dt), B, C; A_log, D)        out_proj(y · silu(z))
 //! model     RMSNorm after the last block (norm_f)
+//!
+//! FalconMamba's mixer has between x_proj and the scan
+//!           dt, B, C = RMSNorm(dt), RMSNorm(B), RMSNorm(C)          each by itself, without a gain
 //! ```
 //!
-//! Gu and Dao 2023 (arXiv 2312.00752). The bias of dt_proj is the scan's `dt_bias`.
+//! Gu and Dao 2023 (arXiv 2312.00752); FalconMamba: Zuo et al. 2024 (arXiv 2410.05355), the norms as transformers 5.23.0 has them
+//! (`FalconMambaWeightlessRMSNorm`). The bias of dt_proj is the scan's `dt_bias`.
 
 use super::{Layer, check_sizes};
 use crate::error::Result;
@@ -36,6 +40,10 @@ pub struct Mamba {
     pub use_conv_bias: bool,
     /// ε of the norms.
     pub epsilon: f64,
+    /// ε of the norms of dt, B and C (`mixer_rms_eps` of transformers' configuration, 1e-6 as published) of a FalconMamba; `None` for a
+    /// Mamba, which has no such norms. These norms have no parameters. So a file's names and shapes do not tell the two apart, and a
+    /// FalconMamba that runs without them gives other numbers: `model_type` in the `config.json` beside a checkpoint says which it is.
+    pub mixer_epsilon: Option<f64>,
 }
 
 impl Default for Mamba {
@@ -50,6 +58,7 @@ impl Default for Mamba {
             use_bias: false,
             use_conv_bias: true,
             epsilon: 1e-5,
+            mixer_epsilon: None,
         }
     }
 }
@@ -95,8 +104,15 @@ impl Mamba {
         let u = layer.map("act", silu(Expr::input(0)), &[conv.into()])?;
 
         let selected = layer.linear("x_proj", u, rank + 2 * states, false)?;
-        let (b, c) = (selected.columns(rank, states)?, selected.columns(rank + states, states)?);
-        let dt = layer.linear("dt_proj", selected.columns(0, rank)?, channels, false)?;
+        let mut part = |name: &str, first, width| {
+            let part = selected.columns(first, width)?;
+            let Some(epsilon) = self.mixer_epsilon else { return Ok(part) };
+            let name = layer.name(name);
+            layer.builder.norm(&name, part, (Norm::Rms, 1, epsilon), None, None)
+        };
+        let (dt, b, c) =
+            (part("dt_norm", 0, rank)?, part("b_norm", rank, states)?, part("c_norm", rank + states, states)?);
+        let dt = layer.linear("dt_proj", dt, channels, false)?;
         let a_log = layer.operand("A_log", &[channels, states])?;
         let (d, dt_bias) = (layer.operand("D", &[channels])?, layer.operand("dt_proj.bias", &[channels])?);
         let operands = [u.into(), dt.into(), b.into(), c.into(), a_log, d, dt_bias];

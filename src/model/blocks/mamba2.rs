@@ -9,6 +9,10 @@
 //!
 //! Dao and Gu 2024 (arXiv 2405.21060). A group's B and C serve `num_heads / n_groups` neighbouring heads. Δ is not limited
 //! (`time_step_limit` of (0, ∞), as published).
+//!
+//! The norm behind the scan goes over each group's channels by itself. So mamba_ssm 2.3.2 trains them (`RMSNormGated` with `group_size` =
+//! d_inner / ngroups and `norm_before_gate` false), and so transformers 5.23.0 runs them. transformers up to 5.21.0 goes over all channels
+//! at once (but for the CUDA kernel that it trains with), and gives other numbers where there are several groups.
 
 use super::{Layer, check_divisor, check_sizes};
 use crate::error::Result;

@@ -25,14 +25,15 @@
 //! | model | names of | source |
 //! |---|---|---|
 //! | [`Mamba`] | transformers `MambaModel` | Gu and Dao 2023, arXiv 2312.00752 |
+//! | [`Mamba`] with `mixer_epsilon` | transformers `FalconMambaModel` | Zuo et al. 2024, arXiv 2410.05355 |
 //! | [`Mamba2`] | transformers `Mamba2Model` | Dao and Gu 2024, arXiv 2405.21060 |
 //! | [`Rwkv4`] | transformers `RwkvModel` | Peng et al. 2023, arXiv 2305.13048 |
 //! | [`Rwkv6`] | RWKV-LM `x060` | Peng et al. 2024, arXiv 2404.05892 |
-//! | [`Rwkv7`] | RWKV-LM `x070` | Peng et al. 2025, arXiv 2503.14456 |
+//! | [`Rwkv7`] | RWKV-LM `x070`; flash-linear-attention `RWKV7Model`, by `names` | Peng et al. 2025, arXiv 2503.14456 |
 //!
 //! # Adding a block
 //!
-//! 1. `src/blocks/<name>.rs`: equations, names and source in the module doc; sizes as a struct with `block` and `model`, which put
+//! 1. `src/model/blocks/<name>.rs`: equations, names and source in the module doc; sizes as a struct with `block` and `model`, which put
 //!    operations together through `Layer`.
 //! 2. A variant of [`Model`], and a line in the table above.
 //! 3. Its naive loop in `crates/verify/src/naive_blocks/`, written from the published code and not from the block.
@@ -49,7 +50,7 @@ pub use mamba::Mamba;
 pub use mamba2::Mamba2;
 pub use rwkv4::Rwkv4;
 pub use rwkv6::Rwkv6;
-pub use rwkv7::Rwkv7;
+pub use rwkv7::{Rwkv7, Rwkv7Names};
 
 use crate::error::{Error, Result};
 use crate::expr::{Expr, relu, sigmoid};
@@ -93,6 +94,16 @@ impl Model {
             Self::Rwkv4(m) => m.model(builder, prefix, x),
             Self::Rwkv6(m) => m.model(builder, prefix, x),
             Self::Rwkv7(m) => m.model(builder, prefix, x),
+        }
+    }
+
+    /// Whether published files have a tensor of this name (what stands behind the model's prefix) that no part of the model reads, so that
+    /// [`crate::network::NetworkData::load`] is to be told: v0, v1 and v2 of an RWKV-7's first block, which some files have and some do
+    /// not. Embeddings and heads are not among them; they are the caller's.
+    pub fn is_unread(&self, name: &str) -> bool {
+        match self {
+            Self::Rwkv7(m) => m.is_unread(name),
+            Self::Mamba(_) | Self::Mamba2(_) | Self::Rwkv4(_) | Self::Rwkv6(_) => false,
         }
     }
 
@@ -215,6 +226,11 @@ impl<'a> Layer<'a> {
     /// x + (shifted − x) · m, m `[1, 1, x.width]`: RWKV's token shift, versions 6 and 7.
     fn lerp(&mut self, name: &str, x: Part, shifted: Part, mix: &str) -> Result<Part> {
         let m = self.operand(mix, &[1, 1, x.width])?;
+        self.lerp_by(name, x, shifted, m)
+    }
+
+    /// The same by an operand.
+    fn lerp_by(&mut self, name: &str, x: Part, shifted: Part, m: Operand) -> Result<Part> {
         let (x_, s, m_) = (|| Expr::input(0), Expr::input(1), Expr::input(2));
         self.map(name, x_() + (s - x_()) * m_, &[x.into(), shifted.into(), m])
     }

@@ -1,4 +1,4 @@
-//! RWKV-7 ("Goose"), with the names of RWKV-LM's `x070` checkpoints.
+//! RWKV-7 ("Goose"), with the names of RWKV-LM's `x070` checkpoints or of flash-linear-attention's ([`Rwkv7Names`]).
 //!
 //! ```text
 //! block   h = h + att(LayerNorm(h))      h = h + ffn(LayerNorm(h));  before the first: LayerNorm (ln0)
@@ -12,8 +12,14 @@
 //! ```
 //!
 //! Peng et al. 2025 (arXiv 2503.14456). The published decay e^(−e^(−softplus(−w) − 1/2)) is the rule's e^(−e^(−1/2) σ(w)), for
-//! e^(−softplus(−w)) = σ(w). Low-rank matrices are `[in, out]` in files. Some files have v0, v1 and v2 in block 0 too, which nothing
-//! reads. ε of the GroupNorm: 64e-5, of κ's norm: 1e-12.
+//! e^(−softplus(−w)) = σ(w). RWKV-LM's low-rank matrices are `[in, out]` in files. Some files have v0, v1 and v2 in block 0 too, which
+//! nothing reads ([`super::Model::is_unread`]). ε of the GroupNorm: [`Rwkv7Names::group_epsilon`]; of κ's norm: 1e-12, the least length
+//! that it divides by. flash-linear-attention 0.6.0 divides by √(‖k·k_k‖² + 1e-6) instead where `fuse_norm` is true, as is its
+//! default.
+
+mod names;
+
+pub use names::Rwkv7Names;
 
 use super::{Layer, check_divisor, check_sizes};
 use crate::error::Result;
@@ -40,6 +46,8 @@ pub struct Rwkv7 {
     pub gate_rank: usize,
     /// Blocks.
     pub num_layers: usize,
+    /// Whose names the parameters have.
+    pub names: Rwkv7Names,
 }
 
 impl Default for Rwkv7 {
@@ -53,6 +61,7 @@ impl Default for Rwkv7 {
             value_rank: 32,
             gate_rank: 128,
             num_layers: 1,
+            names: Rwkv7Names::RwkvLm,
         }
     }
 }
@@ -65,13 +74,13 @@ impl Rwkv7 {
     /// # Errors
     /// [`crate::Error::Mismatch`] for sizes that do not fit.
     pub fn model(&self, builder: &mut Builder, prefix: &str, x: Part) -> Result<Part> {
-        let mut x = Layer::new(builder, prefix).norm("blocks.0.ln0", x, LAYER_NORM, true)?;
+        let mut x = Layer::new(builder, prefix).norm(self.names.of("blocks.0.ln0"), x, LAYER_NORM, true)?;
         let mut first = None;
         for n in 0..self.num_layers {
-            let (y, v) = self.block(builder, &format!("{prefix}blocks.{n}."), x, first)?;
+            let (y, v) = self.block(builder, &format!("{prefix}{}", self.names.block(n)), x, first)?;
             (x, first) = (y, first.or(Some(v)));
         }
-        Layer::new(builder, prefix).norm("ln_out", x, LAYER_NORM, true)
+        Layer::new(builder, prefix).norm(self.names.of("ln_out"), x, LAYER_NORM, true)
     }
 
     /// Time mixing and channel mixing, both residual; `first`: the values of the first block, `None` in it. Also gives the block's
@@ -90,30 +99,38 @@ impl Rwkv7 {
         ])?;
         check_divisor("head_size", self.head_size, self.hidden_size)?;
         let mut layer = Layer::new(builder, prefix);
-        let n = layer.norm("ln1", x, LAYER_NORM, true)?;
-        let (y, v) = self.att(layer.within("att"), n, first)?;
+        let n = layer.norm(self.names.of("ln1"), x, LAYER_NORM, true)?;
+        let (y, v) = self.att(layer.within(self.names.of("att")), n, first)?;
         let x = layer.add("att.residual", x, y)?;
-        let n = layer.norm("ln2", x, LAYER_NORM, true)?;
+        let n = layer.norm(self.names.of("ln2"), x, LAYER_NORM, true)?;
         let y = self.ffn(layer.within("ffn"), n)?;
         Ok((layer.add("ffn.residual", x, y)?, v))
+    }
+
+    pub(super) fn is_unread(&self, name: &str) -> bool {
+        self.names.is_unread(name)
     }
 
     fn att(&self, mut layer: Layer<'_>, x: Part, first: Option<Part>) -> Result<(Part, Part)> {
         let (width, size) = (self.hidden_size, self.head_size);
         let heads = width / size;
         let before = layer.shift("time_shift", x)?;
-        let mut mixed = |name: &str| layer.lerp(&format!("mix_{name}"), x, before, &format!("x_{name}"));
+        let mut mixed = |name: &str| {
+            let m = self.names.mix(&mut layer, name, width)?;
+            layer.lerp_by(&format!("mix_{name}"), x, before, m)
+        };
         let (xr, xw, xk, xv, xa, xg) = (mixed("r")?, mixed("w")?, mixed("k")?, mixed("v")?, mixed("a")?, mixed("g")?);
 
-        let r = layer.linear("receptance", xr, width, false)?;
+        let r = layer.linear(self.names.of("receptance"), xr, width, false)?;
         let w = self.low_rank(&mut layer, "w", xw, (self.decay_rank, Some(tanh(Expr::input(0)))), true)?;
-        let k = layer.linear("key", xk, width, false)?;
+        let k = layer.linear(self.names.of("key"), xk, width, false)?;
         let v = self.values(&mut layer, xv, first)?;
         let a = self.low_rank(&mut layer, "a", xa, (self.rate_rank, None), true)?;
         let a = layer.map("rate", sigmoid(Expr::input(0)), &[a.into()])?;
         let g = self.low_rank(&mut layer, "g", xg, (self.gate_rank, Some(sigmoid(Expr::input(0)))), false)?;
 
-        let (along, much) = (layer.operand("k_k", &[1, 1, width])?, layer.operand("k_a", &[1, 1, width])?);
+        let row = self.names.row(width);
+        let (along, much) = (layer.operand("k_k", &row)?, layer.operand("k_a", &row)?);
         let direction = layer.map("direction", Expr::input(0) * Expr::input(1), &[k.into(), along])?;
         let name = layer.name("direction.norm");
         let direction = layer.builder.norm(&name, direction, (Norm::L2, heads, 1e-12), None, None)?;
@@ -125,14 +142,14 @@ impl Rwkv7 {
         let name = layer.name("scan");
         let operands = [r, w, k, v, minus, replaced].map(Into::into);
         let y = layer.builder.scan(&name, &RWKV7, [heads, size, size], &operands, false)?;
-        let y = layer.norm("ln_x", y, (Norm::Layer, heads, 64e-5), true)?;
+        let y = layer.norm(self.names.of("ln_x"), y, (Norm::Layer, heads, self.names.group_epsilon(size)), true)?;
         let out = self.with_bonus(&mut layer, (y, r, k, v), g)?;
-        Ok((layer.linear("output", out, width, false)?, v))
+        Ok((layer.linear(self.names.of("output"), out, width, false)?, v))
     }
 
     /// value(x), from the second block on mixed with the first block's.
     fn values(&self, layer: &mut Layer<'_>, x: Part, first: Option<Part>) -> Result<Part> {
-        let v = layer.linear("value", x, self.hidden_size, false)?;
+        let v = layer.linear(self.names.of("value"), x, self.hidden_size, false)?;
         let Some(first) = first else { return Ok(v) };
         let much = self.low_rank(layer, "v", x, (self.value_rank, None), true)?;
         let v_ = || Expr::input(0);
@@ -153,7 +170,7 @@ impl Rwkv7 {
         layer.map("gated", expr, &[y.into(), bonus, v.into(), g.into()])
     }
 
-    /// `<name>0` + f(x `<name>1`) `<name>2`
+    /// f(x `<name>1`) `<name>2` + `<name>0`
     fn low_rank(
         &self,
         layer: &mut Layer<'_>,
@@ -162,17 +179,17 @@ impl Rwkv7 {
         (rank, f): (usize, Option<Expr>),
         bias: bool,
     ) -> Result<Part> {
-        let mut low = layer.matmul(x, rank, &format!("{name}1"), None, None)?;
+        let mut low = self.names.narrow(layer, name, x, rank)?;
         if let Some(f) = f {
             low = layer.map(&format!("{name}1.act"), f, &[low.into()])?;
         }
-        let bias = bias.then(|| layer.param(&format!("{name}0"), &[1, 1, self.hidden_size])).transpose()?;
-        layer.matmul(low, self.hidden_size, &format!("{name}2"), None, bias)
+        self.names.widen(layer, name, low, self.hidden_size, bias)
     }
 
     fn ffn(&self, mut layer: Layer<'_>, x: Part) -> Result<Part> {
         let before = layer.shift("time_shift", x)?;
-        let k = layer.lerp("mix_k", x, before, "x_k")?;
+        let m = layer.operand("x_k", &self.names.row(x.width))?;
+        let k = layer.lerp_by("mix_k", x, before, m)?;
         let k = layer.linear("key", k, self.intermediate_size, false)?;
         let k = layer.squared_relu("act", k)?;
         layer.linear("value", k, self.hidden_size, false)

@@ -91,10 +91,13 @@ fn inspect_lists_layers_with_their_commands() {
 fn inspect_lists_blocks_and_nodes() {
     for (file, of, count) in [
         ("mamba_l2", "Mamba", 2),
+        ("falconmamba_l2", "Mamba", 2),
         ("mamba2_l1", "Mamba2", 1),
+        ("mamba2_groups", "Mamba2", 2),
         ("rwkv4_l2", "Rwkv4", 2),
         ("rwkv6_l2", "Rwkv6", 2),
         ("rwkv7_l2", "Rwkv7", 2),
+        ("rwkv7fla_l2", "Rwkv7", 2),
     ] {
         let path = format!("tests/data/block_golden/{file}.safetensors");
         let json = one_line_of_json(&printed(command(&format!("inspect {path} --json"))));

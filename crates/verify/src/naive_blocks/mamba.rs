@@ -1,6 +1,7 @@
-//! Mamba and Mamba-2, after transformers' `modeling_mamba.py` (`slow_forward`) and `modeling_mamba2.py` (the recurrent form).
+//! Mamba, FalconMamba and Mamba-2, after transformers' `modeling_mamba.py` (`slow_forward`), `modeling_falcon_mamba.py` and
+//! `modeling_mamba2.py` (the recurrent form).
 
-use super::{Named, dot, multiplied, residual, zeros};
+use super::{Named, dot, multiplied, over_root_mean_square, residual, zeros};
 use crate::tape::Number;
 use wgpu_rnn::Result;
 use wgpu_rnn::blocks::{Mamba, Mamba2};
@@ -26,8 +27,11 @@ fn mamba_mixer<N: Number>(m: &Mamba, p: &Named<'_, N>, x: &[Vec<N>]) -> Result<V
     let mut out = Vec::new();
     for (u, row) in convolved.iter().zip(&projected) {
         let selected = p.linear("x_proj", u)?;
-        let (b, c) = (&selected[rank..][..states], &selected[rank + states..]);
-        let dt = p.linear("dt_proj", &selected[..rank])?;
+        let (dt, b, c) = (&selected[..rank], &selected[rank..][..states], &selected[rank + states..]);
+        // FalconMamba's norms, which have no weights.
+        let normed = |x: &[N]| m.mixer_epsilon.map_or_else(|| x.to_vec(), |epsilon| over_root_mean_square(x, epsilon));
+        let (dt, b, c) = (normed(dt), normed(b), normed(c));
+        let dt = p.linear("dt_proj", &dt)?;
         let mut y = Vec::new();
         for e in 0..channels {
             let delta = dt[e].softplus();
@@ -36,7 +40,7 @@ fn mamba_mixer<N: Number>(m: &Mamba, p: &Named<'_, N>, x: &[Vec<N>]) -> Result<V
                 let a = a_log[e * states + n].exp().negative();
                 *h = (delta * a).exp() * *h + delta * b[n] * u[e];
             }
-            y.push((dot(h, c) + d[e] * u[e]) * row[channels + e].silu());
+            y.push((dot(h, &c) + d[e] * u[e]) * row[channels + e].silu());
         }
         out.push(p.linear("out_proj", &y)?);
     }

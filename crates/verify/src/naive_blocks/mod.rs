@@ -1,12 +1,13 @@
 //! Naive loops of whole blocks, one number at a time and time step by time step, written from the published model code (named in each
 //! file) and not from [`wgpu_rnn::blocks`]: no network, no plan, no rule, parameters as files hold them. Gradients by [`super::tape`].
 
+mod fla;
 mod mamba;
 mod rwkv;
 
 use super::tape::{Number, Tape, Var};
 use std::collections::HashMap;
-use wgpu_rnn::blocks::Model;
+use wgpu_rnn::blocks::{Model, Rwkv7Names};
 use wgpu_rnn::{Error, Result, Tensor};
 
 /// What a naive run gives.
@@ -78,7 +79,8 @@ fn forward<N: Number>(model: &Model, held: &HashMap<&str, Vec<N>>, x: &[Vec<N>])
         Model::Mamba2(m) => mamba::mamba2(m, &all, x),
         Model::Rwkv4(m) => rwkv::rwkv4(m, &all, x),
         Model::Rwkv6(m) => rwkv::rwkv6(m, &all, x),
-        Model::Rwkv7(m) => rwkv::rwkv7(m, &all, x),
+        Model::Rwkv7(m) if m.names == Rwkv7Names::RwkvLm => rwkv::rwkv7(m, &all, x),
+        Model::Rwkv7(m) => fla::rwkv7(m, &all, x),
     }
 }
 
@@ -128,15 +130,15 @@ impl<N: Number> Named<'_, N> {
     }
 
     fn rms_norm(&self, name: &str, x: &[N], groups: usize, epsilon: f64) -> Result<Vec<N>> {
-        let size = x.len() / groups;
-        let count = N::constant(size as f64);
-        let one = |group: &[N]| -> Vec<N> {
-            let root = (dot(group, group) / count + N::constant(epsilon)).sqrt();
-            group.iter().map(|&v| v / root).collect()
-        };
-        let normed = x.chunks_exact(size).flat_map(one);
+        let normed = x.chunks_exact(x.len() / groups).flat_map(|group| over_root_mean_square(group, epsilon));
         Ok(normed.zip(self.get(&format!("{name}.weight"))?).map(|(v, g)| v * *g).collect())
     }
+}
+
+/// x / √(mean x² + ε)
+fn over_root_mean_square<N: Number>(x: &[N], epsilon: f64) -> Vec<N> {
+    let root = (dot(x, x) / N::constant(x.len() as f64) + N::constant(epsilon)).sqrt();
+    x.iter().map(|&v| v / root).collect()
 }
 
 fn sum<N: Number>(x: &[N]) -> N {
