@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum InstructionSet {
-    /// No vector instructions by name: registers of four f32 that the compiler makes of what every processor of the kind has (SSE2 on
-    /// x86-64). On x86-64 it is for machines without AVX2 and for tests, and slow: without FMA every multiply-add is a call.
+    /// No vector instructions: one value at a time, what the compiler makes of it, on every machine. On x86-64 it is for machines
+    /// without AVX2 and for tests, and slow: without FMA every multiply-add is a call.
     Portable,
     /// Registers of four f32, of ARM's 64-bit processors.
     Neon,

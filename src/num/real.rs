@@ -136,7 +136,7 @@ impl Real for f32 {
             InstructionSet::Avx2 if let Some(isa) = pulp::x86::V3::try_new() => pulp::Simd::vectorize(isa, op),
             #[cfg(target_arch = "aarch64")]
             InstructionSet::Neon if let Some(isa) = pulp::aarch64::Neon::try_new() => pulp::Simd::vectorize(isa, op),
-            _ => pulp::Simd::vectorize(pulp::Scalar128b, op),
+            _ => pulp::Simd::vectorize(pulp::Scalar, op),
         }
     }
 }
