@@ -24,7 +24,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let layer = args.layer.read(args.batch_first)?;
+    let layer = args.layer.read(args.layer.open()?.as_ref(), args.batch_first)?;
     let export = Export { states: args.states, lengths: args.lengths };
     export.write(&layer.config, &layer.weights, &args.output)?;
     Ok(ExitCode::SUCCESS)

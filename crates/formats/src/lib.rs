@@ -3,6 +3,7 @@
 //! a file is, its bytes tell ([`Kind`]). The library itself reads safetensors ([`wgpu_rnn::io::safetensors`]).
 
 mod element;
+mod file;
 mod inspect;
 pub mod keras;
 pub mod layers;
@@ -12,6 +13,8 @@ pub mod tensors;
 mod whole;
 
 pub use element::Element;
+#[doc(inline)]
+pub use file::ModelFile;
 pub use inspect::{Inspection, Is, Part, Whole, inspect};
 pub use tensors::Tensors;
 pub use wgpu_rnn::io::Kind;
