@@ -84,7 +84,7 @@ impl KerasWindows {
             KerasPadding::Causal => self.span() - 1,
             KerasPadding::Same => {
                 let last = time.div_ceil(self.stride).saturating_sub(1) * self.stride;
-                (last + self.span()).saturating_sub(time) / 2
+                last.saturating_add(self.span()).saturating_sub(time) / 2
             }
         }
     }
@@ -99,11 +99,18 @@ impl KerasSteps {
     /// How many steps there are of `time`.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for too few steps, [`Error::Limit`] for more than a network is given.
+    /// [`Error::Mismatch`] for too few steps and for windows without steps, [`Error::Limit`] for more than a network is given.
     pub fn count(&self, time: usize) -> Result<usize> {
         let few = |least: usize| Error::mismatch("steps", format!("at least {least}"), time);
         let count = match *self {
             Self::Same => return Ok(time),
+            Self::Windows(KerasWindows { taps, stride, .. }) if taps == 0 || stride == 0 => {
+                return Err(Error::mismatch(
+                    "windows",
+                    "taps and a stride of at least 1",
+                    format!("{taps} and {stride}"),
+                ));
+            }
             Self::Windows(windows) => windows.count(time).ok_or_else(|| few(windows.span()))?,
             Self::Repeated(times) => time.saturating_mul(times),
             Self::Spread(times) => times,
@@ -128,7 +135,10 @@ impl KerasSteps {
     fn reads(&self, n: usize, k: usize, before: usize, time: usize) -> Option<usize> {
         let at = match *self {
             Self::Same => n,
-            Self::Windows(windows) => (n * windows.stride + k * windows.dilation).checked_sub(before)?,
+            Self::Windows(windows) => n
+                .saturating_mul(windows.stride)
+                .saturating_add(k.saturating_mul(windows.dilation))
+                .checked_sub(before)?,
             Self::Repeated(times) => n / times.max(1),
             Self::Spread(_) => 0,
             Self::Padded([before, _]) => n.checked_sub(before)?,
@@ -241,6 +251,9 @@ mod tests {
         let few = windows(3, 2, 1, KerasPadding::Valid, KerasFill::Zero).count(4).unwrap_err().to_string();
         assert_eq!(few, "steps: expected at least 5, got 4");
         assert!(KerasSteps::Cropped([3, 2]).count(5).is_err());
+        assert!(windows(2, 1, 0, KerasPadding::Valid, KerasFill::Zero).count(5).is_err());
+        let far = windows(2, usize::MAX, usize::MAX, KerasPadding::Same, KerasFill::Zero);
+        assert_eq!(of(far, false).len(), 2);
         assert!(matches!(KerasSteps::Spread(MOST_STEPS + 1).count(1), Err(Error::Limit { .. })));
         assert!(matches!(KerasSteps::Repeated(usize::MAX).count(2), Err(Error::Limit { .. })));
     }
