@@ -11,6 +11,13 @@ pub struct KerasModel<T: Element = f32> {
     models: Vec<Model<T>>,
 }
 
+/// What an input of a network is given.
+struct Given<'a, T: Clone> {
+    name: &'a str,
+    data: Cow<'a, [T]>,
+    shape: Vec<usize>,
+}
+
 impl<T: Element> KerasModel<T> {
     /// The model on a device; every one of its networks with these options.
     ///
@@ -53,7 +60,7 @@ impl<T: Element> KerasModel<T> {
         let mut results: Vec<Vec<(String, Tensor<T>)>> = Vec::new();
         for (n, (stage, model)) in network.stages.iter().zip(models).enumerate() {
             let within = |e| crate::onnx::parts::within(&format!("network {n} of the model"), e);
-            let mut given: Vec<(&str, Cow<'_, [T]>, Vec<usize>)> = Vec::new();
+            let mut given: Vec<Given<'_, T>> = Vec::new();
             for feed in &stage.feeds {
                 let value = match &feed.from {
                     KerasFrom::Model(input) => {
@@ -69,21 +76,23 @@ impl<T: Element> KerasModel<T> {
                     }
                 };
                 given.push(match feed.steps {
-                    KerasSteps::Same => (&feed.name, Cow::Borrowed(value.data), value.shape.to_vec()),
+                    KerasSteps::Same => {
+                        Given { name: &feed.name, data: Cow::Borrowed(value.data), shape: value.shape.to_vec() }
+                    }
                     steps => {
                         let Tensor { data, shape } = steps.gather(value, feed.reversed).map_err(within)?;
-                        (&feed.name, Cow::Owned(data), shape)
+                        Given { name: &feed.name, data: Cow::Owned(data), shape }
                     }
                 });
             }
-            let time = given.iter().find(|(_, _, shape)| shape.len() == 3).map(|(_, _, shape)| shape[0]);
+            let time = given.iter().find(|given| given.shape.len() == 3).map(|given| given.shape[0]);
             if let (Some(time), Some(only)) = (time, stage.time)
                 && time != only
             {
                 return Err(within(Error::mismatch("steps", only, time)));
             }
             let views: Vec<(&str, View<'_, T>)> =
-                given.iter().map(|(name, data, shape)| (*name, View::new(data, shape))).collect();
+                given.iter().map(|given| (given.name, View::new(&given.data, &given.shape))).collect();
             // Behind a row per sequence are steps of another number.
             let out = model.forward(&views, lengths.filter(|_| stage.has_the_models_steps()));
             results.push(if network.stages.len() == 1 { out? } else { out.map_err(within)? }.values);
