@@ -18,10 +18,7 @@ static ARRAYS: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 fuzz_target!(|bytes: &[u8]| {
-    let parts = [
-        ("config.json", bytes),
-        ("metadata.json", b"{\"keras_version\": \"3.15.1\"}"),
-        ("model.weights.h5", &ARRAYS),
-    ];
+    let parts =
+        [("config.json", bytes), ("metadata.json", b"{\"keras_version\": \"3.15.1\"}"), ("model.weights.h5", &ARRAYS)];
     model::read(&archive::stored(&parts));
 });

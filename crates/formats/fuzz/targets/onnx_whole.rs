@@ -22,7 +22,8 @@ fuzz_target!(|bytes: &[u8]| {
         };
         let inputs: Vec<(String, Vec<usize>)> =
             file.inputs().iter().map(|v| (v.name.clone(), v.shape.as_ref().map(shape).unwrap_or_default())).collect();
-        let small = |shape: &[usize]| shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_some_and(|n| n <= MOST);
+        let small =
+            |shape: &[usize]| shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_some_and(|n| n <= MOST);
         if !inputs.iter().all(|(_, shape)| small(shape)) {
             return;
         }
