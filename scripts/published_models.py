@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -10,6 +12,9 @@ import zipfile
 
 import numpy as np
 import onnxruntime
+
+# Of Keras's backends one that needs neither TensorFlow nor a GPU.
+os.environ["KERAS_BACKEND"] = "jax"
 
 onnxruntime.set_default_logger_severity(4)
 
@@ -34,6 +39,7 @@ PACKAGES = [
     "mhcnuggets==2.4.1",
     "sleepecg==0.6.0",
     "astrorapid==0.2.17",
+    "npm:@ricky0123/vad-web==0.0.31",
 ]
 ENDINGS = (".onnx", ".pt", ".pth", ".h5", ".hdf5", ".keras", ".safetensors", ".jit")
 # Sizes of open axes to try: of the first axis, and of others.
@@ -42,7 +48,14 @@ SIZES = [(2, 24), (1, 24), (2, 40), (1, 40), (1, 1), (24, 1)]
 
 def unpacked(package, folder):
     """The files of a package."""
-    at = folder / package.replace("==", "-")
+    at = folder / package.replace("==", "-").replace(":", "-").replace("/", "-")
+    if package.startswith("npm:") and not at.exists():
+        name, version = package.removeprefix("npm:").rsplit("==", 1)
+        done = subprocess.run(["npm", "pack", "--silent", f"{name}@{version}"], cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            return None, (done.stderr.strip().splitlines() or ["npm pack failed"])[-1]
+        at.mkdir()
+        (folder / done.stdout.strip()).rename(at / (at.name + ".tar.gz"))
     if not at.exists():
         load = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary=:none:"]
         done = subprocess.run([*load, "-d", str(at), package], capture_output=True, text=True)
@@ -57,13 +70,17 @@ def unpacked(package, folder):
             else:
                 with zipfile.ZipFile(archive) as packed:
                     packed.extractall(inside)
-        # Models within zip files of their own.
-        for packed in inside.rglob("*.zip"):
+        # Models within archives of their own.
+        for packed in [*inside.rglob("*.zip"), *inside.rglob("*.tar.gz")]:
             to = packed.with_name(packed.name + ".files")
             if not to.exists() and zipfile.is_zipfile(packed):
                 with zipfile.ZipFile(packed) as z:
                     z.extractall(to)
-    files = sorted(p for p in at.rglob("*") if p.is_file() and p.name.lower().endswith(ENDINGS))
+            elif not to.exists() and tarfile.is_tarfile(packed):
+                with tarfile.open(packed) as tar:
+                    tar.extractall(to, filter="data")
+    model = lambda p: p.name.lower().endswith(ENDINGS) or p.name == "weights"
+    files = sorted(p for p in at.rglob("*") if p.is_file() and model(p))
     # Some packages have a file twice.
     return list({hashlib.sha256(p.read_bytes()).digest(): p for p in reversed(files)}.values())[::-1], None
 
@@ -132,6 +149,53 @@ def compared(command, file, folder, width):
     return None, reason
 
 
+def compared_with_keras(command, file, folder, whole):
+    """The same against Keras: its own reader of the file, on random inputs of the shapes that the command says."""
+    import h5py
+    import keras
+
+    # What Keras 3 does not find or know in files of Keras 2 (findings/keras3_refuses_old_h5.sh).
+    classes = {name: one for name, one in vars(keras.layers).items() if isinstance(one, type)}
+    readable = folder / ("model" + file.suffix)
+    shutil.copy(file, readable)
+    if h5py.is_hdf5(readable):
+        with h5py.File(readable, "r+") as h5:
+            config = h5.attrs["model_config"]
+            text = config if isinstance(config, str) else config.decode()
+            h5.attrs["model_config"] = text.replace('"time_major": false, ', "").replace(', "time_major": false', "")
+            if h5.attrs.get("keras_version", "1").split(".")[0] < "3":
+                # Keras 3 computes old models with its own hard_sigmoid, which is another function.
+                classes["hard_sigmoid"] = lambda x: keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+    try:
+        model = keras.saving.load_model(readable, compile=False, custom_objects=classes)
+    except Exception as failed:
+        return None, f"Keras {keras.__version__} does not read it: {str(failed).strip().splitlines()[0]}"
+    numbers, arguments, given = np.random.default_rng(1), [command, "run", str(file), "--device", "cpu"], []
+    for n, value in enumerate(whole["inputs"]):
+        sizes = {"B": 2, "T": 24}
+        shape = [sizes.get(size) or int(size) for size in value["shape"].strip("[]").split(", ")]
+        # A number per step, where something is looked up by it.
+        ids = len(shape) < 3 and any(isinstance(layer, keras.layers.Embedding) for layer in model.layers)
+        data = numbers.integers(1, 4, shape) if ids else numbers.standard_normal(shape).astype(np.float32)
+        np.save(folder / f"in{n}.npy", data)
+        arguments += ["--in", f"{value['name']}={folder / f'in{n}.npy'}"]
+        given.append(data)
+    for n, value in enumerate(whole["outputs"]):
+        arguments += ["--out", f"{value['name']}={folder / f'out{n}.npy'}"]
+    truth = model(given if len(given) > 1 else given[0])
+    truth = list(truth) if isinstance(truth, (list, tuple)) else [truth]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=1200)
+    if done.returncode:
+        return None, done.stderr.strip().splitlines()[-1].removeprefix("error: ")
+    worst = 0.0
+    for n, right in enumerate(truth):
+        got, right = np.load(folder / f"out{n}.npy").astype(np.float64), np.asarray(right, np.float64)
+        if got.shape != right.shape:
+            return None, f"{whole['outputs'][n]['name']}: shape {got.shape}, Keras's {right.shape}"
+        worst = max(worst, np.abs(got - right).max() / max(np.abs(right).max(), 1e-30))
+    return worst, None
+
+
 def tried(command, file, folder):
     """What becomes of a file: (kind, how it loads, error, reason)."""
     found, reason = inspected(command, file)
@@ -148,7 +212,8 @@ def tried(command, file, folder):
         if error is not None:
             return found["kind"], "whole", error, None
     elif whole and not whole.get("error"):
-        return found["kind"], "whole, not compared", None, None
+        error, reason = compared_with_keras(command, file, folder, whole)
+        return found["kind"], "whole" if error is not None else "whole, not compared", error, reason
     else:
         reason = (whole or {}).get("error")
     blocks = [p for p in found["parts"] if p.get("blocks")]
@@ -179,11 +244,16 @@ def main(command, folder, table, *packages):
             errors = [e for e in (worst, error) if e is not None]
             groups[(kind, how)] = (count + 1, max(errors) if errors else None, first)
         rows += [(package, kind, count, how, worst, first) for (kind, how), (count, worst, first) in groups.items()]
+    recurrent = [row for row in rows if row[3] not in ("no recurrent node", "not there")]
+    loads = sum(count for _, _, count, how, _, _ in recurrent if how.startswith("whole") or how == "by layer")
+    of_all = sum(count for _, _, count, _, _, _ in recurrent)
     with open(table, "w") as out:
         out.write("# Published models\n\nMade by `scripts/published_models.sh` (command line of this version; onnxruntime ")
-        out.write(f"{onnxruntime.__version__}).\nWhole ONNX models ran on random inputs; the error is the largest of any output, as a share ")
-        out.write("of the largest value of that\noutput by onnxruntime. A row stands for all files of a package that went the same way; ")
-        out.write("the reason is that of the first.\n\n| package | files | kind | loads | largest error | why not whole |\n|---|---|---|---|---|---|\n")
+        out.write(f"{onnxruntime.__version__}, Keras 3.15.1).\nWhole models ran on random inputs; the error is the largest of any output, as a ")
+        out.write("share of the largest value of that\noutput by onnxruntime, or by Keras for its own files. A row stands for all files of a ")
+        out.write("package that went the same way;\nthe reason is that of the first.\n\n")
+        out.write(f"{loads} of {of_all} files with recurrent layers load without conversion by hand, ")
+        out.write(f"{sum(row[2] for row in recurrent if row[3].startswith('whole'))} of them as whole models.\n\n| package | files | kind | loads | largest error | why not whole |\n|---|---|---|---|---|---|\n")
         for package, kind, count, how, worst, reason in rows:
             shown = "" if worst is None else f"{worst:.1e}"
             reason = reason[:200].replace("|", "\\|").replace("\n", " ")

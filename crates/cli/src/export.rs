@@ -30,7 +30,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let layer = args.layer.read(args.batch_first)?;
+    let layer = args.layer.read(args.layer.open()?.as_ref(), args.batch_first)?;
     // What a file says of a run is not part of a layer, and is not to be lost without a word.
     let begins = layer.h0 != Source::Absent || layer.c0 != Source::Absent;
     for (flag, given, has) in

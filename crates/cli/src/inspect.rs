@@ -106,7 +106,7 @@ fn states(config: &RnnConfig) -> Vec<&'static str> {
 }
 
 /// What the cell calls an activation, and its function with its parameters.
-fn activations(config: &RnnConfig) -> Vec<(&'static str, String)> {
+pub fn activations(config: &RnnConfig) -> Vec<(&'static str, String)> {
     let given = |at: usize, own: Activation| config.activations.get(at).copied().unwrap_or(own);
     let one = |(at, &(what, own)): (usize, &(&'static str, Activation))| {
         let function = given(at, own);

@@ -1,6 +1,6 @@
 //! `wgpu-rnn run`: a whole model, or a trained layer or stack, out of a file of any kind that has one, over `.npy` inputs.
 
-use super::layer::{self, Layer, LayerArgs, given};
+use super::layer::{Layer, LayerArgs, given};
 use super::model::PlaceArgs;
 use super::whole::{self, Ends};
 use std::path::{Path, PathBuf};
@@ -56,7 +56,8 @@ fn named(text: &str) -> std::result::Result<(String, PathBuf), String> {
 }
 
 pub fn run(args: &Args) -> std::result::Result<ExitCode, Box<dyn std::error::Error>> {
-    if let Some(file) = args.whole()? {
+    let mut opened = args.layer.open()?;
+    if let Some(file) = opened.take_if(|file| file.holds_a_whole_model() && !args.asks_for_a_layer()) {
         let Args { input, output, inputs, outputs, .. } = args;
         let ends = Ends { input: input.as_deref(), output: output.as_deref(), inputs, outputs };
         whole::run(file, &ends, &args.place)?;
@@ -66,7 +67,7 @@ pub fn run(args: &Args) -> std::result::Result<ExitCode, Box<dyn std::error::Err
         let expected = "--input and --output, for a layer has one of each";
         return Err(mismatch("a layer", expected, "--in or --out").into());
     };
-    let Layer { config, weights, h0, c0, lengths } = args.layer.read(args.batch_first)?;
+    let Layer { config, weights, h0, c0, lengths } = args.layer.read(opened.as_ref(), args.batch_first)?;
     let cell = config.cell;
     if let (false, Some(path)) = (cell.has_cell_state(), &args.cn) {
         let expected = format!("none ({} has no cell state)", cell.name);
@@ -94,14 +95,10 @@ pub fn run(args: &Args) -> std::result::Result<ExitCode, Box<dyn std::error::Err
 }
 
 impl Args {
-    /// The file whose whole model runs: one that holds one, where nothing is asked for that only a layer has.
-    fn whole(&self) -> Result<Option<&Path>> {
+    /// Whether something is asked for that only a layer has.
+    fn asks_for_a_layer(&self) -> bool {
         let states = [&self.h0, &self.c0, &self.hn, &self.cn].iter().any(|state| state.is_some());
-        let of_a_layer = states || self.lengths.is_some() || self.batch_first || self.layer.names_a_layer();
-        match &self.layer.file {
-            Some(file) if !of_a_layer && layer::holds_a_whole_model(file)? => Ok(Some(file)),
-            _ => Ok(None),
-        }
+        states || self.lengths.is_some() || self.batch_first || self.layer.names_a_layer()
     }
 }
 

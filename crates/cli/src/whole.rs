@@ -3,7 +3,7 @@
 use super::model::PlaceArgs;
 use std::path::{Path, PathBuf};
 use wgpu_rnn::{Error, Result, Tensor, View};
-use wgpu_rnn_formats::{WholeModel, WholeValue, npy};
+use wgpu_rnn_formats::{ModelFile, WholeValue, npy};
 
 /// What goes in and out, by name or, where there is one alone, without.
 pub struct Ends<'a> {
@@ -13,8 +13,8 @@ pub struct Ends<'a> {
     pub outputs: &'a [(String, PathBuf)],
 }
 
-pub fn run(file: &Path, ends: &Ends<'_>, place: &PlaceArgs) -> Result<()> {
-    let model = WholeModel::open(file)?;
+pub fn run(file: ModelFile, ends: &Ends<'_>, place: &PlaceArgs) -> Result<()> {
+    let model = file.whole()?;
     let from = named("--input", "--in", ends.input, ends.inputs, &model.inputs())?;
     let to = named("--output", "--out", ends.output, ends.outputs, &model.outputs())?;
     let tensors = from.iter().map(|(name, path)| Ok((name.as_str(), numbers(path)?))).collect::<Result<Vec<_>>>()?;

@@ -1,14 +1,13 @@
 //! What is recurrent in a file, and what runs it: [`inspect`].
-//!
-//! A reader is a row of `READERS`: which kinds of file it is for, and what lists their recurrent parts.
 
 use crate::blocks::{self, Blocks, Found};
 use crate::element::Element;
+use crate::file::ModelFile;
 use crate::keras::{KerasFile, KerasLabel};
 use crate::layers::Layer;
 use crate::onnx::{OnnxFile, Source};
 use crate::tensors::Tensors;
-use crate::whole::{WholeModel, WholeValue};
+use crate::whole::WholeValue;
 use std::path::{Path, PathBuf};
 use wgpu_rnn::io::Kind;
 use wgpu_rnn::{Cell, Error, Result, RnnConfig};
@@ -63,61 +62,49 @@ pub enum Is {
     Unread(Error),
 }
 
-/// Which files have recurrent parts.
-const READERS: [Reader; 3] = [
-    Reader { of: |kind| kind == Kind::Onnx, list: onnx },
-    Reader { of: |kind| matches!(kind, Kind::Keras | Kind::Hdf5), list: keras },
-    Reader { of: Tensors::reads, list: tensors },
-];
-
-/// Lists the recurrent parts of some kinds of files.
-struct Reader {
-    of: fn(Kind) -> bool,
-    list: fn(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>>,
-}
-
 /// Reads the file and lists what is recurrent in it.
 ///
 /// # Errors
-/// [`Error::File`] for a file that cannot be read or has no recurrent parts by its kind; errors of its reader.
+/// [`Error::File`] for a file that cannot be read or is of a kind that is not read here; errors of its reader.
 pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
-    let Some(kind) = Kind::of(&bytes) else {
-        return Err(Error::file(path, "a file of no known format (or cut short, or from after this version)"));
+    let (kind, size) = (Kind::of(&bytes), bytes.len());
+    let file = ModelFile::from_bytes(path, bytes)?;
+    let (parts, may_be_whole) = match &file {
+        ModelFile::Onnx(file) => (onnx(file), true),
+        // Of weights alone it says what would help.
+        ModelFile::Keras(file) => (keras(path, file), true),
+        ModelFile::Tensors(file) => (tensors(file), false),
     };
-    let Some(reader) = READERS.iter().find(|reader| (reader.of)(kind)) else {
-        return Err(Error::file(path, format!("no file that is looked into: {kind}")));
-    };
-    let size = bytes.len();
-    let parts = (reader.list)(path, bytes)?;
-    Ok(Inspection { path: path.into(), kind, size, parts, whole: WholeModel::reads(kind).then(|| whole(path)) })
+    let whole = may_be_whole.then(|| whole(file));
+    // A file of no kind is not read.
+    Ok(Inspection { path: path.into(), kind: kind.unwrap_or(Kind::Empty), size, parts, whole })
 }
 
 /// Whether a model runs, tried with sizes of its inputs that the model leaves open.
-fn whole(path: &Path) -> Result<Whole> {
-    let model = WholeModel::open(path)?;
+fn whole(file: ModelFile) -> Result<Whole> {
+    let model = file.whole()?;
     model.try_out()?;
     Ok(Whole { inputs: model.inputs(), outputs: model.outputs() })
 }
 
-fn keras(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
-    let file = KerasFile::from_bytes(path, bytes)?;
+fn keras(path: &Path, file: &KerasFile) -> Vec<Part> {
     let version = file.version().map_or("Keras".to_string(), |version| format!("Keras {version}"));
     let layer = |label: &KerasLabel| {
         let is = file.layer(&label.name).map_or_else(Is::Unread, |rnn| Is::Layer(rnn.config, Vec::new()));
-        let origin = format!("{version} {label}");
+        let unsaid = if label.said { "" } else { ", activations as Keras's defaults are (the file does not say them)" };
+        let origin = format!("{version} {label}{unsaid}");
         Part { name: label.name.clone(), origin, is, element: None, inputs: Vec::new() }
     };
     let unread = |(name, e): (&str, &Error)| {
         let is = Is::Unread(Error::file(path, e));
         Part { name: name.into(), origin: version.clone(), is, element: None, inputs: Vec::new() }
     };
-    Ok(file.layers().map(layer).chain(file.refused().map(unread)).collect())
+    file.layers().map(layer).chain(file.refused().map(unread)).collect()
 }
 
-fn tensors(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
-    let file = Tensors::from_bytes(path, bytes)?;
+fn tensors(file: &Tensors) -> Vec<Part> {
     let part = |layer: Layer<'_>| {
         let is = match layer.config(None) {
             Ok(config) => {
@@ -129,7 +116,7 @@ fn tensors(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
         let origin = layer.convention().tool.to_string();
         Part { name: layer.name().into(), origin, is, element: layer.element(), inputs: Vec::new() }
     };
-    Ok(file.layers().into_iter().map(part).chain(blocks::find(&file).into_iter().map(of_blocks)).collect())
+    file.layers().into_iter().map(part).chain(blocks::find(file).into_iter().map(of_blocks)).collect()
 }
 
 /// The blocks of a file.
@@ -137,8 +124,7 @@ fn of_blocks(Found { name, origin, element, blocks }: Found) -> Part {
     Part { name, origin, is: Is::Block(blocks), element, inputs: Vec::new() }
 }
 
-fn onnx(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
-    let file = OnnxFile::within_folder(path, bytes)?;
+fn onnx(file: &OnnxFile) -> Vec<Part> {
     let layers = file.nodes().map(|label| {
         let (mut inputs, name) = (Vec::new(), label.name.clone());
         let is = match file.node(&name) {
@@ -160,7 +146,7 @@ fn onnx(path: &Path, bytes: Vec<u8>) -> Result<Vec<Part>> {
         let is = Is::Block(Blocks { count: 1, of, notes: Vec::new() });
         Part { name: label.name.clone(), origin: format!("ONNX {}", label.op), is, element: None, inputs: Vec::new() }
     });
-    Ok(layers.chain(networks).collect())
+    layers.chain(networks).collect()
 }
 
 /// Where an input of a node comes from, if it has one.

@@ -4,6 +4,7 @@
 
 mod blocks;
 mod element;
+mod file;
 mod inspect;
 pub mod keras;
 pub mod layers;
@@ -14,6 +15,8 @@ mod whole;
 
 pub use blocks::Blocks;
 pub use element::Element;
+#[doc(inline)]
+pub use file::ModelFile;
 pub use inspect::{Inspection, Is, Part, Whole, inspect};
 pub use tensors::{Rewrite, Tensors};
 pub use wgpu_rnn::io::Kind;

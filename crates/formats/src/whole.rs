@@ -18,13 +18,13 @@
 //! # Ok(()) }
 //! ```
 
-use crate::keras::{KerasFile, KerasInput, KerasNetwork};
+use crate::file::ModelFile;
+use crate::keras::{KerasFile, KerasInput, KerasModel, KerasNetwork, KerasOutput};
 use crate::onnx::{OnnxFile, OnnxSession, OnnxSize, OnnxValue};
 use std::collections::HashMap;
 use std::path::Path;
-use wgpu_rnn::io::Kind;
 use wgpu_rnn::network::NetworkOptions;
-use wgpu_rnn::{Device, Element, Error, Model, ModelOptions, Result, Tensor, View};
+use wgpu_rnn::{Device, Element, Error, ModelOptions, Result, Tensor, View};
 
 /// A whole model: inputs and outputs by name, each with the axes that the model has it with.
 pub struct WholeModel(Format);
@@ -47,31 +47,21 @@ pub struct WholeValue {
 }
 
 impl WholeModel {
-    /// Whether files of this kind may hold whole models.
-    pub fn reads(kind: Kind) -> bool {
-        matches!(kind, Kind::Onnx | Kind::Keras | Kind::Hdf5)
-    }
-
     /// Reads the model of a file.
     ///
     /// # Errors
-    /// [`Error::File`] for a file that cannot be read or holds no whole model; errors of its reader ([`OnnxFile::open`],
+    /// [`Error::File`] for a file that cannot be read or holds no whole model; errors of its reader ([`ModelFile::open`],
     /// [`KerasFile::network`]).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
-        match Kind::of(&bytes) {
-            // It may have its numbers in files beside it.
-            Some(Kind::Onnx) => Ok(Self(Format::Onnx(Box::new(OnnxFile::within_folder(path, bytes)?)))),
-            Some(Kind::Keras | Kind::Hdf5) => {
-                let network = KerasFile::from_bytes(path, bytes)?.network()?;
-                Ok(Self(Format::Keras(Box::new(network))))
-            }
-            Some(kind) => {
-                Err(Error::file(path, format!("no whole model, but {}: only its layers can be taken", kind.what())))
-            }
-            None => Err(Error::file(path, "a file of no known format (or cut short, or from after this version)")),
-        }
+        ModelFile::open(path)?.whole()
+    }
+
+    pub(crate) fn of_onnx(file: Box<OnnxFile>) -> Self {
+        Self(Format::Onnx(file))
+    }
+
+    pub(crate) fn of_keras(file: &KerasFile) -> Result<Self> {
+        Ok(Self(Format::Keras(Box::new(file.network()?))))
     }
 
     /// Whether the model can run, tried with sizes where it leaves them open: few models take every size, and their first axis may
@@ -158,12 +148,16 @@ impl WholeModel {
         match &self.0 {
             Format::Onnx(file) => file.outputs().iter().map(onnx_value).collect(),
             Format::Keras(network) => {
-                let shape = |steps: bool, width: usize| match steps {
-                    true => format!("[B, T, {width}]"),
-                    false => format!("[B, {width}]"),
+                let shape = |output: &KerasOutput| match output {
+                    KerasOutput { steps: false, width, .. } => format!("[B, {width}]"),
+                    // Of a network whose steps are others.
+                    KerasOutput { stage, width, .. } if !network.stages[*stage].has_the_models_steps() => {
+                        format!("[B, ?, {width}]")
+                    }
+                    KerasOutput { width, .. } => format!("[B, T, {width}]"),
                 };
                 let of = network.outputs.iter();
-                of.map(|o| WholeValue { name: o.name.clone(), shape: shape(o.steps, o.width) }).collect()
+                of.map(|o| WholeValue { name: o.name.clone(), shape: shape(o) }).collect()
             }
         }
     }
@@ -189,7 +183,7 @@ impl WholeModel {
                 let layout = shapes.iter().map(|(name, shape)| keras_layout(network, name, shape));
                 let layout = layout.collect::<Result<_>>()?;
                 let options = ModelOptions { plan: options.clone(), ..ModelOptions::default() };
-                let model = Model::with_options(device, &network.network, &network.params::<T>(), &options)?;
+                let model = KerasModel::with_options(device, network, &options)?;
                 Ok(WholeSession { layout, on: On::Keras(Box::new(model), network.clone()), deciding: None })
             }
         }
@@ -284,7 +278,7 @@ pub struct WholeSession<T: Element = f32> {
 
 enum On<T: Element> {
     Onnx(Box<OnnxSession<T>>),
-    Keras(Box<Model<T>>, Box<KerasNetwork>),
+    Keras(Box<KerasModel<T>>, Box<KerasNetwork>),
 }
 
 impl<T: Element> WholeSession<T> {
@@ -371,7 +365,7 @@ fn turned<T: Copy>(data: &[T], [outer, inner, width]: [usize; 3]) -> Vec<T> {
 }
 
 fn run_keras<T: Element>(
-    model: &mut Model<T>,
+    model: &mut KerasModel<T>,
     network: &KerasNetwork,
     inputs: &[(&str, View<'_, T>)],
 ) -> Result<Vec<(String, Tensor<T>)>> {
@@ -391,7 +385,7 @@ fn run_keras<T: Element>(
     let views: Vec<(&str, View<'_, T>)> = given.iter().map(|(name, tensor)| (*name, tensor.view())).collect();
     let lengths = network.lengths(&views)?;
     let out = model.forward(&views, lengths.as_deref())?;
-    let of = |((name, tensor), output): ((String, Tensor<T>), &crate::keras::KerasOutput)| {
+    let of = |((name, tensor), output): ((String, Tensor<T>), &KerasOutput)| {
         let &[time, batch, width] = &tensor.shape[..] else { return (name, tensor) };
         let mut data = turned(&tensor.data, [time, batch, width]);
         if output.reversed {
@@ -402,7 +396,7 @@ fn run_keras<T: Element>(
         }
         (name, Tensor { data, shape: vec![batch, time, width] })
     };
-    Ok(out.values.into_iter().zip(&network.outputs).map(of).collect())
+    Ok(out.into_iter().zip(&network.outputs).map(of).collect())
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ fn sleepecg_is_an_archive_of_keras_3_with_bidirectional_grus() {
     assert_eq!(whole.inputs[0].mask.map(|mask| mask.0), Some(-1.0));
     let mut model = whole.model::<f32>(&Device::cpu()).unwrap();
     let x: Vec<f32> = (0..4 * 36).map(|n| (n as f32).sin()).collect();
-    let y = model.forward(&[("input_layer", View::new(&x, &[4, 1, 36]))], None).unwrap().values.remove(0).1;
+    let y = model.forward(&[("input_layer", View::new(&x, &[4, 1, 36]))], None).unwrap().remove(0).1;
     assert_eq!(y.shape, [4, 1, 4]);
     assert!(y.data.chunks(4).all(|p| (p.iter().sum::<f32>() - 1.0).abs() < 1e-6));
 }
@@ -107,7 +107,9 @@ fn whole(case: &str, extension: &str) -> KerasNetwork {
             let backwards = expected.data.chunks(row).rev().flatten().copied().collect();
             expected.data = backwards;
         }
-        if let Some(lengths) = lengths.as_ref().filter(|_| output.steps) {
+        if let Some(lengths) =
+            lengths.as_ref().filter(|_| output.steps && whole.stages[output.stage].has_the_models_steps())
+        {
             // Past an end Keras repeats the last y; here is 0.
             let (batch, width) = (expected.shape[1], output.width);
             for (row, y) in expected.data.chunks_mut(width).enumerate() {
@@ -117,8 +119,8 @@ fn whole(case: &str, extension: &str) -> KerasNetwork {
             }
         }
         // f64 but for the 1/6 of hard_sigmoid, an f32 in recurrent cells.
-        assert_near(&what, &exact.values[n].1, &expected, 1e-7);
-        let rough = &rough.values[n].1;
+        assert_near(&what, &exact[n].1, &expected, 1e-7);
+        let rough = &rough[n].1;
         let rough = Tensor { data: rough.data.iter().map(|&v| v.into()).collect(), shape: rough.shape.clone() };
         assert_near(&what, &rough, &expected, 1e-5);
     }
@@ -137,6 +139,33 @@ fn whole_models_of_keras_3() {
     whole("keras3/nested", "h5");
     whole("keras3/hard", "keras");
     whole("keras3/masked", "keras");
+}
+
+/// Layers that give other steps than they read: convolutions and pooling of every padding, with strides, dilation and groups; steps added,
+/// cut away, repeated, and made of a row.
+#[test]
+fn whole_models_whose_steps_change() {
+    let windows = whole("keras3/windows", "keras");
+    assert!(windows.stages.len() > 4 && windows.time.is_none(), "{}", windows.stages.len());
+    // Windows of three sizes over the same text, and pairs.
+    assert_eq!(whole("keras3/kim", "keras").stages.len(), 5);
+    // The lengths are the encoder's alone.
+    assert_eq!(whole("keras3/coder", "keras").stages.len(), 2);
+    whole("keras3/resized", "keras");
+}
+
+#[test]
+fn steps_that_cannot_be_are_refused() {
+    let kim = KerasFile::open(data("keras/keras3/kim.keras")).unwrap().network().unwrap();
+    let mut model = kim.model::<f32>(&Device::cpu()).unwrap();
+    let x = [0.5; 3 * 3];
+    let mut run = |time: usize, lengths: Option<&[usize]>| {
+        model.forward(&[("x", View::new(&x[..3 * time], &[time, 1, 3]))], lengths).map_err(|e| e.to_string())
+    };
+    let error = run(3, None).unwrap_err();
+    assert!(error.ends_with("steps: expected at least 4, got 3"), "{error}");
+    let error = run(3, Some(&[2])).unwrap_err();
+    assert!(error.starts_with("not supported: lengths: a layer of the model has windows"), "{error}");
 }
 
 #[test]

@@ -105,6 +105,9 @@ fn configurations_that_lie_are_refused() {
     let dense = |name: &str, from: &str| {
         layer("Dense", &format!(r#""name":"{name}","units":3"#), &format!(r#"[["{from}",0,0,{{}}]]"#))
     };
+    let steps = |class: &str, config: &str| {
+        vec![x("[null,7,5]"), layer(class, &format!(r#""name":"a",{config}"#), r#"[["x",0,0,{}]]"#)]
+    };
     let circle = [x("[null,null,5]"), dense("a", "b"), dense("b", "a")];
     assert!(reason(&circle, "a").contains("itself, through others"), "{}", reason(&circle, "a"));
     let cases = [
@@ -114,6 +117,13 @@ fn configurations_that_lie_are_refused() {
         (vec![x("[null,null,5]"), layer("Attention", r#""name":"a""#, r#"[["x",0,0,{}]]"#)], "class Attention"),
         (vec![x("[null,9000000000000000000,9000000000000000000]"), dense("a", "x")], "kernel: expected"),
         (vec![x("[null]"), dense("a", "x")], "shape of the input"),
+        (steps("MaxPooling1D", r#""pool_size":1000000"#), "pool_size: expected one number of 1 to 4096, got [1000000]"),
+        (steps("AveragePooling1D", r#""strides":0"#), "strides: expected one number of 1 to 4096, got [0]"),
+        (steps("MaxPooling1D", r#""padding":"none""#), "padding: expected valid, same or causal, got none"),
+        (steps("UpSampling1D", r#""size":9000000000000000000"#), "steps: expected a number of 1 to 1048576"),
+        (steps("ZeroPadding1D", r#""padding":[-1,2]"#), "steps: expected a number of 0 to 1048576, got -1"),
+        (steps("Cropping1D", r#""cropping":[5,2]"#), "steps: expected at least 8, got 7"),
+        (steps("RepeatVector", r#""n":3"#), "input: expected a row per sequence, got steps"),
     ];
     for (layers, expected) in cases {
         let error = reason(&layers, "a");

@@ -160,8 +160,10 @@ fn gather<V: Lanes>(
     let Counts { input: gx, both, only, own } = counts;
     for g in 0..gx + only {
         let at = row * a.pre_stride + if g < gx { a.pre_at.0 + g * n } else { a.pre_at.1 + (g - gx) * n };
+        // Where nothing is read or written there may be no memory.
+        let there = if g < gx || a.train { lanes } else { 0 };
         // SAFETY: this unit's own; see `Recur`.
-        let kept = unsafe { a.pre.part(at + first, lanes) };
+        let kept = unsafe { a.pre.part(if there > 0 { at + first } else { 0 }, there) };
         let mut pre = match g < gx {
             true if g < both => V::load(isa, kept) + recurrent[g],
             true => V::load(isa, kept),

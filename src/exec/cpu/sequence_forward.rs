@@ -134,6 +134,7 @@ impl Task {
             m,
             buffers,
             factors: c.recurrent_factors(self.z, self.sequences.start..self.sequences.start + rows),
+            states: c.plan.config.states().len() * c.plan.config.hidden_size,
         };
         run.begin(rows);
         let pieces = if threads > 1 { threads * PIECES } else { 1 };
@@ -153,6 +154,8 @@ struct Run<'a, T: Real> {
     buffers: [Shared<'a, T>; 2],
     /// What h is multiplied by before the product reads it; empty: nothing.
     factors: Vec<T>,
+    /// Values of a sequence's states.
+    states: usize,
 }
 
 impl<T: Real> Run<'_, T> {
@@ -186,7 +189,7 @@ impl<T: Real> Run<'_, T> {
     fn begin_episodes(&self, s: usize, from: &Shared<'_, T>, active: usize) {
         let (c, task, padded) = (self.c, self.task, self.padded());
         let config = &c.plan.config;
-        let (stored, states) = (config.operand_row(c.plan.train), config.states().len() * config.hidden_size);
+        let (stored, states) = (config.operand_row(c.plan.train), self.states);
         let (batch, first) = (c.plan.shape.batch, task.sequences.start);
         for b in (0..active).filter(|&b| c.is_reset(task.direction, s, first + b)) {
             let own = task.z * batch + first + b;
@@ -207,7 +210,7 @@ impl<T: Real> Run<'_, T> {
         let config = &c.plan.config;
         let (shape, active, first) = (c.stages[n], task.active(c, s), task.sequences.start);
         let [from, to] = [phase, phase + 1].map(|n| &self.buffers[n % 2]);
-        if n == 0 {
+        if n == 0 && c.plan.options.resets.is_some() {
             self.begin_episodes(s, from, active);
         }
         let packed = &c.layers[task.z].stages[n];
@@ -219,7 +222,7 @@ impl<T: Real> Run<'_, T> {
             return;
         }
         let (first_row, width) = (c.schedule.row_offset(s) + first, c.rows.width);
-        let states = config.states().len() * config.hidden_size;
+        let states = self.states;
         let (padded, out_stride) = (self.padded(), shape.padded_units());
         let stride = if n == 0 { padded } else { c.stages[n - 1].padded_units() };
         let zone = c.zone(n, task.z, (first..first + active).map(|b| (s, b)));

@@ -140,18 +140,21 @@ fn tile<V: Lanes, F: Form<V>, const M: usize>(
         return;
     };
     let operands = operand.parts::<M>(row, first, heads.depth);
-    let stream = |gate: usize| &words[packed.stream(panel, gate, width).0..];
+    // No closures here: they are not inlined into code for other instruction sets.
+    let (stream, other) = (
+        &words[packed.stream(panel, 0, width).0..],
+        &words[packed.stream(panel, 2.min(packed.gates.saturating_sub(1)), width).0..],
+    );
     match (packed.gates, packed.together(panel, width)) {
-        (1, 1) => streams::<V, F, M, 1, 1>(isa, [stream(0)], operands, 0, out),
-        (1 | 2, _) => streams::<V, F, M, 2, 1>(isa, [stream(0)], operands, 0, out),
-        (3, _) => streams::<V, F, M, 3, 1>(isa, [stream(0)], operands, 0, out),
+        (1, 1) => streams::<V, F, M, 1, 1>(isa, [stream], operands, 0, out),
+        (1 | 2, _) => streams::<V, F, M, 2, 1>(isa, [stream], operands, 0, out),
+        (3, _) => streams::<V, F, M, 3, 1>(isa, [stream], operands, 0, out),
         // Few rows have registers to spare for both streams.
-        _ if M <= 2 => streams::<V, F, M, 2, 2>(isa, [stream(0), stream(2)], operands, 0, out),
+        _ if M <= 2 => streams::<V, F, M, 2, 2>(isa, [stream, other], operands, 0, out),
         // Asking for a matrix beyond a core's own caches 16 columns ahead cost half as much time again (H = 512).
         _ => {
-            for first in [0, 2] {
-                streams::<V, F, M, 2, 1>(isa, [stream(first)], operands, first, out);
-            }
+            streams::<V, F, M, 2, 1>(isa, [stream], operands, 0, out);
+            streams::<V, F, M, 2, 1>(isa, [other], operands, 2, out);
         }
     }
 }

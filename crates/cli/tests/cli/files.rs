@@ -201,6 +201,9 @@ fn flags_of_whole_models_are_checked() {
     let text = complaint(command(&format!("run {model} --input x.npy --output y.npy --strategy step")));
     assert!(text.contains("x.npy"), "{text}");
     let text = complaint(command("run README.md --in a=x.npy --out y=y.npy"));
+    assert!(text.contains("a file of no known format"), "{text}");
+    let tensors = "crates/formats/tests/data/pytorch/zip.pt";
+    let text = complaint(command(&format!("run {tensors} --in a=x.npy --out y=y.npy")));
     assert!(text.contains("a layer: expected --input and --output"), "{text}");
     let text = complaint(command("run m.onnx --in x.npy --out y=y.npy"));
     assert!(text.contains("expected NAME=FILE"), "{text}");
@@ -287,6 +290,54 @@ fn exported_models_run_whole() {
     assert_eq!(seen, 15);
     for (name, error) in whole(&data("onnx/published/romanizer_encoder"), "model.onnx", "--device cpu") {
         assert!(error <= 1e-5, "romanizer_encoder: {name}: {error:e}");
+    }
+}
+
+/// A file of weights alone does not say its activations: flags do, by the names and in the meaning of the Keras that wrote it.
+#[test]
+fn what_weights_alone_do_not_say_is_told_by_flags() {
+    let at = TempDir::new().unwrap();
+    let folder = data("mhcnuggets_lstm_h5");
+    std::fs::copy(folder.join("x.npy"), at.path().join("x.npy")).unwrap();
+    let file = folder.join("Patr-A09-01_BA.h5");
+    let y = |flags: &str| {
+        let output = run(&file, at.path(), &format!("--device cpu {flags}")).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        (npy::read::<f32>(at.path().join("y.npy")).unwrap(), stderr(&output))
+    };
+    let (own, said) = y("");
+    let told = "the file does not say its activations: f HardSigmoid(0.2, 0.5), g Tanh, h Tanh (--activation, --recurrent-activation say others)";
+    assert!(said.contains(told), "{said}");
+    assert_eq!(y("--recurrent-activation hard_sigmoid --activation tanh").0, own);
+    let (other, said) = y("--recurrent-activation sigmoid --activation relu");
+    assert!(said.contains("activations: f Sigmoid, g Relu, h Relu"), "{said}");
+    assert_ne!(other, own);
+    let (backwards, _) = y("--go-backwards");
+    assert_eq!(backwards.shape, own.shape);
+    assert_ne!(backwards, own);
+    let mut inspect = command("inspect");
+    inspect.arg(&file);
+    let text = printed(inspect);
+    assert!(
+        text.contains("LSTM, the last step alone, activations as Keras's defaults are (the file does not say them)"),
+        "{text}"
+    );
+    let x = at.path().join("x.npy");
+    let refused = [
+        (&file, "--activation softmax", "--activation: activation softmax: recurrent cells have linear"),
+        (&file, "--recurrent-activation no", "--recurrent-activation: activation no: recurrent cells have"),
+        (&file, "--reset-after true", "--reset-after: expected none, for a LSTM has none, got the flag"),
+        (
+            &data("sleepecg_keras/classifier.keras"),
+            "--layer bidirectional --activation tanh",
+            "--activation: expected none, for the file says it itself",
+        ),
+        (&data("pytorch/zip.pt"), "--go-backwards", "--go-backwards: expected none, for the file is not Keras's"),
+        (&x, "--activation tanh", "this is a NumPy .npy file"),
+    ];
+    for (file, flags, reason) in refused {
+        let text = complaint(run(file, at.path(), flags));
+        assert!(text.contains(reason), "{flags}: {text}");
     }
 }
 

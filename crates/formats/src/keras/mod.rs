@@ -29,7 +29,12 @@ mod recurrent;
 mod store;
 mod unsaid;
 
-pub use network::{KerasInput, KerasMask, KerasNetwork, KerasOutput};
+#[cfg(not(target_family = "wasm"))]
+pub use network::KerasModel;
+pub use network::{
+    KerasFeed, KerasFill, KerasFrom, KerasInput, KerasMask, KerasNetwork, KerasOutput, KerasPadding, KerasStage,
+    KerasSteps, KerasWindows,
+};
 pub use recurrent::{KerasCell, KerasLabel, KerasRnn, Merge};
 pub use unsaid::Unsaid;
 
@@ -39,7 +44,7 @@ use config::{LayerConfig, ModelConfig, shown};
 use hdf5::Tree;
 use std::path::{Path, PathBuf};
 use store::Store;
-use wgpu_rnn::{Error, Result};
+use wgpu_rnn::{Activation, Error, Result};
 
 /// What a file may unpack to, as a multiple of its own bytes, and at least so many bytes. Weights are hardly ever half as large packed.
 const MOST_EXPANSION: u64 = 64;
@@ -106,7 +111,10 @@ impl KerasFile {
         };
         // keras-core, which became Keras 3, has versions 0.1; Keras 1 named no version.
         let major = version.as_deref().and_then(|v| v.split('.').next()?.parse::<u64>().ok()).unwrap_or(0);
-        let new = major >= 3 || archive && major == 0;
+        // Arrays in the layout of Keras 3 without a version: Keras 3's own, but for those of tf.keras 2.12 and 2.13, which have a group of
+        // another name around them.
+        let unnamed = major == 0 && model.is_none() && tree.paths("layers/").next().is_some();
+        let new = major >= 3 || unnamed || archive && major == 0;
         let hard_sigmoid = if new { HardSigmoid::NEW } else { HardSigmoid::OLD };
         let mut file = Self { path, version, hard_sigmoid, budget, tree, model, found: Vec::new() };
         file.found = match &file.model {
@@ -133,6 +141,15 @@ impl KerasFile {
     /// Whether the file has the weights alone, without the model's configuration.
     pub fn is_weights_only(&self) -> bool {
         self.model.is_none()
+    }
+
+    /// The activation of a recurrent cell that Keras calls so: `tanh`, `relu`, `hard_sigmoid` as it was in the version that wrote the file
+    /// (a file without a version that has the groups of Keras 3 counts as Keras 3's).
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for one that recurrent cells do not have, with those that they have.
+    pub fn activation(&self, name: &str) -> Result<Activation> {
+        activation::of_cell(Some(name), self.hard_sigmoid)
     }
 
     /// Its recurrent layers, in the model's order; those of models inside the model too.
@@ -168,8 +185,16 @@ impl KerasFile {
     /// # Errors
     /// As [`KerasFile::layer`].
     pub fn only_layer(&self) -> Result<KerasRnn> {
+        self.only_layer_with(&Unsaid::default())
+    }
+
+    /// The same, where `unsaid` tells what the file does not say, as of [`KerasFile::layer_with`].
+    ///
+    /// # Errors
+    /// As [`KerasFile::layer`].
+    pub fn only_layer_with(&self, unsaid: &Unsaid) -> Result<KerasRnn> {
         match &self.found[..] {
-            [only] => self.read(only, &Unsaid::default()),
+            [only] => self.read(only, unsaid),
             _ => Err(self.none("one")),
         }
     }

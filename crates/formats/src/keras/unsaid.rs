@@ -41,12 +41,13 @@ impl Unsaid {
         if let Some(given) = self.reset_after {
             label.reset_after = given && label.cell == KerasCell::Gru;
         } else if layer.flag("reset_after_is_unsaid", false) {
-            let expected = "true or false in Unsaid, for a GRU without biases looks the same either way";
+            let expected =
+                "true or false in Unsaid (--reset-after), for a GRU without biases looks the same either way";
             return Err(Error::mismatch("reset_after", expected, "none"));
         }
         let gates = label.cell != KerasCell::SimpleRnn;
         if !label.said && gates && label.recurrent_activation.is_none() && self.recurrent_activation.is_none() {
-            let expected = "one in Unsaid, for the default was hard_sigmoid in TensorFlow 1 and is sigmoid in 2";
+            let expected = "one in Unsaid (--recurrent-activation), for the default was hard_sigmoid in TensorFlow 1 and is sigmoid in 2";
             let got = format!("none in a file of tf.keras {}", version.unwrap_or_default());
             return Err(Error::mismatch("recurrent_activation", expected, got));
         }

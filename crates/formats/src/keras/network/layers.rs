@@ -4,7 +4,7 @@ use super::super::activation::{of_columns, of_layer};
 use super::super::config::shown;
 use super::super::hdf5::Array;
 use super::super::store::Inner;
-use super::{Graph, KerasMask, Step, Value, recurrent, time};
+use super::{Graph, KerasMask, Step, Value, recurrent, time, windows};
 use wgpu_rnn::expr::{Expr, exp, max};
 use wgpu_rnn::network::{Norm, Operand, Part, Pooling};
 use wgpu_rnn::{Error, Result};
@@ -22,7 +22,9 @@ const LAYERS: &[(&[&str], Layer)] = &[
     (&["Activation", "ReLU", "LeakyReLU", "ELU", "Softmax"], activation),
     (&["BatchNormalization"], batch_normalization),
     (&["LayerNormalization"], layer_normalization),
-    (&["Conv1D", "Convolution1D"], time::convolution),
+    (&["Conv1D", "Convolution1D"], windows::convolution),
+    (&["MaxPooling1D", "AveragePooling1D"], windows::pooling),
+    (&["UpSampling1D", "ZeroPadding1D", "Cropping1D", "RepeatVector"], windows::other_steps),
     (&["Flatten"], time::flatten),
     (&["Reshape"], time::reshape),
     (&["GlobalAveragePooling1D", "GlobalMaxPooling1D"], pooling),
@@ -81,7 +83,7 @@ fn embedding(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<Value>
         let reason = "expected one id per step, from an input of the model".into();
         return Err(Error::Unsupported { what: format!("ids of features {:?}", x.features), reason });
     }
-    let y = graph.b.embedding(&step.name, x.part, vocabulary, width)?;
+    let y = graph.b().embedding(&step.name, x.part, vocabulary, width)?;
     graph.keep(&format!("{}.weight", step.name), &table.shape, table.data)?;
     let mut y = x.with(y);
     if step.layer.flag("mask_zero", false) {
@@ -112,7 +114,7 @@ fn activation(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<Value
     let x = step.x()?;
     let axis = step.layer.integers("axis").and_then(|axes| axes.first().copied()).unwrap_or(-1);
     let y = match of_layer(step.layer, graph.file.hard_sigmoid)? {
-        Some(expr) => graph.b.map(&step.name, expr, &[x.part.into()])?,
+        Some(expr) => graph.b().map(&step.name, expr, &[x.part.into()])?,
         None if x.is_last(axis, step.per_row) => graph.softmax(&step.name, step.row()?.part)?,
         None => {
             let reason = "networks have it over the last axis".into();
@@ -145,8 +147,8 @@ fn batch_normalization(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Opt
     let shifts = beta.iter().zip(&mean).zip(&scales).map(|((b, m), s)| b - m * s).collect();
     let scale = graph.param(&format!("{}.scale", step.name), &[width], scales)?;
     let shift = graph.param(&format!("{}.shift", step.name), &[width], shifts)?;
-    let operands = [x.part.into(), graph.b.whole(scale), graph.b.whole(shift)];
-    let y = graph.b.map(&step.name, Expr::input(0) * Expr::input(1) + Expr::input(2), &operands)?;
+    let operands = [x.part.into(), graph.b().whole(scale), graph.b().whole(shift)];
+    let y = graph.b().map(&step.name, Expr::input(0) * Expr::input(1) + Expr::input(2), &operands)?;
     one(Value { part: y, ..x.clone() })
 }
 
@@ -167,7 +169,7 @@ fn layer_normalization(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Opt
     let gain = next(graph, step.layer.flag("scale", true), "weight")?;
     let bias = next(graph, step.layer.flag("center", true), "bias")?;
     let epsilon = step.layer.number("epsilon", 1e-3);
-    let y = graph.b.norm(&step.name, x.part, (Norm::Layer, 1, epsilon), gain, bias)?;
+    let y = graph.b().norm(&step.name, x.part, (Norm::Layer, 1, epsilon), gain, bias)?;
     one(Value { part: y, ..x.clone() })
 }
 
@@ -191,10 +193,10 @@ fn pooling(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<Value>>>
         return Err(Error::Unsupported { what: "data_format or keepdims".into(), reason });
     }
     if !mean {
-        time::refuse_mask(step, x)?;
+        windows::refuse_mask(step, x)?;
     }
     graph.over_time(step, x);
-    let y = graph.b.pool(&step.name, x.part, if mean { Pooling::Mean } else { Pooling::Max })?;
+    let y = graph.b().pool(&step.name, x.part, if mean { Pooling::Mean } else { Pooling::Max })?;
     one(Value { steps: false, masked: false, reversed: false, ..x.with(y) })
 }
 
@@ -206,7 +208,7 @@ fn concatenate(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<Valu
         return Err(Error::Unsupported { what: format!("axis {axis}"), reason });
     }
     let parts: Vec<Part> = step.inputs.iter().map(|value| value.part).collect();
-    let y = graph.b.concat(&step.name, &parts)?;
+    let y = graph.b().concat(&step.name, &parts)?;
     one(Value { masked: step.inputs.iter().any(|value| value.masked), ..first.with(y) })
 }
 
@@ -242,7 +244,7 @@ fn merge(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<Value>>> {
         if last && class == "Average" {
             expr = expr / (count as f64).into();
         }
-        y = graph.b.map(&name, expr, &[y, *operand])?.into();
+        y = graph.b().map(&name, expr, &[y, *operand])?.into();
     }
     let part = y.part().ok_or_else(|| Error::mismatch("inputs", "at least 1", 0))?;
     one(Value { part, masked: step.inputs.iter().any(|value| value.masked), ..widest.clone() })
@@ -282,7 +284,7 @@ impl Graph<'_> {
             Some(bias) => Some(self.param(&format!("{name}.bias"), &[bias.data.len()], bias.data.clone())?),
             None => None,
         };
-        self.b.linear(name, x, w, b)
+        self.b().linear(name, x, w, b)
     }
 
     /// The layer's `activation` of what it has made so far.
@@ -293,7 +295,7 @@ impl Graph<'_> {
         }
         let to = format!("{}/activation", step.name);
         match of_columns(name.as_deref(), self.file.hard_sigmoid)? {
-            Some(expr) => self.b.map(&to, expr, &[y.into()]),
+            Some(expr) => self.b().map(&to, expr, &[y.into()]),
             None => self.softmax(&to, y),
         }
     }
@@ -305,14 +307,14 @@ impl Graph<'_> {
         while most.width > 1 {
             let half = most.width.div_ceil(2);
             let halves = [most.columns(0, half)?.into(), most.columns(most.width - half, half)?.into()];
-            most = self.b.map(&format!("{name}/max{n}"), max(Expr::input(0), Expr::input(1)), &halves)?;
+            most = self.b().map(&format!("{name}/max{n}"), max(Expr::input(0), Expr::input(1)), &halves)?;
             n += 1;
         }
         let all = |part: Part| Operand::from(part).each(x.width);
         let powers =
-            self.b.map(&format!("{name}/exp"), exp(Expr::input(0) - Expr::input(1)), &[x.into(), all(most)])?;
-        let sum = self.b.sum(&format!("{name}/sum"), powers, 1)?;
-        self.b.map(name, Expr::input(0) / Expr::input(1), &[powers.into(), all(sum)])
+            self.b().map(&format!("{name}/exp"), exp(Expr::input(0) - Expr::input(1)), &[x.into(), all(most)])?;
+        let sum = self.b().sum(&format!("{name}/sum"), powers, 1)?;
+        self.b().map(name, Expr::input(0) / Expr::input(1), &[powers.into(), all(sum)])
     }
 
     /// Notes that an input has a mask.

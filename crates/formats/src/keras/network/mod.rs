@@ -1,22 +1,32 @@
 //! A whole model as a network: its layers in the order in which they read one another, each by its row of the table in `layers`.
 //!
+//! A layer that gives other steps than it reads ends the network that it reads from, and what it gives is an input of another (`stages`).
+//!
 //! Keras's values have the batch in front, `[B, T, ...]` or `[B, ...]`; a [`Value`] says which columns of the network's hold one.
 
 mod layers;
 mod recurrent;
+#[cfg(not(target_family = "wasm"))]
+mod run;
+mod stages;
+mod steps;
 mod time;
 mod whole;
+mod windows;
 
-pub use whole::{KerasInput, KerasMask, KerasNetwork, KerasOutput};
+#[cfg(not(target_family = "wasm"))]
+pub use run::KerasModel;
+pub use steps::{KerasFill, KerasPadding, KerasSteps, KerasWindows};
+pub use whole::{KerasFeed, KerasFrom, KerasInput, KerasMask, KerasNetwork, KerasOutput, KerasStage};
 
 use super::KerasFile;
 use super::config::{Call, LayerConfig, ModelConfig, Source, shown};
 use super::hdf5::Array;
 use super::store::{Inner, Store};
 use crate::onnx::parts::within;
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
-use wgpu_rnn::network::{Builder, ParamId, Part};
+use stages::{Clock, Stage};
+use std::collections::{HashMap, HashSet};
+use wgpu_rnn::network::{ParamId, Part};
 use wgpu_rnn::{Error, Result, Tensor};
 
 /// Operations of a network, at most, about.
@@ -26,6 +36,8 @@ const MOST_OPERATIONS: usize = 1 << 16;
 #[derive(Clone, Debug, PartialEq)]
 struct Value {
     part: Part,
+    /// Of which of the networks its part is.
+    stage: usize,
     /// A row per step; otherwise one per sequence.
     steps: bool,
     /// Its dimensions behind batch and time; their product is the part's width. None for token ids.
@@ -88,15 +100,20 @@ impl Step<'_> {
 /// A network in the making.
 struct Graph<'f> {
     file: &'f KerasFile,
-    b: Builder,
-    params: BTreeMap<String, Tensor<f64>>,
+    /// The networks so far, and which of them operations are added to.
+    stages: Vec<Stage>,
+    now: usize,
+    /// Networks by the one that their steps come from, and how.
+    clocks: HashMap<(usize, Clock), usize>,
+    /// The model's, each a part of the first network.
     inputs: Vec<(KerasInput, Part)>,
     /// Names of values, and how many have had them.
     names: HashMap<String, usize>,
     /// Operations so far, about.
     operations: usize,
+    /// T of the model's inputs, if the model says it.
     time: Option<usize>,
-    /// A layer over time that had no mask.
+    /// A layer over the inputs' steps that had no mask.
     without_mask: Option<String>,
     /// The last layer that was made.
     reached: Option<String>,
@@ -108,8 +125,9 @@ struct Graph<'f> {
 pub(super) fn build(file: &KerasFile, model: &ModelConfig, wanted: &[Source]) -> Result<KerasNetwork> {
     let mut graph = Graph {
         file,
-        b: Builder::new(),
-        params: BTreeMap::new(),
+        stages: vec![Stage::default()],
+        now: 0,
+        clocks: HashMap::new(),
         inputs: Vec::new(),
         names: HashMap::new(),
         operations: 0,
@@ -120,24 +138,14 @@ pub(super) fn build(file: &KerasFile, model: &ModelConfig, wanted: &[Source]) ->
     };
     let values = graph.model(model, &Store::Root, "", None, wanted)?;
     let masked = graph.inputs.iter().any(|(input, _)| input.mask.is_some());
-    if let Some(layer) = graph.without_mask.filter(|_| masked) {
+    if let Some(layer) = graph.without_mask.as_ref().filter(|_| masked) {
         return Err(Error::Unsupported {
             what: format!("{layer} without a mask beside layers with one"),
             reason: "a network has one length per sequence for all".into(),
         });
     }
-    let mut outputs: Vec<KerasOutput> = Vec::new();
-    for (source, value) in wanted.iter().zip(values) {
-        let taken = outputs.iter().filter(|o| o.name.split(':').next() == Some(&source.layer)).count();
-        let name = if taken == 0 { source.layer.clone() } else { format!("{}:{taken}", source.layer) };
-        graph.b.output(&name, value.part)?;
-        outputs.push(KerasOutput { name, width: value.part.width, steps: value.steps, reversed: value.reversed });
-    }
-    let network = graph.b.finish()?;
-    let mut params = graph.params;
-    let values = network.flat(|name| Ok(params.remove(name)))?;
-    let inputs = graph.inputs.into_iter().map(|(input, _)| input).collect();
-    Ok(KerasNetwork { network: Arc::new(network), values, inputs, outputs, time: graph.time })
+    let named = wanted.iter().map(|source| source.layer.as_str()).zip(values).collect();
+    graph.finish(named)
 }
 
 impl Graph<'_> {
@@ -239,7 +247,9 @@ impl Graph<'_> {
         }
         let name = if n == 0 { format!("{around}{}", layer.name) } else { format!("{around}{}.{n}", layer.name) };
         let name = self.unique(&name);
-        let step = Step { layer, store, inner: Inner::Own, name, inputs, call, per_row: false };
+        self.now = inputs.iter().map(|value| value.stage).max().unwrap_or(0);
+        let inputs = inputs.iter().map(|value| self.carried(value)).collect::<Result<Vec<_>>>()?;
+        let step = Step { layer, store, inner: Inner::Own, name, inputs: &inputs, call, per_row: false };
         self.check_mask(&step)?;
         layers::run(self, &step)
     }
@@ -278,9 +288,13 @@ impl Graph<'_> {
         };
         let width = features.iter().product();
         let name = self.unique(&layer.name);
-        let part = if steps { self.b.input(&name, width)? } else { self.b.sequence_input(&name, width)? };
+        self.now = 0;
+        let from = KerasFrom::Model(self.inputs.len());
+        let feed = KerasFeed { name: name.clone(), from, steps: KerasSteps::Same, reversed: false };
+        let part = self.fed(&name, width, steps, feed)?;
         self.inputs.push((KerasInput { name, width, steps, ids, mask: None }, part));
-        Ok(Value { part, steps, features, time, reversed: false, masked: false })
+        self.time = self.time.or(time);
+        Ok(Value { part, stage: 0, steps, features, time, reversed: false, masked: false })
     }
 
     /// A name that no value of the network has.
@@ -316,7 +330,7 @@ impl Graph<'_> {
 
     /// A parameter with its values.
     fn param(&mut self, name: &str, shape: &[usize], data: Vec<f64>) -> Result<ParamId> {
-        let param = self.b.param(name, shape)?;
+        let param = self.b().param(name, shape)?;
         self.keep(name, shape, data)?;
         Ok(param)
     }
@@ -335,7 +349,7 @@ impl Graph<'_> {
             });
         };
         self.budget = left;
-        self.params.insert(name.into(), Tensor { data, shape: shape.to_vec() });
+        self.stage().params.insert(name.into(), Tensor { data, shape: shape.to_vec() });
         Ok(())
     }
 
@@ -350,7 +364,7 @@ impl Graph<'_> {
 
     /// Notes a layer whose steps see one another.
     fn over_time(&mut self, step: &Step<'_>, x: &Value) {
-        if !x.masked {
+        if !x.masked && x.stage == 0 {
             self.without_mask = Some(step.layer.label());
         }
     }

@@ -29,7 +29,7 @@ pub(super) fn run(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<V
         return Err(Error::Unsupported { what: "Bidirectional behind go_backwards".into(), reason });
     }
     graph.over_time(step, x);
-    let y = graph.b.layers(&step.name, x.part, &config)?;
+    let y = graph.b().layers(&step.name, x.part, &config)?;
     for (parameter, values) in weights.named(&config) {
         graph.keep(&format!("{}.{}", step.name, parameter.name), &parameter.shape, values.to_vec())?;
     }
@@ -39,7 +39,7 @@ pub(super) fn run(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<V
         let end = if reversed { Pooling::First } else { Pooling::Last };
         let mut results = Vec::new();
         let state = if label.return_state || !label.return_sequences {
-            Some(last(graph.b.pool(&format!("{}/last", step.name), y, end)?))
+            Some(last(graph.b().pool(&format!("{}/last", step.name), y, end)?))
         } else {
             None
         };
@@ -50,7 +50,7 @@ pub(super) fn run(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<V
         return Ok(results);
     };
     let ends = if label.return_state || !label.return_sequences {
-        Some(graph.b.last_of(&format!("{}/last", step.name), y, &config)?)
+        Some(graph.b().last_of(&format!("{}/last", step.name), y, &config)?)
     } else {
         None
     };
@@ -68,7 +68,7 @@ pub(super) fn run(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<V
                 _ => a + b,
             };
             let operands = halves(whole)?.map(Into::into);
-            vec![Some(value(graph.b.map(&format!("{}/{merge:?}", step.name), expr, &operands)?))]
+            vec![Some(value(graph.b().map(&format!("{}/{merge:?}", step.name), expr, &operands)?))]
         }
     };
     if let Some(ends) = ends.filter(|_| label.return_state) {

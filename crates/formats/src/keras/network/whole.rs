@@ -1,28 +1,69 @@
 //! What a model becomes.
 
+#[cfg(not(target_family = "wasm"))]
+use super::KerasModel;
+use super::KerasSteps;
 use std::sync::Arc;
 use wgpu_rnn::network::Network;
 #[cfg(not(target_family = "wasm"))]
-use wgpu_rnn::{Device, Element, Model};
+use wgpu_rnn::{Device, Element, ModelOptions};
 use wgpu_rnn::{Error, Real, Result, View};
 
-/// A model as a network, with its parameters.
+/// A model as a network, with its parameters; or as several, one behind the other, where layers of it give other steps than they read.
 ///
 /// Where the model has a mask, [`KerasNetwork::lengths`] finds what to give as lengths: steps past a length are not computed and give
 /// 0, where Keras repeats the last y of a recurrent layer (or gives 0, with `zero_output_for_mask`) and runs the layers behind it over
 /// that.
 #[derive(Clone, Debug)]
 pub struct KerasNetwork {
-    /// The network; inputs and outputs have the names of the model's layers.
-    pub network: Arc<Network>,
-    /// All parameters, one after the other in the network's order; [`KerasNetwork::params`] gives them as another type.
-    pub values: Vec<f64>,
-    /// What the network reads.
+    /// The networks, in the order in which they run: most models are one.
+    pub stages: Vec<KerasStage>,
+    /// What the model reads.
     pub inputs: Vec<KerasInput>,
     /// What it gives.
     pub outputs: Vec<KerasOutput>,
-    /// T, where the model is made for one: a `Flatten` over the steps is wrong for any other.
+    /// T of the inputs, where the model is made for one: a `Flatten` over the steps is wrong for any other.
     pub time: Option<usize>,
+}
+
+/// One of the networks of a model.
+#[derive(Clone, Debug)]
+pub struct KerasStage {
+    /// The network; inputs and outputs of the model have the names of its layers.
+    pub network: Arc<Network>,
+    /// All parameters, one after the other in the network's order; [`KerasStage::params`] gives them as another type.
+    pub values: Vec<f64>,
+    /// What its inputs are, in its order.
+    pub feeds: Vec<KerasFeed>,
+    /// Its own T, where it is made for one.
+    pub time: Option<usize>,
+}
+
+/// What an input of one of the networks is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KerasFeed {
+    /// The input's name in the network.
+    pub name: String,
+    /// Whose value it is.
+    pub from: KerasFrom,
+    /// How the steps of that value become those of the input.
+    pub steps: KerasSteps,
+    /// The value has its steps where x has them, and Keras from the last to the first, which is the order that `steps` counts in.
+    pub reversed: bool,
+}
+
+/// Where the value of an input comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KerasFrom {
+    /// It is that of [`KerasNetwork::inputs`].
+    Model(usize),
+    /// A network before has it as an output.
+    Stage {
+        /// Which of [`KerasNetwork::stages`].
+        stage: usize,
+        /// The output's name.
+        output: String,
+    },
 }
 
 /// An input of a model.
@@ -55,25 +96,39 @@ pub struct KerasOutput {
     pub steps: bool,
     /// Keras gives the steps of this output from the last to the first (`go_backwards`); the network has them where x has them.
     pub reversed: bool,
+    /// Which of [`KerasNetwork::stages`] gives it.
+    pub stage: usize,
 }
 
-impl KerasNetwork {
+impl KerasStage {
     /// All parameters as the type of a session.
     pub fn params<T: Real>(&self) -> Vec<T> {
         self.values.iter().map(|&v| T::from_f64(v)).collect()
     }
 
-    /// The network on a device, for batches of any shape.
-    ///
-    /// # Errors
-    /// As [`Model::new`].
-    #[cfg(not(target_family = "wasm"))]
-    pub fn model<T: Element>(&self, device: &Device) -> Result<Model<T>> {
-        Model::new(device, &self.network, &self.params::<T>())
+    /// Whether its steps are those of the model's inputs.
+    pub fn has_the_models_steps(&self) -> bool {
+        self.feeds.iter().all(|feed| feed.steps == KerasSteps::Same && matches!(feed.from, KerasFrom::Model(_)))
     }
 
-    /// The lengths that the masks of the model leave of a batch; `None` for a model without masks. `inputs` as [`Model::forward`] takes
-    /// them.
+    /// Whether one of its inputs has other steps than the value that it is.
+    pub(super) fn has_own_steps(&self) -> bool {
+        self.feeds.iter().any(|feed| !matches!(feed.steps, KerasSteps::Same | KerasSteps::Spread(_)))
+    }
+}
+
+impl KerasNetwork {
+    /// The model on a device, for batches of any shape.
+    ///
+    /// # Errors
+    /// As [`wgpu_rnn::Model::new`].
+    #[cfg(not(target_family = "wasm"))]
+    pub fn model<T: Element>(&self, device: &Device) -> Result<KerasModel<T>> {
+        KerasModel::with_options(device, self, &ModelOptions::default())
+    }
+
+    /// The lengths that the masks of the model leave of a batch; `None` for a model without masks. `inputs` as [`KerasModel::forward`]
+    /// takes them.
     ///
     /// # Errors
     /// [`Error::Mismatch`] for an input that is missing or of another shape; [`Error::Unsupported`] where masked steps stand before or

@@ -110,6 +110,51 @@ def masked():
     return keras.Model(x, [L.Concatenate(name="y")([b, c, d]), a])
 
 
+def windows():
+    """Convolutions and pooling that give other steps, with recurrent layers before, between and behind them."""
+    x = keras.Input((11, 4), name="x")
+    a = L.Conv1D(6, 3, activation="tanh", name="valid")(x)
+    b = L.LSTM(4, return_sequences=True, name="lstm")(a)
+    c = L.Conv1D(4, 3, strides=2, padding="same", groups=2, name="strided")(b)
+    d = L.Bidirectional(L.GRU(3, return_sequences=True), name="both")(c)
+    e = L.Conv1D(6, 2, dilation_rate=2, groups=3, padding="causal", name="grouped")(d)
+    f = L.MaxPooling1D(2, padding="same", name="most")(e)
+    g = L.AveragePooling1D(3, strides=1, padding="same", name="mean")(f)
+    h = L.GRU(3, go_backwards=True, return_sequences=True, name="back")(a)
+    i = L.Conv1D(2, 4, strides=3, padding="same", name="backwards")(h)
+    j = L.Conv1D(3, 3, strides=2, padding="causal", name="causal")(x)
+    k = L.MaxPooling1D(2, name="halves")(x)
+    return keras.Model(x, [d, g, i, L.SimpleRNN(3, name="end")(j), k])
+
+
+def kim():
+    """Windows of several sizes over one text, the largest value of each."""
+    x = keras.Input((None, 3), name="x")
+    parts = [L.GlobalMaxPooling1D(name=f"most_{n}")(L.Conv1D(2, n, activation="relu", name=f"conv_{n}")(x)) for n in (2, 3, 4)]
+    a = L.Concatenate(name="cat")(parts)
+    b = L.GlobalAveragePooling1D(name="mean")(L.AveragePooling1D(2, name="pairs")(L.Dense(3, name="each")(x)))
+    return keras.Model(x, L.Dense(2, name="y")(L.Concatenate(name="all")([a, b])))
+
+
+def coder():
+    """An encoder of a row, a decoder over other steps; steps added, cut away and repeated."""
+    x = keras.Input((None, 3), name="x")
+    m = L.Masking(-1.0, name="mask")(x)
+    a = L.LSTM(4, name="encoder")(m)
+    b = L.LSTM(3, return_sequences=True, name="decoder")(L.RepeatVector(5, name="repeat")(a))
+    return keras.Model(x, L.TimeDistributed(L.Dense(2), name="y")(b))
+
+
+def resized():
+    x = keras.Input((None, 3), name="x")
+    a = L.ZeroPadding1D((2, 1), name="pad")(x)
+    b = L.GRU(2, return_sequences=True, name="gru")(a)
+    c = L.Cropping1D((1, 2), name="crop")(b)
+    d = L.UpSampling1D(3, name="up")(c)
+    e = L.Add(name="sum")([L.SimpleRNN(2, return_sequences=True, name="rnn")(x), c])
+    return keras.Model(x, [d, e])
+
+
 def cudnn():
     x = keras.Input((None, 3), name="x")
     a = L.LSTM(4, return_sequences=True, name="lstm")(x)
@@ -188,7 +233,7 @@ def inputs(model, case):
             name, value = name if case == "sequential" else "embedding_1_input", rng.integers(1, 7 if case == "first" else 11, shape)
         else:
             value = rng.normal(0, 1, shape)
-        if case in ("sequential", "masked"):
+        if case in ("sequential", "masked", "coder"):
             for row, length in enumerate(LENGTHS):
                 value[row, length:] = 0 if case == "sequential" else -1
         yield name, value
@@ -223,6 +268,10 @@ FILES = {
         "nested": ["keras", "h5"],
         "hard": ["keras"],
         "masked": ["keras"],
+        "windows": ["keras"],
+        "kim": ["keras"],
+        "coder": ["keras"],
+        "resized": ["keras"],
     },
     "keras30": {"nested": ["keras"]},
     "tf213": {
