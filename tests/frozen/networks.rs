@@ -2,7 +2,7 @@
 
 use super::stacks::Runs;
 use std::sync::Arc;
-use wgpu_rnn::blocks::{Mamba, Mamba2, Model, Rwkv4, Rwkv6, Rwkv7};
+use wgpu_rnn::blocks::{Mamba, Mamba2, Model, Rwkv4, Rwkv6, Rwkv7, Rwkv7Names};
 use wgpu_rnn::expr::{Expr, sigmoid, silu};
 use wgpu_rnn::network::{Builder, Network, NetworkOptions, Norm, Op, Operand, Parallel, Part};
 use wgpu_rnn::rule::{HeadState, Rule};
@@ -223,6 +223,7 @@ fn models() -> [(&'static str, Model); 5] {
         use_bias: true,
         use_conv_bias: false,
         epsilon: 1e-5,
+        mixer_epsilon: None,
     };
     let mamba2 = Mamba2 {
         hidden_size: 9,
@@ -248,6 +249,7 @@ fn models() -> [(&'static str, Model); 5] {
         value_rank: 4,
         gate_rank: 5,
         num_layers: 2,
+        names: Rwkv7Names::RwkvLm,
     };
     [
         ("block-mamba", Model::Mamba(mamba)),

@@ -207,7 +207,6 @@ impl<T: Real> Run<'_, T> {
     /// One stage of step `s`: piece `piece` of `pieces` of its units.
     fn stage(&self, (s, n): (usize, usize), (phase, piece, pieces): (usize, usize, usize), scratch: &mut Scratch<T>) {
         let Self { task, c, m, .. } = self;
-        let config = &c.plan.config;
         let (shape, active, first) = (c.stages[n], task.active(c, s), task.sequences.start);
         let [from, to] = [phase, phase + 1].map(|n| &self.buffers[n % 2]);
         if n == 0 && c.plan.options.resets.is_some() {

@@ -216,6 +216,10 @@ unsafe fn one_word<V: Lanes, F: Form<V>, const M: usize, const R: usize, const S
             // SAFETY: the caller's promise.
             *r = F::widen(isa, unsafe { streams[s].get_unchecked(at..at + V::WIDTH) });
         }
+        #[expect(
+            clippy::needless_range_loop,
+            reason = "iterators over registers are not inlined into code for other instruction sets"
+        )]
         for c in 0..count {
             for m in 0..M {
                 // SAFETY: the caller's promise.
