@@ -9,11 +9,13 @@ mod heads;
 pub(crate) mod network;
 mod normalise;
 mod optimise;
+mod outer;
 pub(crate) mod packed;
 pub(crate) mod project;
 mod rebuild;
 mod recur;
 mod retrace;
+mod scratch;
 mod sequence_backward;
 mod sequence_forward;
 pub(crate) mod shared;
@@ -65,8 +67,8 @@ struct PackedLayer<T> {
     stages: Vec<Packed<T>>,
     /// Rᵀ per stage, in training plans.
     transposed: Vec<Packed<T>>,
-    /// W `[Gx·H, I]`, in training plans.
-    w_rows: Vec<T>,
+    /// Wᵀ, as a matrix of one gate, in training plans.
+    w_transposed: Packed<T>,
 }
 
 /// All parameters, packed.
@@ -160,7 +162,10 @@ fn pack_layer<T: Real>(
     if train {
         let transposed = stages.iter().zip(&parts).map(|(shape, (r, _))| packed::pack_transposed(shape, r));
         all.transposed = transposed.collect();
-        all.w_rows = layer.w.clone();
+        let columns = |column: usize| layer.w[column..].iter().step_by(inputs.max(1)).copied();
+        let inputs = if layer.w.is_empty() { 0 } else { inputs };
+        let transposed: Vec<T> = (0..inputs).flat_map(columns).collect();
+        all.w_transposed = packed::pack_rows(&transposed, inputs, all.bias.len(), WeightFormat::F32);
     }
     all
 }

@@ -44,12 +44,12 @@ pub(crate) struct Recur<'a, T: Real> {
     pub(crate) out_stride: usize,
     /// `[rows, gates, N]`: the products of a normalising stage, where another kernel made them.
     pub(crate) product: Option<&'a [T]>,
-    pub(crate) scratch: &'a mut Scratch<T>,
+    pub(crate) scratch: &'a mut Workspace<T>,
 }
 
 /// Memory of a stage kernel, kept from step to step.
 #[derive(Default)]
-pub(crate) struct Scratch<T> {
+pub(crate) struct Workspace<T> {
     /// `[gates · padded N]`, only for normalising stages.
     products: Vec<T>,
     pub(super) block: Aligned<T>,

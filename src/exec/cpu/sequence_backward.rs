@@ -3,6 +3,7 @@
 
 use super::normalise::normalise_backward;
 use super::retrace::{Retrace, advance, backward};
+use super::scratch::Scratch;
 use super::sequence_forward::{Task, for_each_task};
 use super::shared::Shared;
 use super::tile::{Rows, multiply};
@@ -204,10 +205,10 @@ impl Task {
         // SAFETY: rows of this task's sequences and direction only; see `Memory`.
         let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.index, first_row) * width, active * width) };
         let states = shape.states * shape.state_stride;
-        let mut state = Vec::with_capacity(active * states);
-        for b in first..first + active {
-            let before = c.history_before(m.dims, self.index, s, b) * c.past.width;
-            state.extend_from_slice(&m.history[before..][..states]);
+        let mut state = Scratch::any(active * states);
+        for b in 0..if states == 0 { 0 } else { active } {
+            let before = c.history_before(m.dims, self.index, s, first + b) * c.past.width;
+            state[b * states..][..states].copy_from_slice(&m.history[before..][..states]);
         }
         let place = c.place(m.dims, self.index, first);
         let d_state: &mut [T] =
@@ -221,7 +222,7 @@ impl Task {
         // Gradients of normalised values: in a step's own dispatch behind the sums, for the next dispatch.
         let normal = if shape.stage.normalise { c.plan.config.cell.normal_gates() * shape.units } else { 0 };
         let step = c.plan.strategy == Strategy::Step;
-        let mut own = vec![T::default(); if step { 0 } else { active * normal }];
+        let mut own = Scratch::filled(if step { 0 } else { active * normal }, T::default());
         let behind = behind * summed + place * normal;
         let d_normal: &mut [T] =
             // SAFETY: rows of this task's sequences and direction only; see `Memory`.
@@ -291,7 +292,7 @@ impl Task {
         factors: &[T],
         s: usize,
         n: usize,
-    ) -> Vec<T> {
+    ) -> Scratch<T> {
         let units = c.stages[n].units;
         let first = self.sequences.start;
         let active = self.active(c, s);
@@ -302,7 +303,7 @@ impl Task {
             true if s + 1 == c.schedule.steps().min(m.dims.segment_end as usize) => (s, 0, 0),
             true => (s + 1, 0, self.active(c, s + 1)),
         };
-        let mut d_out = vec![T::default(); active * units];
+        let mut d_out = Scratch::any(active * units);
         if rows > 0 {
             let row = c.pre_row(m.dims, self.index, c.schedule.row_offset(step) + first);
             // SAFETY: rows of this task; the part lives only in this block.

@@ -1,7 +1,8 @@
 //! Twin of `sequence_forward`: a block of steps with the time loop inside. A task owns some sequences of one direction and
 //! all their units, so tasks never wait for each other; results do not depend on how sequences are split among tasks.
 
-use super::recur::{Recur, Scratch, recur};
+use super::recur::{Recur, Workspace, recur};
+use super::scratch::Scratch;
 use super::shared::Shared;
 use super::team::in_step;
 use super::threads::for_each;
@@ -126,7 +127,7 @@ impl Task {
         let steps = self.steps.clone().take_while(|&s| self.active(c, s) > 0).count();
         let widest = c.stages.iter().map(|s| s.operand.max(s.units).next_multiple_of(4)).max().unwrap_or(4);
         // The operand and the stage's output swap at every stage.
-        let mut buffers = [0; 2].map(|_| vec![T::default(); rows * widest]);
+        let mut buffers = [0; 2].map(|_| Scratch::any(rows * widest));
         let buffers = buffers.each_mut().map(|buffer| Shared::new(buffer));
         let run = Run {
             task: self,
@@ -139,7 +140,7 @@ impl Task {
         run.begin(rows);
         let pieces = if threads > 1 { threads * PIECES } else { 1 };
         let stages = c.stages.len();
-        in_step((steps * stages, pieces, threads), Scratch::default, |scratch, phase, piece| {
+        in_step((steps * stages, pieces, threads), Workspace::default, |scratch, phase, piece| {
             run.stage((self.steps.start + phase / stages, phase % stages), (phase, piece, pieces), scratch);
         });
     }
@@ -205,7 +206,7 @@ impl<T: Real> Run<'_, T> {
     }
 
     /// One stage of step `s`: piece `piece` of `pieces` of its units.
-    fn stage(&self, (s, n): (usize, usize), (phase, piece, pieces): (usize, usize, usize), scratch: &mut Scratch<T>) {
+    fn stage(&self, (s, n): (usize, usize), (phase, piece, pieces): (usize, usize, usize), scratch: &mut Workspace<T>) {
         let Self { task, c, m, .. } = self;
         let (shape, active, first) = (c.stages[n], task.active(c, s), task.sequences.start);
         let [from, to] = [phase, phase + 1].map(|n| &self.buffers[n % 2]);

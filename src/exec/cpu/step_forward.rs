@@ -1,7 +1,7 @@
 //! Twins of `step_forward`, `step_product` and `step_normalise`: one stage of one time step. The CPU executor's own choice is
 //! `sequence_forward`; this is what a forced `Step` runs.
 
-use super::recur::{Recur, Scratch, recur};
+use super::recur::{Recur, Workspace, recur};
 use super::shared::Shared;
 use super::state::mask_operand;
 use super::{Context, Pair};
@@ -24,7 +24,7 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usiz
     let stride = if d.stage == 0 { row } else { shape.operand.next_multiple_of(4) };
     let padded = if last_stage { row } else { shape.padded_units() };
     let width = shape.states * shape.state_stride;
-    let mut scratch = Scratch::default();
+    let mut scratch = Workspace::default();
     for Pair { z: index, direction, entry: z, s } in c.pairs(d, step) {
         let (active, first_row) = (c.schedule.active(s), c.schedule.row_offset(s));
         let products = shape.stage.recurrent_gates() * shape.units;

@@ -1,10 +1,10 @@
 //! Pointwise expressions, some rows at a time.
 
 use super::pieces::for_pieces;
-use super::scratch::Scratch;
 use super::tape::{Block, Run, Tape};
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
+use crate::exec::cpu::scratch::Scratch;
 use crate::exec::cpu::shared::Shared;
 use crate::expr::Expr;
 use crate::model::network::{Map, Operand, Source};

@@ -15,7 +15,6 @@ mod scan_backward;
 mod scan_chunked;
 mod scan_ports;
 mod scan_products;
-mod scratch;
 mod sum;
 mod tape;
 

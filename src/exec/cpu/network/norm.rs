@@ -1,9 +1,9 @@
 //! Norms over groups of columns (Ba et al. 2016, arXiv 1607.06450; Zhang and Sennrich 2019, arXiv 1910.07467).
 
 use super::pieces::for_pieces;
-use super::scratch::Scratch;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
+use crate::exec::cpu::scratch::Scratch;
 use crate::exec::cpu::shared::Shared;
 use crate::model::network::{Norm, Normalise};
 use crate::num::Real;

@@ -1,9 +1,9 @@
 //! Linear recurrences forward: step after step, in chunks side by side, or by products.
 
 use super::scan_ports::{Coefficients, HEADS, Heads, ScanTapes, Stretch, tasks};
-use super::scratch::Scratch;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
+use crate::exec::cpu::scratch::Scratch;
 use crate::exec::cpu::shared::Shared;
 use crate::exec::cpu::threads::for_each;
 use crate::model::network::ScanShape;

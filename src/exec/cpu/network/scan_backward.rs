@@ -4,7 +4,7 @@
 use super::Context;
 use super::scan::{Scan, State, divisor, scale, step, times};
 use super::scan_ports::{Coefficients, Heads, ScanTapes, Stretch, tasks};
-use super::scratch::Scratch;
+use crate::exec::cpu::scratch::Scratch;
 use crate::exec::cpu::shared::Shared;
 use crate::exec::cpu::threads::for_each;
 use crate::model::network::{Operand, Part, ScanShape, Source};

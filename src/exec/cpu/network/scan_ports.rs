@@ -4,8 +4,8 @@
 //! neighbouring heads or over neighbouring columns. A block of values is `[step][index][head]`, index the key or value index.
 
 use super::Context;
-use super::scratch::Scratch;
 use super::tape::{Block, Run, Tape};
+use crate::exec::cpu::scratch::Scratch;
 use crate::expr::Expr;
 use crate::model::network::{Operand, ScanShape, Source};
 use crate::model::rule::{EMPTY_MAXIMUM, Extent};

@@ -10,8 +10,8 @@
 
 use super::scan::{Outputs, Scan, State, times};
 use super::scan_ports::{Coefficients, Stretch};
-use super::scratch::Scratch;
 use crate::exec::cpu::project::one_thread;
+use crate::exec::cpu::scratch::Scratch;
 use crate::model::rule::Read;
 use crate::num::Real;
 use std::ops::Range;

@@ -4,7 +4,7 @@
 //! A value is a block `[step][middle][inner]`, where a size of 1 stands for the same values all along; heads that lie side by side are
 //! inner, and so are the columns of a map. Every element is computed as [`Expr::evaluate`] would: the bits do not depend on blocks.
 
-use super::scratch::Scratch;
+use crate::exec::cpu::scratch::Scratch;
 use crate::expr::{Expr, Function, Operator};
 use crate::num::Real;
 use pulp::{Simd, WithSimd};
