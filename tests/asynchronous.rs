@@ -49,7 +49,7 @@ fn public_types_are_send_and_sync() {
     });
     all.extend(shared! {
         RnnConfig, Shape, StageShape, Direction, Bias, InputMode, Layout, Head, Loss, Dropout, Reset, Zoneout,
-        ActivationFormat, WeightFormat, Optimiser, Recurrence, Weights<f32>, LayerWeights<f32>, Parameter, Place,
+        ActivationFormat, WeightFormat, InstructionSet, Optimiser, Recurrence, Weights<f32>, LayerWeights<f32>, Parameter, Place,
         Field, Names<'static>, KerasLayer<'static, f32>, Cell, cell::Gate, cell::Product, cell::Stage,
         cell::Initial, cell::State, cell::CellOption, cell::Adjoint<f32>, cell::StageFn, Activation, cell::Function,
         cell::Functions, rule::Rule, rule::Extent, rule::Port, rule::Read, rule::Divisor, rule::Stabiliser,

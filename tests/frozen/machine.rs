@@ -1,7 +1,7 @@
 //! What bits depend on: instruction set and mathematical functions on the CPU, adapter and driver on the GPU.
 
 use super::record::hash;
-use wgpu_rnn::Device;
+use wgpu_rnn::{Device, InstructionSet};
 
 /// Whose bits they are.
 pub struct Key {
@@ -11,7 +11,7 @@ pub struct Key {
     pub what: String,
 }
 
-/// The registers that the CPU executor (and a software rasteriser) computes in.
+/// The registers that a software rasteriser computes in.
 fn instruction_set() -> &'static str {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     {
@@ -38,9 +38,10 @@ fn functions() -> String {
     hash(bits.flat_map(u64::to_le_bytes))
 }
 
-/// The CPU executor.
+/// The CPU executor, with the instructions that it uses here (`WGPU_RNN_INSTRUCTIONS=avx2` for those of another machine).
 pub fn cpu() -> Key {
-    let (isa, functions) = (instruction_set(), functions());
+    let set = Device::cpu().instructions().expect("the CPU executor's");
+    let (isa, functions) = (if set == InstructionSet::Portable { "other" } else { set.name() }, functions());
     let what = format!("Bits of the CPU executor: {isa}, mathematical functions {functions}.");
     Key { name: format!("cpu-{isa}-{}", &functions[..8]), what }
 }
