@@ -54,6 +54,9 @@ impl<T: Real> Stored<T> {
 
     /// Writes a row: the word of its first columns is at `first`, the next one `step` further, its scale at `at`.
     pub fn set_row(&mut self, (first, step, at): (usize, usize, usize), row: &[T]) {
+        if row.is_empty() {
+            return;
+        }
         let narrow = |row: &[T]| row.iter().map(|v| v.to_f64() as f32).collect::<Vec<f32>>();
         let halves = |words: &mut [u32], format: WeightFormat| {
             for (n, v) in narrow(row).into_iter().enumerate() {
