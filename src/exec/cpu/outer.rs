@@ -15,7 +15,7 @@ use std::ops::Range;
 /// Rows that are added up at a time: their part of a tile's left side stays in the first-level cache.
 const BLOCK: usize = 256;
 /// Multiply-adds from which a second thread pays.
-const PARALLEL_WORK: usize = 1 << 20;
+const PARALLEL_WORK: usize = 1 << 21;
 /// Registers of a tile side by side.
 const REGISTERS: usize = 2;
 
