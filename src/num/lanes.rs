@@ -23,7 +23,7 @@ pub trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = S
     fn store(self, to: &mut [Self::Elem]);
     /// Two registers from `WIDTH` words: bf16 in their lower, and in their upper halves.
     fn of_bf16(isa: Self::Isa, words: &[u32]) -> [Self; 2];
-    /// The same of f16; not for infinities and NaN.
+    /// The same of f16; not of infinities and NaN.
     fn of_f16(isa: Self::Isa, words: &[u32]) -> [Self; 2];
     /// Four registers from `WIDTH` words: their bytes, lowest first, less 128.
     fn of_codes(isa: Self::Isa, words: &[u32]) -> [Self; 4];
@@ -185,16 +185,20 @@ impl<S: Simd> Lanes for F32s<S> {
         let high = isa.and_u32s(words, isa.splat_u32s(0xffff_0000));
         [Self(isa, isa.transmute_f32s_u32s(low)), Self(isa, isa.transmute_f32s_u32s(high))]
     }
-    // The bits of 2^-112 of the value in f32: its exponent is counted from 15 there, from 127 here.
+    // f32 counts exponents from 127, f16 from 15: 113 more are twice the value, but for subnormal numbers, which are not 1.x but 0.x
+    // times 2^-14: 2^-14 less. The smaller of the two is the right one in either case. (To multiply by 2^112 instead would be shorter, but
+    // subnormal numbers of f32 take a hundred times as long.)
     #[inline(always)]
     fn of_f16(isa: S, words: &[u32]) -> [Self; 2] {
         let high = load_words(isa, words);
         let low = isa.wrapping_dyn_shl_u32s(high, isa.splat_u32s(16));
-        let unit = isa.splat_f32s(f32::from_bits((112 + 127) << 23));
+        let (half, unit) = (isa.splat_f32s(0.5), isa.splat_f32s(f32::from_bits(113 << 23)));
         let one = |word: S::u32s| {
             let rest = isa.and_u32s(isa.wrapping_dyn_shr_u32s(word, isa.splat_u32s(3)), isa.splat_u32s(0x0fff_e000));
+            let twice = isa.transmute_f32s_u32s(isa.add_u32s(rest, isa.splat_u32s(113 << 23)));
+            let value = isa.min_f32s(isa.mul_f32s(twice, half), isa.sub_f32s(twice, unit));
             let sign = isa.and_u32s(word, isa.splat_u32s(0x8000_0000));
-            Self(isa, isa.mul_f32s(isa.transmute_f32s_u32s(isa.or_u32s(rest, sign)), unit))
+            Self(isa, isa.transmute_f32s_u32s(isa.or_u32s(isa.transmute_u32s_f32s(value), sign)))
         };
         [one(low), one(high)]
     }
@@ -525,6 +529,65 @@ mod tests {
             if let Some(isa) = pulp::x86::V3::try_new() {
                 Simd::vectorize(isa, Map(&x, &mut y, n));
                 run("AVX2", &y);
+            }
+        }
+    }
+
+    /// Words widened on one instruction set: bf16, f16, bytes.
+    struct Widen<'a>(&'a [u32], Vec<f32>);
+
+    impl WithSimd for Widen<'_> {
+        type Output = Vec<f32>;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, isa: S) -> Vec<f32> {
+            let Self(words, mut out) = self;
+            for words in words.chunks_exact(F32s::<S>::WIDTH) {
+                let ([a, b], [c, d], [e, f, g, h]) =
+                    (F32s::<S>::of_bf16(isa, words), F32s::<S>::of_f16(isa, words), F32s::<S>::of_codes(isa, words));
+                for register in [a, b, c, d, e, f, g, h] {
+                    let at = out.len();
+                    out.resize(at + F32s::<S>::WIDTH, 0.0);
+                    register.store(&mut out[at..]);
+                }
+            }
+            out
+        }
+    }
+
+    /// Every finite f16 and what lies between, as bf16, f16 and bytes: those of crate `half`, bit for bit, with every instruction set.
+    #[test]
+    fn widened_words_are_exact() {
+        let finite = |bits: u32| half::f16::from_bits(bits as u16).is_finite();
+        let halves: Vec<u32> = (0..1 << 16).filter(|&bits| finite(bits)).collect();
+        let words: Vec<u32> = halves.iter().zip(halves.iter().rev()).map(|(a, b)| a | b << 16).collect();
+        assert_eq!(words.len() % 16, 0);
+        let check = |name: &str, width: usize, out: Vec<f32>| {
+            for (words, out) in words.chunks_exact(width).zip(out.chunks_exact(8 * width)) {
+                for (n, &word) in words.iter().enumerate() {
+                    let [low, high] = [word as u16, (word >> 16) as u16];
+                    let bf16 = [low, high].map(|bits| half::bf16::from_bits(bits).to_f32());
+                    let f16 = [low, high].map(|bits| half::f16::from_bits(bits).to_f32());
+                    let bytes = word.to_le_bytes().map(|byte| f32::from(byte) - 128.0);
+                    let exact = bf16.into_iter().chain(f16).chain(bytes);
+                    for (register, exact) in exact.enumerate() {
+                        let own = out[register * width + n];
+                        assert!(
+                            own.to_bits() == exact.to_bits() || own.is_nan() && exact.is_nan(),
+                            "{name} {word:x}: {own} {exact}"
+                        );
+                    }
+                }
+            }
+        };
+        check("scalars", 1, Simd::vectorize(pulp::Scalar, Widen(&words, Vec::new())));
+        check("four lanes", 4, Simd::vectorize(pulp::Scalar128b, Widen(&words, Vec::new())));
+        #[cfg(target_arch = "x86_64")]
+        {
+            if let Some(isa) = pulp::x86::V3::try_new() {
+                check("AVX2", 8, Simd::vectorize(isa, Widen(&words, Vec::new())));
+            }
+            if let Some(isa) = pulp::x86::V4::try_new() {
+                check("AVX-512", 16, Simd::vectorize(isa, Widen(&words, Vec::new())));
             }
         }
     }
