@@ -22,7 +22,7 @@ use crate::model::weights::Weights;
 use crate::num::Clock;
 use crate::num::random::Masks;
 use crate::plan::schedule::Schedule;
-use crate::plan::{Dispatch, Half, Plan, SlotId};
+use crate::plan::{Half, Plan, SlotId};
 use device::Threads;
 use std::ops::Range;
 use std::time::Duration;
@@ -126,7 +126,7 @@ impl<T: Element> Executor<T> {
         let Self { plan, on, .. } = self;
         match on {
             On::Cpu(threads, e) => {
-                let mut watch = |d: &Dispatch, step, slots: &[Vec<T>]| {
+                let mut watch = |d: &crate::plan::Dispatch, step, slots: &[Vec<T>]| {
                     gpu::written(d, step).into_iter().for_each(|slot| watch(d, step, slot, slots[slot].clone()));
                 };
                 threads.here(|| e.run(plan, schedule, plan.half(half).0, &mut watch));

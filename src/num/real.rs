@@ -1,6 +1,8 @@
 //! The two element types: `f32` (both executors) and `f64` (CPU only: the oracle).
 
-use super::instructions::{self, InstructionSet};
+use super::instructions;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use super::instructions::InstructionSet;
 use super::lanes::{F32s, F64s, Lanes};
 
 /// What exists once for every element type, as a function compiled for each.
