@@ -186,8 +186,8 @@ impl<S: Simd> Lanes for F32s<S> {
         [Self(isa, isa.transmute_f32s_u32s(low)), Self(isa, isa.transmute_f32s_u32s(high))]
     }
     // f32 counts exponents from 127, f16 from 15: 113 more are twice the value, but for subnormal numbers, which are not 1.x but 0.x
-    // times 2^-14: 2^-14 less. The smaller of the two is the right one in either case. (To multiply by 2^112 instead would be shorter, but
-    // subnormal numbers of f32 take a hundred times as long.)
+    // times 2^-14: 2^-14 less. The smaller of the two is the right one in either case. (To multiply by 2^112 instead would be shorter,
+    // but many processors are slow with subnormal numbers of f32.)
     #[inline(always)]
     fn of_f16(isa: S, words: &[u32]) -> [Self; 2] {
         let high = load_words(isa, words);

@@ -162,10 +162,7 @@ fn pack_layer<T: Real>(
     if train {
         let transposed = stages.iter().zip(&parts).map(|(shape, (r, _))| packed::pack_transposed(shape, r));
         all.transposed = transposed.collect();
-        let columns = |column: usize| layer.w[column..].iter().step_by(inputs.max(1)).copied();
-        let inputs = if layer.w.is_empty() { 0 } else { inputs };
-        let transposed: Vec<T> = (0..inputs).flat_map(columns).collect();
-        all.w_transposed = packed::pack_rows(&transposed, inputs, all.bias.len(), WeightFormat::F32);
+        all.w_transposed = packed::pack_columns(&layer.w, all.bias.len(), inputs);
     }
     all
 }

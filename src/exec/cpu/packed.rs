@@ -11,8 +11,9 @@ use std::ops::Range;
 
 /// R in panels of one register's width of units, and the unit parameters `[param][padded N]`.
 ///
-/// A product walks **streams**, `[k][register][lane]` in one piece (in fewer bits several k to a word, [`Stored`]): the gates of a panel, four gates in two streams of two; a
-/// matrix of one gate has two neighbouring panels in a stream instead, except for an odd last one.
+/// A product walks **streams**, `[k][register][lane]` in one piece (in fewer bits several k to a word, [`Stored`]): the gates of a
+/// panel, four gates in two streams of two; a matrix of one gate has two neighbouring panels in a stream instead, except for an odd
+/// last one.
 #[derive(Default)]
 pub(crate) struct Packed<T> {
     pub(super) stored: Stored<T>,
@@ -58,6 +59,13 @@ pub(crate) fn pack_rows<T: Real>(values: &[T], rows: usize, k: usize, format: We
         packed.set_row(0, row, values);
     }
     packed
+}
+
+/// Packs the transpose of a matrix `[rows, k]`, row-major, as one of one gate: `[k, rows]`.
+pub(crate) fn pack_columns<T: Real>(values: &[T], rows: usize, k: usize) -> Packed<T> {
+    let columns = |column: usize| values[column..].iter().step_by(k).copied();
+    let transposed: Vec<T> = (0..if values.is_empty() { 0 } else { k }).flat_map(columns).collect();
+    pack_rows(&transposed, if values.is_empty() { 0 } else { k }, rows, WeightFormat::F32)
 }
 
 /// Packs the transpose of the stage's R as a matrix of one gate: `[K, gates · N/n]`, per feature the units of its head. Its

@@ -1,5 +1,5 @@
-//! Twin of `project`: x·Wᵀ + b over a block's packed rows; and the products of the backward pass over many rows, by the `gemm`
-//! crate (`gemm.rs`).
+//! Twin of `project`: x·Wᵀ + b over a block's packed rows; and products over many rows by the `gemm` crate (`gemm.rs`): those of
+//! gates that are made again, and of networks.
 //!
 //! The bits of a row must not depend on how many rows there are. `gemm` takes a different path for a single row or column
 //! and cuts K differently for small and large products, so its callers pad single rows to two, and K is cut here, into blocks
@@ -13,7 +13,7 @@ use crate::num::Real;
 use crate::plan::Dispatch;
 
 /// `gemm` never splits a depth up to this.
-pub(super) const DEPTH: usize = 512;
+const DEPTH: usize = 512;
 /// Multiply-adds from which a second thread pays.
 const PARALLEL_WORK: usize = 1 << 21;
 /// Parts of a product per thread.

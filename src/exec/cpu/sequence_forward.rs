@@ -1,5 +1,6 @@
 //! Twin of `sequence_forward`: a block of steps with the time loop inside. A task owns some sequences of one direction and
-//! all their units, so tasks never wait for each other; results do not depend on how sequences are split among tasks.
+//! all their units, so tasks never wait for each other; or, where matrices are large, the threads of one task share its units step by
+//! step. Results do not depend on how work is split.
 
 use super::recur::{Recur, Workspace, recur};
 use super::scratch::Scratch;
@@ -214,9 +215,9 @@ impl<T: Real> Run<'_, T> {
             self.begin_episodes(s, from, active);
         }
         let packed = &c.layers[task.z].stages[n];
-        let panels = packed.panels();
+        let all = packed.panels().end;
         // From an even panel to an even one: two may be in one stream.
-        let part = |piece: usize| (panels.end.div_ceil(2) * piece / pieces * 2).min(panels.end);
+        let part = |piece: usize| (all.div_ceil(2) * piece / pieces * 2).min(all);
         let panels = part(piece)..part(piece + 1);
         if panels.is_empty() {
             return;
@@ -250,9 +251,8 @@ impl<T: Real> Run<'_, T> {
             product: None,
             scratch,
         });
-        let lanes = packed.padded / packed.panels().end;
-        let (units, last) =
-            (panels.start * lanes..(panels.end * lanes).min(shape.units), panels.end == packed.panels().end);
+        let lanes = packed.padded / all;
+        let (units, last) = (panels.start * lanes..(panels.end * lanes).min(shape.units), panels.end == all);
         // Behind the last unit, zeros.
         let own = units.start..if last { out_stride } else { units.end };
         let made = |b: usize| {

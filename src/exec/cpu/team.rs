@@ -1,7 +1,7 @@
 //! Phases that several threads go through together: each begins when all pieces of the one before are done.
 
 use crate::num::instructions;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Looks at what others have done before a thread that waits for them lets others run.
 const PATIENCE: u32 = 1 << 12;
@@ -25,7 +25,7 @@ pub(crate) fn in_step<C>(
     let set = instructions::current();
     // How many phases of a piece somebody has taken, and how many pieces of all phases are done.
     let taken: Vec<AtomicUsize> = (0..pieces).map(|_| AtomicUsize::new(0)).collect();
-    let done = AtomicUsize::new(0);
+    let (done, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let member = |member: usize| {
         let (mut context, first) = (context(), member * pieces / threads);
         // Acquire, here and below: what earlier phases wrote is seen.
@@ -35,12 +35,17 @@ pub(crate) fn in_step<C>(
                 // Relaxed: the number alone decides whose it is.
                 let free = taken[piece].compare_exchange(phase, phase + 1, Ordering::Relaxed, Ordering::Relaxed);
                 if free.is_ok() {
+                    let failure = Failure(&failed);
                     run(&mut context, phase, piece);
+                    std::mem::forget(failure);
                     done.fetch_add(1, Ordering::Release);
                 }
             }
             let mut looks = 0;
             while done.load(Ordering::Acquire) < (phase + 1) * pieces {
+                if failed.load(Ordering::Relaxed) {
+                    return;
+                }
                 looks += 1;
                 if looks % PATIENCE == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
             }
@@ -52,6 +57,16 @@ pub(crate) fn in_step<C>(
         (1..threads).for_each(|n| scope.spawn(move |_| instructions::with(set, || member(n))));
         member(0);
     });
+}
+
+/// Tells the others where a piece panics (a cell from outside the crate may): what they would wait for never comes. The panic itself goes
+/// on when all have ended.
+struct Failure<'a>(&'a AtomicBool);
+
+impl Drop for Failure<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -75,6 +90,14 @@ mod tests {
             );
             assert!(cells.iter().all(|c| c.load(Ordering::Relaxed) == phases));
         }
+    }
+
+    /// Nobody waits for a piece that panicked, and the panic is not lost.
+    #[test]
+    fn a_panic_ends_it() {
+        let piece = |(): &mut (), phase: usize, piece: usize| assert!((phase, piece) != (3, 2), "a piece that fails");
+        let run = || in_step((50, 4, 2), || (), piece);
+        assert!(std::panic::catch_unwind(run).is_err());
     }
 
     /// Two teams in a pool of one thread: neither waits for the other.

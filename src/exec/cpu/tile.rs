@@ -172,7 +172,12 @@ fn streams<V: Lanes, F: Form<V>, const M: usize, const R: usize, const S: usize>
     out: &mut Tile<V>,
 ) {
     let (k, of) = (operands[0].len(), F::COLUMNS);
-    assert!(operands.iter().all(|o| o.len() == k) && streams.iter().all(|s| s.len() >= k.div_ceil(of) * R * V::WIDTH));
+    for operand in operands {
+        assert!(operand.len() == k, "rows of one length");
+    }
+    for stream in streams {
+        assert!(stream.len() >= k.div_ceil(of) * R * V::WIDTH, "a stream of all columns");
+    }
     let mut acc = [[[V::splat(isa, V::Elem::default()); R]; S]; M];
     let mut column = 0;
     while column + UNROLL <= k {

@@ -3,7 +3,7 @@
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
 use crate::exec::Common;
-use crate::exec::cpu::packed::{Packed, pack_rows};
+use crate::exec::cpu::packed::{Packed, pack_columns, pack_rows};
 use crate::exec::cpu::project::product;
 use crate::exec::cpu::shared::Shared;
 use crate::exec::cpu::threads::for_each;
@@ -80,11 +80,7 @@ impl<T: Real> Twin<T> for LinearTwin<T> {
 impl<T: Real> PackedLinear<T> {
     fn new(weight: &[T], inputs: usize, bias: Option<&[T]>, train: bool) -> Self {
         let outputs = weight.len() / inputs;
-        let back = train.then(|| {
-            let transposed: Vec<T> =
-                (0..inputs).flat_map(|i| (0..outputs).map(move |o| weight[o * inputs + i])).collect();
-            pack_rows(&transposed, inputs, outputs, WeightFormat::F32)
-        });
+        let back = train.then(|| pack_columns(weight, outputs, inputs));
         Self {
             inputs,
             outputs,
