@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 /// Vector instructions that the CPU executor is compiled for. Which of them a machine has is found out when the program runs. Results
-/// of one set are the same on every machine; two sets may differ in the last digits.
+/// of two sets may differ in the last digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum InstructionSet {
