@@ -19,6 +19,7 @@ pub use startup::Startup;
 
 use crate::error::{Error, Result};
 use crate::model::weights::Weights;
+use crate::num::Aligned;
 use crate::num::Clock;
 use crate::num::random::Masks;
 use crate::plan::schedule::Schedule;
@@ -126,8 +127,8 @@ impl<T: Element> Executor<T> {
         let Self { plan, on, .. } = self;
         match on {
             On::Cpu(threads, e) => {
-                let mut watch = |d: &crate::plan::Dispatch, step, slots: &[Vec<T>]| {
-                    gpu::written(d, step).into_iter().for_each(|slot| watch(d, step, slot, slots[slot].clone()));
+                let mut watch = |d: &crate::plan::Dispatch, step, slots: &[Aligned<T>]| {
+                    gpu::written(d, step).into_iter().for_each(|slot| watch(d, step, slot, slots[slot].to_vec()));
                 };
                 threads.here(|| e.run(plan, schedule, plan.half(half).0, &mut watch));
                 Ok(())
@@ -258,9 +259,9 @@ impl<T: Element> Executor<T> {
         match &mut self.on {
             On::Cpu(_, e) => {
                 for &(from, to) in pairs {
-                    let values = std::mem::take(e.slot_vec(from));
+                    let values = std::mem::take(e.slot_memory(from));
                     e.slot_mut(to).copy_from_slice(&values);
-                    *e.slot_vec(from) = values;
+                    *e.slot_memory(from) = values;
                 }
                 Ok(())
             }

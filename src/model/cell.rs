@@ -21,7 +21,7 @@
 //! compared slot by slot. All counts (`PRE`, `STATES`, …) live here, in the Rust data: the WGSL side gets them as generated
 //! constants. Kernels never name a cell.
 
-use super::pointwise::{Calls, Compiled};
+use super::pointwise::{Calls, Compiled, Signature};
 use crate::error::{Error, Result};
 pub use crate::model::activation::{Activation, Function, Functions};
 use crate::num::Real;
@@ -79,7 +79,7 @@ pub struct Stage {
 impl Stage {
     /// The CPU kernels of the stage in precision `T`.
     pub(crate) fn compiled<T: Real>(&self) -> Compiled<T> {
-        *T::of(&self.pointwise.0)
+        *T::of(&self.pointwise.calls)
     }
     /// Number of gates that see x.
     pub fn input_gates(&self) -> usize {
@@ -183,7 +183,7 @@ impl Cell {
     ///
     /// # Errors
     /// [`Error::Mismatch`] for a cell without stages, with more values than [`MAX_VALUES`] or more recurrent gates in a stage than
-    /// [`MAX_RECURRENT_GATES`], with gates out of order, with an identity product of other than one recurrent gate, or with a
+    /// [`MAX_RECURRENT_GATES`], with gates out of order, with a pointwise part for other gates, states or parameters, with an identity product of other than one recurrent gate, or with a
     /// normalising stage whose gates see both x and the operand.
     pub fn validate(&self) -> Result<()> {
         let (name, count) = (self.name, |most: usize| format!("at most {most}"));
@@ -205,6 +205,18 @@ impl Cell {
             if stage.product == Product::Identity && stage.recurrent_gates() != 1 {
                 let what = format!("recurrent gates of stage {n} of {name}, which has no matrix");
                 return Err(Error::mismatch(what, 1, stage.recurrent_gates()));
+            }
+            let made_for = stage.pointwise.signature;
+            if made_for.gates != stage.gates || made_for.states != self.states || made_for.params != self.params {
+                let all = |gates: &[Gate], states: &[State], params: &[&str]| {
+                    let names = gates.iter().map(|g| g.name).chain(states.iter().map(|s| s.name));
+                    names.chain(params.iter().copied()).collect::<Vec<_>>().join(" ")
+                };
+                return Err(Error::mismatch(
+                    format!("gates, states and parameters of the pointwise part of stage {n} of {name}"),
+                    all(stage.gates, self.states, self.params),
+                    all(made_for.gates, made_for.states, made_for.params),
+                ));
             }
             if !stage.is_ordered() {
                 return Err(Error::mismatch(
@@ -262,6 +274,13 @@ impl Cell {
 /// The arithmetic of one stage for one unit, on the CPU; the twin of `forward_<stage>` in the cell's WGSL file. Best without
 /// closures over registers (`map`, `from_fn`): they are compiled for the plainest instruction set, and called.
 pub trait Pointwise {
+    /// The stage's gates, in the order of `pre`: [`Stage::gates`].
+    const GATES: &'static [Gate];
+    /// The cell's states: [`Cell::states`].
+    const STATES: &'static [State] = &[];
+    /// The cell's per-unit parameters: [`Cell::params`].
+    const PARAMS: &'static [&'static str] = &[];
+
     /// `act`: the cell's activations, by index; `pre`: the stage's gates; `state`: the cell's states, updated in place; `unit`: the
     /// cell's per-unit parameters. Returns `out`.
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], unit: &[V]) -> V;
@@ -292,12 +311,15 @@ pub struct Adjoint<V> {
 
 /// The CPU side of a stage: the recurrent step of many rows and units with the pointwise part fused in, in f32 and f64.
 #[derive(Clone, Copy)]
-pub struct StageFn(Pair<Calls>);
+pub struct StageFn {
+    calls: Pair<Calls>,
+    signature: Signature,
+}
 
 impl StageFn {
     /// Compiles `P` into the CPU executor's stage kernel.
     pub const fn of<P: Pointwise>() -> Self {
-        Self(Pair { f32: Compiled::of::<P>(), f64: Compiled::of::<P>() })
+        Self { calls: Pair { f32: Compiled::of::<P>(), f64: Compiled::of::<P>() }, signature: Signature::of::<P>() }
     }
 }
 

@@ -26,6 +26,13 @@ impl<T: Copy + Default> Aligned<T> {
         Self { data, start, len }
     }
 
+    /// A copy.
+    pub fn of(values: &[T]) -> Self {
+        let mut copy = Self::zeros(values.len());
+        copy.copy_from_slice(values);
+        copy
+    }
+
     /// At least `len` values, of any kind.
     pub fn at_least(&mut self, len: usize) -> &mut [T] {
         if self.len < len {

@@ -7,6 +7,7 @@ mod lanes;
 mod memory;
 pub mod random;
 mod real;
+mod shared;
 
 pub(crate) use aligned::Aligned;
 pub(crate) use clock::Clock;
@@ -15,3 +16,4 @@ pub use lanes::{F32s, F64s, Lanes};
 #[doc(hidden)] // For the crates of this workspace that read files.
 pub use memory::memory;
 pub use real::{Family, Pair, Real};
+pub(crate) use shared::Shared;

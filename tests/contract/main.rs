@@ -19,7 +19,13 @@ use wgpu_rnn::*;
 
 struct Sum;
 
+const STATES: [State; 1] = [State { name: "s", initial: Initial::Hidden }];
+
 impl Pointwise for Sum {
+    const GATES: &'static [Gate] = &[Gate::input("x"), Gate::recurrent("h")];
+    const STATES: &'static [State] = &STATES;
+    const PARAMS: &'static [&'static str] = &["p"];
+
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], unit: &[V]) -> V {
         unit[0].mul_add(state[0], act[0].apply(pre[0] + pre[1]))
     }
@@ -34,6 +40,10 @@ impl Pointwise for Sum {
 struct Out;
 
 impl Pointwise for Out {
+    const GATES: &'static [Gate] = &[Gate::recurrent("m")];
+    const STATES: &'static [State] = &STATES;
+    const PARAMS: &'static [&'static str] = &["p"];
+
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         state[0] = act[1].apply(pre[0]);
         state[0]
@@ -48,20 +58,20 @@ static LAYER_NORM_RNN: Cell = Cell {
     name: "rnn-layer-norm",
     stages: &[
         Stage {
-            gates: &[Gate::input("x"), Gate::recurrent("h")],
+            gates: Sum::GATES,
             product: Product::Dense,
             normalise: true,
             pointwise: StageFn::of::<Sum>(),
         },
         Stage {
-            gates: &[Gate::recurrent("m")],
+            gates: Out::GATES,
             product: Product::Identity,
             normalise: true,
             pointwise: StageFn::of::<Out>(),
         },
     ],
-    states: &[State { name: "s", initial: Initial::Hidden }],
-    params: &["p"],
+    states: &STATES,
+    params: Sum::PARAMS,
     activations: &[("f", Activation::Tanh), ("g", Activation::Sigmoid)],
     options: &[],
     wgsl: "
@@ -241,6 +251,10 @@ fn cells_beyond_the_limits_are_refused() {
         (Cell { stages: inputs, ..cells::LSTM }, "gates of stage 0 of mine: expected at most 8, got 9"),
         (Cell { states, ..cells::LSTM }, "states of mine: expected at most 8, got 9"),
         (Cell { params: names(9), ..cells::LSTM }, "unit parameters of mine: expected at most 8, got 9"),
+        (
+            Cell { params: names(1), ..cells::LSTM },
+            "gates, states and parameters of the pointwise part of stage 0 of mine: expected i f g o c p, got i f g o c",
+        ),
         (
             Cell { stages: identity, ..cells::LSTM },
             "recurrent gates of stage 0 of mine, which has no matrix: expected 1, got 4",

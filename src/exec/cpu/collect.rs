@@ -3,25 +3,26 @@
 use super::Context;
 use super::outer::Outer;
 use super::scratch::Scratch;
-use super::shared::Shared;
 use super::threads::for_each;
 use super::tile::{MAX_ROWS, Rows, multiply};
 use crate::kernels::{GRADIENT_BLOCK, Kernel};
 use crate::model::stack::StageShape;
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 use crate::plan::Dispatch;
 
 /// Multiply-adds from which a second thread pays.
 const PARALLEL_WORK: usize = 1 << 18;
 
 /// Adds d_pre · W of one direction over a stretch of steps' rows to dx.
-pub(super) fn input_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn input_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     for direction in c.input_directions(&c.plan.dims[d.dims]) {
         input_backward_of(c, d, direction, slots);
     }
 }
 
-fn input_backward_of<T: Real>(c: &Context<'_, T>, d: &Dispatch, direction: usize, slots: &mut [Vec<T>]) {
+fn input_backward_of<T: Real>(c: &Context<'_, T>, d: &Dispatch, direction: usize, slots: &mut [Aligned<T>]) {
     let [_, pre, dx, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
     let (inputs, layer) = (dims.input_size as usize, dims.layer as usize);
@@ -50,7 +51,7 @@ fn input_backward_of<T: Real>(c: &Context<'_, T>, d: &Dispatch, direction: usize
 }
 
 /// d_preᵀ · [operand | 1] over a stretch of steps in blocks, newest first, onto the sum of the stretches after it.
-pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn weight_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [pre, operand, gradient, _] = slots else { unreachable!("kernel table") };
     let (pre, operand): (&[T], &[T]) = (pre, operand);
     let dims = &c.plan.dims[d.dims];
@@ -139,7 +140,7 @@ fn add_heads<T: Real>(part: &[T], out: &mut [T], shape: &StageShape) {
 }
 
 /// Unit parameters: the sum over the sequences, onto what is there where gradients accumulate.
-pub(super) fn unit_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn unit_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [d_unit, gradient] = slots else { unreachable!("kernel table") };
     let n = c.plan.config.cell.unit_sums() * c.plan.config.hidden_size;
     let dims = &c.plan.dims[d.dims];

@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::model::stack::Layout;
+use crate::num::Aligned;
 use crate::num::Real;
 use crate::num::random::{MaskKind, Rate};
 use crate::plan::Dispatch;
@@ -12,7 +13,7 @@ use std::ops::Range;
 const PARALLEL_VALUES: usize = 1 << 16;
 
 /// Multiplies a layer's input, or its gradient, by its masks; from a source into a copy where there is one.
-pub(super) fn dropout<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn dropout<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [values, _, source @ ..] = slots else { unreachable!("kernel table") };
     let (dims, config, shape) = (&c.plan.dims[d.dims], &c.plan.config, c.plan.shape);
     let (width, layer) = (dims.input_size as usize, dims.layer as usize);

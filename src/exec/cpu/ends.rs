@@ -1,11 +1,12 @@
 //! Twins of `embed`, `embed_backward`, `loss_mean_squared`, `loss_cross_entropy` and `loss_sum`.
 
 use super::Context;
+use crate::num::Aligned;
 use crate::num::Real;
 use crate::plan::Dispatch;
 
 /// x[row] = table[ids[row]]
-pub(super) fn embed<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn embed<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [_, _, x] = slots else { unreachable!("kernel table") };
     let (ids, inputs) = (&c.indices[d.slots[0]], c.plan.config.input_size);
     for (x, &id) in x.chunks_exact_mut(inputs).zip(ids) {
@@ -16,7 +17,7 @@ pub(super) fn embed<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<
 
 /// The gradient of every token's row: the sum over the rows of x that it was read into, in the order of the list, onto what
 /// is there where gradients accumulate.
-pub(super) fn embed_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn embed_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [dx, _, gradient] = slots else { unreachable!("kernel table") };
     let (occurrences, inputs) = (&c.indices[d.slots[1]], c.plan.config.input_size);
     let (starts, rows) = occurrences.split_at(gradient.len() / inputs + 1);
@@ -33,7 +34,7 @@ pub(super) fn embed_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &
 }
 
 /// w · Σ (o − target)² of every packed row, and its gradient.
-pub(super) fn loss_mean_squared<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
+pub(super) fn loss_mean_squared<T: Real>(c: &Context<'_, T>, slots: &mut [Aligned<T>]) {
     for_each_row(c, slots, |outputs, targets, outer, weight, d_outputs| {
         let mut sum = 0.0;
         for ((o, target), d) in outputs.iter().zip(&targets[outer * outputs.len()..]).zip(d_outputs) {
@@ -47,7 +48,7 @@ pub(super) fn loss_mean_squared<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>
 
 /// w · (log Σ exp(o) − o[label]) of every packed row, and its gradient; the largest output is taken out first so that no exp
 /// overflows.
-pub(super) fn loss_cross_entropy<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn loss_cross_entropy<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let labels = &c.indices[d.slots[1]];
     for_each_row(c, slots, |outputs, _, outer, weight, d_outputs| {
         // A row of weight 0 may have any target.
@@ -65,7 +66,7 @@ pub(super) fn loss_cross_entropy<T: Real>(c: &Context<'_, T>, d: &Dispatch, slot
 /// Calls `loss(outputs, all targets, row of x, weight, gradient of outputs)` for every packed row and keeps what it gives.
 fn for_each_row<T: Real>(
     c: &Context<'_, T>,
-    slots: &mut [Vec<T>],
+    slots: &mut [Aligned<T>],
     loss: impl Fn(&[T], &[T], usize, f64, &mut [T]) -> f64,
 ) {
     let [outputs, targets, weights, losses, d_outputs, _] = slots else { unreachable!("kernel table") };
@@ -79,7 +80,7 @@ fn for_each_row<T: Real>(
 }
 
 /// The sum of all rows' losses.
-pub(super) fn loss_sum<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
+pub(super) fn loss_sum<T: Real>(c: &Context<'_, T>, slots: &mut [Aligned<T>]) {
     let [losses, loss, _] = slots else { unreachable!("kernel table") };
     let rows = c.schedule.row_offset(c.plan.shape.time);
     loss[0] = T::from_f64(losses[..rows].iter().map(|l| l.to_f64()).sum());

@@ -18,7 +18,6 @@ mod retrace;
 mod scratch;
 mod sequence_backward;
 mod sequence_forward;
-pub(crate) mod shared;
 mod skip;
 mod state;
 mod step_forward;
@@ -34,6 +33,7 @@ use crate::kernels::{HistoryLayout, Kernel};
 use crate::model::cell::Functions;
 use crate::model::stack::{RowLayout, StageShape};
 use crate::model::weights::Weights;
+use crate::num::Aligned;
 use crate::num::Real;
 use crate::num::memory;
 use crate::num::random::Masks;
@@ -65,7 +65,7 @@ struct HeadShape {
 
 /// A plan bound to memory of this process.
 pub(crate) struct Executor<T: Real> {
-    slots: Vec<Vec<T>>,
+    slots: Vec<Aligned<T>>,
     /// The values of index slots, under the same ids.
     indices: Vec<Vec<u32>>,
     weights: Common<PackedWeights<T>>,
@@ -81,7 +81,7 @@ pub(crate) struct Executor<T: Real> {
 }
 
 /// Sees a dispatch after it ran, its step if it runs once per step, and all slots.
-pub(crate) type Watch<'a, T> = dyn FnMut(&Dispatch, Option<usize>, &[Vec<T>]) + 'a;
+pub(crate) type Watch<'a, T> = dyn FnMut(&Dispatch, Option<usize>, &[Aligned<T>]) + 'a;
 
 /// One (layer, direction) of a dispatch that runs once per step.
 struct Pair {
@@ -228,7 +228,7 @@ impl<T: Real> Executor<T> {
     pub(crate) fn bind(plan: &Plan, weights: &Weights<T>) -> Self {
         let mut executor = Self::with_weights(plan, Common::new(PackedWeights::new(plan, weights)));
         if let Some(update) = &plan.ids.update {
-            executor.slots[update.parameters] = weights.flat(&plan.config);
+            executor.slots[update.parameters] = Aligned::of(&weights.flat(&plan.config));
         }
         executor
     }
@@ -236,7 +236,7 @@ impl<T: Real> Executor<T> {
     pub(crate) fn repack(&mut self, plan: &Plan, weights: &Weights<T>) {
         self.weights.put(PackedWeights::new(plan, weights));
         if let Some(update) = &plan.ids.update {
-            self.slots[update.parameters] = weights.flat(&plan.config);
+            self.slots[update.parameters] = Aligned::of(&weights.flat(&plan.config));
         }
     }
 
@@ -247,8 +247,7 @@ impl<T: Real> Executor<T> {
 
     fn with_weights(plan: &Plan, weights: Common<PackedWeights<T>>) -> Self {
         let memory = |role| !matches!(role, Role::Weights | Role::Schedule | Role::Index | Role::Table);
-        let slots =
-            plan.slots.iter().map(|s| if memory(s.role) { vec![T::default(); s.len()] } else { Vec::new() }).collect();
+        let slots = plan.slots.iter().map(|s| Aligned::zeros(if memory(s.role) { s.len() } else { 0 })).collect();
         let indices = |s: &Slot| if s.role == Role::Index { vec![0; s.len()] } else { Vec::new() };
         Self {
             slots,
@@ -282,7 +281,7 @@ impl<T: Real> Executor<T> {
         &mut self.indices[id]
     }
 
-    pub(crate) fn slot_vec(&mut self, id: SlotId) -> &mut Vec<T> {
+    pub(crate) fn slot_memory(&mut self, id: SlotId) -> &mut Aligned<T> {
         self.written[id] = None;
         &mut self.slots[id]
     }
@@ -362,7 +361,7 @@ impl<T: Real> Executor<T> {
             _ => &d.slots,
         };
         // Taken out of the table so that several can be borrowed at once; a slot bound twice is taken once.
-        let mut taken: Vec<Vec<T>> = ids.iter().map(|&id| std::mem::take(&mut self.slots[id])).collect();
+        let mut taken: Vec<Aligned<T>> = ids.iter().map(|&id| std::mem::take(&mut self.slots[id])).collect();
         let (layers, stages, rows, directions) = match self.head.as_ref().filter(|_| d.head) {
             Some(head) => (&weights.head, &head.stages, &head.rows, 1),
             None => (&weights.layers, &self.stages, &self.rows, plan.config.directions()),

@@ -3,6 +3,7 @@
 
 use super::{Context, Pair};
 use crate::kernels::NORMALISE_EPSILON;
+use crate::num::Aligned;
 use crate::num::Real;
 use crate::plan::Dispatch;
 use rayon::prelude::*;
@@ -21,7 +22,7 @@ pub(super) fn normalise<T: Real>(values: &mut [T]) -> T {
 }
 
 /// The statistic of W x over a block's packed rows, in place; training keeps 1/σ.
-pub(super) fn normalise_input<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn normalise_input<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [pre, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
     let shape = c.stages[d.stage];
@@ -68,7 +69,12 @@ fn adjoint<T: Real>(row: &mut [T], (at, scale): (usize, usize), d: &[T]) {
 }
 
 /// One stage of one step, from what `step_backward` left behind the sums of `d_unit`.
-pub(super) fn step_normalise_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usize, slots: &mut [Vec<T>]) {
+pub(super) fn step_normalise_backward<T: Real>(
+    c: &Context<'_, T>,
+    d: &Dispatch,
+    step: usize,
+    slots: &mut [Aligned<T>],
+) {
     let [pre, d_unit, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
     let (batch, hidden, cell) = (c.plan.shape.batch, c.plan.config.hidden_size, c.plan.config.cell);

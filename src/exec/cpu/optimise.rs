@@ -6,6 +6,7 @@ use crate::kernels::{Flat, GradientOf, Kernel, NORM_GROUPS, NORM_WIDTH, Pack, Ta
 use crate::model::optimiser::Hyper;
 use crate::model::stack::RnnConfig;
 use crate::model::weights::Weights;
+use crate::num::Aligned;
 use crate::num::Real;
 use crate::plan::{Dispatch, Plan, Step};
 
@@ -21,7 +22,7 @@ impl<T: Real> Executor<T> {
     fn update_dispatch(&mut self, plan: &Plan, d: &Dispatch) {
         let table = plan.ids.update.as_ref().and_then(|u| u.table_of(d));
         // Weights and tables are empty here: the executor has its own packed form.
-        let mut slots: Vec<Vec<T>> = d.slots.iter().map(|&id| std::mem::take(&mut self.slots[id])).collect();
+        let mut slots: Vec<Aligned<T>> = d.slots.iter().map(|&id| std::mem::take(&mut self.slots[id])).collect();
         match (d.kernel, table) {
             (Kernel::GatherGradient, Some(Table::Gather(of))) => gather_gradient(&plan.config, of, &mut slots),
             (Kernel::SquareSum, _) => square_sum(&mut slots),
@@ -38,7 +39,7 @@ impl<T: Real> Executor<T> {
     }
 
     /// This executor packs everything at once, in a form of its own, in place of the first buffer.
-    fn pack(&self, plan: &Plan, pack: Pack, slots: &[Vec<T>]) {
+    fn pack(&self, plan: &Plan, pack: Pack, slots: &[Aligned<T>]) {
         let [_, parameters, _] = slots else { unreachable!("kernel table") };
         if pack != Pack::Input(0) {
             return;
@@ -46,6 +47,11 @@ impl<T: Real> Executor<T> {
         self.weights.put(PackedWeights::new(plan, &Weights::from_flat(&plan.config, parameters)));
     }
 }
+
+/// Memory of what an update reads and writes: a plan's, or a network's.
+pub(super) trait Slot<T>: std::ops::DerefMut<Target = [T]> {}
+
+impl<T, S: std::ops::DerefMut<Target = [T]>> Slot<T> for S {}
 
 /// The norm of a gradient that lies flat, and into `hyper` what an update multiplies it by so that it is at most the given one.
 pub(super) fn clip_flat<T: Real>(hyper: &mut [T], gradient: &mut Vec<T>) -> T {
@@ -61,7 +67,7 @@ pub(super) fn clip_flat<T: Real>(hyper: &mut [T], gradient: &mut Vec<T>) -> T {
 
 /// The update of parameters that lie as their gradient does: `slots` are what the host writes before every update, the gradient, the
 /// parameters, and what the rule remembers.
-pub(super) fn update_flat<T: Real>(slots: &mut [Vec<T>]) {
+pub(super) fn update_flat<T: Real>(slots: &mut [impl Slot<T>]) {
     match slots.len() {
         3 => update_sgd(slots),
         4 => update_momentum(slots),
@@ -69,12 +75,12 @@ pub(super) fn update_flat<T: Real>(slots: &mut [Vec<T>]) {
     }
 }
 
-fn gather_gradient<T: Real>(config: &RnnConfig, of: GradientOf, slots: &mut [Vec<T>]) {
+fn gather_gradient<T: Real>(config: &RnnConfig, of: GradientOf, slots: &mut [Aligned<T>]) {
     let [_, values, gradient] = slots else { unreachable!("kernel table") };
     of.for_each(config, &Flat::new(config), &mut |at, parameter| gradient[parameter] = values[at]);
 }
 
-fn square_sum<T: Real>(slots: &mut [Vec<T>]) {
+fn square_sum<T: Real>(slots: &mut [impl Slot<T>]) {
     let [gradient, sums] = slots else { unreachable!("kernel table") };
     for (group, sum) in sums.iter_mut().enumerate() {
         let lane = |lane: usize| {
@@ -85,7 +91,7 @@ fn square_sum<T: Real>(slots: &mut [Vec<T>]) {
     }
 }
 
-fn clip<T: Real>(slots: &mut [Vec<T>]) {
+fn clip<T: Real>(slots: &mut [impl Slot<T>]) {
     let [sums, norm, hyper] = slots else { unreachable!("kernel table") };
     let length = sums.iter().map(|s| s.to_f64()).sum::<f64>().sqrt();
     norm[0] = T::from_f64(length);
@@ -94,7 +100,7 @@ fn clip<T: Real>(slots: &mut [Vec<T>]) {
     hyper[Hyper::Scale as usize] = T::from_f64(if scale > 1.0 { 1.0 } else { scale });
 }
 
-fn update_sgd<T: Real>(slots: &mut [Vec<T>]) {
+fn update_sgd<T: Real>(slots: &mut [impl Slot<T>]) {
     let [hyper, gradient, parameters] = slots else { unreachable!("kernel table") };
     let [rate, scale] = [Hyper::Rate, Hyper::Scale].map(|h| hyper[h as usize].to_f64());
     for (p, g) in parameters.iter_mut().zip(gradient.iter()) {
@@ -102,23 +108,23 @@ fn update_sgd<T: Real>(slots: &mut [Vec<T>]) {
     }
 }
 
-fn update_momentum<T: Real>(slots: &mut [Vec<T>]) {
+fn update_momentum<T: Real>(slots: &mut [impl Slot<T>]) {
     let [hyper, gradient, parameters, m] = slots else { unreachable!("kernel table") };
     let [rate, momentum, scale] = [Hyper::Rate, Hyper::Beta1, Hyper::Scale].map(|h| hyper[h as usize].to_f64());
-    for ((p, g), m) in parameters.iter_mut().zip(gradient.iter()).zip(m) {
+    for ((p, g), m) in parameters.iter_mut().zip(gradient.iter()).zip(m.iter_mut()) {
         let velocity = momentum * m.to_f64() + scale * g.to_f64();
         *m = T::from_f64(velocity);
         *p = T::from_f64(p.to_f64() - rate * velocity);
     }
 }
 
-fn update_adam<T: Real>(slots: &mut [Vec<T>]) {
+fn update_adam<T: Real>(slots: &mut [impl Slot<T>]) {
     let [hyper, gradient, parameters, m, v] = slots else { unreachable!("kernel table") };
     let read = |h: Hyper| hyper[h as usize].to_f64();
     let [rate, keep, scale, epsilon] = [Hyper::Rate, Hyper::Keep, Hyper::Scale, Hyper::Epsilon].map(read);
     let [beta1, rest1, beta2, rest2] = [Hyper::Beta1, Hyper::Rest1, Hyper::Beta2, Hyper::Rest2].map(read);
     let correction = read(Hyper::Correction);
-    for (((p, g), m), v) in parameters.iter_mut().zip(gradient.iter()).zip(m).zip(v) {
+    for (((p, g), m), v) in parameters.iter_mut().zip(gradient.iter()).zip(m.iter_mut()).zip(v.iter_mut()) {
         let g = scale * g.to_f64();
         let mean = beta1 * m.to_f64() + rest1 * g;
         let square = beta2 * v.to_f64() + rest2 * g * g;

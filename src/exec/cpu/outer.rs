@@ -5,17 +5,17 @@
 //! on nothing else.
 
 use super::scratch::Scratch;
-use super::shared::Shared;
 use super::threads::for_each;
 use crate::num::Lanes;
 use crate::num::Real;
+use crate::num::Shared;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
 /// Rows that are added up at a time: their part of a tile's left side stays in the first-level cache.
 const BLOCK: usize = 256;
 /// Multiply-adds from which a second thread pays.
-const PARALLEL_WORK: usize = 1 << 21;
+const PARALLEL_WORK: usize = 1 << 19;
 /// Registers of a tile side by side.
 const REGISTERS: usize = 2;
 

@@ -5,23 +5,24 @@
 //! and cuts K differently for small and large products, so its callers pad single rows to two, and K is cut here, into blocks
 //! that it never cuts further. `tests/laws.rs` holds it to that.
 
-use super::shared::Shared;
 use super::threads::for_each;
 use super::tile::{MAX_ROWS, Rows, multiply};
 use super::{Context, gemm};
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 use crate::plan::Dispatch;
 
 /// `gemm` never splits a depth up to this.
 const DEPTH: usize = 512;
 /// Multiply-adds from which a second thread pays.
-const PARALLEL_WORK: usize = 1 << 21;
+const PARALLEL_WORK: usize = 1 << 19;
 /// Parts of a product per thread.
 const PARTS: usize = 1;
 /// A multiple of the rows that `gemm` takes at once.
 const ROWS: usize = 12;
 
-pub(super) fn project<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn project<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [x, _, pre, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
     let (inputs, layer, before) = (dims.input_size as usize, dims.layer as usize, dims.input_rows as usize);

@@ -13,7 +13,7 @@ use crate::plan::{Dims, Dispatch};
 use std::ops::Range;
 
 /// A segment's history → the rows kept of all steps.
-pub(super) fn save_history<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn save_history<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [history, kept, _] = slots else { unreachable!("kernel table") };
     let layout = KeptLayout::new(&c.plan.config);
     let (hidden, output) = (c.plan.config.hidden_size, c.plan.config.state_size());
@@ -30,7 +30,7 @@ pub(super) fn save_history<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mu
 }
 
 /// Kept rows → a segment's history.
-pub(super) fn load_history<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn load_history<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [history, kept, _] = slots else { unreachable!("kernel table") };
     let layout = KeptLayout::new(&c.plan.config);
     let (hidden, output) = (c.plan.config.hidden_size, c.plan.config.state_size());
@@ -72,7 +72,7 @@ fn rows<T: Real>(c: &Context<'_, T>, steps: Range<usize>) -> impl Iterator<Item 
 }
 
 /// All gates of one stage over a block of steps; for a stage that is not the last, its `out` into the history.
-pub(super) fn rebuild<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn rebuild<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [_, pre, history, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
     let (shape, directions) = (c.stages[d.stage], c.plan.config.directions());
@@ -109,7 +109,7 @@ pub(super) fn rebuild<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Ve
 
 /// The statistic of a normalising stage's product, which `rebuild` left; for a stage that is not the last, its `out` into the
 /// history.
-pub(super) fn rebuild_normalise<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn rebuild_normalise<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [_, pre, history, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
     let (shape, directions) = (c.stages[d.stage], c.plan.config.directions());
@@ -205,12 +205,11 @@ fn links<T: Real>(
         state.extend_from_slice(&history[before..][..width]);
     }
     let mut out = vec![T::default(); count * shape.units];
-    let mut scratch = Aligned::default();
     // The states before the stage are those before the step, taken through the stages before it.
     for stage in 0..=d.stage {
         let shape = c.stages[stage];
         let zone = c.zone(stage, z, rows(c, steps.clone()));
-        advance(&mut Retrace {
+        let retrace = Retrace {
             shape,
             zone: zone.as_ref(),
             act: &c.act[direction],
@@ -219,16 +218,8 @@ fn links<T: Real>(
             pre: &mut *pre,
             pre_stride: c.rows.width,
             pre_at: c.rows.stages[stage],
-            state: &mut state,
-            out: if stage == d.stage { &mut out } else { &mut [] },
-            d_out: &[],
-            d_state: &mut [],
-            d_unit: &mut [],
-            sums: 0,
-            d_normal: &mut [],
-            d_normal_stride: 0,
-            scratch: &mut scratch,
-        });
+        };
+        advance(retrace, &mut state, if stage == d.stage { &mut out } else { &mut [] });
     }
     for ((s, b), out) in rows(c, steps.clone()).zip(out.chunks_exact(shape.units)) {
         let after = c.history_after(dims, direction, s, b) * c.past.width;

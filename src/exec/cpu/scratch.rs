@@ -1,5 +1,6 @@
 //! Memory that operations work in. Every thread keeps it from call to call, so that a run allocates nothing once it has run before.
 
+use crate::num::Aligned;
 use bytemuck::Pod;
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -11,12 +12,12 @@ const MOST: usize = 64;
 const LONGEST: usize = 1 << 21;
 
 thread_local! {
-    static FREE: RefCell<Vec<Vec<u64>>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Vec<Aligned<u64>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A slice of so many elements, given back to the thread when it is dropped.
 pub(crate) struct Scratch<T> {
-    words: Vec<u64>,
+    words: Aligned<u64>,
     len: usize,
     element: PhantomData<T>,
 }
@@ -27,9 +28,7 @@ impl<T: Pod> Scratch<T> {
         let kept = FREE.try_with(|free| free.borrow_mut().pop());
         let mut words = kept.ok().flatten().unwrap_or_default();
         let needs = Self::words(len);
-        if words.len() < needs {
-            words.resize(needs, 0);
-        }
+        words.at_least(needs);
         Self { words, len, element: PhantomData }
     }
 

@@ -2,20 +2,20 @@
 //! (`load_gradient`, `store_gradient`).
 
 use super::normalise::normalise_backward;
-use super::retrace::{Retrace, advance, backward};
+use super::retrace::{Back, Retrace, advance, backward};
 use super::scratch::Scratch;
 use super::sequence_forward::{Task, for_each_task};
-use super::shared::Shared;
 use super::tile::{Rows, multiply};
 use super::{Context, Pair};
 use crate::model::cell::{Initial, Product};
 use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 use crate::plan::{Dims, Dispatch, Reset, Strategy};
 
 /// dhn, dcn → gradients of h and the states after the last step, in sorted order; sums of unit parameters' gradients start
 /// at 0.
-pub(super) fn load_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn load_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [dhn, dcn, d_hidden, d_state, d_unit, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let (batch, h, states) = (c.plan.shape.batch, config.hidden_size, config.states());
@@ -51,7 +51,7 @@ pub(super) fn load_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
 }
 
 /// The gradient of h before a segment's first step, for the sequences that run there.
-pub(super) fn carry_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn carry_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [_, pre, d_hidden, _] = slots else { unreachable!("kernel table") };
     let dims = &c.plan.dims[d.dims];
     let (p, first) = (c.plan.config.state_size(), dims.segment as usize);
@@ -100,7 +100,7 @@ fn episode_gradient<T: Real>(
 }
 
 /// Gradients of h0 and c0, in the caller's order.
-pub(super) fn store_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn store_gradient<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [d_hidden, d_state, dh0, dc0, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let (batch, h, p, states) = (c.plan.shape.batch, config.hidden_size, config.state_size(), config.states());
@@ -149,23 +149,22 @@ struct Memory<'a, T> {
     d_unit: Shared<'a, T>,
 }
 
-pub(super) fn sequence_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn sequence_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [_, pre, history, d_state, dy, d_hidden, d_unit, _] = slots else { unreachable!("kernel table") };
     let (pre, d_state, d_unit) = (Shared::new(pre), Shared::new(d_state), Shared::new(d_unit));
     let dims = &c.plan.dims[d.dims];
     let m = Memory { pre, dims, history, d_state, dy, d_hidden, has_dy: d.write_y, d_unit };
     for_each_task(c, d, |task| {
         let factors = c.recurrent_factors(task.z, task.sequences.clone());
-        let mut scratch = Aligned::default();
         for s in task.steps.clone().rev() {
             for n in (0..c.stages.len()).rev() {
-                task.backward(c, &m, (&factors, &mut scratch), s, n);
+                task.backward(c, &m, &factors, s, n);
             }
         }
     });
 }
 
-pub(super) fn step_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usize, slots: &mut [Vec<T>]) {
+pub(super) fn step_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usize, slots: &mut [Aligned<T>]) {
     let [pre, _, history, d_state, dy, d_hidden, d_unit, _] = slots else { unreachable!("kernel table") };
     let (pre, d_state, d_unit) = (Shared::new(pre), Shared::new(d_state), Shared::new(d_unit));
     let dims = &c.plan.dims[d.dims];
@@ -173,26 +172,13 @@ pub(super) fn step_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usi
     for Pair { z: index, direction, entry: z, s } in c.pairs(d, step) {
         let sequences = 0..c.plan.shape.batch;
         let factors = c.recurrent_factors(z, sequences.clone());
-        Task { direction, index, z, sequences, steps: s..s + 1 }.backward(
-            c,
-            &m,
-            (&factors, &mut Aligned::default()),
-            s,
-            d.stage,
-        );
+        Task { direction, index, z, sequences, steps: s..s + 1 }.backward(c, &m, &factors, s, d.stage);
     }
 }
 
 impl Task {
     /// One stage of one step: the gradient of its `out`, then the adjoint of the pointwise part.
-    fn backward<T: Real>(
-        &self,
-        c: &Context<'_, T>,
-        m: &Memory<'_, T>,
-        (factors, scratch): (&[T], &mut Aligned<T>),
-        s: usize,
-        n: usize,
-    ) {
+    fn backward<T: Real>(&self, c: &Context<'_, T>, m: &Memory<'_, T>, factors: &[T], s: usize, n: usize) {
         let active = self.active(c, s);
         if active == 0 {
             return;
@@ -201,9 +187,9 @@ impl Task {
         let (behind, first) = (m.dims.planes as usize * c.plan.shape.batch, self.sequences.start);
         let first_row = c.schedule.row_offset(s) + first;
         let width = c.rows.width;
-        let d_out = self.out_gradient(c, m, factors, s, n);
-        // SAFETY: rows of this task's sequences and direction only; see `Memory`.
-        let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.index, first_row) * width, active * width) };
+        let mut d_out = self.out_gradient(c, m, factors, s, n);
+        let zone = |stage| c.zone(stage, self.z, (first..first + active).map(|b| (s, b)));
+        let zones: Vec<_> = (0..=n).map(zone).collect();
         let states = shape.states * shape.state_stride;
         let mut state = Scratch::any(active * states);
         for b in 0..if states == 0 { 0 } else { active } {
@@ -227,36 +213,33 @@ impl Task {
         let d_normal: &mut [T] =
             // SAFETY: rows of this task's sequences and direction only; see `Memory`.
             if step && normal > 0 { unsafe { m.d_unit.part(behind, active * normal) } } else { &mut own };
-        let mut retrace = |stage: usize, d_out: &[T], [d_state, d_unit, d_normal]: [&mut [T]; 3], back: bool| {
-            let shape = c.stages[stage];
-            let zone = c.zone(stage, self.z, (first..first + active).map(|b| (s, b)));
-            let mut args = Retrace {
-                shape,
-                zone: zone.as_ref(),
-                act: &c.act[self.direction],
-                packed: &c.layers[self.z].stages[stage],
-                rows: active,
-                pre: &mut *pre,
-                pre_stride: width,
-                pre_at: c.rows.stages[stage],
-                state: &mut state,
-                out: &mut [],
-                d_out,
-                d_state,
-                d_unit,
-                sums,
-                d_normal,
-                d_normal_stride: normal,
-                scratch: &mut *scratch,
-            };
-            if back { backward(&mut args) } else { advance(&mut args) }
+        let retrace = |stage: usize| Retrace {
+            shape: c.stages[stage],
+            zone: zones[stage].as_ref(),
+            act: &c.act[self.direction],
+            packed: &c.layers[self.z].stages[stage],
+            rows: active,
+            // SAFETY: rows of this task's sequences and direction only, one `Retrace` at a time; see `Memory`.
+            pre: unsafe { m.pre.part(c.pre_row(m.dims, self.index, first_row) * width, active * width) },
+            pre_stride: width,
+            pre_at: c.rows.stages[stage],
         };
         // The states before this stage: those before the step, taken through the stages before it.
         for earlier in 0..if states > 0 { n } else { 0 } {
-            retrace(earlier, &[], [&mut [], &mut [], &mut []], false);
+            advance(retrace(earlier), &mut state, &mut []);
         }
-        retrace(n, &d_out, [&mut *d_state, d_unit, &mut *d_normal], true);
+        let back = Back {
+            d_out: &mut d_out,
+            d_state: &mut *d_state,
+            d_unit,
+            sums,
+            d_normal: &mut *d_normal,
+            d_normal_stride: normal,
+        };
+        backward(retrace(n), &mut state, back);
         if normal > 0 && !step {
+            // SAFETY: rows of this task's sequences and direction only; see `Memory`.
+            let pre = unsafe { m.pre.part(c.pre_row(m.dims, self.index, first_row) * width, active * width) };
             for (row, d) in pre.chunks_exact_mut(width).zip(d_normal.chunks_exact(normal)) {
                 normalise_backward(c, n, row, d);
             }

@@ -4,11 +4,12 @@
 
 use super::recur::{Recur, Workspace, recur};
 use super::scratch::Scratch;
-use super::shared::Shared;
 use super::team::in_step;
 use super::threads::for_each;
 use super::{Context, Pair};
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 use crate::plan::{Dims, Dispatch};
 use std::ops::Range;
 
@@ -19,7 +20,7 @@ const TEAM_BYTES: usize = 1 << 19;
 /// Pieces of a step per thread of a team: one that comes late leaves some to the others.
 const PIECES: usize = 2;
 
-pub(super) fn sequence_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn sequence_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [_, pre, operand, state, y, _, keep @ ..] = slots else { unreachable!("kernel table") };
     let memory = Memory {
         pre: Shared::new(pre),

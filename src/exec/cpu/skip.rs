@@ -1,11 +1,12 @@
 //! Twins of `skip_input` and `skip_backward`: a layer without W ([`crate::InputMode::Skip`]).
 
 use super::Context;
+use crate::num::Aligned;
 use crate::num::Real;
 use crate::plan::Dispatch;
 
 /// x + b of every x gate, over a block's packed rows.
-pub(super) fn skip_input<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn skip_input<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [x, _, pre, _] = slots else { unreachable!("kernel table") };
     let (dims, hidden) = (&c.plan.dims[d.dims], c.plan.config.hidden_size);
     let first = c.schedule.row_offset(dims.first as usize);
@@ -24,7 +25,7 @@ pub(super) fn skip_input<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut 
 }
 
 /// Adds the sum of d_pre over the x gates, in their order, of one direction over a stretch of steps' rows to dx.
-pub(super) fn skip_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn skip_backward<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [pre, dx, _] = slots else { unreachable!("kernel table") };
     let (dims, hidden) = (&c.plan.dims[d.dims], c.plan.config.hidden_size);
     let row = |s: u32| c.schedule.row_offset((s as usize).min(c.schedule.steps()));

@@ -3,11 +3,12 @@
 
 use super::{Context, Pair};
 use crate::model::cell::Initial;
+use crate::num::Aligned;
 use crate::num::Real;
 use crate::plan::{Dispatch, Reset, SlotId};
 
 /// h0, c0 → operand (padded with 0) and states, in sorted order.
-pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
+pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Aligned<T>]) {
     let [h0, c0, operand, state, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let (batch, p, h) = (c.plan.shape.batch, config.state_size(), config.hidden_size);
@@ -50,7 +51,7 @@ pub(super) fn load_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>]) {
 }
 
 /// What an episode begins from, where one begins at step `s`; it lies behind the operands and states of all sequences.
-pub(super) fn reset_state<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usize, slots: &mut [Vec<T>]) {
+pub(super) fn reset_state<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usize, slots: &mut [Aligned<T>]) {
     let [operand, state, _] = slots else { unreachable!("kernel table") };
     let (config, batch, directions) = (&c.plan.config, c.plan.shape.batch, c.plan.config.directions());
     let (stride, own) = (config.operand_row(c.plan.train), config.states().len() * config.hidden_size);
@@ -71,7 +72,7 @@ pub(super) fn mask_operand<T: Real>(row: &mut [T], own: usize, factors: &[T]) {
 }
 
 /// operand, state → hn, cn in the caller's order.
-pub(super) fn store_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>], ids: &[SlotId]) {
+pub(super) fn store_state<T: Real>(c: &Context<'_, T>, slots: &mut [Aligned<T>], ids: &[SlotId]) {
     let [even, odd, state, hn, cn, _] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
     let (batch, p, h) = (c.plan.shape.batch, config.state_size(), config.hidden_size);
@@ -95,7 +96,7 @@ pub(super) fn store_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>], ids
 }
 
 /// States and h before a segment → the rows that its history starts with.
-pub(super) fn begin_segment<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn begin_segment<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [operand, state, history, _] = slots else { unreachable!("kernel table") };
     let (config, dims) = (&c.plan.config, &c.plan.dims[d.dims]);
     let (batch, p, directions) = (c.plan.shape.batch, config.state_size(), config.directions());
@@ -117,7 +118,7 @@ pub(super) fn begin_segment<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &m
 }
 
 /// States and h before a segment → its checkpoint.
-pub(super) fn save_checkpoint<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn save_checkpoint<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [operand, state, checkpoints] = slots else { unreachable!("kernel table") };
     for_each_checkpoint(c, d, |row, own, place, stride| {
         checkpoints[row..][..own].copy_from_slice(&state[place * own..][..own]);
@@ -126,7 +127,7 @@ pub(super) fn save_checkpoint<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: 
 }
 
 /// A segment's checkpoint → states and h.
-pub(super) fn load_checkpoint<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn load_checkpoint<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [operand, state, checkpoints] = slots else { unreachable!("kernel table") };
     for_each_checkpoint(c, d, |row, own, place, stride| {
         state[place * own..][..own].copy_from_slice(&checkpoints[row..][..own]);
@@ -150,19 +151,19 @@ fn for_each_checkpoint<T: Real>(c: &Context<'_, T>, d: &Dispatch, mut copy: impl
 }
 
 /// Zeros.
-pub(super) fn clear<T: Real>(slots: &mut [Vec<T>]) {
+pub(super) fn clear<T: Real>(slots: &mut [Aligned<T>]) {
     slots[0].fill(T::default());
 }
 
 /// The last layer's outputs, among those of all layers → y.
-pub(super) fn store_y<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn store_y<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [outputs, y] = slots else { unreachable!("kernel table") };
     let count = y.len();
     y.copy_from_slice(&outputs[c.plan.dims[d.dims].layer as usize * count..][..count]);
 }
 
 /// The gradient of y → behind those of the other layers' outputs.
-pub(super) fn load_dy<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Vec<T>]) {
+pub(super) fn load_dy<T: Real>(c: &Context<'_, T>, d: &Dispatch, slots: &mut [Aligned<T>]) {
     let [dy, d_outputs] = slots else { unreachable!("kernel table") };
     d_outputs[c.plan.dims[d.dims].layer as usize * dy.len()..][..dy.len()].copy_from_slice(dy);
 }

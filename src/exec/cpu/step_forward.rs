@@ -2,16 +2,17 @@
 //! `sequence_forward`; this is what a forced `Step` runs.
 
 use super::recur::{Recur, Workspace, recur};
-use super::shared::Shared;
 use super::state::mask_operand;
 use super::{Context, Pair};
 use crate::kernels::Kernel;
 use crate::model::cell::Product;
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 use crate::plan::Dispatch;
 
 /// `step_forward`, and `step_normalise` (which finds its products in `product` instead of an operand).
-pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usize, slots: &mut [Vec<T>]) {
+pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usize, slots: &mut [Aligned<T>]) {
     let normalise = matches!(d.kernel, Kernel::StepNormalise | Kernel::StepNormaliseTrain);
     let [pre, _, from, to, state, y, _, keep @ ..] = slots else { unreachable!("kernel table") };
     let config = &c.plan.config;
@@ -78,7 +79,7 @@ pub(super) fn step_forward<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usiz
 }
 
 /// `step_product`: the recurrent part alone, `[D, B, gates, N]`.
-pub(super) fn step_product<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usize, slots: &mut [Vec<T>]) {
+pub(super) fn step_product<T: Real>(c: &Context<'_, T>, d: &Dispatch, step: usize, slots: &mut [Aligned<T>]) {
     let [_, operand, product, _] = slots else { unreachable!("kernel table") };
     let (batch, dims) = (c.plan.shape.batch, &c.plan.dims[d.dims]);
     let shape = c.stages[d.stage];

@@ -1,10 +1,7 @@
 //! Phases that several threads go through together: each begins when all pieces of the one before are done.
 
-use crate::num::instructions;
+use super::threads::{PATIENCE, for_each};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-/// Looks at what others have done before a thread that waits for them lets others run.
-const PATIENCE: u32 = 1 << 12;
 
 /// Runs `run` once for every piece of every phase, on this thread and on others of rayon's pool, `threads` in all; `context` is made once
 /// per thread. A piece is taken by whoever is free, its usual thread first, so that what it reads stays in that core's caches. No thread
@@ -22,7 +19,6 @@ pub(crate) fn in_step<C>(
         }
         return;
     }
-    let set = instructions::current();
     // How many phases of a piece somebody has taken, and how many pieces of all phases are done.
     let taken: Vec<AtomicUsize> = (0..pieces).map(|_| AtomicUsize::new(0)).collect();
     let (done, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -52,11 +48,7 @@ pub(crate) fn in_step<C>(
             phase += 1;
         }
     };
-    rayon::in_place_scope(|scope| {
-        let member = &member;
-        (1..threads).for_each(|n| scope.spawn(move |_| instructions::with(set, || member(n))));
-        member(0);
-    });
+    for_each(threads, threads, member);
 }
 
 /// Tells the others where a piece panics (a cell from outside the crate may): what they would wait for never comes. The panic itself goes

@@ -5,6 +5,7 @@
 
 use super::heads::gathered;
 use super::packed::Packed;
+use super::scratch::Scratch;
 use super::stored::{Bf16, F16, Form, Int8, MAX_COLUMNS, Plain, Stored};
 use crate::num::Lanes;
 use crate::num::Real;
@@ -16,8 +17,12 @@ pub(super) const MAX_REGISTERS: usize = crate::model::cell::MAX_RECURRENT_GATES;
 /// Rows of a tile at most.
 pub(super) const MAX_ROWS: usize = 8;
 
-/// Products `[row][register]`; registers are the gates of one panel, or two panels ([`Packed::together`]).
-pub(super) type Tile<V> = [[V; MAX_REGISTERS]; MAX_ROWS];
+/// Values of the widest register: f32 in 512 bits.
+const MAX_LANES: usize = 16;
+
+/// Values of a tile: products `[row][register][lane]`, [`MAX_REGISTERS`] registers to a row; registers are the gates of one panel, or
+/// two panels ([`Packed::together`]).
+pub(super) const TILE: usize = MAX_ROWS * MAX_REGISTERS * MAX_LANES;
 
 /// Rows of values, `stride` apart.
 #[derive(Clone, Copy)]
@@ -30,7 +35,12 @@ impl<'a, T> Rows<'a, T> {
     /// `len` values from `first` on of `M` rows.
     #[inline(always)]
     fn parts<const M: usize>(&self, row: usize, first: usize, len: usize) -> [&'a [T]; M] {
-        std::array::from_fn(|m| &self.values[(row + m) * self.stride + first..][..len])
+        // No closure: it is not inlined into code for other instruction sets.
+        let mut parts = [&self.values[..0]; M];
+        for (m, part) in parts.iter_mut().enumerate() {
+            *part = &self.values[(row + m) * self.stride + first..][..len];
+        }
+        parts
     }
 }
 
@@ -63,7 +73,7 @@ fn tall<V: Lanes>() -> bool {
     <V::Isa as Simd>::REGISTER_COUNT >= 32
 }
 
-/// R · operand for 8, 4, 2 rows or one, and one panel of units or two. A function of its own, which all cells share.
+/// R · operand for 8, 4, 2 rows or one, and one panel of units or two: rows of a tile ([`TILE`]). A function of its own, which all cells share.
 #[inline(never)]
 pub(super) fn product<V: Lanes>(
     isa: V::Isa,
@@ -71,7 +81,7 @@ pub(super) fn product<V: Lanes>(
     operand: Rows<'_, V::Elem>,
     (row, rows): (usize, usize),
     panel: usize,
-    out: &mut Tile<V>,
+    out: &mut [V::Elem],
 ) {
     struct Run<'a, V: Lanes> {
         isa: V::Isa,
@@ -79,7 +89,7 @@ pub(super) fn product<V: Lanes>(
         operand: Rows<'a, V::Elem>,
         at: (usize, usize),
         rows: usize,
-        out: &'a mut Tile<V>,
+        out: &'a mut [V::Elem],
     }
     impl<V: Lanes> WithSimd for Run<'_, V> {
         type Output = ();
@@ -94,15 +104,18 @@ pub(super) fn product<V: Lanes>(
                     tiles::<V, Int8>(isa, (packed, words), operand, (at, rows), out);
                     let scales = &scales[at.1 * packed.gates * V::WIDTH..];
                     let registers = packed.gates * packed.together(at.1, V::WIDTH);
-                    for (register, scales) in scales.chunks_exact(V::WIDTH).enumerate().take(registers) {
-                        let scale = V::load(isa, scales);
-                        out.iter_mut().take(rows).for_each(|out| out[register] = out[register] * scale);
+                    for row in out.chunks_exact_mut(MAX_REGISTERS * V::WIDTH).take(rows) {
+                        for (sum, scale) in
+                            row.chunks_exact_mut(V::WIDTH).zip(scales.chunks_exact(V::WIDTH)).take(registers)
+                        {
+                            (V::load(isa, sum) * V::load(isa, scale)).store(sum);
+                        }
                     }
                 }
             }
         }
     }
-    isa.vectorize(Run { isa, packed, operand, at: (row, panel), rows, out });
+    isa.vectorize(Run::<V> { isa, packed, operand, at: (row, panel), rows, out });
 }
 
 /// The same for factors of one form.
@@ -112,7 +125,7 @@ fn tiles<V: Lanes, F: Form<V>>(
     matrix: (&Packed<V::Elem>, &[F::Word]),
     operand: Rows<'_, V::Elem>,
     (at, rows): ((usize, usize), usize),
-    out: &mut Tile<V>,
+    out: &mut [V::Elem],
 ) {
     match rows {
         8 if tall::<V>() => tile::<V, F, 8>(isa, matrix, operand, at, out),
@@ -129,11 +142,11 @@ fn tile<V: Lanes, F: Form<V>, const M: usize>(
     (packed, words): (&Packed<V::Elem>, &[F::Word]),
     operand: Rows<'_, V::Elem>,
     (row, panel): (usize, usize),
-    out: &mut Tile<V>,
+    out: &mut [V::Elem],
 ) {
     let (heads, width) = (packed.heads, V::WIDTH);
     let Some(first) = heads.shared_start(panel * width, width) else {
-        for (m, out) in out.iter_mut().enumerate().take(M) {
+        for (m, out) in out.chunks_exact_mut(MAX_REGISTERS * width).enumerate().take(M) {
             let [operand] = operand.parts(row + m, 0, heads.count * heads.depth);
             scattered::<V, F>(isa, (packed, words), operand, panel, out);
         }
@@ -169,7 +182,7 @@ fn streams<V: Lanes, F: Form<V>, const M: usize, const R: usize, const S: usize>
     streams: [&[F::Word]; S],
     operands: [&[V::Elem]; M],
     first: usize,
-    out: &mut Tile<V>,
+    out: &mut [V::Elem],
 ) {
     let (k, of) = (operands[0].len(), F::COLUMNS);
     for operand in operands {
@@ -192,10 +205,11 @@ fn streams<V: Lanes, F: Form<V>, const M: usize, const R: usize, const S: usize>
         unsafe { one_word::<V, F, M, R, S>(isa, &streams, &operands, (column, of.min(k - column)), &mut acc) };
         column += of;
     }
+    assert!(out.len() >= M * MAX_REGISTERS * V::WIDTH && first + S * R <= MAX_REGISTERS, "a tile of all rows");
     for m in 0..M {
         for s in 0..S {
             for r in 0..R {
-                out[m][first + s * R + r] = acc[m][s][r];
+                acc[m][s][r].store(&mut out[(m * MAX_REGISTERS + first + s * R + r) * V::WIDTH..][..V::WIDTH]);
             }
         }
     }
@@ -244,7 +258,7 @@ fn scattered<V: Lanes, F: Form<V>>(
     (packed, words): (&Packed<V::Elem>, &[F::Word]),
     operand: &[V::Elem],
     panel: usize,
-    out: &mut [V; MAX_REGISTERS],
+    out: &mut [V::Elem],
 ) {
     let (starts, width) = (packed.heads.starts(panel * V::WIDTH), V::WIDTH);
     let places: [_; MAX_REGISTERS] = std::array::from_fn(|gate| match gate < packed.gates {
@@ -260,7 +274,9 @@ fn scattered<V: Lanes, F: Form<V>>(
             *acc = r.mul_add(h, *acc);
         }
     }
-    *out = acc;
+    for (out, acc) in out.chunks_exact_mut(width).zip(acc) {
+        acc.store(out);
+    }
 }
 
 /// `out[row, 0..units] = R · operand[row] + bias` for a packed matrix of one gate; rows of `out` are `stride` apart.
@@ -285,22 +301,22 @@ pub(crate) fn multiply<T: Real>(
         fn with_simd<S: Simd>(self, isa: S) {
             let Self { packed, operand, out, stride, units, bias } = self;
             let width = <T::Lanes<S> as Lanes>::WIDTH;
-            let mut acc = [[T::Lanes::<S>::splat(isa, T::default()); MAX_REGISTERS]; MAX_ROWS];
+            let mut tile = Scratch::any(TILE);
             let (rows, mut panel) = (out.len().div_ceil(stride), 0);
             while panel * width < packed.padded {
                 let together = packed.together(panel, width);
                 let mut row = 0;
                 while row < rows {
                     let m = tile_rows::<T::Lanes<S>>(rows - row);
-                    product(isa, packed, operand, (row, m), panel, &mut acc);
-                    for (m, acc) in acc.iter().enumerate().take(m) {
+                    product::<T::Lanes<S>>(isa, packed, operand, (row, m), panel, &mut tile);
+                    for (m, sums) in tile.chunks_exact(MAX_REGISTERS * width).enumerate().take(m) {
                         let out = &mut out[(row + m) * stride..][..units];
-                        for (register, &acc) in acc.iter().enumerate().take(together) {
+                        for (register, sums) in sums.chunks_exact(width).enumerate().take(together) {
                             let first = (panel + register) * width;
-                            let sum = match bias {
-                                Some(bias) => acc + T::Lanes::<S>::load(isa, &bias[first..]),
-                                None => acc,
-                            };
+                            let mut sum = T::Lanes::<S>::load(isa, sums);
+                            if let Some(bias) = bias {
+                                sum = sum + T::Lanes::<S>::load(isa, &bias[first..]);
+                            }
                             sum.store(&mut out[first..]);
                         }
                     }

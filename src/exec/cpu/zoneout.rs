@@ -1,11 +1,12 @@
 //! Zoneout around the cells' pointwise functions; the twin of what `src/kernels/zoneout.rs` generates.
 
 use super::Context;
-use crate::model::cell::{Adjoint, Initial, MAX_VALUES};
+use crate::model::cell::{Initial, MAX_VALUES};
 use crate::model::stack::Direction;
-use crate::num::Lanes;
-use crate::num::Real;
 use crate::num::random::{MaskKind, threshold};
+use crate::num::{Lanes, Real, Shared};
+use pulp::{Simd, WithSimd};
+use std::ops::Range;
 
 /// How much one stage of some rows (sequences of a step) keeps of the values before.
 pub(crate) struct Zone<T> {
@@ -18,14 +19,11 @@ pub(crate) struct Zone<T> {
     /// Which states those are.
     cells: [bool; MAX_VALUES],
     units: usize,
+    /// Of a row: states, and how far they are apart.
+    states: usize,
+    stride: usize,
     /// Whether it keeps all or nothing of a value.
     masks: bool,
-}
-
-/// Gradients on their way around the cell's adjoint.
-#[derive(Clone, Copy)]
-pub(crate) struct Kept<V> {
-    state: [V; MAX_VALUES],
 }
 
 impl<T: Real> Zone<T> {
@@ -34,28 +32,71 @@ impl<T: Real> Zone<T> {
         (m, V::splat(isa, T::from_f64(1.0)) - m)
     }
 
-    /// Mixes the states and `out` of a register of units with the states before the stage.
+    /// Where a register of a state is.
     #[inline(always)]
-    pub fn forward<V: Lanes<Elem = T>>(
+    fn at(&self, row: usize, s: usize, first: usize) -> usize {
+        (row * self.states + s) * self.stride + first
+    }
+
+    /// Copies the states of some rows' units `own`: what [`Self::mix`] needs. `state`: `[rows, states, H]`.
+    pub fn keep(&self, before: &mut Vec<T>, rows: usize, own: &Range<usize>, state: &Shared<'_, T>) {
+        before.clear();
+        for (row, s) in (0..rows).flat_map(|row| (0..self.states).map(move |s| (row, s))) {
+            // SAFETY: units of the caller's own.
+            before.extend_from_slice(unsafe { state.seen(self.at(row, s, own.start), own.len()) });
+        }
+    }
+
+    /// Mixes the states and `out` of some rows' units with the states before the stage. `out`: `[rows, ..]`, rows so far apart; only
+    /// stages that do not keep h may do without.
+    pub fn mix(
         &self,
-        isa: V::Isa,
-        (row, first): (usize, usize),
-        before: &[V; MAX_VALUES],
-        state: &mut [V; MAX_VALUES],
-        out: V,
-    ) -> V {
-        if !self.cell.is_empty() {
-            let (m, _) = self.load::<V>(isa, &self.cell, row, first);
-            for s in (0..MAX_VALUES).filter(|&s| self.cells[s]) {
-                state[s] = self.mixed(m, before[s], state[s]);
+        before: &[T],
+        rows: usize,
+        own: &Range<usize>,
+        state: &Shared<'_, T>,
+        out: Option<(&Shared<'_, T>, usize)>,
+    ) {
+        assert!(out.is_some() || self.hidden.is_empty(), "h is mixed where it is made");
+        self.each(rows, own, Mix { before, own: own.clone(), state, out });
+    }
+
+    /// Leaves the cell its share of the gradients of some rows, and gives that of the values before, `[rows, states, N]`.
+    pub fn split(&self, rows: usize, d_out: &mut [T], d_state: &Shared<'_, T>) -> Vec<T> {
+        let mut kept = vec![T::default(); rows * self.states * self.units];
+        self.each(rows, &(0..self.units), Split { kept: &mut kept, d_out, d_state });
+        kept
+    }
+
+    /// Adds what went around.
+    pub fn join(&self, rows: usize, kept: &[T], d_state: &Shared<'_, T>) {
+        for (row, s) in (0..rows).flat_map(|row| (0..self.states).map(move |s| (row, s))) {
+            if !self.cell.is_empty() && self.cells[s] || !self.hidden.is_empty() && s == self.own {
+                // SAFETY: units of the caller's own.
+                let d = unsafe { d_state.part(self.at(row, s, 0), self.units) };
+                let kept = &kept[(row * self.states + s) * self.units..];
+                d.iter_mut().zip(kept).for_each(|(d, &kept)| *d = *d + kept);
             }
         }
-        if self.hidden.is_empty() {
-            return out;
+    }
+
+    /// Runs `visit` for every register of some rows' units.
+    fn each(&self, rows: usize, own: &Range<usize>, visit: impl Visit<T>) {
+        struct Run<'a, T, F>(&'a Zone<T>, usize, &'a Range<usize>, F);
+        impl<T: Real, F: Visit<T>> WithSimd for Run<'_, T, F> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, isa: S) {
+                let Self(zone, rows, own, mut visit) = self;
+                let width = <T::Lanes<S> as Lanes>::WIDTH;
+                for row in 0..rows {
+                    for first in own.clone().step_by(width) {
+                        visit.register::<T::Lanes<S>>(isa, zone, row, first..own.end.min(first + width));
+                    }
+                }
+            }
         }
-        let (m, _) = self.load::<V>(isa, &self.hidden, row, first);
-        state[self.own] = self.mixed(m, before[self.own], out);
-        state[self.own]
+        T::dispatch(Run(self, rows, own, visit));
     }
 
     /// A kept value keeps its bits.
@@ -63,34 +104,78 @@ impl<T: Real> Zone<T> {
     fn mixed<V: Lanes<Elem = T>>(&self, m: V, old: V, made: V) -> V {
         if self.masks { m.pick(m.like(1.0), old, made) } else { m.mul_add(old - made, made) }
     }
+}
 
-    /// Leaves the cell its share of the gradients, and gives that of the values before.
+/// What is done with a register of a row's units.
+trait Visit<T: Real> {
+    fn register<V: Lanes<Elem = T>>(&mut self, isa: V::Isa, zone: &Zone<T>, row: usize, units: Range<usize>);
+}
+
+/// [`Zone::mix`]
+struct Mix<'a, T> {
+    before: &'a [T],
+    own: Range<usize>,
+    state: &'a Shared<'a, T>,
+    out: Option<(&'a Shared<'a, T>, usize)>,
+}
+
+impl<T: Real> Visit<T> for Mix<'_, T> {
     #[inline(always)]
-    pub fn split<V: Lanes<Elem = T>>(&self, isa: V::Isa, (row, first): (usize, usize), d: &mut Adjoint<V>) -> Kept<V> {
-        let mut kept = Kept { state: [V::splat(isa, T::default()); MAX_VALUES] };
-        if !self.cell.is_empty() {
-            let (m, rest) = self.load::<V>(isa, &self.cell, row, first);
-            for s in (0..MAX_VALUES).filter(|&s| self.cells[s]) {
-                kept.state[s] = m * d.state[s];
-                d.state[s] = rest * d.state[s];
+    fn register<V: Lanes<Elem = T>>(&mut self, isa: V::Isa, zone: &Zone<T>, row: usize, units: Range<usize>) {
+        let (first, lanes) = (units.start, units.len());
+        // SAFETY: units of the caller's own.
+        let memory = |s: usize| unsafe { self.state.part(zone.at(row, s, first), lanes) };
+        let old = |s: usize| {
+            let at = (row * zone.states + s) * self.own.len() + first - self.own.start;
+            V::load(isa, &self.before[at..][..lanes])
+        };
+        if !zone.cell.is_empty() {
+            let (m, _) = zone.load::<V>(isa, &zone.cell, row, first);
+            for s in (0..zone.states).filter(|&s| zone.cells[s]) {
+                zone.mixed(m, old(s), V::load(isa, memory(s))).store(memory(s));
             }
         }
-        if !self.hidden.is_empty() {
-            let (m, rest) = self.load::<V>(isa, &self.hidden, row, first);
-            let sum = d.out + d.state[self.own];
-            kept.state[self.own] = m * sum;
-            (d.out, d.state[self.own]) = (rest * sum, V::splat(isa, T::default()));
+        if let Some((out, stride)) = self.out.filter(|_| !zone.hidden.is_empty()) {
+            let (m, _) = zone.load::<V>(isa, &zone.hidden, row, first);
+            // SAFETY: as above.
+            let out = unsafe { out.part(row * stride + first, lanes) };
+            let h = zone.mixed(m, old(zone.own), V::load(isa, out));
+            h.store(memory(zone.own));
+            h.store(out);
         }
-        kept
     }
+}
 
-    /// Adds what went around.
+/// [`Zone::split`]
+struct Split<'a, T> {
+    kept: &'a mut [T],
+    d_out: &'a mut [T],
+    d_state: &'a Shared<'a, T>,
+}
+
+impl<T: Real> Visit<T> for Split<'_, T> {
     #[inline(always)]
-    pub fn join<V: Lanes<Elem = T>>(&self, kept: &Kept<V>, d: &mut Adjoint<V>) {
-        for s in 0..MAX_VALUES {
-            if !self.cell.is_empty() && self.cells[s] || !self.hidden.is_empty() && s == self.own {
-                d.state[s] = d.state[s] + kept.state[s];
+    fn register<V: Lanes<Elem = T>>(&mut self, isa: V::Isa, zone: &Zone<T>, row: usize, units: Range<usize>) {
+        let (first, lanes) = (units.start, units.len());
+        let mut keep =
+            |s: usize, v: V| v.store(&mut self.kept[(row * zone.states + s) * zone.units + first..][..lanes]);
+        // SAFETY: units of the caller's own.
+        let memory = |s: usize| unsafe { self.d_state.part(zone.at(row, s, first), lanes) };
+        if !zone.cell.is_empty() {
+            let (m, rest) = zone.load::<V>(isa, &zone.cell, row, first);
+            for s in (0..zone.states).filter(|&s| zone.cells[s]) {
+                let d = V::load(isa, memory(s));
+                keep(s, m * d);
+                (rest * d).store(memory(s));
             }
+        }
+        if !zone.hidden.is_empty() {
+            let (m, rest) = zone.load::<V>(isa, &zone.hidden, row, first);
+            let d_out = &mut self.d_out[row * zone.units + first..][..lanes];
+            let sum = V::load(isa, d_out) + V::load(isa, memory(zone.own));
+            keep(zone.own, m * sum);
+            (rest * sum).store(d_out);
+            memory(zone.own).fill(T::default());
         }
     }
 }
@@ -121,6 +206,8 @@ impl<T: Real> Context<'_, T> {
             cell: of(cells, p.cell, MaskKind::ZoneoutCell),
             cells: std::array::from_fn(|s| is(s, Initial::Cell)),
             units,
+            states: self.stages[n].states,
+            stride: self.stages[n].state_stride,
             masks: self.plan.train && self.masks.are_on(),
         })
     }

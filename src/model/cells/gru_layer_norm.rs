@@ -21,6 +21,9 @@ use crate::num::Lanes;
 struct Gru;
 
 impl Pointwise for Gru {
+    const GATES: &'static [Gate] = &GATES;
+    const STATES: &'static [State] = &[State { name: "h", initial: Initial::Hidden }];
+
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let r = act[0].apply(pre[0] + pre[3]);
@@ -58,8 +61,8 @@ const GATES: [Gate; 6] = [
 /// Gated recurrent unit with layer normalisation, reset after.
 pub static GRU_LAYER_NORM: Cell = Cell {
     name: "gru-layer-norm",
-    stages: &[Stage { gates: &GATES, product: Product::Dense, normalise: true, pointwise: StageFn::of::<Gru>() }],
-    states: &[State { name: "h", initial: Initial::Hidden }],
+    stages: &[Stage { gates: Gru::GATES, product: Product::Dense, normalise: true, pointwise: StageFn::of::<Gru>() }],
+    states: Gru::STATES,
     params: &[],
     activations: &[("f", Activation::Sigmoid), ("g", Activation::Tanh)],
     options: &[],

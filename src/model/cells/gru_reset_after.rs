@@ -18,6 +18,9 @@ use crate::num::Lanes;
 struct Gru;
 
 impl Pointwise for Gru {
+    const GATES: &'static [Gate] = &[Gate::both("r"), Gate::both("z"), Gate::input("n"), Gate::recurrent("hn")];
+    const STATES: &'static [State] = &[State { name: "h", initial: Initial::Hidden }];
+
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let r = act[0].apply(pre[0]);
@@ -45,13 +48,8 @@ impl Pointwise for Gru {
 /// Gated recurrent unit, reset after.
 pub static GRU: Cell = Cell {
     name: "gru",
-    stages: &[Stage {
-        gates: &[Gate::both("r"), Gate::both("z"), Gate::input("n"), Gate::recurrent("hn")],
-        product: Product::Dense,
-        normalise: false,
-        pointwise: StageFn::of::<Gru>(),
-    }],
-    states: &[State { name: "h", initial: Initial::Hidden }],
+    stages: &[Stage { gates: Gru::GATES, product: Product::Dense, normalise: false, pointwise: StageFn::of::<Gru>() }],
+    states: Gru::STATES,
     params: &[],
     activations: &[("f", Activation::Sigmoid), ("g", Activation::Tanh)],
     options: &[],

@@ -13,9 +13,16 @@ use crate::model::cell::{
 };
 use crate::num::Lanes;
 
+/// h, and z on its way to the second stage.
+const STATES: [State; 2] =
+    [State { name: "h", initial: Initial::Hidden }, State { name: "z", initial: Initial::Scratch }];
+
 struct Gates;
 
 impl Pointwise for Gates {
+    const GATES: &'static [Gate] = &[Gate::both("r"), Gate::both("z")];
+    const STATES: &'static [State] = &STATES;
+
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let r = act[0].apply(pre[0]);
@@ -36,6 +43,9 @@ impl Pointwise for Gates {
 struct Candidate;
 
 impl Pointwise for Candidate {
+    const GATES: &'static [Gate] = &[Gate::both("n")];
+    const STATES: &'static [State] = &STATES;
+
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let n = act[1].apply(pre[0]);
@@ -57,20 +67,15 @@ impl Pointwise for Candidate {
 pub static GRU_RESET_BEFORE: Cell = Cell {
     name: "gru-reset-before",
     stages: &[
+        Stage { gates: Gates::GATES, product: Product::Dense, normalise: false, pointwise: StageFn::of::<Gates>() },
         Stage {
-            gates: &[Gate::both("r"), Gate::both("z")],
-            product: Product::Dense,
-            normalise: false,
-            pointwise: StageFn::of::<Gates>(),
-        },
-        Stage {
-            gates: &[Gate::both("n")],
+            gates: Candidate::GATES,
             product: Product::Dense,
             normalise: false,
             pointwise: StageFn::of::<Candidate>(),
         },
     ],
-    states: &[State { name: "h", initial: Initial::Hidden }, State { name: "z", initial: Initial::Scratch }],
+    states: &STATES,
     params: &[],
     activations: &[("f", Activation::Sigmoid), ("g", Activation::Tanh)],
     options: &[],

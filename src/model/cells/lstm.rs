@@ -18,6 +18,9 @@ use crate::num::Lanes;
 struct Lstm;
 
 impl Pointwise for Lstm {
+    const GATES: &'static [Gate] = &GATES;
+    const STATES: &'static [State] = &[State { name: "c", initial: Initial::Cell }];
+
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let i = act[0].apply(pre[0]);
@@ -63,8 +66,13 @@ pub(super) const OPTIONS: [CellOption; 2] = [CellOption::CellClip, CellOption::I
 /// Long short-term memory.
 pub static LSTM: Cell = Cell {
     name: "lstm",
-    stages: &[Stage { gates: &GATES, product: Product::Dense, normalise: false, pointwise: StageFn::of::<Lstm>() }],
-    states: &[State { name: "c", initial: Initial::Cell }],
+    stages: &[Stage {
+        gates: Lstm::GATES,
+        product: Product::Dense,
+        normalise: false,
+        pointwise: StageFn::of::<Lstm>(),
+    }],
+    states: Lstm::STATES,
     params: &[],
     activations: &ACTIVATIONS,
     options: &OPTIONS,

@@ -22,6 +22,13 @@ use super::lstm::{ACTIVATIONS, OPTIONS};
 use crate::model::cell::{Adjoint, Cell, Functions, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
 use crate::num::Lanes;
 
+/// c, and o on its way to the second stage.
+const STATES: [State; 2] =
+    [State { name: "c", initial: Initial::Cell }, State { name: "o", initial: Initial::Scratch }];
+
+/// The bias of the normalised c'.
+const PARAMS: [&str; 1] = ["beta_c"];
+
 /// From the eight parts of the gates: c' to the next stage, o by way of a state.
 struct Gates;
 
@@ -32,6 +39,10 @@ fn sums<V: Lanes>(pre: &[V]) -> [V; 4] {
 }
 
 impl Pointwise for Gates {
+    const GATES: &'static [Gate] = &GATES;
+    const STATES: &'static [State] = &STATES;
+    const PARAMS: &'static [&'static str] = &PARAMS;
+
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let v = sums(pre);
@@ -71,6 +82,10 @@ impl Pointwise for Gates {
 struct Out;
 
 impl Pointwise for Out {
+    const GATES: &'static [Gate] = &[Gate::recurrent("c")];
+    const STATES: &'static [State] = &STATES;
+    const PARAMS: &'static [&'static str] = &PARAMS;
+
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], unit: &[V]) -> V {
         state[1] * act[2].apply(pre[0] + unit[0])
@@ -100,16 +115,11 @@ const GATES: [Gate; 8] = [
 pub static LSTM_LAYER_NORM: Cell = Cell {
     name: "lstm-layer-norm",
     stages: &[
-        Stage { gates: &GATES, product: Product::Dense, normalise: true, pointwise: StageFn::of::<Gates>() },
-        Stage {
-            gates: &[Gate::recurrent("c")],
-            product: Product::Identity,
-            normalise: true,
-            pointwise: StageFn::of::<Out>(),
-        },
+        Stage { gates: Gates::GATES, product: Product::Dense, normalise: true, pointwise: StageFn::of::<Gates>() },
+        Stage { gates: Out::GATES, product: Product::Identity, normalise: true, pointwise: StageFn::of::<Out>() },
     ],
-    states: &[State { name: "c", initial: Initial::Cell }, State { name: "o", initial: Initial::Scratch }],
-    params: &["beta_c"],
+    states: &STATES,
+    params: &PARAMS,
     activations: &ACTIVATIONS,
     options: &OPTIONS,
     wgsl: include_str!("../../../shaders/cells/lstm_layer_norm.wgsl"),

@@ -9,12 +9,16 @@
 //! count", 2000. PyTorch and cuDNN have none.
 
 use super::lstm::{ACTIVATIONS, GATES, OPTIONS};
-use crate::model::cell::{Adjoint, Cell, Functions, Initial, Pointwise, Product, Stage, StageFn, State};
+use crate::model::cell::{Adjoint, Cell, Functions, Gate, Initial, Pointwise, Product, Stage, StageFn, State};
 use crate::num::Lanes;
 
 struct LstmPeephole;
 
 impl Pointwise for LstmPeephole {
+    const GATES: &'static [Gate] = &GATES;
+    const STATES: &'static [State] = &[State { name: "c", initial: Initial::Cell }];
+    const PARAMS: &'static [&'static str] = &["p_i", "p_f", "p_o"];
+
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], unit: &[V]) -> V {
         let i = act[0].apply(unit[0].mul_add(state[0], pre[0]));
@@ -59,13 +63,13 @@ impl Pointwise for LstmPeephole {
 pub static LSTM_PEEPHOLE: Cell = Cell {
     name: "lstm-peephole",
     stages: &[Stage {
-        gates: &GATES,
+        gates: LstmPeephole::GATES,
         product: Product::Dense,
         normalise: false,
         pointwise: StageFn::of::<LstmPeephole>(),
     }],
-    states: &[State { name: "c", initial: Initial::Cell }],
-    params: &["p_i", "p_f", "p_o"],
+    states: LstmPeephole::STATES,
+    params: LstmPeephole::PARAMS,
     activations: &ACTIVATIONS,
     options: &OPTIONS,
     wgsl: include_str!("../../../shaders/cells/lstm_peephole.wgsl"),

@@ -8,6 +8,8 @@ use crate::num::Lanes;
 struct Projection;
 
 impl Pointwise for Projection {
+    const GATES: &'static [Gate] = &[Gate::recurrent("m")];
+
     #[inline(always)]
     fn forward<V: Lanes>(_act: &Functions, pre: &[V], _state: &mut [V], _unit: &[V]) -> V {
         pre[0]
@@ -21,7 +23,7 @@ impl Pointwise for Projection {
 
 /// The projection stage. Its `forward_<stage>` in WGSL is generated ([`crate::kernels`]): it returns `pre[0]`.
 pub(crate) static PROJECTION: Stage = Stage {
-    gates: &[Gate::recurrent("m")],
+    gates: Projection::GATES,
     product: Product::Dense,
     normalise: false,
     pointwise: StageFn::of::<Projection>(),

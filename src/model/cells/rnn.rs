@@ -9,6 +9,8 @@ use crate::num::Lanes;
 struct Rnn;
 
 impl Pointwise for Rnn {
+    const GATES: &'static [Gate] = &[Gate::both("h")];
+
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], _state: &mut [V], _unit: &[V]) -> V {
         act[0].apply(pre[0])
@@ -21,7 +23,7 @@ impl Pointwise for Rnn {
 }
 
 static STAGES: [Stage; 1] =
-    [Stage { gates: &[Gate::both("h")], product: Product::Dense, normalise: false, pointwise: StageFn::of::<Rnn>() }];
+    [Stage { gates: Rnn::GATES, product: Product::Dense, normalise: false, pointwise: StageFn::of::<Rnn>() }];
 
 /// Vanilla RNN with tanh.
 pub static RNN_TANH: Cell = Cell {

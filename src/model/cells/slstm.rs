@@ -25,7 +25,9 @@
 //! The adjoint is that of the equations as written: the gradient of m' goes to the argument that max took. Where only h is asked
 //! for it makes no difference which, for h does not depend on m.
 
-use crate::model::cell::{Activation, Adjoint, Cell, Functions, Initial, Pointwise, Product, Stage, StageFn, State};
+use crate::model::cell::{
+    Activation, Adjoint, Cell, Functions, Gate, Initial, Pointwise, Product, Stage, StageFn, State,
+};
 use crate::num::Lanes;
 
 /// The largest exponent; only the weight of a zero state (n = 0) comes near it.
@@ -59,6 +61,13 @@ impl<V: Lanes> Stabilised<V> {
 }
 
 impl Pointwise for Slstm {
+    const GATES: &'static [Gate] = &super::lstm::GATES;
+    const STATES: &'static [State] = &[
+        State { name: "c", initial: Initial::Cell },
+        State { name: "n", initial: Initial::Cell },
+        State { name: "m", initial: Initial::Cell },
+    ];
+
     #[inline(always)]
     fn forward<V: Lanes>(act: &Functions, pre: &[V], state: &mut [V], _unit: &[V]) -> V {
         let Stabilised { m, before, here, .. } = Stabilised::of(act, pre, state);
@@ -97,16 +106,12 @@ impl Pointwise for Slstm {
 pub static SLSTM: Cell = Cell {
     name: "slstm",
     stages: &[Stage {
-        gates: &super::lstm::GATES,
+        gates: Slstm::GATES,
         product: Product::Dense,
         normalise: false,
         pointwise: StageFn::of::<Slstm>(),
     }],
-    states: &[
-        State { name: "c", initial: Initial::Cell },
-        State { name: "n", initial: Initial::Cell },
-        State { name: "m", initial: Initial::Cell },
-    ],
+    states: Slstm::STATES,
     params: &[],
     activations: &[
         ("i", Activation::Affine { alpha: 1.0, beta: 0.0 }),

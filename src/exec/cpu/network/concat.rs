@@ -3,9 +3,10 @@
 use super::pieces::for_pieces;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
-use crate::exec::cpu::shared::Shared;
 use crate::model::network::{Concat, Part};
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 
 impl<T: Real> HasTwin<T> for Concat {
     fn twin(&self, _: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
@@ -14,18 +15,18 @@ impl<T: Real> HasTwin<T> for Concat {
 }
 
 impl<T: Real> Twin<T> for Concat {
-    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], y: &mut [T]) -> Result<()> {
         forward(c, &self.parts, slots, y);
         Ok(())
     }
 
-    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], _: &mut [T]) -> Result<()> {
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], dy: &[T], _: &mut [T]) -> Result<()> {
         backward(c, &self.parts, slots, dy);
         Ok(())
     }
 }
 
-fn forward<T: Real>(c: &Context<'_, T>, parts: &[Part], slots: &[Vec<T>], y: &mut [T]) {
+fn forward<T: Real>(c: &Context<'_, T>, parts: &[Part], slots: &[Aligned<T>], y: &mut [T]) {
     let (width, elements) = (parts.iter().map(|p| p.width).sum::<usize>(), y.len());
     let y = Shared::new(y);
     for_pieces(elements / width, 8, elements, |rows| {
@@ -42,7 +43,7 @@ fn forward<T: Real>(c: &Context<'_, T>, parts: &[Part], slots: &[Vec<T>], y: &mu
     });
 }
 
-fn backward<T: Real>(c: &Context<'_, T>, parts: &[Part], slots: &mut [Vec<T>], dy: &[T]) {
+fn backward<T: Real>(c: &Context<'_, T>, parts: &[Part], slots: &mut [Aligned<T>], dy: &[T]) {
     let width: usize = parts.iter().map(|p| p.width).sum();
     let mut first = 0;
     for part in parts {

@@ -4,9 +4,10 @@ use super::pieces::for_pieces;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
 use crate::exec::cpu::scratch::Scratch;
-use crate::exec::cpu::shared::Shared;
 use crate::model::network::{Conv, Part, Shift};
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 
 struct Settings<'a, T> {
     x: Part,
@@ -44,12 +45,12 @@ impl<T: Real> HasTwin<T> for Shift {
 }
 
 impl<T: Real> Twin<T> for Convolution {
-    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], y: &mut [T]) -> Result<()> {
         forward(c, self.node, &settings(c, &self.of), slots, y);
         Ok(())
     }
 
-    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
         let places = match &self.of {
             Of::Conv(of) => {
                 let at = |p: usize| c.plan.network.param_offset(p);
@@ -103,7 +104,7 @@ fn state_slots(c: &Context<'_, impl Sized>, node: usize) -> Option<usize> {
     c.plan.states.iter().position(|s| s.node == node)
 }
 
-fn forward<T: Real>(c: &Context<'_, T>, node: usize, s: &Settings<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) {
+fn forward<T: Real>(c: &Context<'_, T>, node: usize, s: &Settings<'_, T>, slots: &mut [Aligned<T>], y: &mut [T]) {
     let (width, stride, taps) = (s.x.width, c.stride(s.x), s.taps());
     let state = state_slots(c, node).map(|n| &c.plan.states[n]);
     // A tap's weights side by side.
@@ -186,14 +187,14 @@ fn backward<T: Real>(
     node: usize,
     s: &Settings<'_, T>,
     places: (Option<usize>, Option<usize>),
-    slots: &mut [Vec<T>],
+    slots: &mut [Aligned<T>],
     (dy, d_params): (&[T], &mut [T]),
 ) {
     let (width, stride, taps) = (s.x.width, c.stride(s.x), s.taps());
     let mut dx = std::mem::take(&mut slots[c.plan.gradients[s.x.value]]);
     let state = state_slots(c, node).map(|n| &c.plan.states[n]);
     let d_initial = state.and_then(|st| st.d_initial);
-    let mut d_state = d_initial.map_or_else(Vec::new, |id| std::mem::take(&mut slots[id]));
+    let mut d_state = d_initial.map_or_else(Aligned::default, |id| std::mem::take(&mut slots[id]));
     d_state.fill(T::default());
     let x = &slots[c.plan.values[s.x.value]];
     let weights = s.weight.map(|w| by_tap(w, taps));

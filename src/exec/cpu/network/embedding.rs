@@ -3,9 +3,10 @@
 use super::pieces::for_pieces;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
-use crate::exec::cpu::shared::Shared;
 use crate::model::network::Embedding;
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 
 /// Columns whose gradients a thread adds up at least.
 const COLUMNS: usize = 32;
@@ -18,14 +19,14 @@ impl<T: Real> HasTwin<T> for Embedding {
 
 impl Embedding {
     /// The number of a row; whatever it is, one of the table's.
-    fn id<T: Real>(&self, c: &Context<'_, T>, slots: &[Vec<T>], row: usize) -> usize {
+    fn id<T: Real>(&self, c: &Context<'_, T>, slots: &[Aligned<T>], row: usize) -> usize {
         let id = slots[c.plan.values[self.ids.value]][row * c.stride(self.ids) + self.ids.first];
         (id.to_f64() as usize).min(c.plan.network.params[self.table].shape[0] - 1)
     }
 }
 
 impl<T: Real> Twin<T> for Embedding {
-    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], y: &mut [T]) -> Result<()> {
         let (table, width) = (c.param(self.table), c.plan.network.params[self.table].shape[1]);
         let (values, slots, y) = (y.len(), &*slots, Shared::new(y));
         for_pieces(values / width, 8, values, |rows| {
@@ -41,7 +42,7 @@ impl<T: Real> Twin<T> for Embedding {
         Ok(())
     }
 
-    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
         let (width, at) = (c.plan.network.params[self.table].shape[1], c.plan.network.param_offset(self.table));
         let (slots, d_params) = (&*slots, Shared::new(d_params));
         // Every column is by itself: a thread goes over all rows of some of them, in one order.

@@ -4,6 +4,7 @@ use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
 use crate::exec::{Element, Port, Stack};
 use crate::model::network::LayersShape;
+use crate::num::Aligned;
 use crate::num::random::Masks;
 use crate::plan::Half;
 use crate::plan::network::NetworkPlan;
@@ -23,11 +24,11 @@ impl<T: Element> HasTwin<T> for LayersShape {
 }
 
 impl<T: Element> Twin<T> for StackTwin<T> {
-    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], y: &mut [T]) -> Result<()> {
         forward(c, (self.node, &self.shape), &mut self.stack, slots, y)
     }
 
-    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
         backward(c, (self.node, &self.shape), &mut self.stack, slots, dy, d_params)
     }
 
@@ -61,7 +62,7 @@ fn forward<T: Element>(
     c: &Context<'_, T>,
     (node, shape): (usize, &LayersShape),
     stack: &mut Stack<T>,
-    slots: &mut [Vec<T>],
+    slots: &mut [Aligned<T>],
     y: &mut [T],
 ) -> Result<()> {
     stack.set_times(&c.times.lengths, &c.times.resets)?;
@@ -87,7 +88,7 @@ fn backward<T: Element>(
     c: &Context<'_, T>,
     (node, shape): (usize, &LayersShape),
     stack: &mut Stack<T>,
-    slots: &mut [Vec<T>],
+    slots: &mut [Aligned<T>],
     dy: &[T],
     d_params: &mut [T],
 ) -> Result<()> {

@@ -5,12 +5,13 @@ use crate::error::Result;
 use crate::exec::Common;
 use crate::exec::cpu::packed::{Packed, pack_columns, pack_rows};
 use crate::exec::cpu::project::product;
-use crate::exec::cpu::shared::Shared;
 use crate::exec::cpu::threads::for_each;
 use crate::exec::cpu::tile::{Rows, multiply};
 use crate::model::network::{Linear, Part};
 use crate::model::weights::WeightFormat;
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 use crate::plan::network::NetworkPlan;
 
 /// W packed for x·Wᵀ, and in training for dy·W.
@@ -45,13 +46,13 @@ impl<T: Real> HasTwin<T> for Linear {
 }
 
 impl<T: Real> Twin<T> for LinearTwin<T> {
-    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], y: &mut [T]) -> Result<()> {
         let x = self.of.x;
         self.packed.get().forward(&slots[c.plan.values[x.value]], (x, c.stride(x)), y);
         Ok(())
     }
 
-    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
         let Linear { x, weight, bias } = self.of;
         let at = |p: usize| c.plan.network.param_offset(p);
         let places = (at(weight), bias.map(at));

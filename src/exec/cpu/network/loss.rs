@@ -3,10 +3,11 @@
 use super::pieces::for_pieces;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
-use crate::exec::cpu::shared::Shared;
 use crate::model::network::{Compared, Part};
 use crate::model::stack::Loss;
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 
 impl<T: Real> HasTwin<T> for Compared {
     fn twin(&self, _: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
@@ -15,7 +16,7 @@ impl<T: Real> HasTwin<T> for Compared {
 }
 
 /// What a part shows of a row.
-fn row_of<'a, T: Real>(c: &Context<'_, T>, slots: &'a [Vec<T>], part: Part, row: usize) -> &'a [T] {
+fn row_of<'a, T: Real>(c: &Context<'_, T>, slots: &'a [Aligned<T>], part: Part, row: usize) -> &'a [T] {
     &slots[c.plan.values[part.value]][row * c.stride(part) + part.first..][..part.width]
 }
 
@@ -31,7 +32,7 @@ fn class<T: Real>(target: &[T], width: usize) -> usize {
 }
 
 impl<T: Real> Twin<T> for Compared {
-    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], y: &mut [T]) -> Result<()> {
         let (rows, slots, width) = (y.len(), &*slots, self.x.width);
         let y = Shared::new(y);
         for_pieces(rows, 8, 8 * rows * width, |rows| {
@@ -57,7 +58,7 @@ impl<T: Real> Twin<T> for Compared {
         Ok(())
     }
 
-    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], _: &mut [T]) -> Result<()> {
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], dy: &[T], _: &mut [T]) -> Result<()> {
         let (width, stride, id) = (self.x.width, c.stride(self.x), c.plan.gradients[self.x.value]);
         let mut gradient = std::mem::take(&mut slots[id]);
         {

@@ -5,10 +5,11 @@ use super::tape::{Block, Run, Tape};
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
 use crate::exec::cpu::scratch::Scratch;
-use crate::exec::cpu::shared::Shared;
 use crate::expr::Expr;
 use crate::model::network::{Map, Operand, Source};
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 
 /// Values of an expression that are computed before the next expression's, about: those of a map fit a near cache.
 const AT_ONCE: usize = 1 << 11;
@@ -56,12 +57,12 @@ impl<T: Real> HasTwin<T> for Map {
 }
 
 impl<T: Real> Twin<T> for MapTwin {
-    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], y: &mut [T]) -> Result<()> {
         forward(c, (&self.tapes, &self.operands), slots, y);
         Ok(())
     }
 
-    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
         backward(c, (&self.tapes, &self.operands), slots, dy, d_params);
         Ok(())
     }
@@ -71,7 +72,7 @@ impl<T: Real> Twin<T> for MapTwin {
 struct Shown<'a, T: Real> {
     c: &'a Context<'a, T>,
     operands: &'a [Operand],
-    slots: &'a [Vec<T>],
+    slots: &'a [Aligned<T>],
     width: usize,
     /// Where every operand's gathered columns and values begin; `usize::MAX`: it is read where it lies.
     places: Scratch<usize>,
@@ -83,7 +84,7 @@ struct Shown<'a, T: Real> {
 
 impl<'a, T: Real> Shown<'a, T> {
     /// `chosen`: which of the operands' columns; `None`: all.
-    fn new(c: &'a Context<'a, T>, operands: &'a [Operand], slots: &'a [Vec<T>], chosen: Option<&[usize]>) -> Self {
+    fn new(c: &'a Context<'a, T>, operands: &'a [Operand], slots: &'a [Aligned<T>], chosen: Option<&[usize]>) -> Self {
         let width = chosen.map_or_else(|| operands[0].width(), <[usize]>::len);
         let at_once = (AT_ONCE / width).clamp(1, 64);
         let mut places = Scratch::any(operands.len());
@@ -143,7 +144,7 @@ impl<'a, T: Real> Shown<'a, T> {
     }
 }
 
-fn forward<T: Real>(c: &Context<'_, T>, (tapes, operands): (&MapTapes, &[Operand]), slots: &[Vec<T>], y: &mut [T]) {
+fn forward<T: Real>(c: &Context<'_, T>, (tapes, operands): (&MapTapes, &[Operand]), slots: &[Aligned<T>], y: &mut [T]) {
     let (width, elements) = (operands[0].width(), y.len());
     let ((tape, node), y) = (&tapes.value, Shared::new(y));
     for_pieces(elements / width, 8, elements * (1 + tape.work()), |rows| {
@@ -170,7 +171,7 @@ fn forward<T: Real>(c: &Context<'_, T>, (tapes, operands): (&MapTapes, &[Operand
 fn backward<T: Real>(
     c: &Context<'_, T>,
     (tapes, operands): (&MapTapes, &[Operand]),
-    slots: &mut [Vec<T>],
+    slots: &mut [Aligned<T>],
     dy: &[T],
     d_params: &mut [T],
 ) {
@@ -183,11 +184,16 @@ fn backward<T: Real>(
 }
 
 /// Gradients of values: a row's are that row's alone.
-fn by_values<T: Real>(c: &Context<'_, T>, (tapes, operands): (&MapTapes, &[Operand]), slots: &mut [Vec<T>], dy: &[T]) {
+fn by_values<T: Real>(
+    c: &Context<'_, T>,
+    (tapes, operands): (&MapTapes, &[Operand]),
+    slots: &mut [Aligned<T>],
+    dy: &[T],
+) {
     let (tape, nodes) = &tapes.slopes;
     let width = operands[0].width();
     // Several operands may show one value: each gradient is taken once.
-    let mut taken: Vec<(usize, Vec<T>)> = Vec::new();
+    let mut taken: Vec<(usize, Aligned<T>)> = Vec::new();
     let mut routes = Vec::new();
     for (operand, node) in operands.iter().zip(nodes) {
         if let (Source::Value(part), Some(node)) = (operand.source, node) {
@@ -201,7 +207,7 @@ fn by_values<T: Real>(c: &Context<'_, T>, (tapes, operands): (&MapTapes, &[Opera
     }
     {
         let to: Vec<Shared<'_, T>> = taken.iter_mut().map(|(_, values)| Shared::new(values)).collect();
-        let slots: &[Vec<T>] = slots;
+        let slots: &[Aligned<T>] = slots;
         for_pieces(dy.len() / width, 8, dy.len() * (routes.len() + tape.work()), |rows| {
             let mut shown = Shown::new(c, operands, slots, None);
             let mut run = Run::new(tape, shown.at_once, &|n| shown.block(n, 0));
@@ -245,7 +251,7 @@ fn add<T: Real>(operand: &Operand, slope: &[T], dy: &[T], to: &mut [T]) {
 fn by_param<T: Real>(
     c: &Context<'_, T>,
     ((tape, node), operands, n): (&(Tape, usize), &[Operand], usize),
-    slots: &[Vec<T>],
+    slots: &[Aligned<T>],
     dy: &[T],
     d_params: &mut [T],
 ) {

@@ -23,6 +23,7 @@ use crate::exec::cpu::optimise::{clip_flat, update_flat};
 use crate::exec::{Common, Device, Element};
 use crate::model::network::ops::operations;
 use crate::model::network::{Op, Part};
+use crate::num::Aligned;
 use crate::num::random::Masks;
 use crate::plan::Half;
 use crate::plan::network::{NetworkPlan, SlotId, Times};
@@ -32,10 +33,10 @@ use wgpu::WasmNotSendSync;
 /// An operation on this executor, with what it keeps from run to run: packed weights, tapes of its expressions, a stack of layers.
 trait Twin<T>: WasmNotSendSync {
     /// Its value, of what `slots` hold.
-    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()>;
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], y: &mut [T]) -> Result<()>;
 
     /// Adds to the gradients of what it reads, in `slots` and `d_params`, from that of its value.
-    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()>;
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], dy: &[T], d_params: &mut [T]) -> Result<()>;
 
     /// Another for a plan of another shape, over what this one keeps of the parameters; `None`: it keeps nothing of them, and one that is
     /// made anew is the same.
@@ -94,7 +95,7 @@ operations!(twins);
 
 /// A plan bound to memory of this process.
 pub(crate) struct Executor<T: Element> {
-    slots: Vec<Vec<T>>,
+    slots: Vec<Aligned<T>>,
     params: Common<Vec<T>>,
     /// Held while parameters and what operations keep of them are changed, and while a run takes them: never while work is done.
     turn: Arc<Mutex<()>>,
@@ -156,7 +157,7 @@ impl<T: Element> Executor<T> {
         turn: Arc<Mutex<()>>,
     ) -> Self {
         let count = plan.network.parameter_count();
-        let slots = plan.slots.iter().map(|s| vec![T::default(); s.len]).collect();
+        let slots = plan.slots.iter().map(|s| Aligned::zeros(s.len)).collect();
         let d_params = vec![T::default(); if plan.options.train { count } else { 0 }];
         let moments = vec![vec![T::default(); count]; plan.options.optimiser.map_or(0, |o| o.moments())];
         let mut executor = Self { slots, params, turn, d_params, moments, norm: T::default(), twins };
@@ -222,7 +223,7 @@ impl<T: Element> Executor<T> {
         &self.slots[id]
     }
 
-    pub(crate) fn slot_mut(&mut self, id: SlotId) -> &mut Vec<T> {
+    pub(crate) fn slot_mut(&mut self, id: SlotId) -> &mut [T] {
         &mut self.slots[id]
     }
 

@@ -4,9 +4,10 @@ use super::pieces::for_pieces;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
 use crate::exec::cpu::scratch::Scratch;
-use crate::exec::cpu::shared::Shared;
 use crate::model::network::{Norm, Normalise};
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 
 /// Of one group: what is subtracted, and one over what the rest is divided by, which `centred` gets.
 fn statistics<T: Real>(kind: Norm, epsilon: f64, values: &[T], centred: &mut [T]) -> (T, T) {
@@ -42,18 +43,18 @@ impl<T: Real> HasTwin<T> for Normalise {
 }
 
 impl<T: Real> Twin<T> for Normalise {
-    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], y: &mut [T]) -> Result<()> {
         forward(c, self, slots, y);
         Ok(())
     }
 
-    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
         backward(c, self, slots, dy, d_params);
         Ok(())
     }
 }
 
-fn forward<T: Real>(c: &Context<'_, T>, s: &Normalise, slots: &[Vec<T>], y: &mut [T]) {
+fn forward<T: Real>(c: &Context<'_, T>, s: &Normalise, slots: &[Aligned<T>], y: &mut [T]) {
     let (stride, size, width, elements) = (c.stride(s.x), s.x.width / s.groups, s.x.width, y.len());
     let x = &slots[c.plan.values[s.x.value]];
     let (gain, bias) = (s.gain.map(|p| c.param(p)), s.bias.map(|p| c.param(p)));
@@ -79,7 +80,7 @@ fn forward<T: Real>(c: &Context<'_, T>, s: &Normalise, slots: &[Vec<T>], y: &mut
     });
 }
 
-fn backward<T: Real>(c: &Context<'_, T>, s: &Normalise, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) {
+fn backward<T: Real>(c: &Context<'_, T>, s: &Normalise, slots: &mut [Aligned<T>], dy: &[T], d_params: &mut [T]) {
     let (stride, size, width) = (c.stride(s.x), s.x.width / s.groups, s.x.width);
     let mut dx = std::mem::take(&mut slots[c.plan.gradients[s.x.value]]);
     let x = &slots[c.plan.values[s.x.value]];

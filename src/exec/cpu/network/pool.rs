@@ -3,9 +3,10 @@
 use super::pieces::for_pieces;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
-use crate::exec::cpu::shared::Shared;
 use crate::model::network::{Pool, Pooling};
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 
 impl<T: Real> HasTwin<T> for Pool {
     fn twin(&self, _: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
@@ -14,7 +15,7 @@ impl<T: Real> HasTwin<T> for Pool {
 }
 
 impl<T: Real> Twin<T> for Pool {
-    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], y: &mut [T]) -> Result<()> {
         let (x, width, stride) = (self.x, self.x.width, c.stride(self.x));
         let (values, work) = (&slots[c.plan.values[x.value]], c.plan.rows() * width);
         let y = Shared::new(y);
@@ -48,7 +49,7 @@ impl<T: Real> Twin<T> for Pool {
         Ok(())
     }
 
-    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], _: &mut [T]) -> Result<()> {
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], dy: &[T], _: &mut [T]) -> Result<()> {
         let (x, width, stride) = (self.x, self.x.width, c.stride(self.x));
         let mut gradient = std::mem::take(&mut slots[c.plan.gradients[x.value]]);
         let (values, work) = (&slots[c.plan.values[x.value]], c.plan.rows() * width);

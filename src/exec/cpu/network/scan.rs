@@ -4,11 +4,12 @@ use super::scan_ports::{Coefficients, HEADS, Heads, ScanTapes, Stretch, tasks};
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
 use crate::exec::cpu::scratch::Scratch;
-use crate::exec::cpu::shared::Shared;
 use crate::exec::cpu::threads::for_each;
 use crate::model::network::ScanShape;
 use crate::model::rule::{Divisor, EMPTY_MAXIMUM, Form, Read};
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 use crate::plan::network::Parallel;
 use pulp::{Simd, WithSimd};
 
@@ -202,7 +203,7 @@ impl<'a, T: Real> Scan<'a, T> {
     }
 
     /// Reads what some steps read, but for m.
-    pub fn load(&self, stretch: &mut Stretch<'_, T>, steps: std::ops::Range<usize>, slots: &[Vec<T>]) {
+    pub fn load(&self, stretch: &mut Stretch<'_, T>, steps: std::ops::Range<usize>, slots: &[Aligned<T>]) {
         let b = stretch.heads.b;
         stretch.load(self.c, steps.map(|s| self.c.times.row(b, s, self.shape.reverse)), slots);
     }
@@ -249,12 +250,12 @@ impl<T: Real> HasTwin<T> for ScanShape {
 }
 
 impl<T: Real> Twin<T> for ScanTwin {
-    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], y: &mut [T]) -> Result<()> {
         forward(c, (self.node, &self.shape, &self.tapes), slots, y);
         Ok(())
     }
 
-    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], dy: &[T], d_params: &mut [T]) -> Result<()> {
         super::scan_backward::backward(c, (self.node, &self.shape, &self.tapes), slots, dy, d_params);
         Ok(())
     }
@@ -263,18 +264,18 @@ impl<T: Real> Twin<T> for ScanTwin {
 fn forward<T: Real>(
     c: &Context<'_, T>,
     (node, shape, tapes): (usize, &ScanShape, &ScanTapes),
-    slots: &mut [Vec<T>],
+    slots: &mut [Aligned<T>],
     y: &mut [T],
 ) {
     let scan = Scan::new(c, (shape, tapes));
     let Some(states) = c.plan.states.iter().find(|s| s.node == node) else { return };
     let own = &c.plan.scans[node];
-    let mut take = |id: Option<usize>| id.map_or_else(Vec::new, |id| std::mem::take(&mut slots[id]));
+    let mut take = |id: Option<usize>| id.map_or_else(Aligned::default, |id| std::mem::take(&mut slots[id]));
     let (mut sums, mut maxima, mut checkpoints) = (take(own.sums), take(own.maxima), take(own.checkpoints));
     let mut last = take(Some(states.last));
     y.fill(T::default());
     sums.fill(T::default());
-    let slots_read: &[Vec<T>] = slots;
+    let slots_read: &[Aligned<T>] = slots;
     let outputs = Outputs {
         keeps: own.checkpoints.is_some(),
         y: Shared::new(y),
@@ -304,7 +305,7 @@ fn forward<T: Real>(
         }),
         _ => super::scan_chunked::forward(&scan, &tasks, (initial, states.size), threads, slots_read, &outputs),
     }
-    let mut put = |id: Option<usize>, values: Vec<T>| {
+    let mut put = |id: Option<usize>, values: Aligned<T>| {
         if let Some(id) = id {
             slots[id] = values;
         }
@@ -322,7 +323,7 @@ impl<T: Real> Scan<'_, T> {
         stretch: &mut Stretch<'_, T>,
         steps: std::ops::Range<usize>,
         state: &mut State<T>,
-        slots: &[Vec<T>],
+        slots: &[Aligned<T>],
         outputs: Option<&Outputs<'_, T>>,
     ) {
         self.load(stretch, steps.clone(), slots);

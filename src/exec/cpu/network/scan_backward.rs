@@ -5,11 +5,12 @@ use super::Context;
 use super::scan::{Scan, State, divisor, scale, step, times};
 use super::scan_ports::{Coefficients, Heads, ScanTapes, Stretch, tasks};
 use crate::exec::cpu::scratch::Scratch;
-use crate::exec::cpu::shared::Shared;
 use crate::exec::cpu::threads::for_each;
 use crate::model::network::{Operand, Part, ScanShape, Source};
 use crate::model::rule::{EMPTY_MAXIMUM, Read};
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 use pulp::{Simd, WithSimd};
 use std::sync::{Mutex, PoisonError};
 
@@ -28,7 +29,7 @@ struct Shares<T> {
 pub(super) fn backward<T: Real>(
     c: &Context<'_, T>,
     (node, shape, tapes): (usize, &ScanShape, &ScanTapes),
-    slots: &mut [Vec<T>],
+    slots: &mut [Aligned<T>],
     dy: &[T],
     d_params: &mut [T],
 ) {
@@ -40,7 +41,7 @@ pub(super) fn backward<T: Real>(
     let tasks = tasks(shape, c.times.batch);
     let shares: Vec<Mutex<Vec<Shares<T>>>> = tasks.iter().map(|_| Mutex::new(Vec::new())).collect();
     // Values that a head has for itself get their gradients at once; each its own columns.
-    let mut own: Vec<(usize, Vec<T>)> = Vec::new();
+    let mut own: Vec<(usize, Aligned<T>)> = Vec::new();
     for operand in &shape.operands {
         if let Some(part) = alone(shape, operand) {
             let id = c.plan.gradients[part.value];
@@ -55,7 +56,7 @@ pub(super) fn backward<T: Real>(
     {
         let to: Vec<Shared<'_, T>> = own.iter_mut().map(|(_, values)| Shared::new(values)).collect();
         let (initial, size) = (Shared::new(&mut first_gradient), states.size);
-        let slots: &[Vec<T>] = slots;
+        let slots: &[Aligned<T>] = slots;
         for_each(tasks.len(), threads, |n| {
             let heads = tasks[n];
             let states = vec![scan.state(heads); c.plan.chunk(shape) + 1];
@@ -84,7 +85,7 @@ fn add_share<T: Real>(
     c: &Context<'_, T>,
     shape: &ScanShape,
     share: &Shares<T>,
-    slots: &mut [Vec<T>],
+    slots: &mut [Aligned<T>],
     d_params: &mut [T],
 ) {
     let operand = &shape.operands[share.port];
@@ -117,7 +118,7 @@ struct Back<'a, T: Real> {
     scan: &'a Scan<'a, T>,
     node: usize,
     heads: Heads,
-    slots: &'a [Vec<T>],
+    slots: &'a [Aligned<T>],
     dy: &'a [T],
     /// The gradient of the state after the step that comes next.
     lambda: State<T>,

@@ -11,6 +11,7 @@
 use super::scan::{Outputs, Scan, State};
 use super::scan_ports::Heads;
 use crate::exec::cpu::threads::for_each;
+use crate::num::Aligned;
 use crate::num::Real;
 use std::sync::{Mutex, PoisonError};
 
@@ -19,7 +20,7 @@ pub(super) fn forward<T: Real>(
     tasks: &[Heads],
     (initial, size): (&[T], usize),
     threads: usize,
-    slots: &[Vec<T>],
+    slots: &[Aligned<T>],
     outputs: &Outputs<'_, T>,
 ) {
     let pieces: Vec<(usize, usize, std::ops::Range<usize>)> = tasks

@@ -9,6 +9,7 @@ use crate::exec::cpu::scratch::Scratch;
 use crate::expr::Expr;
 use crate::model::network::{Operand, ScanShape, Source};
 use crate::model::rule::{EMPTY_MAXIMUM, Extent};
+use crate::num::Aligned;
 use crate::num::Real;
 use std::ops::Range;
 
@@ -193,7 +194,7 @@ impl<'a, T: Real> Stretch<'a, T> {
     }
 
     /// Goes on to the steps of other rows; values of m are made by [`Stretch::maxima`] or [`Stretch::set_maxima`].
-    pub fn load(&mut self, c: &Context<'_, T>, rows: impl Iterator<Item = usize>, slots: &[Vec<T>]) {
+    pub fn load(&mut self, c: &Context<'_, T>, rows: impl Iterator<Item = usize>, slots: &[Aligned<T>]) {
         self.rows.clear();
         self.rows.extend(rows);
         for (port, operand) in self.values.iter_mut().zip(&self.shape.operands) {

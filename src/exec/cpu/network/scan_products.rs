@@ -13,6 +13,7 @@ use super::scan_ports::{Coefficients, Stretch};
 use crate::exec::cpu::project::one_thread;
 use crate::exec::cpu::scratch::Scratch;
 use crate::model::rule::Read;
+use crate::num::Aligned;
 use crate::num::Real;
 use std::ops::Range;
 
@@ -75,7 +76,7 @@ impl<T: Real> Scan<'_, T> {
         stretch: &mut Stretch<'_, T>,
         steps: Range<usize>,
         state: &mut State<T>,
-        slots: &[Vec<T>],
+        slots: &[Aligned<T>],
         outputs: &Outputs<'_, T>,
     ) {
         self.load(stretch, steps.clone(), slots);

@@ -3,9 +3,10 @@
 use super::pieces::for_pieces;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
-use crate::exec::cpu::shared::Shared;
 use crate::model::network::{Part, Sum};
+use crate::num::Aligned;
 use crate::num::Real;
+use crate::num::Shared;
 
 impl<T: Real> HasTwin<T> for Sum {
     fn twin(&self, _: &Binding<'_, T>) -> Result<Box<dyn Twin<T>>> {
@@ -14,18 +15,18 @@ impl<T: Real> HasTwin<T> for Sum {
 }
 
 impl<T: Real> Twin<T> for Sum {
-    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], y: &mut [T]) -> Result<()> {
+    fn forward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], y: &mut [T]) -> Result<()> {
         forward(c, (self.x, self.groups), slots, y);
         Ok(())
     }
 
-    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Vec<T>], dy: &[T], _: &mut [T]) -> Result<()> {
+    fn backward(&mut self, c: &Context<'_, T>, slots: &mut [Aligned<T>], dy: &[T], _: &mut [T]) -> Result<()> {
         backward(c, (self.x, self.groups), slots, dy);
         Ok(())
     }
 }
 
-fn forward<T: Real>(c: &Context<'_, T>, (x, groups): (Part, usize), slots: &[Vec<T>], y: &mut [T]) {
+fn forward<T: Real>(c: &Context<'_, T>, (x, groups): (Part, usize), slots: &[Aligned<T>], y: &mut [T]) {
     let (size, stride, rows) = (x.width / groups, c.stride(x), y.len() / groups);
     let (values, y) = (&slots[c.plan.values[x.value]], Shared::new(y));
     for_pieces(rows, 8, rows * x.width, |rows| {
@@ -38,7 +39,7 @@ fn forward<T: Real>(c: &Context<'_, T>, (x, groups): (Part, usize), slots: &[Vec
     });
 }
 
-fn backward<T: Real>(c: &Context<'_, T>, (x, groups): (Part, usize), slots: &mut [Vec<T>], dy: &[T]) {
+fn backward<T: Real>(c: &Context<'_, T>, (x, groups): (Part, usize), slots: &mut [Aligned<T>], dy: &[T]) {
     let (size, stride, rows) = (x.width / groups, c.stride(x), dy.len() / groups);
     let dx = Shared::new(&mut slots[c.plan.gradients[x.value]]);
     for_pieces(rows, 8, rows * x.width, |rows| {

@@ -15,6 +15,11 @@ impl<'a, T> Shared<'a, T> {
         Self { data: slice.as_mut_ptr(), len: slice.len(), lifetime: std::marker::PhantomData }
     }
 
+    /// Its elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// `len` elements from `at`, to be handed out in smaller parts.
     pub fn within(&self, at: usize, len: usize) -> Shared<'_, T> {
         assert!(at <= self.len && len <= self.len - at, "part {at}..+{len} of {}", self.len);
@@ -43,6 +48,7 @@ impl<'a, T> Shared<'a, T> {
     ///
     /// # Safety
     /// For as long as the returned slice lives, no part that overlaps it may be written.
+    #[inline(always)]
     pub unsafe fn seen(&self, at: usize, len: usize) -> &[T] {
         assert!(at <= self.len && len <= self.len - at, "part {at}..+{len} of {}", self.len);
         // SAFETY: in bounds by the assertion; not written by the caller's promise.
