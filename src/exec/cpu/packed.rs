@@ -106,7 +106,13 @@ impl<T: Real> Packed<T> {
     /// How many panels from `panel` on are in one stream.
     #[inline(always)]
     pub(super) fn together(&self, panel: usize, width: usize) -> usize {
-        if self.gates == 1 && self.heads.count == 1 && (panel / 2 * 2 + 2) * width <= self.padded { 2 } else { 1 }
+        if self.pairs() && (panel / 2 * 2 + 2) * width <= self.padded { 2 } else { 1 }
+    }
+
+    /// Whether two neighbouring panels are in one stream, but for an odd last one.
+    #[inline(always)]
+    pub(super) fn pairs(&self) -> bool {
+        self.gates == 1 && self.heads.count == 1
     }
 
     /// Where the stream of a panel's gate begins, how many registers it has per word of columns, and which of them is the gate's.

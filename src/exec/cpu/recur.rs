@@ -120,7 +120,7 @@ fn fused<V: Lanes>(isa: V::Isa, a: &mut Recur<'_, V::Elem>) {
     let operand = Rows { values: a.operand, stride: a.operand_stride };
     let inputs = a.shape.stage.input_gates();
     let identity = a.shape.stage.product == Product::Identity;
-    let pairs = !identity && a.packed.gates == 1;
+    let pairs = !identity && a.packed.pairs();
     // Where there are few rows, several panels fill the pointwise part's pipelines.
     let group = match a.rows {
         0 => return,
