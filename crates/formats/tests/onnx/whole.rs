@@ -38,7 +38,7 @@ fn largest_error<T: Element>(folder: &Path, device: &Device) -> f64 {
 const F32: f64 = 1e-5;
 
 /// Models of several operators each, by a script beside them.
-const OPERATORS: [&str; 21] = [
+const OPERATORS: [&str; 23] = [
     "broadcast",
     "columns",
     "context",
@@ -48,6 +48,7 @@ const OPERATORS: [&str; 21] = [
     "dynamic_quantised_conv",
     "fewer_steps",
     "lengths",
+    "no_steps",
     "opset_9",
     "pads",
     "pointwise",
@@ -60,6 +61,7 @@ const OPERATORS: [&str; 21] = [
     "tensordot",
     "time_major",
     "tokens",
+    "windows_time_major",
 ];
 
 const CASES: [(&str, f64); 16] = [
@@ -110,6 +112,35 @@ fn recorded_operators_give_what_was_recorded() {
         let bound = if case.starts_with("dynamic_quantised") { 1e-2 } else { F32 };
         let error = largest_error::<f32>(&folder(&format!("operators/{case}")), &Device::cpu());
         assert!(error < bound, "{case}: {error}");
+    }
+}
+
+/// The first sequence as recorded, zeros of what recurrent nodes give for the others and what follows from that, whichever come last.
+#[test]
+fn sequences_without_steps_are_those_of_onnx_runtime() {
+    let folder = folder("operators/no_steps");
+    let (inputs, right) = (arrays(&folder, "in"), arrays(&folder, "out"));
+    let file = OnnxFile::open(folder.join("model.onnx")).expect("a model");
+    let shapes: Vec<(&str, &[usize])> = inputs.iter().map(|(name, t)| (name.as_str(), &t.shape[..])).collect();
+    let model = file.model(&shapes).expect("a model");
+    let mut session = model.session::<f64>(&Device::cpu(), &NetworkOptions::default()).expect("a session");
+    // h and c of the LSTM, their tanh and sigmoid; h of the GRU, and it plus 1.
+    let of_nothing = [("v2", 0.0), ("v3", 0.0), ("v7", 0.0), ("v8", 0.5), ("v10", 0.0), ("v15", 1.0)];
+    for lengths in [[3.0, 0.0, 5.0], [3.0, 0.0, 0.0], [0.0; 3], [3.0, 5.0, 0.0], [3.0, 1.0, 2.0]] {
+        let n = Tensor { data: lengths.to_vec(), shape: vec![3] };
+        let of = |name: &str| if name == "n" { n.view() } else { inputs[name].view() };
+        let given: Vec<_> = inputs.keys().map(|name| (name.as_str(), of(name))).collect();
+        let outputs = session.run(&given).expect("a run");
+        for (name, value) in of_nothing {
+            let got = &outputs.iter().find(|output| output.name == name).expect("an output").tensor;
+            for ((b, got), right) in got.data.chunks_exact(3).enumerate().zip(right[name].data.chunks_exact(3)) {
+                match lengths[b % 3] {
+                    0.0 => assert_eq!(got, [value; 3], "{name} of {lengths:?}"),
+                    3.0 => assert!(got.iter().zip(right).all(|(a, b)| (a - b).abs() < 1e-6), "{name} of {lengths:?}"),
+                    _ => assert!(got.iter().all(|v| *v != value), "{name} of {lengths:?}"),
+                }
+            }
+        }
     }
 }
 

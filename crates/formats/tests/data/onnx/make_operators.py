@@ -251,6 +251,28 @@ def all_models():
     for mode in ("reflect", "edge", "wrap"):
         m.out(m.op("Pad", x, i64(0, 1, 3, 0, 2, 2), mode=mode))
     m.save()
+    # A sequence without steps, from given states.
+    m = Model("no_steps")
+    x, n = m.given("x", r(5, 3, 4)), m.given("n", np.array([3, 0, 5], np.int32))
+    h0, c0 = m.given("h0", r(2, 3, 3)), m.given("c0", r(2, 3, 3))
+    y, hn, cn = m.op("LSTM", x, r(2, 12, 4), r(2, 12, 3), r(2, 24), n, h0, c0, outputs=3, hidden_size=3, direction="bidirectional")
+    m.out(y, hn, cn, m.op("Tanh", hn), m.op("Sigmoid", cn))
+    y, last = m.op("GRU", x, r(1, 9, 4), r(1, 9, 3), r(1, 18), n, r(1, 3, 3), outputs=2, hidden_size=3, linear_before_reset=1)
+    m.out(y, last, m.op("Sum", last, np.float32(1)))
+    m.out(*m.op("RNN", x, r(1, 3, 4), r(1, 3, 3), r(1, 6), n, r(1, 3, 3), outputs=2, hidden_size=3, direction="reverse"))
+    m.save()
+    # Convolutions and windows of a model whose first axis counts steps, without a recurrent node.
+    m = Model("windows_time_major")
+    x, z = m.given("x", r(7, 3, 4)), m.given("z", r(6, 3, 2, 5))
+    c = m.op("Transpose", x, perm=[1, 2, 0])
+    a = m.op("Conv", c, r(6, 2, 3), r(6), pads=[1, 1], group=2)
+    b = m.op("Conv", c, r(4, 4, 2), r(4), strides=[2], dilations=[2])
+    m.out(m.op("Transpose", m.op("Relu", a), perm=[2, 0, 1]), m.op("Transpose", b, perm=[2, 0, 1]))
+    m.out(m.op("MaxPool", a, kernel_shape=[3], strides=[2]), m.op("AveragePool", a, kernel_shape=[2]), m.op("MaxPool", c, kernel_shape=[1], strides=[3]))
+    f = m.op("Transpose", z, perm=[1, 2, 3, 0])
+    f = m.op("Conv", f, r(3, 2, 3, 2), pads=[0, 1, 1, 1], strides=[2, 1])
+    m.out(f, m.op("MaxPool", f, kernel_shape=[2, 3]))
+    m.save()
 
 
 all_models()

@@ -3,6 +3,9 @@
 //! A convolution over time with all channels is three operations: a product that makes every tap's part of every output, a depthwise
 //! convolution whose taps are one 1 each, which takes each part from its step, and a sum over taps. Over columns it is the product alone,
 //! with the matrix that the kernel is when it is laid out.
+//!
+//! In a model without recurrent nodes nothing says which axis counts steps. A convolved axis is of columns there, unless its matrix would be
+//! too large: then it is of steps.
 
 use super::super::super::constant::Constant;
 use super::super::axes::Made;
@@ -41,6 +44,16 @@ impl Window {
         let padded = self.size + self.before + self.behind;
         let places = padded.checked_sub(self.span()).map(|rest| rest / self.stride + 1);
         places.ok_or_else(|| Error::mismatch("an axis with its pads", format!("at least {}", self.span()), padded))
+    }
+
+    /// Whether every place of the result is that of x.
+    fn keeps(&self) -> bool {
+        self.stride == 1 && self.before + self.behind == self.span() - 1
+    }
+
+    /// Whether every place reads itself alone.
+    fn is_none(&self) -> bool {
+        self.keeps() && self.span() == 1
     }
 
     /// What tap k of place n reads.
@@ -114,6 +127,42 @@ fn every(sizes: &[usize]) -> impl Iterator<Item = Vec<usize>> {
     })
 }
 
+/// Whether an axis counts sequences, alone or with steps.
+fn of_sequences(axis: &Axis) -> bool {
+    matches!(axis.kind, Kind::Batch | Kind::Both { .. })
+}
+
+/// The first axis counts sequences, if it counts anything.
+fn first_axis(x: &Laid) -> Option<(usize, Kind)> {
+    let columns = x.axes.first().is_some_and(|axis| axis.kind == Kind::Columns && axis.size != 1);
+    columns.then_some((0, Kind::Batch))
+}
+
+/// What the axes of x count in a convolution: channels are columns; of the convolved ones one may count steps, and the rest are columns.
+/// `weights`: elements of the matrix between two places.
+fn wanted(lowering: &Lowering<'_>, x: &Laid, windows: &[Window], weights: usize) -> Result<Vec<(usize, Kind)>> {
+    let mut wanted: Vec<(usize, Kind)> = match x.axes[1].kind {
+        Kind::Time if x.axes.len() == 3 => vec![(1, Kind::Columns), (2, Kind::Time)],
+        _ => vec![(1, Kind::Columns)],
+    };
+    wanted.extend(first_axis(x));
+    let mut laid_out = weights;
+    for window in windows {
+        laid_out = laid_out.saturating_mul(window.size).saturating_mul(window.places()?);
+    }
+    // Too many columns are steps, if nothing has said what they are.
+    let open = |n: &usize| {
+        let Axis { size, from, .. } = x.axes[n + 2];
+        size > 1 && windows[*n].keeps() && from.is_some_and(|place| !lowering.facts.knows(place))
+    };
+    let steps = x.axes.iter().all(|axis| axis.kind != Kind::Time) && laid_out > MOST_LAID_OUT;
+    let steps = (0..windows.len()).filter(|_| steps).filter(open).max_by_key(|&n| windows[n].size);
+    wanted.extend(steps.map(|n| (n + 2, Kind::Time)));
+    let others = (0..windows.len()).filter(|&n| Some(n) != steps && of_sequences(&x.axes[n + 2]));
+    wanted.extend(others.map(|n| (n + 2, Kind::Columns)));
+    Ok(wanted)
+}
+
 fn conv(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let w = op.constant(1).ok_or_else(|| Error::mismatch("W", "a constant", "a value of a run"))?;
     convolved(lowering, op, w, op.constant(2))
@@ -135,19 +184,11 @@ pub(super) fn convolved(
     if x.axes[1].size != per_group * group {
         return Err(wrong().into());
     }
-    // Channels are columns; the axis of steps may be a convolved one.
-    let mut wanted: Vec<(usize, Kind)> = match x.axes[1].kind {
-        Kind::Time if x.axes.len() == 3 => vec![(1, Kind::Columns), (2, Kind::Time)],
-        _ => vec![(1, Kind::Columns)],
-    };
-    if x.axes[0].kind == Kind::Columns && x.axes[0].size != 1 {
-        wanted.push((0, Kind::Batch));
-    }
-    lowering.want(&x, &wanted)?;
+    lowering.want(&x, &wanted(lowering, &x, &windows, per_group * outputs * group)?)?;
     let time = x.axes.iter().position(|axis| axis.kind == Kind::Time).and_then(|n| n.checked_sub(2));
     if let Some(n) = time {
         let window = windows[n];
-        if window.stride != 1 || window.places()? != window.size {
+        if !window.keeps() {
             // Steps that were only guessed may be columns.
             lowering.want(&x, &[(n + 2, Kind::Columns)])?;
             let reason =
@@ -222,7 +263,9 @@ pub(super) fn convolved(
     let mut axes = x.axes.clone();
     axes[1] = Axis::columns(outputs);
     for (n, &places) in made.iter().enumerate().filter(|(n, _)| Some(*n) != time) {
-        axes[n + 2] = Axis::columns(places);
+        // What an axis counts whose places stay can still be learned.
+        let from = x.axes[n + 2].from.filter(|_| windows[n].keeps());
+        axes[n + 2] = Axis { from, ..Axis::columns(places) };
     }
     let y = Value::Laid(lowering.laid(y, axes, &x));
     let Some(bias) = bias else { return Ok(vec![y]) };
@@ -237,8 +280,9 @@ pub(super) fn convolved(
 fn pool(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let x = op.laid(0)?.clone();
     let windows = windows(lowering, op, &x, None)?;
-    let wanted: Vec<(usize, Kind)> =
-        (1..x.axes.len()).filter(|&n| n == 1 || windows[n - 2].span() > 1).map(|n| (n, Kind::Columns)).collect();
+    let columns = |&n: &usize| n == 1 || !windows[n - 2].is_none() || of_sequences(&x.axes[n]);
+    let mut wanted: Vec<(usize, Kind)> = (1..x.axes.len()).filter(columns).map(|n| (n, Kind::Columns)).collect();
+    wanted.extend(first_axis(&x));
     lowering.want(&x, &wanted)?;
     let largest = op.kind == "MaxPool";
     if !largest && windows.iter().any(|w| w.before + w.behind > 0) {
