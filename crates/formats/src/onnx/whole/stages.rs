@@ -40,6 +40,8 @@ struct Staging<'a> {
     live: Vec<Shaped>,
     constants: HashMap<(usize, String), Value>,
     wanted: Wanted,
+    /// [`Lowering::laid_out`] so far.
+    laid_out: usize,
 }
 
 /// How a network ended.
@@ -60,7 +62,8 @@ pub fn model(file: &OnnxFile, given: Vec<Shaped>, outputs: &[&str], wanted: Want
     let outputs: Vec<String> = outputs.iter().map(|&name| name.into()).collect();
     let needed = needed(file, &nodes, &outputs);
     let inputs = given.clone();
-    let mut staging = Staging { file, nodes, needed, outputs, live: given, constants: HashMap::new(), wanted };
+    let mut staging =
+        Staging { file, nodes, needed, outputs, live: given, constants: HashMap::new(), wanted, laid_out: 0 };
     let mut stages = Vec::new();
     let mut at = 0;
     loop {
@@ -105,7 +108,7 @@ impl Staging<'_> {
         let rounds = 1 + self.file.found.len() + given.iter().map(|value| value.shape.len()).sum::<usize>();
         for _ in 0..rounds {
             let (inputs, shape) = guess(&given, &facts, recurrent);
-            let mut lowering = Lowering::new(self.file, inputs, &facts, shape);
+            let mut lowering = Lowering::new(self.file, inputs, &facts, shape, self.laid_out);
             lowering.know(&self.constants);
             let mut stopped = None;
             for at in first..self.needed.len() {
@@ -145,6 +148,7 @@ impl Staging<'_> {
                     };
                     self.live.extend(finished.outputs.iter().filter_map(laid));
                     self.constants = lowering.constants();
+                    self.laid_out = lowering.laid_out;
                     return Ok(End::Cut(finished.network(lowering)?, at));
                 }
                 Err(stop) => facts.learn(stop)?,

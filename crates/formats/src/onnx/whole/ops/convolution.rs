@@ -19,7 +19,7 @@ use wgpu_rnn::{Error, Result};
 pub(super) const ROWS: [Row; 3] = [row("Conv", 1, conv), row("MaxPool", 1, pool), row("AveragePool", 1, pool)];
 
 /// Elements of the largest matrix that a kernel is laid out as.
-const MOST_LAID_OUT: usize = 1 << 24;
+const MOST_OF_ONE: usize = 1 << 25;
 /// Taps of a window, at most.
 const MOST_TAPS: usize = 4096;
 
@@ -155,7 +155,7 @@ fn wanted(lowering: &Lowering<'_>, x: &Laid, windows: &[Window], weights: usize)
         let Axis { size, from, .. } = x.axes[n + 2];
         size > 1 && windows[*n].keeps() && from.is_some_and(|place| !lowering.facts.knows(place))
     };
-    let steps = x.axes.iter().all(|axis| axis.kind != Kind::Time) && laid_out > MOST_LAID_OUT;
+    let steps = x.axes.iter().all(|axis| axis.kind != Kind::Time) && laid_out > MOST_OF_ONE;
     let steps = (0..windows.len()).filter(|_| steps).filter(open).max_by_key(|&n| windows[n].size);
     wanted.extend(steps.map(|n| (n + 2, Kind::Time)));
     let others = (0..windows.len()).filter(|&n| Some(n) != steps && of_sequences(&x.axes[n + 2]));
@@ -205,7 +205,7 @@ pub(super) fn convolved(
     let (in_place, out_place) = (inputs.iter().product::<usize>(), made.iter().product::<usize>());
     let (rows, width) = (outputs * out_place * taps, per_group * group * in_place);
     let needs = rows.saturating_mul(width);
-    if needs > MOST_LAID_OUT {
+    if needs > MOST_OF_ONE {
         return Err(refused(
             format!("a convolution that is a matrix of {rows} x {width}"),
             "it is more than is laid out",
@@ -213,7 +213,7 @@ pub(super) fn convolved(
     }
     let part = lowering.dense(&op.name, &x)?;
     // Rows: output, place, tap in time; columns: channel, place.
-    let mut matrix = vec![0.0; needs];
+    let mut matrix = lowering.matrix(rows, width)?;
     let kernel_size: usize = kernel.iter().product();
     let kernel_steps = super::super::super::fold::strides(kernel);
     let input_steps = super::super::super::fold::strides(&inputs);
@@ -247,7 +247,7 @@ pub(super) fn convolved(
         lowering.over_all_steps.get_or_insert_with(|| op.name.clone());
         let (window, span) = (windows[n], windows[n].span());
         let (low, high) = (window.before, span - 1 - window.before);
-        let mut ones = vec![0.0; rows * span];
+        let mut ones = lowering.matrix(rows, span)?;
         for row in 0..rows {
             ones[row * span + row % taps * window.dilation] = 1.0;
         }
