@@ -43,7 +43,7 @@ PACKAGES = [
 ]
 ENDINGS = (".onnx", ".pt", ".pth", ".h5", ".hdf5", ".keras", ".safetensors", ".jit")
 # Sizes of open axes to try: of the first axis, and of others.
-SIZES = [(2, 24), (1, 24), (2, 40), (1, 40), (1, 1), (24, 1)]
+SIZES = [(2, 24), (1, 24), (2, 40), (1, 40), (1, 1), (24, 1), (2, 512), (2, 576), (1, 1536)]
 
 
 def unpacked(package, folder):

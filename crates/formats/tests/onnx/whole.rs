@@ -38,7 +38,7 @@ fn largest_error<T: Element>(folder: &Path, device: &Device) -> f64 {
 const F32: f64 = 1e-5;
 
 /// Models of several operators each, by a script beside them.
-const OPERATORS: [&str; 23] = [
+const OPERATORS: [&str; 24] = [
     "broadcast",
     "columns",
     "context",
@@ -50,6 +50,7 @@ const OPERATORS: [&str; 23] = [
     "lengths",
     "no_steps",
     "opset_9",
+    "packed_one",
     "pads",
     "pointwise",
     "products",

@@ -273,6 +273,20 @@ def all_models():
     f = m.op("Conv", f, r(3, 2, 3, 2), pads=[0, 1, 1, 1], strides=[2, 1])
     m.out(f, m.op("MaxPool", f, kernel_shape=[2, 3]))
     m.save()
+    # pack_padded_sequence of one sequence, sorted the other way by the smallest and by negative numbers.
+    m = Model("packed_one")
+    x, n = m.given("x", rng.integers(0, 9, (1, 6))), m.given("n", np.array([4], np.int32))
+    smallest = lambda v: m.op("TopK", v, i64(1), outputs=2, axis=-1, largest=0)
+    by_length, _ = smallest(n)
+    turned = m.op("Mul", m.op("Slice", by_length, i64(-1), i64(np.iinfo(np.int64).min), i64(0), i64(-1)), np.int32(-1))
+    _, order = smallest(turned)
+    _, back = smallest(order)
+    e = m.op("Transpose", m.op("Gather", r(9, 4), m.op("Gather", x, order, axis=0), axis=0), perm=[1, 0, 2])
+    y, last = m.op("GRU", e, r(2, 15, 4), r(2, 15, 5), r(2, 30), m.op("Mul", turned, np.int32(-1)), outputs=2, hidden_size=5, direction="bidirectional",
+                   linear_before_reset=1)
+    y = m.op("Transpose", m.op("Reshape", m.op("Transpose", y, perm=[0, 2, 1, 3]), i64(6, 1, 10)), perm=[1, 0, 2])
+    m.out(m.op("Gather", y, back, axis=0), last)
+    m.save()
 
 
 all_models()
