@@ -38,14 +38,16 @@ fn largest_error<T: Element>(folder: &Path, device: &Device) -> f64 {
 const F32: f64 = 1e-5;
 
 /// Models of several operators each, by a script beside them.
-const OPERATORS: [&str; 24] = [
+const OPERATORS: [&str; 26] = [
     "broadcast",
     "columns",
     "context",
     "convolution",
     "convolution_columns",
+    "dequantised",
     "dynamic_quantised",
     "dynamic_quantised_conv",
+    "einsum",
     "fewer_steps",
     "lengths",
     "no_steps",
@@ -168,7 +170,10 @@ fn a_network_goes_backward() {
 #[test]
 fn what_stops_a_model_is_named_with_how_far_it_runs() {
     let x = |sizes: &[i64]| value("x", sizes);
-    let nodes = [node("Tanh", &["x"], &["a"], &[]), node("Einsum", &["a", "a"], &["b"], &[])];
+    let nodes = [
+        node("Tanh", &["x"], &["a"], &[]),
+        node("Einsum", &["a", "a"], &["b"], &[("equation", Value::Text("ij,ij->i"))]),
+    ];
     let bytes = model(20, &graph(&nodes, &[], &[x(&[2, 3])], &[value("b", &[2, 3])]), &[]);
     let file = OnnxFile::from_bytes("m.onnx", bytes).expect("a model");
     let error = file.model(&[("x", &[2, 3])]).expect_err("no such operator").to_string();

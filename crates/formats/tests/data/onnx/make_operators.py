@@ -287,6 +287,26 @@ def all_models():
     y = m.op("Transpose", m.op("Reshape", m.op("Transpose", y, perm=[0, 2, 1, 3]), i64(6, 1, 10)), perm=[1, 0, 2])
     m.out(m.op("Gather", y, back, axis=0), last)
     m.save()
+    # Embeddings in 8 bits as quantize_dynamic writes them, and with a scale of each column.
+    m = Model("dequantised")
+    x = m.given("x", rng.integers(0, 9, (2, 5)))
+    table = rng.integers(0, 255, (9, 4)).astype(np.uint8)
+    a = m.op("DequantizeLinear", m.op("Gather", table, x), np.float32(0.01), np.uint8(127))
+    b = m.op("Gather", (table // 2).astype(np.int8), x)
+    b = m.op("DequantizeLinear", b, r(4), rng.integers(-9, 9, 4).astype(np.int8), axis=-1)
+    y, _ = m.gru(m.op("Concat", a, b, axis=2), 8, 3)
+    m.out(a, b, y)
+    m.save()
+    # Products by letters: a matrix of each group of columns, one of all, one on the left; groups in another order.
+    m = Model("einsum")
+    x = m.given("x", r(2, 5, 6))
+    groups = m.op("Reshape", x, i64(0, 0, 3, 2))
+    a = m.op("Einsum", groups, r(3, 2, 4), equation="btgi,gih->btgh")
+    b = m.op("Einsum", r(4, 2), groups, equation="hi, btgi -> bthg")
+    c = m.op("Einsum", groups, r(2, 3, 4, 2), equation="btgi,igkl->btlk")
+    y, _ = m.gru(m.op("Reshape", a, i64(0, 0, -1)), 12, 3)
+    m.out(a, b, c, y)
+    m.save()
 
 
 all_models()
