@@ -137,13 +137,13 @@ fn every_layout_gives_what_a_loop_gives() {
     }
 }
 
-/// Steps as columns would be a matrix of 40 million numbers.
+/// Steps as columns would be matrices of 46 million numbers.
 #[test]
 fn long_sequences_are_steps() {
     let case = Case {
         batch: 2,
         channels: 16,
-        time: 401,
+        time: 601,
         outputs: 16,
         taps: 3,
         stride: 1,
@@ -152,6 +152,8 @@ fn long_sequences_are_steps() {
         pads: [2, 2],
     };
     for layout in LAYOUTS {
+        // Columns, in a product for each group.
+        check(Case { batch: 1, time: 80, group: 16, ..case }, layout);
         check(case, layout);
         check(Case { batch: 1, pads: [4, 0], ..case }, layout);
     }

@@ -12,6 +12,7 @@ use super::super::axes::Made;
 use super::super::lower::{Begin, Lowering, Source};
 use super::super::node::Op;
 use super::super::value::{Axis, Column, Kind, Laid, Value};
+use super::matrix::MOST_GROUPS;
 use super::{Row, refused, row};
 use wgpu_rnn::expr::{Expr, max};
 use wgpu_rnn::{Error, Result};
@@ -20,6 +21,8 @@ pub(super) const ROWS: [Row; 3] = [row("Conv", 1, conv), row("MaxPool", 1, pool)
 
 /// Elements of the largest matrix that a kernel is laid out as.
 const MOST_OF_ONE: usize = 1 << 25;
+/// The same of a kernel of groups.
+const MOST_WITH_GROUPS: usize = 1 << 20;
 /// Taps of a window, at most.
 const MOST_TAPS: usize = 4096;
 
@@ -127,6 +130,11 @@ fn every(sizes: &[usize]) -> impl Iterator<Item = Vec<usize>> {
     })
 }
 
+/// How many products a large kernel of so many groups is.
+fn pieces(group: usize) -> usize {
+    if group <= MOST_GROUPS { group } else { 1 }
+}
+
 /// Whether an axis counts sequences, alone or with steps.
 fn of_sequences(axis: &Axis) -> bool {
     matches!(axis.kind, Kind::Batch | Kind::Both { .. })
@@ -184,7 +192,7 @@ pub(super) fn convolved(
     if x.axes[1].size != per_group * group {
         return Err(wrong().into());
     }
-    lowering.want(&x, &wanted(lowering, &x, &windows, per_group * outputs * group)?)?;
+    lowering.want(&x, &wanted(lowering, &x, &windows, per_group * outputs * (group / pieces(group)))?)?;
     let time = x.axes.iter().position(|axis| axis.kind == Kind::Time).and_then(|n| n.checked_sub(2));
     if let Some(n) = time {
         let window = windows[n];
@@ -203,43 +211,57 @@ pub(super) fn convolved(
     let inputs: Vec<usize> =
         x.axes.iter().skip(2).enumerate().map(|(n, a)| if Some(n) == time { 1 } else { a.size }).collect();
     let (in_place, out_place) = (inputs.iter().product::<usize>(), made.iter().product::<usize>());
-    let (rows, width) = (outputs * out_place * taps, per_group * group * in_place);
-    let needs = rows.saturating_mul(width);
-    if needs > MOST_OF_ONE {
+    let rows = outputs * out_place * taps;
+    // A large kernel of groups has most of its matrix 0: a product for each group.
+    let whole = rows.saturating_mul(per_group * group * in_place);
+    let pieces = if whole > MOST_WITH_GROUPS { pieces(group) } else { 1 };
+    let (piece_rows, width) = (rows / pieces, per_group * group / pieces * in_place);
+    if rows.saturating_mul(width) > MOST_OF_ONE {
         return Err(refused(
             format!("a convolution that is a matrix of {rows} x {width}"),
             "it is more than is laid out",
         ));
     }
-    let part = lowering.dense(&op.name, &x)?;
-    // Rows: output, place, tap in time; columns: channel, place.
-    let mut matrix = lowering.matrix(rows, width)?;
     let kernel_size: usize = kernel.iter().product();
     let kernel_steps = super::super::super::fold::strides(kernel);
     let input_steps = super::super::super::fold::strides(&inputs);
-    for m in 0..outputs {
-        for (at, place) in every(&made).enumerate() {
-            for tap in every(kernel) {
-                let reads = (0..kernel.len()).map(|n| match time {
-                    Some(t) if t == n => Some(0),
-                    _ => windows[n].reads(place[n], tap[n]).map(|i| i * input_steps[n]),
-                });
-                let Some(read) = reads.collect::<Option<Vec<usize>>>() else { continue };
-                let read: usize = read.iter().sum();
-                let k = time.map_or(0, |t| tap[t]);
-                let row = (m * out_place + at) * taps + k;
-                let of_kernel: usize = tap.iter().zip(&kernel_steps).map(|(i, s)| i * s).sum();
-                for c in 0..per_group {
-                    let channel = m / (outputs / group) * per_group + c;
-                    let value = values[(m * per_group + c) * kernel_size + of_kernel];
-                    matrix[row * width + channel * in_place + read] += value;
+    let mut parts = Vec::new();
+    for (piece, columns) in x.columns.chunks(width.max(1)).enumerate() {
+        let part = lowering.columns(&op.name, columns)?;
+        // Rows: output, place, tap in time; columns: channel, place.
+        let mut matrix = lowering.matrix(piece_rows, width)?;
+        let of_piece = outputs / pieces;
+        for own in 0..of_piece {
+            let m = piece * of_piece + own;
+            for (at, place) in every(&made).enumerate() {
+                for tap in every(kernel) {
+                    let reads = (0..kernel.len()).map(|n| match time {
+                        Some(t) if t == n => Some(0),
+                        _ => windows[n].reads(place[n], tap[n]).map(|i| i * input_steps[n]),
+                    });
+                    let Some(read) = reads.sum::<Option<usize>>() else { continue };
+                    let k = time.map_or(0, |t| tap[t]);
+                    let row = (own * out_place + at) * taps + k;
+                    let of_kernel: usize = tap.iter().zip(&kernel_steps).map(|(i, s)| i * s).sum();
+                    for c in 0..per_group {
+                        let channel = m / (outputs / group) * per_group + c - piece * (per_group * group / pieces);
+                        let value = values[(m * per_group + c) * kernel_size + of_kernel];
+                        matrix[row * width + channel * in_place + read] += value;
+                    }
                 }
             }
         }
+        let weight = lowering.param(&format!("{}.weight", op.name), &[piece_rows, width], &matrix)?;
+        let name = lowering.fresh(&op.name);
+        parts.push(lowering.builder.linear(&name, part, weight, None)?);
     }
-    let weight = lowering.param(&format!("{}.weight", op.name), &[rows, width], &matrix)?;
-    let name = lowering.fresh(&op.name);
-    let mut y = lowering.builder.linear(&name, part, weight, None)?;
+    let mut y = match parts[..] {
+        [one] => one,
+        _ => {
+            let name = lowering.fresh(&format!("{}.groups", op.name));
+            lowering.builder.concat(&name, &parts)?
+        }
+    };
     if let Some(n) = time.filter(|&n| windows[n].span() > 1) {
         if x.reversed {
             return Err(refused("a convolution over steps in reverse order", "networks go over them as they come"));
