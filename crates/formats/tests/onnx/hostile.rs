@@ -7,7 +7,7 @@ use wgpu_rnn::network::NetworkOptions;
 use wgpu_rnn::{Device, Error, Tensor};
 use wgpu_rnn_formats::onnx::OnnxFile;
 
-const CASES: [&str; 19] = [
+const CASES: [&str; 22] = [
     "exporters/lstm_small_ts",
     "exporters/lstm2_small_dyn",
     "exporters/packed_ts",
@@ -27,6 +27,9 @@ const CASES: [&str; 19] = [
     "operators/softmax",
     "operators/steps",
     "operators/tensordot",
+    "operators/no_steps",
+    "operators/windows_time_major",
+    "operators/einsum",
 ];
 
 /// Puts `bytes` through everything that reads them.
