@@ -107,6 +107,10 @@ fn whole(case: &str, extension: &str) -> KerasNetwork {
             let backwards = expected.data.chunks(row).rev().flatten().copied().collect();
             expected.data = backwards;
         }
+        let masked = whole.stages[output.stage].steps_of.is_some_and(|input| whole.inputs[input].mask.is_some());
+        // Inputs of own steps have theirs by make.py.
+        let own = (whole.own_steps && masked).then(|| vec![1, 3, 6]);
+        let lengths = lengths.clone().or(own);
         if let Some(lengths) =
             lengths.as_ref().filter(|_| output.steps && whole.stages[output.stage].has_the_models_steps())
         {
@@ -152,6 +156,53 @@ fn whole_models_whose_steps_change() {
     // The lengths are the encoder's alone.
     assert_eq!(whole("keras3/coder", "keras").stages.len(), 2);
     whole("keras3/resized", "keras");
+}
+
+/// Layers that begin from states which others have computed, or which are inputs of the model.
+#[test]
+fn whole_models_with_initial_states() {
+    for (case, extension) in [("keras3/seq2seq", "keras"), ("keras3/seq2seq", "h5"), ("tf213/seq2seq", "keras")] {
+        let whole = whole(case, extension);
+        assert!(whole.own_steps);
+        // c of the decoder.
+        assert_eq!(whole.outputs[3].state.map(|(_, first)| first), Some(4));
+    }
+    let decoder = whole("keras3/decoder", "keras");
+    assert_eq!(decoder.stages.iter().map(|stage| stage.states.len()).collect::<Vec<_>>(), [3]);
+    // Keras 3 has no mask where a layer is told what to begin from, tf.keras has.
+    let masks = |whole: KerasNetwork| {
+        let of = |name: &str| whole.inputs.iter().any(|input| input.name == name && input.mask.is_some());
+        ["x", "z"].map(of)
+    };
+    assert_eq!(masks(whole("keras3/translator", "keras")), [true, false]);
+    assert_eq!(masks(whole("tf213/translator", "h5")), [true, true]);
+}
+
+#[test]
+fn initial_states_that_cannot_be_are_refused() {
+    let file = KerasFile::open(data("keras/tf213/translator.h5")).unwrap();
+    let whole = file.network().unwrap();
+    let mut model = whole.model::<f32>(&Device::cpu()).unwrap();
+    let (ids, none) = ([1.0, 2.0], [0.0, 0.0]);
+    let mut run = |x: &[f32], z: &[f32], lengths: Option<&[usize]>| {
+        let inputs = [("x", View::new(x, &[2, 1, 1])), ("z", View::new(z, &[2, 1, 1]))];
+        model.forward(&inputs, lengths).map_err(|e| e.to_string())
+    };
+    // Its encoder has nothing to read: zeros.
+    assert!(run(&none, &ids, None).is_ok());
+    let error = run(&ids, &none, None).unwrap_err();
+    assert!(error.contains("a sequence without steps, from a state"), "{error}");
+    let error = run(&ids, &ids, Some(&[1])).unwrap_err();
+    assert!(error.contains("inputs of the model have steps of their own"), "{error}");
+    let inputs = [("x", View::new(&ids, &[2, 1, 1])), ("z", View::new(&ids, &[1, 2, 1]))];
+    let error = model.forward(&inputs, None).unwrap_err().to_string();
+    assert!(error.contains("state 0: expected [B, size] = [2, 8], got [1, 8]"), "{error}");
+}
+
+#[test]
+fn whole_models_with_depthwise_convolutions() {
+    assert_eq!(whole("keras3/depthwise", "keras").stages.len(), 3);
+    whole("tf213/depthwise", "keras");
 }
 
 #[test]

@@ -224,6 +224,11 @@ impl LayerConfig {
 }
 
 impl Call {
+    /// What a recurrent layer is told to begin from, by name.
+    pub fn begin(&self) -> impl Iterator<Item = &Source> {
+        self.named.iter().filter(|(name, _)| name == "initial_state").map(|(_, source)| source)
+    }
+
     fn new(node: &Value) -> Self {
         match node {
             Value::Object(node) => {

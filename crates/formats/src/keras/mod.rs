@@ -32,8 +32,8 @@ mod unsaid;
 #[cfg(not(target_family = "wasm"))]
 pub use network::KerasModel;
 pub use network::{
-    KerasFeed, KerasFill, KerasFrom, KerasInput, KerasMask, KerasNetwork, KerasOutput, KerasPadding, KerasStage,
-    KerasSteps, KerasWindows,
+    KerasBegin, KerasFeed, KerasFill, KerasFrom, KerasInput, KerasMask, KerasNetwork, KerasOutput, KerasPadding,
+    KerasStage, KerasState, KerasSteps, KerasWindows,
 };
 pub use recurrent::{KerasCell, KerasLabel, KerasRnn, Merge};
 pub use unsaid::Unsaid;
@@ -136,6 +136,12 @@ impl KerasFile {
     /// The version of Keras that wrote it; none in files of Keras 1 and in `.weights.h5` of Keras 3.
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
+    }
+
+    /// Whether Keras 3, or a later one, wrote it.
+    pub(super) fn is_keras_3(&self) -> bool {
+        let major = self.version().and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+        major.is_some_and(|major| major >= 3)
     }
 
     /// Whether the file has the weights alone, without the model's configuration.

@@ -1,12 +1,13 @@
 //! Models of exporters, damaged: a typed error or a network, never a panic, never without end.
 
 use super::recorded::{arrays, folder};
+use super::wire::{self, Value, floats, graph, node, value};
 use proptest::prelude::*;
 use wgpu_rnn::network::NetworkOptions;
-use wgpu_rnn::{Device, Tensor};
+use wgpu_rnn::{Device, Error, Tensor};
 use wgpu_rnn_formats::onnx::OnnxFile;
 
-const CASES: [&str; 19] = [
+const CASES: [&str; 22] = [
     "exporters/lstm_small_ts",
     "exporters/lstm2_small_dyn",
     "exporters/packed_ts",
@@ -26,6 +27,9 @@ const CASES: [&str; 19] = [
     "operators/softmax",
     "operators/steps",
     "operators/tensordot",
+    "operators/no_steps",
+    "operators/windows_time_major",
+    "operators/einsum",
 ];
 
 /// Puts `bytes` through everything that reads them.
@@ -92,4 +96,28 @@ proptest! {
         bytes[at..end].fill(with);
         read(case, bytes);
     }
+}
+
+/// Every node of a small file asks for a matrix of 16 million numbers.
+#[test]
+fn kernels_laid_out_are_limited_together() {
+    let names: Vec<String> = (0..21).map(|n| format!("v{n}")).collect();
+    let nodes: Vec<Vec<u8>> = names.windows(2).map(|v| node("Conv", &[&v[0], "w"], &[&v[1]], &[])).collect();
+    let constants = [floats("w", &[1, 1, 1, 1], &[1.0])];
+    let graph = graph(&nodes, &constants, &[value("v0", &[1, 1, 64, 64])], &[value("v20", &[1, 1, 64, 64])]);
+    let file = OnnxFile::from_bytes("convs.onnx", wire::model(20, &graph, &[])).expect("a file");
+    let error = file.model(&[("v0", &[1, 1, 64, 64])]).map(drop).expect_err("too much");
+    assert!(matches!(&error, Error::Limit { .. }), "{error}");
+    // So are the taps of one over steps.
+    let far = [("dilations", Value::Ints(&[4000])), ("pads", Value::Ints(&[4000, 0]))];
+    let nodes = [node("Conv", &["x", "w"], &["y"], &far)];
+    let constants = [floats("w", &[30000, 1, 2], &vec![0.0; 60000])];
+    let graph = graph_of(&nodes, &constants);
+    let file = OnnxFile::from_bytes("taps.onnx", wire::model(20, &graph, &[])).expect("a file");
+    let error = file.model(&[("x", &[1, 1, 5000])]).map(drop).expect_err("too much");
+    assert!(matches!(&error, Error::Limit { .. }), "{error}");
+}
+
+fn graph_of(nodes: &[Vec<u8>], constants: &[Vec<u8>]) -> Vec<u8> {
+    graph(nodes, constants, &[value("x", &[1, 1, 5000])], &[value("y", &[-1, -1, -1])])
 }

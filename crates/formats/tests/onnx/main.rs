@@ -1,5 +1,6 @@
 //! ONNX models: constants that their nodes compute, nodes as exporters write them, whole models, and files from anywhere.
 
+mod convolution;
 mod deciding;
 mod fold;
 mod hostile;

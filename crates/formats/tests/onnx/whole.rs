@@ -38,17 +38,21 @@ fn largest_error<T: Element>(folder: &Path, device: &Device) -> f64 {
 const F32: f64 = 1e-5;
 
 /// Models of several operators each, by a script beside them.
-const OPERATORS: [&str; 21] = [
+const OPERATORS: [&str; 26] = [
     "broadcast",
     "columns",
     "context",
     "convolution",
     "convolution_columns",
+    "dequantised",
     "dynamic_quantised",
     "dynamic_quantised_conv",
+    "einsum",
     "fewer_steps",
     "lengths",
+    "no_steps",
     "opset_9",
+    "packed_one",
     "pads",
     "pointwise",
     "products",
@@ -60,6 +64,7 @@ const OPERATORS: [&str; 21] = [
     "tensordot",
     "time_major",
     "tokens",
+    "windows_time_major",
 ];
 
 const CASES: [(&str, f64); 16] = [
@@ -113,6 +118,35 @@ fn recorded_operators_give_what_was_recorded() {
     }
 }
 
+/// The first sequence as recorded, zeros of what recurrent nodes give for the others and what follows from that, whichever come last.
+#[test]
+fn sequences_without_steps_are_those_of_onnx_runtime() {
+    let folder = folder("operators/no_steps");
+    let (inputs, right) = (arrays(&folder, "in"), arrays(&folder, "out"));
+    let file = OnnxFile::open(folder.join("model.onnx")).expect("a model");
+    let shapes: Vec<(&str, &[usize])> = inputs.iter().map(|(name, t)| (name.as_str(), &t.shape[..])).collect();
+    let model = file.model(&shapes).expect("a model");
+    let mut session = model.session::<f64>(&Device::cpu(), &NetworkOptions::default()).expect("a session");
+    // h and c of the LSTM, their tanh and sigmoid; h of the GRU, and it plus 1.
+    let of_nothing = [("v2", 0.0), ("v3", 0.0), ("v7", 0.0), ("v8", 0.5), ("v10", 0.0), ("v15", 1.0)];
+    for lengths in [[3.0, 0.0, 5.0], [3.0, 0.0, 0.0], [0.0; 3], [3.0, 5.0, 0.0], [3.0, 1.0, 2.0]] {
+        let n = Tensor { data: lengths.to_vec(), shape: vec![3] };
+        let of = |name: &str| if name == "n" { n.view() } else { inputs[name].view() };
+        let given: Vec<_> = inputs.keys().map(|name| (name.as_str(), of(name))).collect();
+        let outputs = session.run(&given).expect("a run");
+        for (name, value) in of_nothing {
+            let got = &outputs.iter().find(|output| output.name == name).expect("an output").tensor;
+            for ((b, got), right) in got.data.chunks_exact(3).enumerate().zip(right[name].data.chunks_exact(3)) {
+                match lengths[b % 3] {
+                    0.0 => assert_eq!(got, [value; 3], "{name} of {lengths:?}"),
+                    3.0 => assert!(got.iter().zip(right).all(|(a, b)| (a - b).abs() < 1e-6), "{name} of {lengths:?}"),
+                    _ => assert!(got.iter().all(|v| *v != value), "{name} of {lengths:?}"),
+                }
+            }
+        }
+    }
+}
+
 /// A model that is a network can be trained: gradients of all its parameters.
 #[test]
 fn a_network_goes_backward() {
@@ -136,7 +170,10 @@ fn a_network_goes_backward() {
 #[test]
 fn what_stops_a_model_is_named_with_how_far_it_runs() {
     let x = |sizes: &[i64]| value("x", sizes);
-    let nodes = [node("Tanh", &["x"], &["a"], &[]), node("Einsum", &["a", "a"], &["b"], &[])];
+    let nodes = [
+        node("Tanh", &["x"], &["a"], &[]),
+        node("Einsum", &["a", "a"], &["b"], &[("equation", Value::Text("ij,ij->i"))]),
+    ];
     let bytes = model(20, &graph(&nodes, &[], &[x(&[2, 3])], &[value("b", &[2, 3])]), &[]);
     let file = OnnxFile::from_bytes("m.onnx", bytes).expect("a model");
     let error = file.model(&[("x", &[2, 3])]).expect_err("no such operator").to_string();

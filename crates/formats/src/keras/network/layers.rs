@@ -4,7 +4,7 @@ use super::super::activation::{of_columns, of_layer};
 use super::super::config::shown;
 use super::super::hdf5::Array;
 use super::super::store::Inner;
-use super::{Graph, KerasMask, Step, Value, recurrent, time, windows};
+use super::{Given, Graph, KerasMask, Step, Value, recurrent, time, windows};
 use wgpu_rnn::expr::{Expr, exp, max};
 use wgpu_rnn::network::{Norm, Operand, Part, Pooling};
 use wgpu_rnn::{Error, Result};
@@ -14,7 +14,7 @@ type Layer = fn(&mut Graph<'_>, &Step<'_>) -> Result<Vec<Option<Value>>>;
 
 /// Classes, and what they are here.
 const LAYERS: &[(&[&str], Layer)] = &[
-    (&["SimpleRNN", "GRU", "LSTM", "CuDNNGRU", "CuDNNLSTM", "RNN", "Bidirectional"], recurrent::run),
+    (recurrent::CLASSES, recurrent::run),
     (&["Dense"], dense),
     (&["Embedding"], embedding),
     (&["Masking"], masking),
@@ -23,6 +23,8 @@ const LAYERS: &[(&[&str], Layer)] = &[
     (&["BatchNormalization"], batch_normalization),
     (&["LayerNormalization"], layer_normalization),
     (&["Conv1D", "Convolution1D"], windows::convolution),
+    (&["DepthwiseConv1D"], windows::depthwise),
+    (&["SeparableConv1D", "SeparableConvolution1D"], windows::separable),
     (&["MaxPooling1D", "AveragePooling1D"], windows::pooling),
     (&["UpSampling1D", "ZeroPadding1D", "Cropping1D", "RepeatVector"], windows::other_steps),
     (&["Flatten"], time::flatten),
@@ -319,7 +321,8 @@ impl Graph<'_> {
 
     /// Notes that an input has a mask.
     fn mask(&mut self, x: &Value, value: f64) -> Result<()> {
-        let Some((input, _)) = self.inputs.iter_mut().find(|(_, part)| *part == x.part) else {
+        let of = |given: &&mut Given| given.stage == x.stage && given.part == x.part;
+        let Some(Given { input, .. }) = self.inputs.iter_mut().find(of) else {
             let reason = "networks have masks of what the model is given".into();
             return Err(Error::Unsupported { what: "a mask of a value that the model computes".into(), reason });
         };

@@ -17,7 +17,9 @@ mod windows;
 #[cfg(not(target_family = "wasm"))]
 pub use run::KerasModel;
 pub use steps::{KerasFill, KerasPadding, KerasSteps, KerasWindows};
-pub use whole::{KerasFeed, KerasFrom, KerasInput, KerasMask, KerasNetwork, KerasOutput, KerasStage};
+pub use whole::{
+    KerasBegin, KerasFeed, KerasFrom, KerasInput, KerasMask, KerasNetwork, KerasOutput, KerasStage, KerasState,
+};
 
 use super::KerasFile;
 use super::config::{Call, LayerConfig, ModelConfig, Source, shown};
@@ -48,6 +50,17 @@ struct Value {
     reversed: bool,
     /// It has a mask.
     masked: bool,
+    /// It is no value of the network but a cell state, which a run gives behind its last step: that one. `part` is the h beside it.
+    held: Option<Held>,
+}
+
+/// Cell states of a recurrent layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Held {
+    /// Which of its network's states.
+    state: usize,
+    /// Where they begin in that.
+    first: usize,
 }
 
 impl Value {
@@ -70,6 +83,8 @@ struct Step<'a> {
     /// Its name in the network.
     name: String,
     inputs: &'a [Value],
+    /// What a recurrent layer begins from, of networks before or inputs of the model.
+    begin: &'a [Value],
     call: &'a Call,
     /// In a `TimeDistributed`: the layer sees a row by itself.
     per_row: bool,
@@ -105,20 +120,28 @@ struct Graph<'f> {
     now: usize,
     /// Networks by the one that their steps come from, and how.
     clocks: HashMap<(usize, Clock), usize>,
-    /// The model's, each a part of the first network.
-    inputs: Vec<(KerasInput, Part)>,
+    /// The model's.
+    inputs: Vec<Given>,
+    /// Every input of the model has steps of its own: a decoder's beside an encoder's.
+    apart: bool,
     /// Names of values, and how many have had them.
     names: HashMap<String, usize>,
     /// Operations so far, about.
     operations: usize,
     /// T of the model's inputs, if the model says it.
     time: Option<usize>,
-    /// A layer over the inputs' steps that had no mask.
-    without_mask: Option<String>,
     /// The last layer that was made.
     reached: Option<String>,
     /// Bytes that parameters may still take.
     budget: u64,
+}
+
+/// An input of the model in the making.
+struct Given {
+    input: KerasInput,
+    part: Part,
+    /// Whose part it is.
+    stage: usize,
 }
 
 /// The network that gives `wanted` of a model.
@@ -129,21 +152,15 @@ pub(super) fn build(file: &KerasFile, model: &ModelConfig, wanted: &[Source]) ->
         now: 0,
         clocks: HashMap::new(),
         inputs: Vec::new(),
+        apart: recurrent::begin_from_values(model),
         names: HashMap::new(),
         operations: 0,
         time: None,
-        without_mask: None,
         reached: None,
         budget: file.budget,
     };
     let values = graph.model(model, &Store::Root, "", None, wanted)?;
-    let masked = graph.inputs.iter().any(|(input, _)| input.mask.is_some());
-    if let Some(layer) = graph.without_mask.as_ref().filter(|_| masked) {
-        return Err(Error::Unsupported {
-            what: format!("{layer} without a mask beside layers with one"),
-            reason: "a network has one length per sequence for all".into(),
-        });
-    }
+    graph.settle_masks()?;
     let named = wanted.iter().map(|source| source.layer.as_str()).zip(values).collect();
     graph.finish(named)
 }
@@ -185,7 +202,8 @@ impl Graph<'_> {
                 )));
             };
             let first = begun.insert((n, call));
-            let places = read.inputs.iter().map(&place).collect::<Result<Vec<_>>>()?;
+            let sources: Vec<&Source> = read.inputs.iter().chain(read.begin()).collect();
+            let places = sources.iter().copied().map(&place).collect::<Result<Vec<_>>>()?;
             let missing: Vec<_> = places.into_iter().filter(|p| !done.contains_key(p)).collect();
             if !missing.is_empty() {
                 if !first {
@@ -194,9 +212,9 @@ impl Graph<'_> {
                 waiting.extend(missing);
                 continue;
             }
-            self.count(1 + read.inputs.len())?;
+            self.count(1 + sources.len())?;
             let inputs =
-                read.inputs.iter().map(|source| result(&done, place(source)?, source)).collect::<Result<Vec<_>>>()?;
+                sources.into_iter().map(|source| result(&done, place(source)?, source)).collect::<Result<Vec<_>>>()?;
             let results = self.call(model, (layer, &stores[n]), (call, read), &inputs, around, given);
             let results = results.map_err(|e| within_layer(self.reason(layer, around, e)))?;
             if layer.class != "InputLayer" {
@@ -247,9 +265,12 @@ impl Graph<'_> {
         }
         let name = if n == 0 { format!("{around}{}", layer.name) } else { format!("{around}{}.{n}", layer.name) };
         let name = self.unique(&name);
-        self.now = inputs.iter().map(|value| value.stage).max().unwrap_or(0);
+        // Keras 2 has the states behind x among the inputs.
+        let read = if recurrent::is(layer) { inputs.len().min(1) } else { call.inputs.len() };
+        let (inputs, begin) = inputs.split_at(read);
+        self.go_to(inputs, begin)?;
         let inputs = inputs.iter().map(|value| self.carried(value)).collect::<Result<Vec<_>>>()?;
-        let step = Step { layer, store, inner: Inner::Own, name, inputs: &inputs, call, per_row: false };
+        let step = Step { layer, store, inner: Inner::Own, name, inputs: &inputs, begin, call, per_row: false };
         self.check_mask(&step)?;
         layers::run(self, &step)
     }
@@ -288,13 +309,15 @@ impl Graph<'_> {
         };
         let width = features.iter().product();
         let name = self.unique(&layer.name);
-        self.now = 0;
+        let others = self.inputs.iter().any(|given| given.input.steps);
+        self.now = if self.apart && steps && others { self.add_stage(None)? } else { 0 };
         let from = KerasFrom::Model(self.inputs.len());
         let feed = KerasFeed { name: name.clone(), from, steps: KerasSteps::Same, reversed: false };
         let part = self.fed(&name, width, steps, feed)?;
-        self.inputs.push((KerasInput { name, width, steps, ids, mask: None }, part));
+        let input = KerasInput { name, width, steps, ids, mask: None };
+        self.inputs.push(Given { input, part, stage: self.now });
         self.time = self.time.or(time);
-        Ok(Value { part, stage: 0, steps, features, time, reversed: false, masked: false })
+        Ok(Value { part, stage: self.now, steps, features, time, reversed: false, masked: false, held: None })
     }
 
     /// A name that no value of the network has.
@@ -364,9 +387,31 @@ impl Graph<'_> {
 
     /// Notes a layer whose steps see one another.
     fn over_time(&mut self, step: &Step<'_>, x: &Value) {
-        if !x.masked && x.stage == 0 {
-            self.without_mask = Some(step.layer.label());
+        let steps = self.stages[x.stage].steps;
+        let own = &mut self.stages[steps];
+        if x.masked {
+            own.with_mask = true;
+        } else {
+            own.without_mask = Some(step.layer.label());
         }
+    }
+
+    /// Masks that nothing heeds are none.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where some layers over the same steps have a mask and some do not.
+    fn settle_masks(&mut self) -> Result<()> {
+        for Given { input, stage, .. } in self.inputs.iter_mut().filter(|given| given.input.mask.is_some()) {
+            let Some(layer) = &self.stages[*stage].without_mask else { continue };
+            if self.stages[*stage].with_mask {
+                return Err(Error::Unsupported {
+                    what: format!("{layer} without a mask beside layers with one"),
+                    reason: "a network has one length per sequence for all".into(),
+                });
+            }
+            input.mask = None;
+        }
+        Ok(())
     }
 }
 
@@ -387,8 +432,8 @@ fn result(done: &HashMap<(usize, usize), Vec<Option<Value>>>, place: (usize, usi
     match value {
         Some(Some(value)) => Ok(value.clone()),
         Some(None) => Err(Error::Unsupported {
-            what: format!("the last cell state of layer {}", shown(&source.layer)),
-            reason: "networks give y and, of it, the last step".into(),
+            what: format!("result {} of layer {}", source.tensor, shown(&source.layer)),
+            reason: "networks do not have it".into(),
         }),
         None => Err(Error::mismatch(format!("results of layer {}", shown(&source.layer)), source.tensor + 1, "fewer")),
     }

@@ -1,18 +1,32 @@
 //! Recurrent layers in a network.
 
-use super::super::recurrent::{KerasLabel, KerasRnn, Merge, label};
+use super::super::config::{Call, LayerConfig, ModelConfig};
+use super::super::recurrent::{KerasCell, KerasLabel, KerasRnn, Merge, label};
 use super::super::store::Inner;
-use super::{Graph, Step, Value};
+use super::{Graph, Held, KerasBegin, KerasState, Step, Value};
 use wgpu_rnn::expr::Expr;
 use wgpu_rnn::network::{Part, Pooling};
-use wgpu_rnn::{Direction, Error, Result};
+use wgpu_rnn::{Direction, Error, Result, RnnConfig};
+
+/// The classes of recurrent layers, and of what is around one.
+pub(super) const CLASSES: &[&str] = &["SimpleRNN", "GRU", "LSTM", "CuDNNGRU", "CuDNNLSTM", "RNN", "Bidirectional"];
+
+/// Whether a layer reads steps and, behind them, states to begin from.
+pub(super) fn is(layer: &LayerConfig) -> bool {
+    CLASSES.contains(&layer.class.as_str())
+}
+
+/// Whether a recurrent layer of a model, or of one inside it, begins from values of the model.
+pub(super) fn begin_from_values(model: &ModelConfig) -> bool {
+    let begins = |call: &Call| call.inputs.len() > 1 || call.begin().next().is_some();
+    model.layers.iter().any(|layer| match &layer.model {
+        Some(inner) => begin_from_values(inner),
+        None => is(layer) && layer.calls.iter().any(begins),
+    })
+}
 
 /// y or its last step, and with `return_state` the last states.
 pub(super) fn run(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<Value>>> {
-    if step.inputs.len() > 1 || step.call.named.iter().any(|(name, _)| name == "initial_state") {
-        let reason = "layers of a network begin from zeros (or from the states that a run is given)".into();
-        return Err(Error::Unsupported { what: "an initial_state that the model computes".into(), reason });
-    }
     let x = step.row()?;
     let label = label(step.layer, step.name.clone(), true)?;
     let label = label.ok_or_else(|| Error::Unsupported {
@@ -28,11 +42,28 @@ pub(super) fn run(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<V
         let reason = "networks have it over steps in their order".into();
         return Err(Error::Unsupported { what: "Bidirectional behind go_backwards".into(), reason });
     }
-    graph.over_time(step, x);
+    // Keras 3 loses the mask of a call that is told what to begin from, but hands it on (findings/keras3_loses_masks.sh).
+    let told = step.call.named.iter().any(|(name, _)| name == "mask");
+    let loses = !step.begin.is_empty() && x.masked && !told && graph.file.is_keras_3();
+    if loses && label.bidirectional.is_some() {
+        let reason = "Keras 3 then has the mask in one direction alone, which networks cannot".into();
+        return Err(Error::Unsupported { what: "a Bidirectional with a mask and an initial_state".into(), reason });
+    }
+    graph.over_time(step, &Value { masked: x.masked && !loses, ..x.clone() });
+    let begin = begin(graph, step, &label, &config)?;
+    let (h, c) = (config.output_size(), config.directions() * config.cell_size());
+    let state = graph.stage().states.len();
+    graph.stage().states.push(KerasState { size: h + c, begin });
     let y = graph.b().layers(&step.name, x.part, &config)?;
     for (parameter, values) in weights.named(&config) {
         graph.keep(&format!("{}.{}", step.name, parameter.name), &parameter.shape, values.to_vec())?;
     }
+    // The cell states of a direction.
+    let cells = |h: Option<Value>, direction: usize| {
+        let first = config.output_size() + direction * config.cell_size();
+        let c = h.clone().map(|h| Value { held: Some(Held { state, first }), ..h });
+        if label.cell == KerasCell::Lstm { vec![h, c] } else { vec![h] }
+    };
     let steps = |part: Part| Value { reversed, ..x.with(part) };
     let last = |part: Part| Value { steps: false, reversed: false, masked: false, ..x.with(part) };
     let Some(merge) = label.bidirectional else {
@@ -45,7 +76,7 @@ pub(super) fn run(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<V
         };
         results.push(if label.return_sequences { Some(steps(y)) } else { state.clone() });
         if label.return_state {
-            results.extend(states(&label, state));
+            results.extend(cells(state, 0));
         }
         return Ok(results);
     };
@@ -72,17 +103,29 @@ pub(super) fn run(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<V
         }
     };
     if let Some(ends) = ends.filter(|_| label.return_state) {
-        for half in halves(ends)? {
-            results.extend(states(&label, Some(last(half))));
+        for (direction, half) in halves(ends)?.into_iter().enumerate() {
+            results.extend(cells(Some(last(half)), direction));
         }
     }
     Ok(results)
 }
 
-/// The last h, and the place of an LSTM's c.
-fn states(label: &KerasLabel, h: Option<Value>) -> Vec<Option<Value>> {
-    match label.cell {
-        super::super::recurrent::KerasCell::Lstm => vec![h, None],
-        _ => vec![h],
+/// What the state of a layer begins with: h of every direction, then the cell states of every direction; Keras has them direction by
+/// direction.
+fn begin(graph: &mut Graph<'_>, step: &Step<'_>, label: &KerasLabel, config: &RnnConfig) -> Result<Vec<KerasBegin>> {
+    if step.begin.is_empty() {
+        return Ok(Vec::new());
     }
+    let each = if label.cell == KerasCell::Lstm { 2 } else { 1 };
+    let wanted = each * config.directions();
+    if step.begin.len() != wanted {
+        return Err(Error::mismatch("states to begin from", wanted, step.begin.len()));
+    }
+    if let Some(other) = step.begin.iter().find(|value| value.steps || value.part.width != config.hidden_size) {
+        let expected = format!("a row per sequence of {}", config.hidden_size);
+        let got = format!("{} of {}", if other.steps { "steps" } else { "a row" }, other.part.width);
+        return Err(Error::mismatch("a state to begin from", expected, got));
+    }
+    let order = (0..each).flat_map(|part| (part..wanted).step_by(each));
+    order.map(|n| graph.begins_with(&step.begin[n])).collect()
 }

@@ -3,9 +3,9 @@
 
 use super::super::hdf5::Array;
 use super::steps::{MOST_SPAN, MOST_STEPS};
-use super::{Graph, KerasFill, KerasPadding, KerasSteps, KerasWindows, Step, Value};
+use super::{Graph, KerasFill, KerasPadding, KerasState, KerasSteps, KerasWindows, Step, Value};
 use wgpu_rnn::expr::{Expr, max};
-use wgpu_rnn::network::Part;
+use wgpu_rnn::network::{Operand, Part};
 use wgpu_rnn::{Error, Result};
 
 /// Refuses a mask where Keras looks at masked steps too.
@@ -69,13 +69,7 @@ pub(super) fn convolution(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<
         let expected = format!("[taps, {} / {groups} groups, out]", x.part.width);
         return Err(Error::mismatch("kernel", expected, format!("{:?}", kernel.shape)));
     }
-    let (value, all) = if windows.keeps_steps() {
-        let all = graph.windows_in_place(step, x, &windows)?;
-        (x.clone(), all)
-    } else {
-        let value = graph.other_steps(step, x, KerasSteps::Windows(windows))?;
-        (value.clone(), value.part)
-    };
+    let (value, all) = graph.of_windows(step, x, windows)?;
     graph.count(groups.saturating_mul(2))?;
     let of_group = |group: usize| {
         let columns = outputs / groups;
@@ -102,6 +96,35 @@ pub(super) fn convolution(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<
         parts.push(graph.linear(&name, read, &kernel, bias.as_ref())?);
     }
     let y = graph.side_by_side_columns(&step.name, &parts)?;
+    let y = graph.activated(step, y)?;
+    Ok(vec![Some(value.with(y))])
+}
+
+/// `DepthwiseConv1D`.
+pub(super) fn depthwise(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<Value>>> {
+    let x = step.row()?;
+    refuse_mask(step, x)?;
+    let (kernel, bias) = graph.kernel(step)?;
+    let (value, y) = graph.by_channel(step, x, &kernel, bias.as_ref())?;
+    let y = graph.activated(step, y)?;
+    Ok(vec![Some(value.with(y))])
+}
+
+/// `SeparableConv1D`: a depthwise one, and a product of what it gives at every step.
+pub(super) fn separable(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<Option<Value>>> {
+    let x = step.row()?;
+    refuse_mask(step, x)?;
+    let (kernel, pointwise, bias) = if step.layer.flag("use_bias", step.layer.flag("bias", true)) {
+        graph.arrays(step).map(|[kernel, pointwise, bias]| (kernel, pointwise, Some(bias)))?
+    } else {
+        graph.arrays(step).map(|[kernel, pointwise]| (kernel, pointwise, None))?
+    };
+    let &[1, inputs, outputs] = &pointwise.shape[..] else {
+        return Err(Error::mismatch("pointwise kernel", "[1, in, out]", format!("{:?}", pointwise.shape)));
+    };
+    let (value, y) = graph.by_channel(step, x, &kernel, None)?;
+    let pointwise = Array { shape: vec![inputs, outputs], data: pointwise.data };
+    let y = graph.linear(&format!("{}/pointwise", step.name), y, &pointwise, bias.as_ref())?;
     let y = graph.activated(step, y)?;
     Ok(vec![Some(value.with(y))])
 }
@@ -167,6 +190,54 @@ pub(super) fn other_steps(graph: &mut Graph<'_>, step: &Step<'_>) -> Result<Vec<
 }
 
 impl Graph<'_> {
+    /// A value whose rows are the windows' places, and the steps of every window side by side.
+    fn of_windows(&mut self, step: &Step<'_>, x: &Value, windows: KerasWindows) -> Result<(Value, Part)> {
+        if windows.keeps_steps() {
+            let all = self.windows_in_place(step, x, &windows)?;
+            return Ok((x.clone(), all));
+        }
+        let value = self.other_steps(step, x, KerasSteps::Windows(windows))?;
+        let all = value.part;
+        Ok((value, all))
+    }
+
+    /// A convolution of every channel by itself, with a kernel `[taps, C, M]`: M columns of each channel, one after the other.
+    fn by_channel(
+        &mut self,
+        step: &Step<'_>,
+        x: &Value,
+        kernel: &Array,
+        bias: Option<&Array>,
+    ) -> Result<(Value, Part)> {
+        let &[taps, channels, times] = &kernel.shape[..] else {
+            return Err(Error::mismatch("kernel", "[taps, in, times]", format!("{:?}", kernel.shape)));
+        };
+        let wanted = || format!("[taps, {}, times]", x.part.width);
+        let width = channels.checked_mul(times).filter(|&width| width > 0 && channels == x.part.width);
+        let width = width.ok_or_else(|| Error::mismatch("kernel", wanted(), format!("{:?}", kernel.shape)))?;
+        let stride = size(step, &["strides"], 1)?;
+        let windows = windows(step, taps, stride, KerasFill::Zero)?;
+        let (value, all) = self.of_windows(step, x, windows)?;
+        self.count(2 * taps + 2)?;
+        let mut y: Option<Part> = None;
+        for (tap, weights) in kernel.data.chunks_exact(width).enumerate() {
+            let name = format!("{}/tap{tap}", step.name);
+            let weights = self.param(&format!("{name}.weight"), &[width], weights.to_vec())?;
+            let read = Operand::from(all.columns(tap * channels, channels)?).each(times);
+            let (product, weights) = (Expr::input(0) * Expr::input(1), self.b().whole(weights));
+            y = Some(match y {
+                None => self.b().map(&name, product, &[read, weights])?,
+                Some(y) => self.b().map(&name, product + Expr::input(2), &[read, weights, y.into()])?,
+            });
+        }
+        let y = y.ok_or_else(|| Error::mismatch("kernel", "taps", "none"))?;
+        let Some(bias) = bias else { return Ok((value, y)) };
+        let bias = self.param(&format!("{}.bias", step.name), &[bias.data.len()], bias.data.clone())?;
+        let operands = [y.into(), self.b().whole(bias)];
+        let y = self.b().map(&step.name, Expr::input(0) + Expr::input(1), &operands)?;
+        Ok((value, y))
+    }
+
     /// The steps of every window side by side, of windows that there is one of for every step.
     fn windows_in_place(&mut self, step: &Step<'_>, x: &Value, windows: &KerasWindows) -> Result<Part> {
         let before = windows.span() - 1;
@@ -203,6 +274,9 @@ impl Graph<'_> {
         let tap = if back { 0 } else { by };
         let one = (0..values).map(|n| if n % taps == tap { 1.0 } else { 0.0 }).collect();
         let weight = self.param(&format!("{name}.weight"), &[x.width, taps], one)?;
+        if back {
+            self.stage().states.push(KerasState { size: by * x.width, begin: Vec::new() });
+        }
         self.b().conv(name, x, (weight, None), if back { (by, 0) } else { (0, by) })
     }
 }

@@ -35,9 +35,15 @@ pub struct Facts {
     axes: HashMap<Place, Kind>,
     /// Recurrent nodes that begin a stack of their own.
     apart: HashSet<String>,
+    /// Sequences have no steps: zeros are what recurrent nodes give.
+    pub without_steps: bool,
 }
 
 impl Facts {
+    pub fn new(without_steps: bool) -> Self {
+        Self { without_steps, ..Self::default() }
+    }
+
     /// Whether it is known what an axis counts.
     pub fn knows(&self, place: Place) -> bool {
         self.axes.contains_key(&place)

@@ -85,7 +85,7 @@ impl Lowering<'_> {
             let reason = format!("{} of {} columns, in another order, are more than it picks", columns.len(), x.width);
             return Err(Error::Unsupported { what: "the order of columns".into(), reason }.into());
         }
-        let mut matrix = vec![0.0; needs];
+        let mut matrix = self.matrix(columns.len(), x.width)?;
         let mut bias = vec![0.0; columns.len()];
         for (row, column) in columns.iter().enumerate() {
             match column {

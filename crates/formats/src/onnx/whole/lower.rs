@@ -13,6 +13,10 @@ use std::collections::{HashMap, HashSet};
 use wgpu_rnn::network::{Builder, Part, Rows};
 use wgpu_rnn::{Error, Result, Shape};
 
+/// Elements of all matrices that are not in a file but made for its nodes (a convolution's kernel laid out, columns in another order), at
+/// most, of a whole model.
+pub const MOST_LAID_OUT: usize = 1 << 26;
+
 /// An input of the model.
 #[derive(Clone, Debug)]
 pub struct Input {
@@ -82,10 +86,12 @@ pub struct Lowering<'a> {
     pub(super) known: HashMap<(usize, String), Value>,
     names: HashSet<String>,
     pub budget: Budget,
+    /// How many of [`MOST_LAID_OUT`] there are, of the networks before too.
+    pub laid_out: usize,
 }
 
 impl<'a> Lowering<'a> {
-    pub fn new(file: &'a OnnxFile, inputs: Vec<Input>, facts: &'a Facts, shape: Shape) -> Self {
+    pub fn new(file: &'a OnnxFile, inputs: Vec<Input>, facts: &'a Facts, shape: Shape, laid_out: usize) -> Self {
         let mut budget = Budget::of_file(file.size);
         // Constants follow the shapes of a run too: states, masks, positions.
         budget.earn(inputs.iter().map(|i| i.axes.iter().map(|a| a.size).product::<usize>()).sum());
@@ -106,6 +112,7 @@ impl<'a> Lowering<'a> {
             known: HashMap::new(),
             names: HashSet::new(),
             budget,
+            laid_out,
         };
         for (n, input) in inputs.into_iter().enumerate() {
             let columns: usize = input.axes.iter().filter(|a| a.kind == Kind::Columns).map(|a| a.size).product();
@@ -143,6 +150,26 @@ impl<'a> Lowering<'a> {
         let name = free.unwrap_or_default();
         self.names.insert(name.clone());
         name
+    }
+
+    /// A matrix of zeros to be filled.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] where the model has too many such numbers.
+    pub fn matrix(&mut self, rows: usize, columns: usize) -> Result<Vec<f64>> {
+        let all = rows.saturating_mul(columns).saturating_add(self.laid_out);
+        if all > MOST_LAID_OUT {
+            return Err(Error::Limit {
+                what: format!("a matrix of {rows} x {columns}"),
+                needs: all as u64,
+                limit: MOST_LAID_OUT as u64,
+                unit: "numbers laid out for nodes",
+                limit_name: "this reader's limit",
+                hint: String::new(),
+            });
+        }
+        self.laid_out = all;
+        Ok(vec![0.0; rows * columns])
     }
 
     /// A parameter with its values.

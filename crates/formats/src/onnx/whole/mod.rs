@@ -10,6 +10,7 @@
 
 mod axes;
 mod dense;
+mod empty;
 mod lower;
 mod node;
 mod ops;
@@ -76,6 +77,8 @@ pub struct OnnxModel {
     inputs: Vec<Shaped>,
     /// The model's outputs, and the constants among them.
     outputs: Vec<(String, Option<super::constant::Constant>)>,
+    /// Where sequences have lengths.
+    without_steps: Option<empty::WithoutSteps>,
 }
 
 /// A model, or a part of one, as a network for inputs of certain shapes.
@@ -127,7 +130,7 @@ impl OnnxFile {
     /// # Errors
     /// As [`OnnxFile::model`].
     pub fn model_up_to(&self, shapes: &[(&str, &[usize])], outputs: &[&str]) -> Result<OnnxModel> {
-        self.staged(shapes, outputs, stages::MOST)
+        self.staged(shapes, outputs, stages::Wanted::ALL)
     }
 
     /// The whole model as one network: what can be trained.
@@ -136,14 +139,15 @@ impl OnnxFile {
     /// As [`OnnxFile::model`]; [`Error::Unsupported`] where one network is not enough.
     pub fn network(&self, shapes: &[(&str, &[usize])]) -> Result<OnnxNetwork> {
         let outputs = self.scopes[0].outputs.clone();
-        let model = self.staged(shapes, &outputs.iter().map(String::as_str).collect::<Vec<_>>(), 1)?;
+        let model =
+            self.staged(shapes, &outputs.iter().map(String::as_str).collect::<Vec<_>>(), stages::Wanted::ONE)?;
         let mut stages = model.stages.into_iter();
         stages.next().ok_or_else(|| within(&self.path.display().to_string(), nothing_to_run()))
     }
 
-    fn staged(&self, shapes: &[(&str, &[usize])], outputs: &[&str], most: usize) -> Result<OnnxModel> {
+    fn staged(&self, shapes: &[(&str, &[usize])], outputs: &[&str], wanted: stages::Wanted) -> Result<OnnxModel> {
         let given = self.shaped(shapes)?;
-        stages::model(self, given, outputs, most).map_err(|e| within(&self.path.display().to_string(), e))
+        stages::model(self, given, outputs, wanted).map_err(|e| within(&self.path.display().to_string(), e))
     }
 
     /// The inputs in the model's order, with their shapes.

@@ -25,6 +25,10 @@ pub struct OnnxSession<T: Element = f32> {
     model: OnnxModel,
     /// Of its stages.
     sessions: Vec<NetworkSession<T>>,
+    device: Device,
+    options: NetworkOptions,
+    /// What gives the values of sequences of length 0, since the first of them.
+    without_steps: Option<Box<Self>>,
 }
 
 impl From<OnnxNetwork> for OnnxModel {
@@ -39,7 +43,7 @@ impl From<OnnxNetwork> for OnnxModel {
             _ => (name.clone(), None),
         };
         let (inputs, outputs) = (inputs.collect(), network.outputs.iter().map(constant).collect());
-        Self { stages: vec![network], inputs, outputs }
+        Self { stages: vec![network], inputs, outputs, without_steps: None }
     }
 }
 
@@ -68,7 +72,7 @@ impl OnnxModel {
             NetworkSession::new(device, plan, &params)
         };
         let sessions = self.stages.iter().map(session).collect::<Result<_>>()?;
-        Ok(OnnxSession { model: self, sessions })
+        Ok(OnnxSession { model: self, sessions, device: device.clone(), options, without_steps: None })
     }
 }
 
@@ -160,7 +164,8 @@ impl OnnxNetwork {
         })
     }
 
-    /// The model's outputs of a run's.
+    /// The model's outputs of a run's. States after a sequence of length 0 are 0, as in ONNX Runtime; so is everything else of one, where
+    /// an [`OnnxSession`] has what the nodes behind give for that.
     ///
     /// # Errors
     /// [`Error::Mismatch`] for the output of another network.
@@ -186,8 +191,11 @@ impl OnnxNetwork {
             let (places, shape) = (laid.places(), laid.shape());
             let mut data = vec![T::default(); shape.iter().product()];
             let steps = if places.time == 0 { 1 } else { time };
+            // What is the same for all sequences is there where one has most steps.
+            let most = feed.lengths.as_ref().and_then(|all| (0..batch).max_by_key(|&b| all[b])).unwrap_or(0);
+            let sequences = if places.batch == 0 { most..most + 1 } else { 0..batch };
             for (c, column) in laid.columns.iter().enumerate() {
-                for (t, b) in (0..steps).flat_map(|t| (0..batch).map(move |b| (t, b))) {
+                for (t, b) in (0..steps).flat_map(|t| sequences.clone().map(move |b| (t, b))) {
                     // Where the model has that step.
                     let step = if laid.reversed { steps - 1 - t } else { t };
                     let at = places.at(step, b, c);
@@ -199,6 +207,10 @@ impl OnnxNetwork {
                                 Source::Input(n) => feed.inputs[*n].get(input_places[*n].at(t, b, at)).copied(),
                                 Source::Spread(_) => None,
                                 Source::Fixed(n) => fixed[*n].get(fixed_places[*n].at(t, b, at)).copied(),
+                                // ONNX Runtime gives 0 where nothing has run; a network leaves a state as it was.
+                                Source::State(..) if feed.lengths.as_ref().is_some_and(|all| all[b] == 0) => {
+                                    Some(T::default())
+                                }
                                 Source::State(places, _) => {
                                     let state = output.states.get(places.state);
                                     state.and_then(|s| s.data.get(b * s.shape[1] + places.at(at))).copied()
@@ -260,7 +272,7 @@ impl<T: Element> OnnxSession<T> {
     /// [`Error::Mismatch`] for inputs that are missing, unknown or of other shapes; as [`OnnxNetwork::feed`] and
     /// [`NetworkSession::forward`].
     pub fn run(&mut self, inputs: &[(&str, View<'_, T>)]) -> Result<Vec<OnnxTensor<T>>> {
-        let Self { model, sessions } = self;
+        let Self { model, sessions, device, options, without_steps } = self;
         let names: Vec<&str> = model.inputs.iter().map(|input| input.name.as_str()).collect();
         if let Some((name, _)) = inputs.iter().find(|(name, _)| !names.contains(name)) {
             return Err(Error::mismatch("input", names.join(", "), *name));
@@ -275,7 +287,16 @@ impl<T: Element> OnnxSession<T> {
             let initial = states.as_deref().map_or(NetworkInitial::Empty, NetworkInitial::Given);
             let lengths = feed.lengths.as_deref();
             let output = session.forward(&NetworkInput { initial, lengths, ..NetworkInput::new(&values) })?;
-            let outputs = stage.outputs(&feed, &output)?;
+            let mut outputs = stage.outputs(&feed, &output)?;
+            if let (Some(lengths), Some(other)) = (&feed.lengths, &model.without_steps)
+                && lengths.contains(&0)
+            {
+                if without_steps.is_none() {
+                    *without_steps = Some(Box::new(other.session(device, options)?));
+                }
+                let right = without_steps.as_mut().map_or(Ok(Vec::new()), |session| session.run(inputs))?;
+                stage.fill_empty(lengths, &mut outputs, &right);
+            }
             made.extend(outputs);
         }
         // An output may be an input as it is.

@@ -6,6 +6,7 @@
 use super::super::constant::Constant;
 use super::super::{OnnxFile, proto};
 use super::axes::{Facts, Made, Stop, guess};
+use super::empty::WithoutSteps;
 use super::lower::{Lowering, Source};
 use super::value::{Laid, Value};
 use super::{OnnxModel, OnnxNetwork, Shaped, finish};
@@ -13,8 +14,20 @@ use prost::Message;
 use std::collections::{HashMap, HashSet};
 use wgpu_rnn::{Error, Result};
 
-/// Networks of a model, at most.
-pub const MOST: usize = 64;
+/// What networks are made of a graph.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// So many, at most.
+    most: usize,
+    /// With zeros for what recurrent nodes give.
+    without_steps: bool,
+}
+
+impl Wanted {
+    pub const ALL: Self = Self { most: 64, without_steps: false };
+    pub const ONE: Self = Self { most: 1, ..Self::ALL };
+    pub const WITHOUT_STEPS: Self = Self { without_steps: true, ..Self::ALL };
+}
 
 /// A graph on its way.
 struct Staging<'a> {
@@ -26,6 +39,9 @@ struct Staging<'a> {
     /// Values that there are: inputs of the model, and what networks before have made.
     live: Vec<Shaped>,
     constants: HashMap<(usize, String), Value>,
+    wanted: Wanted,
+    /// [`Lowering::laid_out`] so far.
+    laid_out: usize,
 }
 
 /// How a network ended.
@@ -36,8 +52,8 @@ enum End {
     Cut(OnnxNetwork, usize),
 }
 
-/// The networks of a model whose inputs are `given`, `most` at most.
-pub fn model(file: &OnnxFile, given: Vec<Shaped>, outputs: &[&str], most: usize) -> Result<OnnxModel> {
+/// The networks of a model whose inputs are `given`.
+pub fn model(file: &OnnxFile, given: Vec<Shaped>, outputs: &[&str], wanted: Wanted) -> Result<OnnxModel> {
     let nodes = file.scopes[0]
         .nodes
         .iter()
@@ -46,14 +62,16 @@ pub fn model(file: &OnnxFile, given: Vec<Shaped>, outputs: &[&str], most: usize)
     let outputs: Vec<String> = outputs.iter().map(|&name| name.into()).collect();
     let needed = needed(file, &nodes, &outputs);
     let inputs = given.clone();
-    let mut staging = Staging { file, nodes, needed, outputs, live: given, constants: HashMap::new() };
+    let mut staging =
+        Staging { file, nodes, needed, outputs, live: given, constants: HashMap::new(), wanted, laid_out: 0 };
     let mut stages = Vec::new();
     let mut at = 0;
     loop {
-        match staging.network(at, stages.len() + 1 < most)? {
+        match staging.network(at, stages.len() + 1 < wanted.most)? {
             End::Whole(network, outputs) => {
                 stages.extend(network);
-                return Ok(OnnxModel { stages, inputs, outputs });
+                let without_steps = WithoutSteps::new(file, &inputs, &stages);
+                return Ok(OnnxModel { stages, inputs, outputs, without_steps });
             }
             End::Cut(network, next) => {
                 stages.push(network);
@@ -84,13 +102,13 @@ impl Staging<'_> {
     /// The network from the needed node `first` on; `may_cut`: it need not be the last.
     fn network(&mut self, first: usize, may_cut: bool) -> Result<End> {
         let recurrent = !self.file.found.is_empty() || !self.file.recurrences.is_empty();
-        let mut facts = Facts::default();
+        let mut facts = Facts::new(self.wanted.without_steps);
         let given = self.given(first);
         // Every round learns what an axis counts that was not known, or which node begins a stack of its own.
         let rounds = 1 + self.file.found.len() + given.iter().map(|value| value.shape.len()).sum::<usize>();
         for _ in 0..rounds {
             let (inputs, shape) = guess(&given, &facts, recurrent);
-            let mut lowering = Lowering::new(self.file, inputs, &facts, shape);
+            let mut lowering = Lowering::new(self.file, inputs, &facts, shape, self.laid_out);
             lowering.know(&self.constants);
             let mut stopped = None;
             for at in first..self.needed.len() {
@@ -130,6 +148,7 @@ impl Staging<'_> {
                     };
                     self.live.extend(finished.outputs.iter().filter_map(laid));
                     self.constants = lowering.constants();
+                    self.laid_out = lowering.laid_out;
                     return Ok(End::Cut(finished.network(lowering)?, at));
                 }
                 Err(stop) => facts.learn(stop)?,

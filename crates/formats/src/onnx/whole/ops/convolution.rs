@@ -3,12 +3,16 @@
 //! A convolution over time with all channels is three operations: a product that makes every tap's part of every output, a depthwise
 //! convolution whose taps are one 1 each, which takes each part from its step, and a sum over taps. Over columns it is the product alone,
 //! with the matrix that the kernel is when it is laid out.
+//!
+//! In a model without recurrent nodes nothing says which axis counts steps. A convolved axis is of columns there, unless its matrix would be
+//! too large: then it is of steps.
 
 use super::super::super::constant::Constant;
 use super::super::axes::Made;
 use super::super::lower::{Begin, Lowering, Source};
 use super::super::node::Op;
 use super::super::value::{Axis, Column, Kind, Laid, Value};
+use super::matrix::MOST_GROUPS;
 use super::{Row, refused, row};
 use wgpu_rnn::expr::{Expr, max};
 use wgpu_rnn::{Error, Result};
@@ -16,7 +20,9 @@ use wgpu_rnn::{Error, Result};
 pub(super) const ROWS: [Row; 3] = [row("Conv", 1, conv), row("MaxPool", 1, pool), row("AveragePool", 1, pool)];
 
 /// Elements of the largest matrix that a kernel is laid out as.
-const MOST_LAID_OUT: usize = 1 << 24;
+const MOST_OF_ONE: usize = 1 << 25;
+/// The same of a kernel of groups.
+const MOST_WITH_GROUPS: usize = 1 << 20;
 /// Taps of a window, at most.
 const MOST_TAPS: usize = 4096;
 
@@ -41,6 +47,16 @@ impl Window {
         let padded = self.size + self.before + self.behind;
         let places = padded.checked_sub(self.span()).map(|rest| rest / self.stride + 1);
         places.ok_or_else(|| Error::mismatch("an axis with its pads", format!("at least {}", self.span()), padded))
+    }
+
+    /// Whether every place of the result is that of x.
+    fn keeps(&self) -> bool {
+        self.stride == 1 && self.before + self.behind == self.span() - 1
+    }
+
+    /// Whether every place reads itself alone.
+    fn is_none(&self) -> bool {
+        self.keeps() && self.span() == 1
     }
 
     /// What tap k of place n reads.
@@ -114,6 +130,47 @@ fn every(sizes: &[usize]) -> impl Iterator<Item = Vec<usize>> {
     })
 }
 
+/// How many products a large kernel of so many groups is.
+fn pieces(group: usize) -> usize {
+    if group <= MOST_GROUPS { group } else { 1 }
+}
+
+/// Whether an axis counts sequences, alone or with steps.
+fn of_sequences(axis: &Axis) -> bool {
+    matches!(axis.kind, Kind::Batch | Kind::Both { .. })
+}
+
+/// The first axis counts sequences, if it counts anything.
+fn first_axis(x: &Laid) -> Option<(usize, Kind)> {
+    let columns = x.axes.first().is_some_and(|axis| axis.kind == Kind::Columns && axis.size != 1);
+    columns.then_some((0, Kind::Batch))
+}
+
+/// What the axes of x count in a convolution: channels are columns; of the convolved ones one may count steps, and the rest are columns.
+/// `weights`: elements of the matrix between two places.
+fn wanted(lowering: &Lowering<'_>, x: &Laid, windows: &[Window], weights: usize) -> Result<Vec<(usize, Kind)>> {
+    let mut wanted: Vec<(usize, Kind)> = match x.axes[1].kind {
+        Kind::Time if x.axes.len() == 3 => vec![(1, Kind::Columns), (2, Kind::Time)],
+        _ => vec![(1, Kind::Columns)],
+    };
+    wanted.extend(first_axis(x));
+    let mut laid_out = weights;
+    for window in windows {
+        laid_out = laid_out.saturating_mul(window.size).saturating_mul(window.places()?);
+    }
+    // Too many columns are steps, if nothing has said what they are.
+    let open = |n: &usize| {
+        let Axis { size, from, .. } = x.axes[n + 2];
+        size > 1 && windows[*n].keeps() && from.is_some_and(|place| !lowering.facts.knows(place))
+    };
+    let steps = x.axes.iter().all(|axis| axis.kind != Kind::Time) && laid_out > MOST_OF_ONE;
+    let steps = (0..windows.len()).filter(|_| steps).filter(open).max_by_key(|&n| windows[n].size);
+    wanted.extend(steps.map(|n| (n + 2, Kind::Time)));
+    let others = (0..windows.len()).filter(|&n| Some(n) != steps && of_sequences(&x.axes[n + 2]));
+    wanted.extend(others.map(|n| (n + 2, Kind::Columns)));
+    Ok(wanted)
+}
+
 fn conv(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let w = op.constant(1).ok_or_else(|| Error::mismatch("W", "a constant", "a value of a run"))?;
     convolved(lowering, op, w, op.constant(2))
@@ -135,19 +192,11 @@ pub(super) fn convolved(
     if x.axes[1].size != per_group * group {
         return Err(wrong().into());
     }
-    // Channels are columns; the axis of steps may be a convolved one.
-    let mut wanted: Vec<(usize, Kind)> = match x.axes[1].kind {
-        Kind::Time if x.axes.len() == 3 => vec![(1, Kind::Columns), (2, Kind::Time)],
-        _ => vec![(1, Kind::Columns)],
-    };
-    if x.axes[0].kind == Kind::Columns && x.axes[0].size != 1 {
-        wanted.push((0, Kind::Batch));
-    }
-    lowering.want(&x, &wanted)?;
+    lowering.want(&x, &wanted(lowering, &x, &windows, per_group * outputs * (group / pieces(group)))?)?;
     let time = x.axes.iter().position(|axis| axis.kind == Kind::Time).and_then(|n| n.checked_sub(2));
     if let Some(n) = time {
         let window = windows[n];
-        if window.stride != 1 || window.places()? != window.size {
+        if !window.keeps() {
             // Steps that were only guessed may be columns.
             lowering.want(&x, &[(n + 2, Kind::Columns)])?;
             let reason =
@@ -162,43 +211,57 @@ pub(super) fn convolved(
     let inputs: Vec<usize> =
         x.axes.iter().skip(2).enumerate().map(|(n, a)| if Some(n) == time { 1 } else { a.size }).collect();
     let (in_place, out_place) = (inputs.iter().product::<usize>(), made.iter().product::<usize>());
-    let (rows, width) = (outputs * out_place * taps, per_group * group * in_place);
-    let needs = rows.saturating_mul(width);
-    if needs > MOST_LAID_OUT {
+    let rows = outputs * out_place * taps;
+    // A large kernel of groups has most of its matrix 0: a product for each group.
+    let whole = rows.saturating_mul(per_group * group * in_place);
+    let pieces = if whole > MOST_WITH_GROUPS { pieces(group) } else { 1 };
+    let (piece_rows, width) = (rows / pieces, per_group * group / pieces * in_place);
+    if rows.saturating_mul(width) > MOST_OF_ONE {
         return Err(refused(
             format!("a convolution that is a matrix of {rows} x {width}"),
             "it is more than is laid out",
         ));
     }
-    let part = lowering.dense(&op.name, &x)?;
-    // Rows: output, place, tap in time; columns: channel, place.
-    let mut matrix = vec![0.0; needs];
     let kernel_size: usize = kernel.iter().product();
     let kernel_steps = super::super::super::fold::strides(kernel);
     let input_steps = super::super::super::fold::strides(&inputs);
-    for m in 0..outputs {
-        for (at, place) in every(&made).enumerate() {
-            for tap in every(kernel) {
-                let reads = (0..kernel.len()).map(|n| match time {
-                    Some(t) if t == n => Some(0),
-                    _ => windows[n].reads(place[n], tap[n]).map(|i| i * input_steps[n]),
-                });
-                let Some(read) = reads.collect::<Option<Vec<usize>>>() else { continue };
-                let read: usize = read.iter().sum();
-                let k = time.map_or(0, |t| tap[t]);
-                let row = (m * out_place + at) * taps + k;
-                let of_kernel: usize = tap.iter().zip(&kernel_steps).map(|(i, s)| i * s).sum();
-                for c in 0..per_group {
-                    let channel = m / (outputs / group) * per_group + c;
-                    let value = values[(m * per_group + c) * kernel_size + of_kernel];
-                    matrix[row * width + channel * in_place + read] += value;
+    let mut parts = Vec::new();
+    for (piece, columns) in x.columns.chunks(width.max(1)).enumerate() {
+        let part = lowering.columns(&op.name, columns)?;
+        // Rows: output, place, tap in time; columns: channel, place.
+        let mut matrix = lowering.matrix(piece_rows, width)?;
+        let of_piece = outputs / pieces;
+        for own in 0..of_piece {
+            let m = piece * of_piece + own;
+            for (at, place) in every(&made).enumerate() {
+                for tap in every(kernel) {
+                    let reads = (0..kernel.len()).map(|n| match time {
+                        Some(t) if t == n => Some(0),
+                        _ => windows[n].reads(place[n], tap[n]).map(|i| i * input_steps[n]),
+                    });
+                    let Some(read) = reads.sum::<Option<usize>>() else { continue };
+                    let k = time.map_or(0, |t| tap[t]);
+                    let row = (own * out_place + at) * taps + k;
+                    let of_kernel: usize = tap.iter().zip(&kernel_steps).map(|(i, s)| i * s).sum();
+                    for c in 0..per_group {
+                        let channel = m / (outputs / group) * per_group + c - piece * (per_group * group / pieces);
+                        let value = values[(m * per_group + c) * kernel_size + of_kernel];
+                        matrix[row * width + channel * in_place + read] += value;
+                    }
                 }
             }
         }
+        let weight = lowering.param(&format!("{}.weight", op.name), &[piece_rows, width], &matrix)?;
+        let name = lowering.fresh(&op.name);
+        parts.push(lowering.builder.linear(&name, part, weight, None)?);
     }
-    let weight = lowering.param(&format!("{}.weight", op.name), &[rows, width], &matrix)?;
-    let name = lowering.fresh(&op.name);
-    let mut y = lowering.builder.linear(&name, part, weight, None)?;
+    let mut y = match parts[..] {
+        [one] => one,
+        _ => {
+            let name = lowering.fresh(&format!("{}.groups", op.name));
+            lowering.builder.concat(&name, &parts)?
+        }
+    };
     if let Some(n) = time.filter(|&n| windows[n].span() > 1) {
         if x.reversed {
             return Err(refused("a convolution over steps in reverse order", "networks go over them as they come"));
@@ -206,7 +269,7 @@ pub(super) fn convolved(
         lowering.over_all_steps.get_or_insert_with(|| op.name.clone());
         let (window, span) = (windows[n], windows[n].span());
         let (low, high) = (window.before, span - 1 - window.before);
-        let mut ones = vec![0.0; rows * span];
+        let mut ones = lowering.matrix(rows, span)?;
         for row in 0..rows {
             ones[row * span + row % taps * window.dilation] = 1.0;
         }
@@ -222,7 +285,9 @@ pub(super) fn convolved(
     let mut axes = x.axes.clone();
     axes[1] = Axis::columns(outputs);
     for (n, &places) in made.iter().enumerate().filter(|(n, _)| Some(*n) != time) {
-        axes[n + 2] = Axis::columns(places);
+        // What an axis counts whose places stay can still be learned.
+        let from = x.axes[n + 2].from.filter(|_| windows[n].keeps());
+        axes[n + 2] = Axis { from, ..Axis::columns(places) };
     }
     let y = Value::Laid(lowering.laid(y, axes, &x));
     let Some(bias) = bias else { return Ok(vec![y]) };
@@ -237,8 +302,9 @@ pub(super) fn convolved(
 fn pool(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let x = op.laid(0)?.clone();
     let windows = windows(lowering, op, &x, None)?;
-    let wanted: Vec<(usize, Kind)> =
-        (1..x.axes.len()).filter(|&n| n == 1 || windows[n - 2].span() > 1).map(|n| (n, Kind::Columns)).collect();
+    let columns = |&n: &usize| n == 1 || !windows[n - 2].is_none() || of_sequences(&x.axes[n]);
+    let mut wanted: Vec<(usize, Kind)> = (1..x.axes.len()).filter(columns).map(|n| (n, Kind::Columns)).collect();
+    wanted.extend(first_axis(&x));
     lowering.want(&x, &wanted)?;
     let largest = op.kind == "MaxPool";
     if !largest && windows.iter().any(|w| w.before + w.behind > 0) {

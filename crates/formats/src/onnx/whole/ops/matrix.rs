@@ -13,7 +13,7 @@ use wgpu_rnn::{Error, Result};
 pub(super) const ROWS: [Row; 2] = [row("MatMul", 2, matmul), row("Gemm", 3, gemm)];
 
 /// Groups of columns that are multiplied by the same matrix, at most.
-const MOST_GROUPS: usize = 512;
+pub(super) const MOST_GROUPS: usize = 512;
 
 /// Row-major.
 pub(super) struct Matrix {

@@ -2,6 +2,7 @@
 //! What nodes make of constants alone is worked out by the tables of `onnx/fold`.
 
 mod convolution;
+mod einsum;
 mod matrix;
 mod normal;
 mod order;
@@ -39,11 +40,12 @@ const fn row(name: &'static str, reads: usize, run: fn(&mut Lowering<'_>, &Op<'_
 
 /// The row of an operator.
 pub fn find(kind: &str) -> Option<&'static Row> {
-    let tables: [&[Row]; 11] = [
+    let tables: [&[Row]; 12] = [
         &order::ROWS,
         &select::ROWS,
         &pointwise::ROWS,
         &matrix::ROWS,
+        &einsum::ROWS,
         &reduce::ROWS,
         &normal::ROWS,
         &convolution::ROWS,

@@ -13,6 +13,13 @@ pub(super) const ROWS: [Row; 2] = [row("TopK", 1, sort), row("ScatterElements", 
 
 /// All of B numbers, the largest first, and where each was.
 fn sort(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
+    // Of one number, the largest and the smallest.
+    let one = Constant::from_integers("indices", vec![1], vec![0])?;
+    match op.value(0)? {
+        Value::Laid(x) if x.shape() == [1] => return Ok(vec![Value::Laid(x.clone()), Value::Constant(one)]),
+        Value::Constant(x) if x.shape == [1] => return Ok(vec![Value::Constant(x.clone()), Value::Constant(one)]),
+        _ => {}
+    }
     let x = op.laid(0)?;
     let k = op.constant(1).and_then(|k| k.numbers().first().copied());
     let attributes = op.attributes(lowering.file);
@@ -20,10 +27,6 @@ fn sort(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let of_batch = x.axes.len() == 1 && x.columns.len() <= 1 && k == Some(x.axes[0].size as f64);
     if !of_batch || !largest || x.sorted {
         return Err(refused("these numbers by size", "networks do not sort; only sequences by their lengths are read"));
-    }
-    if x.axes[0].size == 1 {
-        let first = Constant::from_integers("indices", vec![1], vec![0])?;
-        return Ok(vec![Value::Laid(x.clone()), Value::Constant(first)]);
     }
     lowering.want(x, &[(0, Kind::Batch)])?;
     Ok(vec![Value::Laid(Laid { sorted: true, ..x.clone() }), Value::Order { back: false }])

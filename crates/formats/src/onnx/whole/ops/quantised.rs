@@ -2,7 +2,7 @@
 //! their scale is 1 and their zero point 0.
 
 use super::super::super::constant::Constant;
-use super::super::super::fold::scaled;
+use super::super::super::fold::{normal_axis, scaled};
 use super::super::axes::Made;
 use super::super::lower::Lowering;
 use super::super::node::Op;
@@ -12,8 +12,10 @@ use super::matrix::{Matrix, along};
 use super::{Row, refused, row};
 use crate::element::Element;
 use wgpu_rnn::Error;
+use wgpu_rnn::expr::Expr;
 
-pub(super) const ROWS: [Row; 3] = [
+pub(super) const ROWS: [Row; 4] = [
+    row("DequantizeLinear", 1, dequantise),
     row("DynamicQuantizeLinear", 1, dynamic_quantise),
     row("MatMulInteger", 1, matmul_integer),
     row("ConvInteger", 1, conv_integer),
@@ -24,6 +26,33 @@ fn dynamic_quantise(_: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
     let one = Constant::from_reals("scale", vec![], Element::F32, vec![1.0])?;
     let zero = Constant::from_integers("zero point", vec![], vec![0])?;
     Ok(vec![Value::Laid(op.laid(0)?.clone()), Value::Constant(one), Value::Constant(zero)])
+}
+
+/// (x − zero) · scale, of rows of a table in 8 bits, with one scale or one of each place along an axis.
+fn dequantise(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
+    let x = op.laid(0)?.clone();
+    let attributes = op.attributes(lowering.file);
+    if attributes.int("block_size")?.unwrap_or(0) != 0 {
+        return Err(refused("scales of blocks", "scales are read per tensor and per axis"));
+    }
+    let scale = op.constant(1).ok_or_else(|| Error::mismatch("scale", "a constant", "a value of a run"))?;
+    let along = |what: &str, constant: &Constant| -> Made<Value> {
+        let mut shape = vec![1; x.axes.len()];
+        if constant.len() != 1 {
+            let axis = normal_axis(attributes.int("axis")?.unwrap_or(1), x.axes.len())?;
+            shape[axis] = constant.len();
+        }
+        Ok(Value::Constant(constant.reshaped(what, shape)?))
+    };
+    let mut values = vec![Value::Laid(x.clone()), along("scale", scale)?];
+    if let Some(zero) = op.constant(2).filter(|zero| !zero.is_zero()) {
+        values.push(along("zero point", zero)?);
+    }
+    let real = |x: &[Expr]| match x {
+        [x, scale, zero] => (x.clone() - zero.clone()) * scale.clone(),
+        _ => x[0].clone() * x[1].clone(),
+    };
+    Ok(vec![lowering.pointwise(&op.name, &values, Some(scale.element), real)?])
 }
 
 /// The second input less its zero point, one for all or one for each group of its values.

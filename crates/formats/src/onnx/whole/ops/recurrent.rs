@@ -44,26 +44,52 @@ fn recurrent(lowering: &mut Lowering<'_>, op: &Op<'_>) -> Made<Vec<Value>> {
         (false, direction) => direction,
     };
     let config = layer.config;
+    if lowering.facts.without_steps {
+        return nothing(lowering, &x, (kind, operator.batch_first), [config.directions(), config.hidden_size]);
+    }
     lengths(lowering, op, &x)?;
-    let (d, h, b) = (config.directions(), config.hidden_size, lowering.shape.batch);
+    let (d, h) = (config.directions(), config.hidden_size);
     let mut begin = [None, None];
     for (n, begin) in begin.iter_mut().enumerate().take(if kind == OnnxOp::Lstm { 2 } else { 1 }) {
         *begin = state(lowering, op, n + 5, [d, h], batch, &x)?;
     }
     let [y, whole] = lowering.layer(&x, config, layer.weights, Layer::new(&op.name, begin))?;
-    let count = |size: usize, kind: Kind| if size == 1 { Axis::columns(1) } else { Axis { size, kind, from: None } };
-    let (t, b) = (count(lowering.shape.time, Kind::Time), count(b, Kind::Batch));
-    let (d_axis, h_axis) = (Axis::columns(d), Axis::columns(h));
-    let (of_y, of_state) = match operator.batch_first {
-        false => (vec![t, d_axis, b, h_axis], vec![d_axis, b, h_axis]),
-        true => (vec![b, t, d_axis, h_axis], vec![b, d_axis, h_axis]),
-    };
+    let (of_y, of_state) = axes(lowering, operator.batch_first, [d, h]);
     let all = |source: u32, first: usize| (first..first + d * h).map(|at| Column::Of(source, at as u32)).collect();
     let rows = lowering.rows_of(&of_state);
     let of = |columns: Vec<Column>| Value::Laid(Laid { rows, ..x.with(of_state.clone(), columns) });
     let mut made = vec![Value::Laid(x.with(of_y, all(y, 0))), of(all(whole, 0))];
     if kind == OnnxOp::Lstm {
         made.push(of(all(whole, d * h)));
+    }
+    Ok(made)
+}
+
+/// The axes of y and of a state.
+fn axes(lowering: &Lowering<'_>, batch_first: bool, [d, h]: [usize; 2]) -> (Vec<Axis>, Vec<Axis>) {
+    let count = |size: usize, kind: Kind| if size == 1 { Axis::columns(1) } else { Axis { size, kind, from: None } };
+    let (t, b) = (count(lowering.shape.time, Kind::Time), count(lowering.shape.batch, Kind::Batch));
+    let (d, h) = (Axis::columns(d), Axis::columns(h));
+    match batch_first {
+        false => (vec![t, d, b, h], vec![d, b, h]),
+        true => (vec![b, t, d, h], vec![b, d, h]),
+    }
+}
+
+/// What a node gives for sequences without steps: zeros, which every run is fed.
+fn nothing(
+    lowering: &mut Lowering<'_>,
+    x: &Laid,
+    (kind, batch_first): (OnnxOp, bool),
+    sizes: [usize; 2],
+) -> Made<Vec<Value>> {
+    let zero = Constant::from_reals("nothing", vec![], x.element, vec![0.0])?;
+    let (of_y, of_state) = axes(lowering, batch_first, sizes);
+    let mut made = Vec::new();
+    for axes in [Some(&of_y), Some(&of_state), Some(&of_state).filter(|_| kind == OnnxOp::Lstm)].into_iter().flatten() {
+        let rows = lowering.rows_of(axes);
+        let laid = lowering.fixed(&zero, axes, rows)?;
+        made.push(Value::Laid(Laid { sorted: x.sorted, reversed: x.reversed, ..laid }));
     }
     Ok(made)
 }
