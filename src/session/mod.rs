@@ -6,6 +6,7 @@ mod ends;
 mod network;
 mod optimise;
 mod phase;
+mod pooled;
 #[cfg(not(target_family = "wasm"))]
 mod profile;
 mod streams;
@@ -18,6 +19,7 @@ pub use network::OperationTime;
 pub use network::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkSession, NetworkUpstream};
 #[cfg(not(target_family = "wasm"))]
 pub use profile::KernelTime;
+pub(crate) use pooled::Batch;
 pub use streams::State;
 pub use trace::Snapshot;
 

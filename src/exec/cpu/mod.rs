@@ -278,6 +278,11 @@ impl<T: Real> Executor<T> {
         &mut self.slots[id]
     }
 
+    /// All of them; of none that y is in is anything written.
+    pub(crate) fn slots_mut(&mut self) -> &mut [Vec<T>] {
+        &mut self.slots
+    }
+
     pub(crate) fn indices_mut(&mut self, id: SlotId) -> &mut [u32] {
         &mut self.indices[id]
     }

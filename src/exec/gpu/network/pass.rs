@@ -3,6 +3,7 @@
 use super::{Executor, Pipeline};
 use crate::error::Result;
 use crate::exec::Port;
+use crate::exec::gpu::states::Moves;
 use crate::model::network::Op;
 use crate::plan::Half;
 use crate::plan::network::{Entry, NetworkPlan, SlotId, Work};
@@ -23,23 +24,44 @@ impl Executor {
     /// A pass, submit by submit.
     pub(crate) fn run(&mut self, plan: &NetworkPlan, half: Half) -> Result<()> {
         let submits = self.program.passes[half as usize].submits.clone();
-        self.submit_parts(plan, half, &submits)
+        self.submit_parts(plan, half, &submits, None)
+    }
+
+    /// The way there, between states that are read from slots and written to slots.
+    pub(crate) fn run_streams(&mut self, plan: &NetworkPlan, moves: &Moves, (from, to): (&[u32], &[u32])) -> Result<()> {
+        let submits = self.program.passes[Half::Forward as usize].submits.clone();
+        self.submit_parts(plan, Half::Forward, &submits, Some((moves, (from, to))))
     }
 
     /// Those of its entries that are an operation's, and waits for them.
     #[cfg(not(target_family = "wasm"))]
     pub(crate) fn run_operation(&mut self, plan: &NetworkPlan, half: Half, node: usize) -> Result<()> {
         let part = self.program.passes[half as usize].of(node);
-        self.submit_parts(plan, half, &[part])?;
+        self.submit_parts(plan, half, &[part], None)?;
         self.gpu.wait()
     }
 
-    fn submit_parts(&mut self, plan: &NetworkPlan, half: Half, parts: &[Range<usize>]) -> Result<()> {
+    fn submit_parts(
+        &mut self,
+        plan: &NetworkPlan,
+        half: Half,
+        parts: &[Range<usize>],
+        moves: Option<(&Moves, (&[u32], &[u32]))>,
+    ) -> Result<()> {
         self.submits += parts.len() as u64;
         self.gpu.submit("running a network", || {
-            for part in parts {
+            if let Some((moves, (from, to))) = moves {
+                moves.write(from, to);
+            }
+            for (n, part) in parts.iter().enumerate() {
                 let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                if let (Some((moves, (from, _))), 0) = (moves, n) {
+                    moves.gather(&mut encoder, from.len());
+                }
                 self.encode(&mut encoder, plan, half, part.clone());
+                if let (Some((moves, (_, to))), true) = (moves, n + 1 == parts.len()) {
+                    moves.scatter(&mut encoder, to.len());
+                }
                 self.gpu.queue.submit([encoder.finish()]);
             }
         })
