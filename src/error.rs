@@ -103,7 +103,9 @@ pub enum StreamError {
         places: usize,
     },
     /// A rollback beyond what is kept of a stream.
-    #[error("stream {id}: expected a rollback by at most {kept} step(s), which is what is kept, got {steps} (PoolOptions::history keeps more)")]
+    #[error(
+        "stream {id}: expected a rollback by at most {kept} step(s), which is what is kept, got {steps} (PoolOptions::history keeps more)"
+    )]
     History {
         /// The stream's name.
         id: String,
@@ -113,7 +115,9 @@ pub enum StreamError {
         kept: usize,
     },
     /// A snapshot of another stream, of which the one at hand is no fork.
-    #[error("stream {id}: expected a snapshot of it, or of what it was forked from, got one of another stream (open_from opens a stream there)")]
+    #[error(
+        "stream {id}: expected a snapshot of it, or of what it was forked from, got one of another stream (open_from opens a stream there)"
+    )]
     Snapshot {
         /// The stream's name.
         id: String,

@@ -111,7 +111,6 @@ impl<T: Element> States<T> {
             On::Gpu(e) => Ok(widen(e.read(slot).await?)),
         }
     }
-
 }
 
 impl<T: Element> Streams<'_, T> {

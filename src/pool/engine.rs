@@ -114,8 +114,7 @@ impl<T: Element> Engine<T> {
         let head = config.head.map(|head| Head { loss: None, ..head });
         // A stream has one order of frames, whatever the layout.
         let config = RnnConfig { head, layout: Layout::TimeMajor, ..config.clone() };
-        let plan =
-            Options { nominal: Some(options.nominal), precision: precision::<T>(), ..options.plan.clone() };
+        let plan = Options { nominal: Some(options.nominal), precision: precision::<T>(), ..options.plan.clone() };
         let plan = Plan::new(&config, options.nominal, &device.caps(), &plan)?;
         let bytes = plan.session_bytes();
         let session = Runs::Stack(Session::from_plan_async(device, plan, weights).await?);
@@ -393,8 +392,10 @@ fn precision<T: Element>() -> Precision {
 }
 
 fn cannot_stream(what: &str, name: &str, reason: &str) -> Error {
-    let reason = format!("{reason}, so that no step's result can be given before the last step; run whole sequences \
-                          (Rnn, Model), or a model that reads time forwards alone");
+    let reason = format!(
+        "{reason}, so that no step's result can be given before the last step; run whole sequences \
+                          (Rnn, Model), or a model that reads time forwards alone"
+    );
     Error::Unsupported { what: format!("a StreamPool of {what} with {name}"), reason }
 }
 

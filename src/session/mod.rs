@@ -17,9 +17,9 @@ pub use ends::{TargetValues, Targets};
 #[cfg(not(target_family = "wasm"))]
 pub use network::OperationTime;
 pub use network::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkSession, NetworkUpstream};
+pub(crate) use pooled::Batch;
 #[cfg(not(target_family = "wasm"))]
 pub use profile::KernelTime;
-pub(crate) use pooled::Batch;
 pub use streams::State;
 pub use trace::Snapshot;
 

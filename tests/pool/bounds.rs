@@ -10,7 +10,8 @@ fn a_full_stream_pushes_back_and_loses_nothing() {
     let (id, other) = (pool.open().expect("a stream"), pool.open().expect("a stream"));
     let frames = values(1, 3 * 12);
     pool.push(id, &frames[..3 * 8]).expect("room");
-    let full = |frames, waiting, unpulled| StreamError::Full { id: id.to_string(), frames, waiting, unpulled, places: 10 };
+    let full =
+        |frames, waiting, unpulled| StreamError::Full { id: id.to_string(), frames, waiting, unpulled, places: 10 };
     assert_eq!(refused(pool.push(id, &frames[3 * 8..3 * 11])), full(3, 8, 0));
     // The others are not held up.
     pool.push(other, &frames[..3 * 10]).expect("room");
@@ -113,8 +114,7 @@ fn batches_fit_in_what_sessions_may_take() {
         let nominal = Shape { time: 1, batch: 1 };
         let sessions = RnnOptions { bytes, nominal, ..RnnOptions::default() };
         let options = PoolOptions::default();
-        let mut pool =
-            StreamPool::of_rnn_with(&Device::cpu(), &config, &weights, &sessions, &options).expect("a pool");
+        let mut pool = StreamPool::of_rnn_with(&Device::cpu(), &config, &weights, &sessions, &options).expect("a pool");
         let ids: Vec<StreamId> = (0..50).map(|_| pool.open().expect("a stream")).collect();
         for (n, id) in ids.iter().enumerate() {
             pool.push(*id, &values(n as u64, 16 * (1 + n % 7))).expect("room");

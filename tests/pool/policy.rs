@@ -133,7 +133,9 @@ fn statistics_count_and_print() {
     assert!(statistics.latency.iter().all(|&time| time >= ms(20)), "{statistics}");
     assert!(statistics.latency[0] <= statistics.latency[1] && statistics.latency[1] <= statistics.latency[2]);
     let text = statistics.to_string();
-    for part in ["6 open; 3 frame(s) of 1 wait, 60 result(s) unpulled", "ticks     10, 60 frame(s)", "frame to result: p50"] {
+    for part in
+        ["6 open; 3 frame(s) of 1 wait, 60 result(s) unpulled", "ticks     10, 60 frame(s)", "frame to result: p50"]
+    {
         assert!(text.contains(part), "{part:?} is not in {text}");
     }
     pool.forget_statistics();

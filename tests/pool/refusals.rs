@@ -9,7 +9,9 @@ use wgpu_rnn::*;
 #[track_caller]
 fn unsupported(result: Result<StreamPool>, part: &str) {
     match result.map(drop) {
-        Err(Error::Unsupported { what, reason }) => assert!(format!("{what}: {reason}").contains(part), "{what}: {reason}"),
+        Err(Error::Unsupported { what, reason }) => {
+            assert!(format!("{what}: {reason}").contains(part), "{what}: {reason}")
+        }
         other => panic!("{other:?}"),
     }
 }

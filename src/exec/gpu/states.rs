@@ -113,12 +113,7 @@ impl States {
 
 impl Moves {
     /// For batches of up to so many streams.
-    pub(crate) fn new(
-        states: &States,
-        id: u64,
-        batch: usize,
-        [before, after]: [&[Target]; 2],
-    ) -> Result<Self> {
+    pub(crate) fn new(states: &States, id: u64, batch: usize, [before, after]: [&[Target]; 2]) -> Result<Self> {
         let gpu = &states.gpu;
         let bytes = 4 * (1 + batch as u64);
         let tables = gpu.scoped("creating the tables of a pool", || {

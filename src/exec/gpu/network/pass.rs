@@ -28,7 +28,12 @@ impl Executor {
     }
 
     /// The way there, between states that are read from slots and written to slots.
-    pub(crate) fn run_streams(&mut self, plan: &NetworkPlan, moves: &Moves, (from, to): (&[u32], &[u32])) -> Result<()> {
+    pub(crate) fn run_streams(
+        &mut self,
+        plan: &NetworkPlan,
+        moves: &Moves,
+        (from, to): (&[u32], &[u32]),
+    ) -> Result<()> {
         let submits = self.program.passes[Half::Forward as usize].submits.clone();
         self.submit_parts(plan, Half::Forward, &submits, Some((moves, (from, to))))
     }
