@@ -150,9 +150,9 @@ impl<T: Element> Executor<T> {
         let Self { plan, on, .. } = self;
         match on {
             On::Cpu(threads, e) => {
-                streams.load(e.slots_mut());
-                threads.run(|| e.run(plan, schedule, plan.half(Half::Forward).0, &mut |_, _, _| {}));
-                streams.store(|slot| e.slot(slot));
+                let mut ported = streams.ported();
+                let steps = plan.half(Half::Forward).0;
+                threads.run(|| T::run(e, plan, schedule, steps, (&mut |_, _, _| {}, Some(&mut ported))));
                 Ok(())
             }
             On::Gpu(e) => {

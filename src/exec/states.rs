@@ -1,6 +1,7 @@
 //! The states of many streams on a device, a slot each, and what goes between them and a batch: rows copied in memory of this process, or
 //! by a kernel each way in the submits of the batch itself.
 
+use super::cpu::shared::Shared;
 use super::device::Kind;
 use super::{Device, Element, gpu, widen};
 use crate::error::Result;
@@ -113,7 +114,20 @@ impl<T: Element> States<T> {
     }
 }
 
+/// Streams on the CPU executor: their slots, read and written by the kernels that load and store states.
+pub(crate) struct Ported<'a, T> {
+    pub slabs: &'a mut Slabs<T>,
+    pub from: &'a [u32],
+    pub to: &'a [u32],
+}
+
 impl<T: Element> Streams<'_, T> {
+    /// Those on the CPU executor.
+    pub(super) fn ported(&mut self) -> Ported<'_, T> {
+        let On::Cpu(slabs) = &mut self.states.on else { unreachable!("the CPU executor has its states there") };
+        Ported { slabs, from: self.from, to: self.to }
+    }
+
     /// What a GPU binds for a batch of so many sequences, with the slots that are read and written; made where there is none for the
     /// store as it is now. `targets`: where pieces are in the batch's buffers.
     pub(super) fn bound(
@@ -171,7 +185,7 @@ fn slab_slots<T>(size: usize) -> usize {
 }
 
 /// Slots in memory of this process.
-struct Slabs<T> {
+pub(crate) struct Slabs<T> {
     slabs: Vec<Vec<T>>,
     size: usize,
     /// Slots of a slab, as a power of two.
@@ -184,7 +198,7 @@ impl<T> Slabs<T> {
         (slot >> self.shift, (slot & mask) * self.size)
     }
 
-    fn slot(&self, slot: u32) -> &[T] {
+    pub fn slot(&self, slot: u32) -> &[T] {
         let (slab, at) = self.place(slot);
         &self.slabs[slab][at..][..self.size]
     }
@@ -192,5 +206,31 @@ impl<T> Slabs<T> {
     fn slot_mut(&mut self, slot: u32) -> &mut [T] {
         let (slab, at) = self.place(slot);
         &mut self.slabs[slab][at..][..self.size]
+    }
+
+    /// All slots, to be written by several threads.
+    pub fn shared(&mut self) -> SharedSlabs<'_, T> {
+        let (size, shift) = (self.size, self.shift);
+        SharedSlabs { slabs: self.slabs.iter_mut().map(|slab| Shared::new(slab)).collect(), size, shift }
+    }
+}
+
+/// See [`Slabs::shared`].
+pub(crate) struct SharedSlabs<'a, T> {
+    slabs: Vec<Shared<'a, T>>,
+    size: usize,
+    shift: u32,
+}
+
+impl<T> SharedSlabs<'_, T> {
+    /// A slot.
+    ///
+    /// # Safety
+    /// For as long as the returned slice lives, it may not be asked for again.
+    #[expect(clippy::mut_from_ref, reason = "different slots of one store; the caller keeps them so")]
+    pub unsafe fn slot(&self, slot: u32) -> &mut [T] {
+        let (slot, mask) = (slot as usize, (1 << self.shift) - 1);
+        // SAFETY: another slot is another part; this one is the caller's alone.
+        unsafe { self.slabs[slot >> self.shift].part((slot & mask) * self.size, self.size) }
     }
 }

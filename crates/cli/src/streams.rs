@@ -65,8 +65,8 @@ pub fn run(args: &StreamArgs, model: &ModelArgs, sizes: &Sizes, as_json: bool) -
     let (config, device) = (model.config()?, model.place.device()?);
     let plan = model.options(model.memory, model.place.tuning(&device)?);
     let sessions = RnnOptions { plan, ..RnnOptions::default() };
-    // All of them in one tick, and each of its frames.
-    let policy = Policy { max_batch: streams, max_steps: chunk, ..Policy::default() };
+    // All of them in one tick, with all that they push at once.
+    let policy = Policy { max_batch: streams, max_steps: chunk.max(Policy::default().max_steps), ..Policy::default() };
     let options = PoolOptions { policy, frames: 1 << 16, bytes: 4 << 30, ..PoolOptions::default() };
     let weights = Weights::<f32>::random(&config, SEEDS.0)?;
     let mut pool = StreamPool::of_rnn_with(&device, &config, &weights, &sessions, &options)?;
@@ -181,8 +181,8 @@ impl Case {
                 self.pool.forget_statistics();
             }
             let start = Instant::now();
+            let now = self.pool.now();
             for n in 0..self.ids.len() {
-                let now = self.pool.now();
                 self.push(n, now)?;
             }
             self.pool.tick()?;
