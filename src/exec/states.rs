@@ -1,7 +1,6 @@
 //! The states of many streams on a device, a slot each, and what goes between them and a batch: rows copied in memory of this process, or
 //! by a kernel each way in the submits of the batch itself.
 
-use super::cpu::shared::Shared;
 use super::device::Kind;
 use super::{Device, Element, gpu, widen};
 use crate::error::Result;
@@ -203,34 +202,8 @@ impl<T> Slabs<T> {
         &self.slabs[slab][at..][..self.size]
     }
 
-    fn slot_mut(&mut self, slot: u32) -> &mut [T] {
+    pub fn slot_mut(&mut self, slot: u32) -> &mut [T] {
         let (slab, at) = self.place(slot);
         &mut self.slabs[slab][at..][..self.size]
-    }
-
-    /// All slots, to be written by several threads.
-    pub fn shared(&mut self) -> SharedSlabs<'_, T> {
-        let (size, shift) = (self.size, self.shift);
-        SharedSlabs { slabs: self.slabs.iter_mut().map(|slab| Shared::new(slab)).collect(), size, shift }
-    }
-}
-
-/// See [`Slabs::shared`].
-pub(crate) struct SharedSlabs<'a, T> {
-    slabs: Vec<Shared<'a, T>>,
-    size: usize,
-    shift: u32,
-}
-
-impl<T> SharedSlabs<'_, T> {
-    /// A slot.
-    ///
-    /// # Safety
-    /// For as long as the returned slice lives, it may not be asked for again.
-    #[expect(clippy::mut_from_ref, reason = "different slots of one store; the caller keeps them so")]
-    pub unsafe fn slot(&self, slot: u32) -> &mut [T] {
-        let (slot, mask) = (slot as usize, (1 << self.shift) - 1);
-        // SAFETY: another slot is another part; this one is the caller's alone.
-        unsafe { self.slabs[slot >> self.shift].part((slot & mask) * self.size, self.size) }
     }
 }

@@ -1,7 +1,7 @@
 //! Streams opened and closed, frames in and results out.
 
 use super::engine::id_out;
-use super::stream::{Arrival, Kept, Stream};
+use super::stream::{Kept, Stream};
 use super::{StreamId, StreamPool, nanoseconds, slots};
 use crate::error::{Error, Result, StreamError};
 use crate::exec::Element;
@@ -197,7 +197,7 @@ impl<T: Element> StreamPool<T> {
     fn room_for(&mut self, id: StreamId, frames: usize) -> Result<usize> {
         let index = self.index(id)?;
         let s = &self.streams[index];
-        let (waiting, unpulled) = (s.waiting(), s.results.len() + s.owed);
+        let (waiting, unpulled) = (s.waiting(), s.results.len() + s.owed as usize);
         let places = self.options.frames;
         if frames > places.saturating_sub(waiting + unpulled) {
             return Err(Error::Stream(StreamError::Full { id: id.to_string(), frames, waiting, unpulled, places }));
@@ -225,13 +225,12 @@ impl<T: Element> StreamPool<T> {
         }
         self.waiting += usize::from(s.waiting() == 0);
         s.pushed += frames as u64;
-        match s.arrivals.back_mut() {
-            Some(last) if last.at == at => last.frames += frames,
-            _ => {
-                let before = s.bytes();
-                s.arrivals.push_back(Arrival { frames, at });
-                self.bytes = self.bytes - before + s.bytes();
-            }
+        if s.arrivals.has_room(at) {
+            s.arrivals.push(frames, at);
+        } else {
+            let before = s.bytes();
+            s.arrivals.push(frames, at);
+            self.bytes = self.bytes - before + s.bytes();
         }
         self.enqueue(index);
     }
@@ -292,7 +291,7 @@ impl<T: Element> StreamPool<T> {
         s.frames.truncate((target - s.first) as usize);
         s.pushed = target;
         if target >= s.ran {
-            s.forget((target - s.ran) as usize);
+            s.arrivals.truncate((target - s.ran) as usize);
         } else {
             while s.history.len() > 1 && s.history.back().is_some_and(|kept| kept.at > target) {
                 s.history.pop_back().into_iter().for_each(|kept| self.slots.leave(kept.slot));
@@ -302,10 +301,12 @@ impl<T: Element> StreamPool<T> {
                 self.slots.leave(s.slot);
                 (s.slot, s.ran) = (kept.slot, kept.at);
             }
+            let before = s.bytes();
             s.arrivals.clear();
             if s.waiting() > 0 {
-                s.arrivals.push_back(Arrival { frames: s.waiting(), at: self.latest });
+                s.arrivals.push(s.waiting(), self.latest);
             }
+            self.bytes = self.bytes - before + s.bytes();
         }
         self.drop_results(index, target);
         let waits = self.streams[index].waiting() > 0;
@@ -324,7 +325,7 @@ impl<T: Element> StreamPool<T> {
         if self.pending.is_some() {
             for entry in self.batch.iter_mut().filter(|e| e.index as usize == index && e.generation == s.generation) {
                 let now = over.min(entry.emit);
-                (entry.emit, s.owed, over) = (entry.emit - now, s.owed - now, over - now);
+                (entry.emit, s.owed, over) = (entry.emit - now, s.owed - now as u32, over - now);
             }
         }
         s.results.truncate(s.results.len().saturating_sub(over).max(s.settled));

@@ -1,5 +1,6 @@
 //! What a pool may do, and when.
 
+use super::ring::MOST;
 use crate::error::{Error, Result};
 use std::time::Duration;
 
@@ -79,6 +80,11 @@ impl PoolOptions {
             ("frames of a StreamPool", *frames),
             ("every of a History", history.every),
         ];
+        let rows = frames.saturating_add(history.steps).saturating_add(history.every);
+        if rows > MOST {
+            let what = "frames of a StreamPool, with those of its history";
+            return Err(Error::mismatch(what, format!("at most {MOST}"), rows));
+        }
         match sizes.into_iter().find(|(_, size)| *size == 0) {
             Some((what, size)) => Err(Error::mismatch(what, "at least 1", size)),
             None => Ok(()),

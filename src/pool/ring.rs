@@ -2,79 +2,89 @@
 
 /// A queue of rows of one width.
 pub(super) struct Ring<T> {
-    data: Vec<T>,
-    width: usize,
+    data: Box<[T]>,
+    // In few bytes: a pool goes over all of its streams in every tick.
+    width: u32,
     /// Rows that there is room for: 0 or a power of two.
-    capacity: usize,
-    head: usize,
-    len: usize,
+    capacity: u32,
+    head: u32,
+    len: u32,
 }
 
+/// Rows that a queue may have at most.
+pub(super) const MOST: usize = 1 << 30;
+
 /// Rows of an empty queue that keeps its memory.
-const KEPT: usize = 16;
+const KEPT: u32 = 16;
 
 impl<T: Copy + Default> Ring<T> {
     pub fn new(width: usize) -> Self {
-        Self { data: Vec::new(), width, capacity: 0, head: 0, len: 0 }
+        Self { data: Box::default(), width: width as u32, capacity: 0, head: 0, len: 0 }
     }
 
     pub fn len(&self) -> usize {
-        self.len
+        self.len as usize
+    }
+
+    fn width(&self) -> usize {
+        self.width as usize
     }
 
     /// Bytes that it takes when it has room for so many rows.
     pub fn bytes_for(&self, rows: usize) -> u64 {
-        let capacity = if rows <= self.capacity { self.capacity } else { rows.next_power_of_two() };
-        (capacity * self.width * size_of::<T>()) as u64
+        let own = self.capacity as usize;
+        let capacity = if rows <= own { own } else { rows.next_power_of_two() };
+        (capacity * self.width() * size_of::<T>()) as u64
     }
 
     /// Makes room for so many rows in all.
     pub fn reserve(&mut self, rows: usize) {
-        if rows > self.capacity {
+        if rows > self.capacity as usize {
             self.resize(rows.next_power_of_two());
         }
     }
 
     fn resize(&mut self, capacity: usize) {
-        let mut data = vec![T::default(); capacity * self.width];
-        for n in 0..self.len {
-            data[n * self.width..][..self.width].copy_from_slice(self.row(n));
+        let width = self.width();
+        let mut data = vec![T::default(); capacity * width].into_boxed_slice();
+        for n in 0..self.len() {
+            data[n * width..][..width].copy_from_slice(self.row(n));
         }
-        (self.data, self.capacity, self.head) = (data, capacity, 0);
+        (self.data, self.capacity, self.head) = (data, capacity as u32, 0);
     }
 
     fn place(&self, n: usize) -> usize {
-        ((self.head + n) & (self.capacity - 1)) * self.width
+        ((self.head as usize + n) & (self.capacity as usize - 1)) * self.width()
     }
 
     /// Row `n` from the front, which must be there.
     #[inline]
     pub fn row(&self, n: usize) -> &[T] {
-        debug_assert!(n < self.len, "a row that is there");
-        &self.data[self.place(n)..][..self.width]
+        debug_assert!(n < self.len(), "a row that is there");
+        &self.data[self.place(n)..][..self.width()]
     }
 
     /// A row at the back, to be written.
     #[inline]
     pub fn push(&mut self) -> &mut [T] {
-        self.reserve(self.len + 1);
+        self.reserve(self.len() + 1);
+        let (at, width) = (self.place(self.len()), self.width());
         self.len += 1;
-        let at = self.place(self.len - 1);
-        &mut self.data[at..][..self.width]
+        &mut self.data[at..][..width]
     }
 
-    /// Rows at the back.
+    /// Whole rows at the back.
     pub fn extend(&mut self, rows: &[T]) {
-        self.reserve(self.len + rows.len() / self.width.max(1));
+        let width = self.width().max(1);
+        self.reserve(self.len() + rows.len() / width);
         let mut rest = rows;
         while !rest.is_empty() {
-            let count = rest.len() / self.width;
             // Until the end of the memory, or the rows before the front.
-            let back = (self.head + self.len) & (self.capacity - 1);
-            let now = count.min(self.capacity - back);
-            let (run, later) = rest.split_at(now * self.width);
-            self.data[back * self.width..][..run.len()].copy_from_slice(run);
-            (self.len, rest) = (self.len + now, later);
+            let back = self.place(self.len());
+            let (run, later) = rest.split_at(rest.len().min(self.data.len() - back));
+            self.data[back..][..run.len()].copy_from_slice(run);
+            self.len += (run.len() / width) as u32;
+            rest = later;
         }
     }
 
@@ -83,29 +93,30 @@ impl<T: Copy + Default> Ring<T> {
         if self.len == 0 {
             return;
         }
-        let first = self.len.min(self.capacity - self.head);
-        take(&self.data[self.head * self.width..][..first * self.width]);
-        if first < self.len {
-            take(&self.data[..(self.len - first) * self.width]);
+        let (front, all) = (self.place(0), self.len() * self.width());
+        let first = all.min(self.data.len() - front);
+        take(&self.data[front..][..first]);
+        if first < all {
+            take(&self.data[..all - first]);
         }
     }
 
     /// Takes rows from the front.
     #[inline]
     pub fn pop(&mut self, rows: usize) {
-        self.len -= rows;
-        self.head = if self.len == 0 { 0 } else { (self.head + rows) & (self.capacity - 1) };
+        self.len -= rows as u32;
+        self.head = if self.len == 0 { 0 } else { (self.head + rows as u32) & (self.capacity - 1) };
     }
 
     /// Takes rows from the back, until there are so many.
     pub fn truncate(&mut self, rows: usize) {
-        self.len = self.len.min(rows);
+        self.len = self.len().min(rows) as u32;
     }
 
     /// Gives back memory that an empty queue does not need.
     pub fn shrink(&mut self) {
         if self.len == 0 && self.capacity > KEPT {
-            *self = Self::new(self.width);
+            *self = Self::new(self.width());
         }
     }
 }
@@ -113,8 +124,8 @@ impl<T: Copy + Default> Ring<T> {
 impl<T: Copy + Default> Clone for Ring<T> {
     /// With room for what is there.
     fn clone(&self) -> Self {
-        let mut other = Self::new(self.width);
-        other.reserve(self.len);
+        let mut other = Self::new(self.width());
+        other.reserve(self.len());
         self.all(|rows| other.extend(rows));
         other
     }

@@ -26,6 +26,85 @@ pub(super) struct Arrival {
     pub at: u64,
 }
 
+/// When what waits came, oldest first. Mostly it came at once.
+pub(super) struct Arrivals {
+    /// Of no frames where nothing waits.
+    first: Arrival,
+    later: VecDeque<Arrival>,
+}
+
+const NOTHING: Arrival = Arrival { frames: 0, at: 0 };
+
+impl Arrivals {
+    pub fn none() -> Self {
+        Self { first: NOTHING, later: VecDeque::new() }
+    }
+
+    /// The oldest, where there is one.
+    #[inline]
+    pub fn oldest(&self) -> Option<u64> {
+        (self.first.frames > 0).then_some(self.first.at)
+    }
+
+    /// Bytes behind the oldest.
+    pub fn bytes(&self) -> usize {
+        self.later.capacity() * size_of::<Arrival>()
+    }
+
+    /// Whether those that come then have a place without more memory.
+    #[inline]
+    pub fn has_room(&self, at: u64) -> bool {
+        let last = self.later.back().unwrap_or(&self.first);
+        self.first.frames == 0 || last.at == at || self.later.len() < self.later.capacity()
+    }
+
+    #[inline]
+    pub fn push(&mut self, frames: usize, at: u64) {
+        if self.first.frames == 0 {
+            self.first = Arrival { frames, at };
+            return;
+        }
+        match self.later.back_mut().unwrap_or(&mut self.first) {
+            last if last.at == at => last.frames += frames,
+            _ => self.later.push_back(Arrival { frames, at }),
+        }
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::none();
+    }
+
+    /// Takes `frames`, oldest first; calls `came` with the times of those from number `after` on.
+    #[inline]
+    pub fn pop(&mut self, frames: usize, after: usize, mut came: impl FnMut(Arrival)) {
+        let (mut left, mut before) = (frames, 0);
+        while left > 0 && self.first.frames > 0 {
+            let now = self.first.frames.min(left);
+            let told = (before + now).saturating_sub(before.max(after));
+            if told > 0 {
+                came(Arrival { frames: told, at: self.first.at });
+            }
+            self.first.frames -= now;
+            if self.first.frames == 0 {
+                self.first = self.later.pop_front().unwrap_or(NOTHING);
+            }
+            (left, before) = (left - now, before + now);
+        }
+    }
+
+    /// Takes the youngest, until there are so many.
+    pub fn truncate(&mut self, frames: usize) {
+        let mut left = frames;
+        for arrival in std::iter::once(&mut self.first).chain(&mut self.later) {
+            arrival.frames = arrival.frames.min(left);
+            left -= arrival.frames;
+        }
+        while self.later.back().is_some_and(|arrival| arrival.frames == 0) {
+            self.later.pop_back();
+        }
+    }
+}
+
 /// A state that is kept for rollbacks.
 #[derive(Clone, Copy)]
 pub(super) struct Kept {
@@ -34,55 +113,55 @@ pub(super) struct Kept {
     pub slot: u32,
 }
 
-/// See the module. Positions are numbers of frames since the stream was opened.
+/// See the module. Positions are numbers of frames since the stream was opened. What every tick reads comes first, in two lines of a cache.
+#[repr(C, align(64))]
 pub(super) struct Stream<T> {
     pub generation: u32,
-    pub is_open: bool,
-    /// Another for every stream that was opened; a fork has that of what it was forked from.
-    pub root: u64,
     /// Where its state is.
     pub slot: u32,
-    /// From `first` to `pushed`: what is kept for rollbacks, then what waits.
-    pub frames: Ring<T>,
-    pub first: u64,
-    /// Frames that the state has seen.
-    pub ran: u64,
-    pub pushed: u64,
-    /// Frames that results were given of (or are on their way): those before it give none, should they run again.
-    pub emitted: u64,
-    /// Results that are on their way.
-    pub owed: usize,
-    /// Of what waits, when it came.
-    pub arrivals: VecDeque<Arrival>,
-    pub results: Ring<T>,
-    /// Of the results, those of before it was somewhere new: no rollback takes them.
-    pub settled: usize,
+    pub is_open: bool,
     /// Whether it is in the queue of those that wait, and whether that is with what a tick has left.
     pub is_queued: bool,
     pub is_rest: bool,
+    /// Results that are on their way.
+    pub owed: u32,
+    /// Frames that the state has seen.
+    pub ran: u64,
+    pub pushed: u64,
+    /// From `first` to `pushed`: what is kept for rollbacks, then what waits.
+    pub frames: Ring<T>,
+    pub first: u64,
+    /// Frames that results were given of (or are on their way): those before it give none, should they run again.
+    pub emitted: u64,
+    pub results: Ring<T>,
+    pub arrivals: Arrivals,
     /// States at or before `ran`, the oldest first.
     pub history: VecDeque<Kept>,
+    /// Of the results, those of before it was somewhere new: no rollback takes them.
+    pub settled: usize,
+    /// Another for every stream that was opened; a fork has that of what it was forked from.
+    pub root: u64,
 }
 
 impl<T: Copy + Default> Stream<T> {
     pub fn new((input, output): (usize, usize), root: u64, slot: u32) -> Self {
         Self {
             generation: 0,
-            is_open: true,
-            root,
             slot,
-            frames: Ring::new(input),
-            first: 0,
-            ran: 0,
-            pushed: 0,
-            emitted: 0,
-            owed: 0,
-            arrivals: VecDeque::new(),
-            results: Ring::new(output),
-            settled: 0,
+            is_open: true,
             is_queued: false,
             is_rest: false,
+            owed: 0,
+            ran: 0,
+            pushed: 0,
+            frames: Ring::new(input),
+            first: 0,
+            emitted: 0,
+            results: Ring::new(output),
+            arrivals: Arrivals::none(),
             history: VecDeque::new(),
+            settled: 0,
+            root,
         }
     }
 
@@ -98,41 +177,11 @@ impl<T: Copy + Default> Stream<T> {
 
     /// Bytes of frames and results, with room for so many.
     pub fn bytes_for(&self, frames: usize, results: usize) -> u64 {
-        let arrivals = self.arrivals.capacity() * size_of::<Arrival>() + self.history.capacity() * size_of::<Kept>();
-        self.frames.bytes_for(frames) + self.results.bytes_for(results) + arrivals as u64
+        let lists = self.arrivals.bytes() + self.history.capacity() * size_of::<Kept>();
+        self.frames.bytes_for(frames) + self.results.bytes_for(results) + lists as u64
     }
 
     pub fn bytes(&self) -> u64 {
         self.bytes_for(0, 0)
-    }
-
-    /// Takes `frames` of what waits, oldest first; calls `came` with the times of those from number `after` on.
-    pub fn leave(&mut self, frames: usize, after: usize, mut came: impl FnMut(Arrival)) {
-        let (mut left, mut before) = (frames, 0);
-        while left > 0 {
-            let Some(first) = self.arrivals.front_mut() else { return };
-            let now = first.frames.min(left);
-            let told = (before + now).saturating_sub(before.max(after));
-            if told > 0 {
-                came(Arrival { frames: told, at: first.at });
-            }
-            first.frames -= now;
-            if first.frames == 0 {
-                self.arrivals.pop_front();
-            }
-            (left, before) = (left - now, before + now);
-        }
-    }
-
-    /// Takes the youngest of what waits, until so many wait.
-    pub fn forget(&mut self, frames: usize) {
-        let mut left = frames;
-        for arrival in &mut self.arrivals {
-            arrival.frames = arrival.frames.min(left);
-            left -= arrival.frames;
-        }
-        while self.arrivals.back().is_some_and(|arrival| arrival.frames == 0) {
-            self.arrivals.pop_back();
-        }
     }
 }

@@ -77,11 +77,11 @@ impl<T: Element> StreamPool<T> {
         if self.waiting >= self.options.policy.max_batch {
             return Some(Duration::ZERO);
         }
-        let mut waiting = self.queue.iter().filter_map(|&index| self.streams[index as usize].arrivals.front());
+        let mut waiting = self.queue.iter().filter_map(|&index| self.streams[index as usize].arrivals.oldest());
         // Streams join the queue when their oldest frame comes, unless a tick has left something of them.
         let oldest = match self.rests {
-            0 => waiting.next().map(|arrival| arrival.at),
-            _ => waiting.map(|arrival| arrival.at).min(),
+            0 => waiting.next(),
+            _ => waiting.min(),
         };
         oldest.map(|at| Duration::from_nanos(at).saturating_add(self.options.policy.max_delay))
     }
@@ -256,10 +256,10 @@ impl<T: Element> StreamPool<T> {
             }
             entry.skip = (s.emitted.saturating_sub(s.ran) as usize).min(entry.steps);
             entry.emit = entry.steps - entry.skip;
-            s.leave(entry.steps, entry.skip, |arrival| scratch.came.push(arrival));
+            s.arrivals.pop(entry.steps, entry.skip, |arrival| scratch.came.push(arrival));
             s.ran += entry.steps as u64;
             s.emitted = s.emitted.max(s.ran);
-            s.owed += entry.emit;
+            s.owed += entry.emit as u32;
             if history.steps > 0 {
                 if s.history.back().is_none_or(|kept| kept.at + history.every as u64 <= s.ran) {
                     slots.share(s.slot);
@@ -301,7 +301,7 @@ impl<T: Element> StreamPool<T> {
             for t in entry.skip..entry.skip + entry.emit {
                 given.copy(given.row_of(t) + b, s.results.push());
             }
-            s.owed -= entry.emit;
+            s.owed -= entry.emit as u32;
             if entry.emit > 0 {
                 let id = StreamId { pool: *number, index: entry.index, generation: entry.generation };
                 gave.push((id, entry.emit));

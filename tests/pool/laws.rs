@@ -372,3 +372,35 @@ fn a_million_calls() {
     }
     assert_eq!(calls, 1_000_000);
 }
+
+/// In f64, and over what a face gives for the whole sequence.
+#[test]
+fn pools_in_f64_have_the_bits_of_whole_sequences() {
+    let config = RnnConfig { num_layers: 2, ..RnnConfig::lstm(3, 5) };
+    let weights = Weights::<f64>::random(&config, 4).expect("weights");
+    let x: Vec<f64> = crate::values(1, 3 * 40).into_iter().map(f64::from).collect();
+    let device = Device::cpu();
+    let mut pool = StreamPool::of_rnn(&device, &config, &weights, &options(0)).expect("a pool");
+    let ids: Vec<StreamId> = (0..6).map(|_| pool.open().expect("a stream")).collect();
+    // Each in pieces of its own.
+    let mut at = [0; 6];
+    while at.iter().any(|&frames| frames < 40) {
+        for (n, id) in ids.iter().enumerate() {
+            let count = (1 + n).min(40 - at[n]);
+            if pool.push(*id, &x[3 * at[n]..3 * (at[n] + count)]).is_ok() {
+                at[n] += count;
+            }
+        }
+        pool.tick().expect("a tick");
+    }
+    while pool.tick().expect("a tick").left > 0 {}
+    let mut whole = Rnn::new(&device, &config, &weights).expect("a stack");
+    let y = whole.forward(View::new(&x, &[40, 1, 3]), None, Initial::Zero).expect("a run");
+    for id in ids {
+        let got = pool.pull(id).expect("results");
+        assert_eq!(got.shape, [40, 5]);
+        assert!(got.data.iter().zip(&y.y.data).all(|(a, b)| a.to_bits() == b.to_bits()), "{id}");
+        let state = pool.state(id).expect("a state");
+        assert_eq!((&state[0].data, Some(&state[1].data)), (&y.hn.data, y.cn.as_ref().map(|c| &c.data)));
+    }
+}

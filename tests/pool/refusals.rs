@@ -90,6 +90,8 @@ fn options_that_are_none() {
         PoolOptions { policy: Policy { max_steps: 0, ..policy }, ..PoolOptions::default() },
         PoolOptions { frames: 0, ..PoolOptions::default() },
         PoolOptions { history: History { steps: 3, every: 0 }, ..PoolOptions::default() },
+        PoolOptions { history: History { steps: usize::MAX, every: 1 }, ..PoolOptions::default() },
+        PoolOptions { frames: usize::MAX, ..PoolOptions::default() },
     ];
     for options in wrong {
         let pool = StreamPool::of_rnn(&Device::cpu(), &config, &weights, &options);

@@ -1,8 +1,6 @@
 //! Twins of `load_state`, `reset_state`, `store_state`, `begin_segment`, `save_checkpoint`, `load_checkpoint`, `clear`, `store_y` and
 //! `load_dy`; and those that load and store states between a batch and slots of a pool.
 
-use super::shared::Shared;
-use super::threads::for_each;
 use super::{Context, Pair};
 use crate::exec::states::Ported;
 use crate::model::cell::Initial;
@@ -97,21 +95,6 @@ pub(super) fn store_state<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>], ids
     }
 }
 
-/// Sequences that a thread takes at once.
-const SEQUENCES: usize = 64;
-/// Values of states from which a second thread pays.
-const PARALLEL_WORK: usize = 1 << 15;
-
-/// Runs `run` for sequences, those that are sorted first, over threads where their states are many.
-fn for_sequences<T: Real>(c: &Context<'_, T>, run: impl Fn(usize) + Sync) {
-    let (config, batch) = (&c.plan.config, c.plan.shape.batch);
-    let work = batch * config.num_layers * (config.state_size() + config.cell_size());
-    let threads = if work < PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
-    for_each(batch.div_ceil(SEQUENCES), threads, |part| {
-        (part * SEQUENCES..batch.min((part + 1) * SEQUENCES)).for_each(&run);
-    });
-}
-
 /// `load_state` from slots of a pool, `[h of all layers, c of all layers]` each. Sequences that are no stream's stay as they are: no
 /// kernel computes anything for them.
 pub(super) fn load_streams<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>], streams: &Ported<'_, T>) {
@@ -119,21 +102,21 @@ pub(super) fn load_streams<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>], st
     let config = &c.plan.config;
     let (batch, p, h, layers) = (c.plan.shape.batch, config.state_size(), config.hidden_size, config.num_layers);
     let (stride, own, states) = (config.operand_row(false), config.operand_own(false), config.states());
-    debug_assert!(!c.plan.train && config.directions() == 1, "streams run forwards, and nothing is kept for a way back");
-    let (operand, state) = (Shared::new(operand), Shared::new(state));
-    for_sequences(c, |b| {
-        let Some(&from) = streams.from.get(c.schedule.order(b)) else { return };
+    debug_assert!(
+        !c.plan.train && config.directions() == 1,
+        "streams run forwards, and nothing is kept for a way back"
+    );
+    for b in 0..batch {
+        let Some(&from) = streams.from.get(c.schedule.order(b)) else { continue };
         let (h0, c0) = streams.slabs.slot(from).split_at(layers * p);
         for z in 0..layers {
             let (to, h0) = (z * batch + b, &h0[z * p..][..p]);
-            // SAFETY: rows of this sequence alone.
-            let row = unsafe { operand.part(to * stride, stride) };
+            let row = &mut operand[to * stride..][..stride];
             row[own..][..p].copy_from_slice(h0);
             row[own + p..].fill(T::default());
             let mut part = z * config.cell_size();
             for (s, what) in states.iter().enumerate() {
-                // SAFETY: as above.
-                let row = unsafe { state.part((to * states.len() + s) * h, h) };
+                let row = &mut state[(to * states.len() + s) * h..][..h];
                 match what.initial {
                     Initial::Hidden => {
                         row[..p].copy_from_slice(h0);
@@ -147,7 +130,7 @@ pub(super) fn load_streams<T: Real>(c: &Context<'_, T>, slots: &mut [Vec<T>], st
                 }
             }
         }
-    });
+    }
 }
 
 /// `store_state` into slots of a pool.
@@ -161,12 +144,10 @@ pub(super) fn store_streams<T: Real>(
     let config = &c.plan.config;
     let (batch, p, h, layers) = (c.plan.shape.batch, config.state_size(), config.hidden_size, config.num_layers);
     let (stride, own, states) = (config.operand_row(false), config.operand_own(false), config.states());
-    let (alternating, to) = (ids[0] != ids[1], streams.to);
-    let slabs = streams.slabs.shared();
-    for_sequences(c, |b| {
-        let Some(&to) = to.get(c.schedule.order(b)) else { return };
-        // SAFETY: no two streams write the same slot.
-        let (hn, cn) = unsafe { slabs.slot(to) }.split_at_mut(layers * p);
+    let alternating = ids[0] != ids[1];
+    for b in 0..batch {
+        let Some(&to) = streams.to.get(c.schedule.order(b)) else { continue };
+        let (hn, cn) = streams.slabs.slot_mut(to).split_at_mut(layers * p);
         for z in 0..layers {
             let from = z * batch + b;
             let steps = c.schedule.length(b) + z * c.plan.chunk.unwrap_or(0);
@@ -180,7 +161,7 @@ pub(super) fn store_streams<T: Real>(
                 }
             }
         }
-    });
+    }
 }
 
 /// States and h before a segment → the rows that its history starts with.
