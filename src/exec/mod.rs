@@ -156,8 +156,8 @@ impl<T: Element> Executor<T> {
                 Ok(())
             }
             On::Gpu(e) => {
-                let (moves, slots) = streams.bound(plan.shape.batch, |pieces| e.targets(pieces))?;
-                e.run_streams(plan, schedule, moves, slots, read)
+                let moved = streams.bound(plan.shape.batch, |pieces| e.targets(pieces))?;
+                e.run_streams(plan, schedule, moved, read)
             }
         }
     }

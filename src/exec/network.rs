@@ -115,10 +115,10 @@ impl<T: Element> Executor<T> {
                 Ok(())
             }
             On::Gpu(e) => {
-                let (moves, slots) = streams.bound(plan.shape.batch, |pieces| e.targets(pieces))?;
+                let moved = streams.bound(plan.shape.batch, |pieces| e.targets(pieces))?;
                 let turn = e.turn();
                 let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                e.run_streams(plan, moves, slots)
+                e.run_streams(plan, moved)
             }
         }
     }

@@ -127,13 +127,13 @@ impl<T: Element> Streams<'_, T> {
         Ported { slabs, from: self.from, to: self.to }
     }
 
-    /// What a GPU binds for a batch of so many sequences, with the slots that are read and written; made where there is none for the
+    /// What a GPU binds for a batch of so many sequences; made where there is none for the
     /// store as it is now. `targets`: where pieces are in the batch's buffers.
     pub(super) fn bound(
         &mut self,
         batch: usize,
         targets: impl Fn(&[Piece]) -> Vec<gpu::Target>,
-    ) -> Result<(&gpu::Moves, (&[u32], &[u32]))> {
+    ) -> Result<gpu::Moved<'_>> {
         let On::Gpu(states) = &self.states.on else { unreachable!("a GPU has its states there") };
         let Moves { places, on_gpu } = &mut *self.moves;
         let moves = match on_gpu.take().filter(|moves| moves.is_of(states, self.states.id)) {
@@ -143,7 +143,7 @@ impl<T: Element> Streams<'_, T> {
                 gpu::Moves::new(states, self.states.id, batch, targets.each_ref().map(Vec::as_slice))?
             }
         };
-        Ok((on_gpu.insert(moves), (self.from, self.to)))
+        Ok(gpu::Moved { moves: on_gpu.insert(moves), from: self.from, to: self.to })
     }
 
     /// The states before the first step, into the slots of a plan on the CPU executor.

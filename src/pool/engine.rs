@@ -78,6 +78,9 @@ fn side_by_side(parts: impl Iterator<Item = (String, usize)>) -> Vec<(String, Ra
     parts.map(place).collect()
 }
 
+/// Calls its argument with every stream's number, step and frame.
+type Frames<'a, T> = dyn Fn(&mut dyn FnMut(usize, usize, &[T])) + 'a;
+
 /// The rows of the streams of a run, or where they go.
 pub(super) struct Run<'a, T: Element> {
     pub states: &'a mut States<T>,
@@ -85,8 +88,7 @@ pub(super) struct Run<'a, T: Element> {
     pub to: &'a [u32],
     /// The steps of every stream, the longest first.
     pub steps: &'a mut dyn Iterator<Item = usize>,
-    /// Calls its argument with every stream's number, step and frame.
-    pub frames: &'a dyn Fn(&mut dyn FnMut(usize, usize, &[T])),
+    pub frames: &'a Frames<'a, T>,
 }
 
 impl<T: Element> Engine<T> {
@@ -118,12 +120,8 @@ impl<T: Element> Engine<T> {
         let plan = Plan::new(&config, options.nominal, &device.caps(), &plan)?;
         let bytes = plan.session_bytes();
         let session = Runs::Stack(Session::from_plan_async(device, plan, weights).await?);
-        let (input, output) = match (config.vocabulary, head) {
-            (vocabulary, head) => (
-                (if vocabulary.is_some() { "ids" } else { "x" }, vocabulary.map_or(config.input_size, |_| 1)),
-                head.map_or(("y", config.output_size()), |head| ("predictions", head.size)),
-            ),
-        };
+        let input = config.vocabulary.map_or(("x", config.input_size), |_| ("ids", 1));
+        let output = head.map_or(("y", config.output_size()), |head| ("predictions", head.size));
         let cells = config.cell.has_cell_state().then(|| ("c", config.cell_size()));
         let states = [("h", config.state_size())].into_iter().chain(cells);
         let columns = Columns {

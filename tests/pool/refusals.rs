@@ -16,6 +16,9 @@ fn unsupported(result: Result<StreamPool>, part: &str) {
     }
 }
 
+/// Adds a network's operations.
+type Build<'a> = &'a dyn Fn(&mut Builder) -> Result<()>;
+
 #[test]
 fn what_reads_time_backwards_cannot_stream() {
     let (device, options) = (Device::cpu(), PoolOptions::default());
@@ -24,13 +27,13 @@ fn what_reads_time_backwards_cannot_stream() {
         let weights = Weights::<f32>::random(&config, 1).expect("weights");
         unsupported(StreamPool::of_rnn(&device, &config, &weights, &options), "reads time backwards");
     }
-    let network = |build: &dyn Fn(&mut Builder) -> Result<()>| {
+    let network = |build: Build<'_>| {
         let mut b = Builder::new();
         build(&mut b).expect("operations");
         Arc::new(b.finish().expect("a network"))
     };
     let both = RnnConfig { direction: Direction::Bidirectional, ..RnnConfig::gru(3, 4) };
-    let cases: [(&dyn Fn(&mut Builder) -> Result<()>, &str); 5] = [
+    let cases: [(Build<'_>, &str); 5] = [
         (
             &|b| {
                 let x = b.input("x", 3)?;

@@ -4,7 +4,7 @@ mod slots;
 
 use super::device::Gpu;
 use super::pipeline::{self, Pipeline, uniform_size};
-use super::states::{Moves, Target};
+use super::states::{Moved, Target};
 use crate::error::{Error, Result};
 use crate::exec::Startup;
 use crate::exec::states::Piece;
@@ -397,13 +397,12 @@ impl Executor {
         &self,
         plan: &Plan,
         schedule: &Schedule,
-        moves: &Moves,
-        (from, to): (&[u32], &[u32]),
+        moved: Moved<'_>,
         read: &[SlotId],
     ) -> Result<()> {
         self.shared.gpu.submit("running streams", || {
-            moves.write(from, to);
-            self.submit_all(plan, schedule, Half::Forward, read, Some((moves, from.len())));
+            moved.write();
+            self.submit_all(plan, schedule, Half::Forward, read, Some(moved));
         })
     }
 
@@ -425,26 +424,15 @@ impl Executor {
         all.into_iter().map(|(_, target)| target).collect()
     }
 
-    fn submit_all(
-        &self,
-        plan: &Plan,
-        schedule: &Schedule,
-        half: Half,
-        read: &[SlotId],
-        moves: Option<(&Moves, usize)>,
-    ) {
+    fn submit_all(&self, plan: &Plan, schedule: &Schedule, half: Half, read: &[SlotId], moved: Option<Moved<'_>>) {
         let submits = plan.half(half).1;
         let gpu = &self.shared.gpu;
         for (n, part) in submits.iter().enumerate() {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            if let (Some((moves, streams)), 0) = (moves, n) {
-                moves.gather(&mut encoder, streams);
-            }
+            moved.filter(|_| n == 0).into_iter().for_each(|moved| moved.gather(&mut encoder));
             self.encode(&mut encoder, plan, schedule, half, part.clone(), None);
             if n + 1 == submits.len() {
-                if let Some((moves, streams)) = moves {
-                    moves.scatter(&mut encoder, streams);
-                }
+                moved.into_iter().for_each(|moved| moved.scatter(&mut encoder));
                 self.copy_out(&mut encoder, plan, read);
             }
             gpu.queue.submit([encoder.finish()]);

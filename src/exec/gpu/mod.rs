@@ -16,4 +16,4 @@ pub(crate) use executor::Executor;
 pub(crate) use executor::written;
 pub use executor::{IoBinding, IoBuffers};
 pub use network::{NetworkBinding, NetworkBuffers};
-pub(crate) use states::{Moves, States, Target};
+pub(crate) use states::{Moved, Moves, States, Target};

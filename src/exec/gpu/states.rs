@@ -37,6 +37,15 @@ pub(crate) struct Moves {
     batch: usize,
 }
 
+/// What goes between a batch and slots in one run.
+#[derive(Clone, Copy)]
+pub(crate) struct Moved<'a> {
+    pub moves: &'a Moves,
+    /// The slots that are read, and those that are written.
+    pub from: &'a [u32],
+    pub to: &'a [u32],
+}
+
 struct Bound {
     pipeline: Arc<Pipeline>,
     bindings: wgpu::BindGroup,
@@ -134,25 +143,6 @@ impl Moves {
         self.of == states.version(id)
     }
 
-    /// Uploads which slots the next run reads and writes.
-    pub(crate) fn write(&self, from: &[u32], to: &[u32]) {
-        debug_assert!(from.len() <= self.batch && from.len() == to.len(), "a slot per stream");
-        for (table, slots) in self.tables.iter().zip([from, to]) {
-            let words: Vec<u32> = std::iter::once(slots.len() as u32).chain(slots.iter().copied()).collect();
-            self.gpu.queue.write_buffer(table, 0, bytemuck::cast_slice(&words));
-        }
-    }
-
-    /// Slots → the states before the first step.
-    pub(crate) fn gather(&self, encoder: &mut wgpu::CommandEncoder, streams: usize) {
-        self.encode(encoder, &self.gather, streams);
-    }
-
-    /// The states after the last steps → slots.
-    pub(crate) fn scatter(&self, encoder: &mut wgpu::CommandEncoder, streams: usize) {
-        self.encode(encoder, &self.scatter, streams);
-    }
-
     fn encode(&self, encoder: &mut wgpu::CommandEncoder, all: &[Bound], streams: usize) {
         if all.is_empty() {
             return;
@@ -166,6 +156,28 @@ impl Moves {
             let groups = (streams * width).div_ceil(64).clamp(1, limit);
             pass.dispatch_workgroups(groups as u32, pieces as u32, 1);
         }
+    }
+}
+
+impl Moved<'_> {
+    /// Uploads which slots the next run reads and writes.
+    pub(crate) fn write(&self) {
+        let Self { moves, from, to } = *self;
+        debug_assert!(from.len() <= moves.batch && from.len() == to.len(), "a slot per stream");
+        for (table, slots) in moves.tables.iter().zip([from, to]) {
+            let words: Vec<u32> = std::iter::once(slots.len() as u32).chain(slots.iter().copied()).collect();
+            moves.gpu.queue.write_buffer(table, 0, bytemuck::cast_slice(&words));
+        }
+    }
+
+    /// Slots → the states before the first step.
+    pub(crate) fn gather(&self, encoder: &mut wgpu::CommandEncoder) {
+        self.moves.encode(encoder, &self.moves.gather, self.from.len());
+    }
+
+    /// The states after the last steps → slots.
+    pub(crate) fn scatter(&self, encoder: &mut wgpu::CommandEncoder) {
+        self.moves.encode(encoder, &self.moves.scatter, self.to.len());
     }
 }
 

@@ -18,12 +18,12 @@ impl<T: Element> NetworkSession<T> {
         let mut places = Places { before: Vec::new(), after: Vec::new() };
         for s in &self.plan.states {
             // Of the first sequence; the others' follow it.
-            let pieces = match &self.plan.network.nodes[s.node].op {
-                Op::Layers(shape) => shape.state_pieces(batch, 0).collect(),
-                _ => vec![0..s.size],
+            let pieces: Vec<(usize, usize)> = match &self.plan.network.nodes[s.node].op {
+                Op::Layers(shape) => shape.state_pieces(batch, 0).map(|piece| (piece.start, piece.len())).collect(),
+                _ => vec![(0, s.size)],
             };
             for (slot, all) in [(s.initial, &mut places.before), (s.last, &mut places.after)] {
-                all.extend(pieces.iter().map(|p| Piece { slot, first: p.start, width: p.len() }));
+                all.extend(pieces.iter().map(|&(first, width)| Piece { slot, first, width }));
             }
         }
         places

@@ -3,7 +3,7 @@
 use super::{Executor, Pipeline};
 use crate::error::Result;
 use crate::exec::Port;
-use crate::exec::gpu::states::Moves;
+use crate::exec::gpu::states::Moved;
 use crate::model::network::Op;
 use crate::plan::Half;
 use crate::plan::network::{Entry, NetworkPlan, SlotId, Work};
@@ -28,14 +28,9 @@ impl Executor {
     }
 
     /// The way there, between states that are read from slots and written to slots.
-    pub(crate) fn run_streams(
-        &mut self,
-        plan: &NetworkPlan,
-        moves: &Moves,
-        (from, to): (&[u32], &[u32]),
-    ) -> Result<()> {
+    pub(crate) fn run_streams(&mut self, plan: &NetworkPlan, moved: Moved<'_>) -> Result<()> {
         let submits = self.program.passes[Half::Forward as usize].submits.clone();
-        self.submit_parts(plan, Half::Forward, &submits, Some((moves, (from, to))))
+        self.submit_parts(plan, Half::Forward, &submits, Some(moved))
     }
 
     /// Those of its entries that are an operation's, and waits for them.
@@ -51,22 +46,16 @@ impl Executor {
         plan: &NetworkPlan,
         half: Half,
         parts: &[Range<usize>],
-        moves: Option<(&Moves, (&[u32], &[u32]))>,
+        moved: Option<Moved<'_>>,
     ) -> Result<()> {
         self.submits += parts.len() as u64;
         self.gpu.submit("running a network", || {
-            if let Some((moves, (from, to))) = moves {
-                moves.write(from, to);
-            }
+            moved.into_iter().for_each(|moved| moved.write());
             for (n, part) in parts.iter().enumerate() {
                 let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                if let (Some((moves, (from, _))), 0) = (moves, n) {
-                    moves.gather(&mut encoder, from.len());
-                }
+                moved.filter(|_| n == 0).into_iter().for_each(|moved| moved.gather(&mut encoder));
                 self.encode(&mut encoder, plan, half, part.clone());
-                if let (Some((moves, (_, to))), true) = (moves, n + 1 == parts.len()) {
-                    moves.scatter(&mut encoder, to.len());
-                }
+                moved.filter(|_| n + 1 == parts.len()).into_iter().for_each(|moved| moved.scatter(&mut encoder));
                 self.gpu.queue.submit([encoder.finish()]);
             }
         })
