@@ -161,7 +161,7 @@ impl Case {
     }
 
     /// Seconds of a tick in which all streams push, run and pull; and of the same frames as one batch that goes on by itself, without a
-    /// pool. Taken in turns, so that what else the machine does concerns both.
+    /// pool. Taken in turns, either first as often, so that what else the machine does concerns both.
     fn on_clock(&mut self, device: &Device, ticks: u32) -> Result<(f64, f64)> {
         let shape = Shape { time: self.chunk, batch: self.ids.len() };
         let plan = Plan::new(&self.config, shape, &device.caps(), &self.sessions.plan)?;
@@ -173,29 +173,32 @@ impl Case {
         for t in 0..self.chunk {
             (0..self.ids.len()).for_each(|n| x.extend_from_slice(&self.of(n)[t * width..][..width]));
         }
-        let (mut pool, mut ideal) = (Vec::new(), Vec::new());
+        // Of the pool and of the batch, where each comes first and where it comes second: threads that have just worked are awake.
+        let mut times: [[Vec<f64>; 2]; 2] = Default::default();
         let mut initial = Initial::Zero;
         // What runs first makes sessions, and touches memory.
-        for tick in 0..ticks + 2 {
+        for tick in 0..2 * ticks.div_ceil(2) as usize + 2 {
             if tick == 2 {
                 self.pool.forget_statistics();
             }
-            let start = Instant::now();
-            let now = self.pool.now();
-            for n in 0..self.ids.len() {
-                self.push(n, now)?;
-            }
-            self.pool.tick()?;
-            self.pull_all()?;
-            let middle = Instant::now();
-            session.forward(&Input { initial, ..Input::new(View::new(&x, &rows)) })?;
-            initial = Initial::Carry;
-            if tick >= 2 {
-                pool.push((middle - start).as_secs_f64());
-                ideal.push(middle.elapsed().as_secs_f64());
+            for turn in 0..2 {
+                let (which, start) = ((tick + turn) % 2, Instant::now());
+                if which == 0 {
+                    let now = self.pool.now();
+                    (0..self.ids.len()).try_for_each(|n| self.push(n, now))?;
+                    self.pool.tick()?;
+                    self.pull_all()?;
+                } else {
+                    session.forward(&Input { initial, ..Input::new(View::new(&x, &rows)) })?;
+                    initial = Initial::Carry;
+                }
+                if tick >= 2 {
+                    times[which][turn].push(start.elapsed().as_secs_f64());
+                }
             }
         }
-        Ok((median(pool), median(ideal)))
+        let [pool, ideal] = times.map(|of| of.map(median).iter().sum::<f64>() / 2.0);
+        Ok((pool, ideal))
     }
 
     /// So many frames per second come at random, for so many seconds: the frames per second that gave results, and the seconds of work for
