@@ -92,6 +92,8 @@ pub fn run(args: &StreamArgs, model: &ModelArgs, sizes: &Sizes, as_json: bool) -
     };
     if args.arrivals == Arrivals::Poisson {
         let seconds = f64::from(ticks) * clock / LOAD;
+        // What comes first makes sessions for batches of other sizes.
+        case.at_random(LOAD * measured.clock, 1.0)?;
         let (per_second, busy) = case.at_random(LOAD * measured.clock, seconds.clamp(1.0, 30.0))?;
         measured.statistics = case.pool.statistics();
         measured.ticks = measured.statistics.ticks;
@@ -173,7 +175,7 @@ impl Case {
         for t in 0..self.chunk {
             (0..self.ids.len()).for_each(|n| x.extend_from_slice(&self.of(n)[t * width..][..width]));
         }
-        // Of the pool and of the batch, where each comes first and where it comes second: threads that have just worked are awake.
+        // What came first and what came second, each of the pool and of the batch: threads that have just worked are awake.
         let mut times: [[Vec<f64>; 2]; 2] = Default::default();
         let mut initial = Initial::Zero;
         // What runs first makes sessions, and touches memory.
@@ -181,7 +183,7 @@ impl Case {
             if tick == 2 {
                 self.pool.forget_statistics();
             }
-            for turn in 0..2 {
+            for (turn, times) in times.iter_mut().enumerate() {
                 let (which, start) = ((tick + turn) % 2, Instant::now());
                 if which == 0 {
                     let now = self.pool.now();
@@ -193,12 +195,12 @@ impl Case {
                     initial = Initial::Carry;
                 }
                 if tick >= 2 {
-                    times[which][turn].push(start.elapsed().as_secs_f64());
+                    times[which].push(start.elapsed().as_secs_f64());
                 }
             }
         }
-        let [pool, ideal] = times.map(|of| of.map(median).iter().sum::<f64>() / 2.0);
-        Ok((pool, ideal))
+        let [first, second] = times.map(|of| of.map(median));
+        Ok(((first[0] + second[0]) / 2.0, (first[1] + second[1]) / 2.0))
     }
 
     /// So many frames per second come at random, for so many seconds: the frames per second that gave results, and the seconds of work for
