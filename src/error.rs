@@ -62,6 +62,9 @@ pub enum Error {
         /// wgpu's message.
         reason: String,
     },
+    /// What a [`crate::StreamPool`] refuses a stream.
+    #[error("{0}")]
+    Stream(StreamError),
     /// A combination this executor or build does not offer; never silently replaced by another.
     #[error("not supported: {what}: {reason}")]
     Unsupported {
@@ -69,6 +72,71 @@ pub enum Error {
         what: String,
         /// Why not, and what to use instead.
         reason: String,
+    },
+}
+
+/// Why a [`crate::StreamPool`] refuses a call about a stream. Nothing has changed then, for that stream or any other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The stream was closed, or is of another pool.
+    #[error("stream {id}: expected an open stream of this pool, got one that was closed, or of another pool")]
+    Unknown {
+        /// The stream's name.
+        id: String,
+    },
+    /// No room for frames: a frame has a place from its push until its result is pulled.
+    #[error(
+        "stream {id}: expected room for {frames} frame(s), got {waiting} that wait and {unpulled} result(s) that nobody has pulled, of \
+         {places} places; tick and pull first, or push fewer at once (PoolOptions::frames)"
+    )]
+    Full {
+        /// The stream's name.
+        id: String,
+        /// Frames that were pushed now.
+        frames: usize,
+        /// Frames that wait.
+        waiting: usize,
+        /// Results that nobody has pulled.
+        unpulled: usize,
+        /// Frames and results that a stream may have.
+        places: usize,
+    },
+    /// A rollback beyond what is kept of a stream.
+    #[error(
+        "stream {id}: expected a rollback by at most {kept} step(s), which is what is kept, got {steps} (PoolOptions::history keeps more)"
+    )]
+    History {
+        /// The stream's name.
+        id: String,
+        /// Steps that were asked for.
+        steps: usize,
+        /// Steps that may be taken back.
+        kept: usize,
+    },
+    /// A snapshot of another stream, of which the one at hand is no fork.
+    #[error(
+        "stream {id}: expected a snapshot of it, or of what it was forked from, got one of another stream (open_from opens a stream there)"
+    )]
+    Snapshot {
+        /// The stream's name.
+        id: String,
+    },
+    /// The state of a stream of another model.
+    #[error("saved stream: expected a state of the model with the fingerprint {expected:016x}, got one of {got:016x}")]
+    Model {
+        /// The pool's model.
+        expected: u64,
+        /// The state's.
+        got: u64,
+    },
+    /// Bytes that are no saved state, or damaged.
+    #[error("saved stream: expected {expected}, got {got}")]
+    Saved {
+        /// What would have been right.
+        expected: String,
+        /// What was given.
+        got: String,
     },
 }
 

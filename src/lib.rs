@@ -22,11 +22,12 @@ pub mod kernels;
 mod model;
 pub mod num;
 mod plan;
+mod pool;
 mod session;
 mod tensor;
 mod tuning;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, StreamError};
 pub use exec::gpu::{IoBinding, IoBuffers};
 pub use exec::{Device, Element, Startup, gpu};
 pub use face::{Model, ModelOptions, ModelOutput, Rnn, RnnOptions};
@@ -47,6 +48,7 @@ pub use plan::{
     Extent, Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, LossIds, Memory, Options, Origin, PassWork, Plan,
     PlanData, Precision, Rates, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
 };
+pub use pool::{History, Policy, PoolOptions, PoolStatistics, StreamId, StreamPool, StreamSnapshot, Tick};
 #[cfg(not(target_family = "wasm"))]
 pub use session::KernelTime;
 pub use session::{Gradients, Initial, Input, Output, Session, Snapshot, State, TargetValues, Targets, Upstream};

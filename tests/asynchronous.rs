@@ -37,7 +37,8 @@ fn public_types_are_send_and_sync() {
         TargetValues<'static, f32>, Tensor<f32>, View<'static, f32>, NetworkInput<'static, f32>,
         NetworkInitial<'static, f32>, NetworkOutput<f32>, NetworkUpstream<'static, f32>, NetworkGradients<f32>,
         io::Kind, io::safetensors::TensorFile, Tuning, Choice, TileChoice, Schedule, Rnn<f32>, RnnOptions, wgpu_rnn::Model<f32>,
-        ModelOptions, ModelOutput<f32>, wgpu_rnn::State<f32>,
+        ModelOptions, ModelOutput<f32>, wgpu_rnn::State<f32>, StreamPool<f32>, StreamPool<f64>, StreamId, StreamSnapshot, PoolOptions,
+        PoolStatistics, Policy, History, Tick, StreamError, kernels::StateKernel,
     });
     all.extend(shared! {
         Plan, PlanData, Options, Caps, DeviceClass, Strategy, Precision, Memory, Role, Slot, Extent, Dispatch, Step,

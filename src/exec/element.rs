@@ -10,6 +10,7 @@
 
 use super::cpu::{self, Watch};
 use super::device::Device;
+use super::states::Ported;
 use crate::error::Result;
 use crate::model::weights::Weights;
 use crate::num::Real;
@@ -25,14 +26,14 @@ pub trait Element: Real {
     /// Other weights in place of those that an executor was made with.
     #[doc(hidden)]
     fn set_weights(executor: &mut cpu::Executor<Self>, plan: &Plan, weights: &Weights<Self>);
-    /// Runs steps of a plan.
+    /// Runs steps of a plan; where streams are given, between their states.
     #[doc(hidden)]
     fn run(
         executor: &mut cpu::Executor<Self>,
         plan: &Plan,
         schedule: &Schedule,
         steps: &[Step],
-        watch: &mut Watch<'_, Self>,
+        with: (&mut Watch<'_, Self>, Option<&mut Ported<'_, Self>>),
     );
     /// Runs the update of a plan.
     #[doc(hidden)]
@@ -77,9 +78,9 @@ macro_rules! element {
                 plan: &Plan,
                 schedule: &Schedule,
                 steps: &[Step],
-                watch: &mut Watch<'_, Self>,
+                (watch, streams): (&mut Watch<'_, Self>, Option<&mut Ported<'_, Self>>),
             ) {
-                executor.walk(plan, schedule, steps, watch);
+                executor.walk(plan, schedule, steps, watch, streams);
             }
             fn update(executor: &mut cpu::Executor<Self>, plan: &Plan) {
                 executor.walk_update(plan);

@@ -9,6 +9,7 @@ pub mod gpu;
 pub(crate) mod network;
 pub(crate) mod stack;
 mod startup;
+pub(crate) mod states;
 
 pub(crate) use common::Common;
 pub use device::Device;
@@ -25,6 +26,7 @@ use crate::num::random::Masks;
 use crate::plan::schedule::Schedule;
 use crate::plan::{Half, Plan, SlotId};
 use device::Threads;
+use states::Streams;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -139,6 +141,28 @@ impl<T: Element> Executor<T> {
         }
     }
 
+    /// Runs the way there between the slots of `streams`, on a GPU in the same submits; `read` as in [`Executor::run`].
+    pub(crate) fn run_streams(
+        &mut self,
+        schedule: &Schedule,
+        streams: &mut Streams<'_, T>,
+        read: &[SlotId],
+    ) -> Result<()> {
+        let Self { plan, on, .. } = self;
+        match on {
+            On::Cpu(threads, e) => {
+                let mut ported = streams.ported();
+                let steps = plan.half(Half::Forward).0;
+                threads.run(|| T::run(e, plan, schedule, steps, (&mut |_, _, _| {}, Some(&mut ported))));
+                Ok(())
+            }
+            On::Gpu(e) => {
+                let moved = streams.bound(plan.shape.batch, |pieces| e.targets(pieces))?;
+                e.run_streams(plan, schedule, moved, read)
+            }
+        }
+    }
+
     /// The values of outputs that the last run was to read.
     pub(crate) async fn read(&self, slots: &[SlotId]) -> Result<Vec<Vec<T>>> {
         match &self.on {
@@ -183,6 +207,38 @@ impl<T: Element> Executor<T> {
                 Ok(())
             }
             On::Gpu(e) => e.write_values(&self.plan, slot, bytemuck::cast_slice(data)),
+        }
+    }
+
+    /// Writes what `fill` makes of a slot of values that are rounded where activations are: of what is there on the CPU, of zeros on a
+    /// GPU.
+    pub(crate) fn write_with(&mut self, slot: SlotId, fill: impl FnOnce(&mut [T])) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                fill(e.slot_mut(slot));
+                self.plan.options.activations.round(e.slot_mut(slot));
+                Ok(())
+            }
+            On::Gpu(e) => {
+                let mut values = vec![T::default(); self.plan.slots[slot].len()];
+                fill(&mut values);
+                e.write_values(&self.plan, slot, bytemuck::cast_slice(&values))
+            }
+        }
+    }
+
+    /// The same of a slot of token ids.
+    pub(crate) fn write_indices_with(&mut self, slot: SlotId, fill: impl FnOnce(&mut [u32])) -> Result<()> {
+        match &mut self.on {
+            On::Cpu(_, e) => {
+                fill(e.indices_mut(slot));
+                Ok(())
+            }
+            On::Gpu(e) => {
+                let mut values = vec![0; self.plan.slots[slot].len()];
+                fill(&mut values);
+                e.write(slot, bytemuck::cast_slice(&values))
+            }
         }
     }
 
@@ -329,7 +385,7 @@ impl<T: Element> Executor<T> {
     }
 
     /// A slot on the CPU executor.
-    fn cpu_slot(&self, slot: SlotId) -> &[T] {
+    pub(crate) fn cpu_slot(&self, slot: SlotId) -> &[T] {
         match &self.on {
             On::Cpu(_, e) => e.slot(slot),
             On::Gpu(_) => &[],

@@ -1,6 +1,7 @@
 //! A network's plan bound to a device: one executor's face for the CPU's and the GPU's.
 
 use super::device::{Device, Kind, Threads};
+use super::states::Streams;
 use super::{Common, Element, cpu, gpu, widen};
 use crate::error::Result;
 use crate::num::random::Masks;
@@ -100,6 +101,33 @@ impl<T: Element> Executor<T> {
                 let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
                 e.run(plan, half)
             }
+        }
+    }
+
+    /// Runs the way there between the slots of `streams`, on a GPU in the same submits.
+    pub(crate) fn run_streams(&mut self, times: &Times, streams: &mut Streams<'_, T>) -> Result<()> {
+        let Self { plan, on, .. } = self;
+        match on {
+            On::Cpu(threads, e) => {
+                streams.load(e.slots_mut());
+                threads.run(|| T::run_network(e, plan, times, (Half::Forward, None)))?;
+                streams.store(|slot| e.slot(slot));
+                Ok(())
+            }
+            On::Gpu(e) => {
+                let moved = streams.bound(plan.shape.batch, |pieces| e.targets(pieces))?;
+                let turn = e.turn();
+                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+                e.run_streams(plan, moved)
+            }
+        }
+    }
+
+    /// A slot on the CPU executor; `None` on a GPU.
+    pub(crate) fn cpu_slot(&self, slot: SlotId) -> Option<&[T]> {
+        match &self.on {
+            On::Cpu(_, e) => Some(e.slot(slot)),
+            On::Gpu(_) => None,
         }
     }
 

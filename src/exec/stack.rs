@@ -1,6 +1,7 @@
 //! A stack of layers bound to a device, with the lengths and episodes of the runs to come: what a [`crate::Session`] runs, and what a
 //! network runs between its own operations.
 
+use super::states::Streams;
 use super::{Device, Element, Executor};
 use crate::error::Result;
 use crate::kernels::Kernel;
@@ -119,6 +120,11 @@ impl<T: Element> Stack<T> {
     /// Runs a pass.
     pub(crate) fn run(&mut self, half: Half, read: &[SlotId]) -> Result<()> {
         self.executor.run(&self.schedule, half, read)
+    }
+
+    /// Runs the way there between the slots of `streams`.
+    pub(crate) fn run_streams(&mut self, streams: &mut Streams<'_, T>, read: &[SlotId]) -> Result<()> {
+        self.executor.run_streams(&self.schedule, streams, read)
     }
 
     /// Encodes one of the submits of a pass on a GPU.

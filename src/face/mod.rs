@@ -7,3 +7,4 @@ mod shape;
 
 pub use model::{Model, ModelOptions, ModelOutput};
 pub use rnn::{Rnn, RnnOptions};
+pub(crate) use shape::rounded;

@@ -4,7 +4,7 @@ use crate::model::stack::Shape;
 use crate::tensor::Tensor;
 
 /// The shape that a batch runs in.
-pub(super) fn rounded(shape: Shape) -> Shape {
+pub(crate) fn rounded(shape: Shape) -> Shape {
     Shape { time: rounded_size(shape.time), batch: rounded_size(shape.batch) }
 }
 

@@ -13,6 +13,7 @@ mod layout;
 mod pack;
 mod source;
 mod spread;
+mod states;
 mod zoneout;
 
 pub(crate) use encode::Encoder;
@@ -21,6 +22,7 @@ pub(crate) use pack::Flat;
 pub use pack::{GradientOf, Pack, Table};
 pub use source::source;
 pub(crate) use spread::Spread;
+pub use states::StateKernel;
 
 use crate::model::activation_format::ActivationFormat;
 use crate::model::stack::Reset;

@@ -240,10 +240,10 @@ fn forward<P: Pointwise, T: Real>(site: &Site<'_, T>, area: &Area, products: Opt
             for (panel, first) in area.panels.clone().map(|panel| panel * width).enumerate() {
                 for row in area.rows.clone() {
                     // No closure: it is not inlined into code for other instruction sets.
-                    let own = match products {
-                        Some(p) => Some(&p.values[p.start(area, (panel, row)) * width..][..p.registers * width]),
-                        None => None,
-                    };
+                    let mut own = None;
+                    if let Some(p) = products {
+                        own = Some(&p.values[p.start(area, (panel, row)) * width..][..p.registers * width]);
+                    }
                     let mut seen = seen::<P, T::Lanes<S>>(isa, site, (row, first), own);
                     let out = P::forward(site.act, &seen.pre, &mut seen.state, &seen.unit);
                     let lanes = width.min(site.units - first);

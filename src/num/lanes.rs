@@ -149,6 +149,31 @@ fn load_words<S: Simd>(_: S, words: &[u32]) -> S::u32s {
     bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words[..S::F32_LANES]))
 }
 
+// These are functions and no closures: closures may not be inlined into code for other instruction sets (an LSTM of 512 units with f16
+// weights then took sixty times as long).
+
+// f32 counts exponents from 127, f16 from 15: 113 more are twice the value, but for subnormal numbers, which are not 1.x but 0.x
+// times 2^-14: 2^-14 less. The smaller of the two is the right one in either case. (To multiply by 2^112 instead would be shorter,
+// but many processors are slow with subnormal numbers of f32.)
+/// The f16 in the upper half of every word.
+#[inline(always)]
+fn upper_half<S: Simd>(isa: S, word: S::u32s) -> S::f32s {
+    let (half, unit) = (isa.splat_f32s(0.5), isa.splat_f32s(f32::from_bits(113 << 23)));
+    let rest = isa.and_u32s(isa.wrapping_dyn_shr_u32s(word, isa.splat_u32s(3)), isa.splat_u32s(0x0fff_e000));
+    let twice = isa.transmute_f32s_u32s(isa.add_u32s(rest, isa.splat_u32s(113 << 23)));
+    let value = isa.min_f32s(isa.mul_f32s(twice, half), isa.sub_f32s(twice, unit));
+    let sign = isa.and_u32s(word, isa.splat_u32s(0x8000_0000));
+    isa.transmute_f32s_u32s(isa.or_u32s(isa.transmute_u32s_f32s(value), sign))
+}
+
+// 2²³ + code as an f32 has the code in its lowest bits.
+/// A code of 0 to 255 in every word, less 128.
+#[inline(always)]
+fn code<S: Simd>(isa: S, code: S::u32s) -> S::f32s {
+    let number = isa.transmute_f32s_u32s(isa.or_u32s(code, isa.splat_u32s(0x4b00_0000)));
+    isa.sub_f32s(number, isa.splat_f32s(8_388_608.0 + 128.0))
+}
+
 impl<S: Simd> Lanes for F32s<S> {
     type Elem = f32;
     type Isa = S;
@@ -185,36 +210,24 @@ impl<S: Simd> Lanes for F32s<S> {
         let high = isa.and_u32s(words, isa.splat_u32s(0xffff_0000));
         [Self(isa, isa.transmute_f32s_u32s(low)), Self(isa, isa.transmute_f32s_u32s(high))]
     }
-    // f32 counts exponents from 127, f16 from 15: 113 more are twice the value, but for subnormal numbers, which are not 1.x but 0.x
-    // times 2^-14: 2^-14 less. The smaller of the two is the right one in either case. (To multiply by 2^112 instead would be shorter,
-    // but many processors are slow with subnormal numbers of f32.)
     #[inline(always)]
     fn of_f16(isa: S, words: &[u32]) -> [Self; 2] {
         let high = load_words(isa, words);
         let low = isa.wrapping_dyn_shl_u32s(high, isa.splat_u32s(16));
-        let (half, unit) = (isa.splat_f32s(0.5), isa.splat_f32s(f32::from_bits(113 << 23)));
-        let one = |word: S::u32s| {
-            let rest = isa.and_u32s(isa.wrapping_dyn_shr_u32s(word, isa.splat_u32s(3)), isa.splat_u32s(0x0fff_e000));
-            let twice = isa.transmute_f32s_u32s(isa.add_u32s(rest, isa.splat_u32s(113 << 23)));
-            let value = isa.min_f32s(isa.mul_f32s(twice, half), isa.sub_f32s(twice, unit));
-            let sign = isa.and_u32s(word, isa.splat_u32s(0x8000_0000));
-            Self(isa, isa.transmute_f32s_u32s(isa.or_u32s(isa.transmute_u32s_f32s(value), sign)))
-        };
-        [one(low), one(high)]
+        [Self(isa, upper_half(isa, low)), Self(isa, upper_half(isa, high))]
     }
-    // 2²³ + code as an f32 has the code in its lowest bits.
     #[inline(always)]
     fn of_codes(isa: S, words: &[u32]) -> [Self; 4] {
         let words = load_words(isa, words);
-        let (byte, big) = (isa.splat_u32s(0xff), isa.splat_u32s(0x4b00_0000));
-        let zero = isa.splat_f32s(8_388_608.0 + 128.0);
-        let one = |code: S::u32s| Self(isa, isa.sub_f32s(isa.transmute_f32s_u32s(isa.or_u32s(code, big)), zero));
-        let from = |bit: u32| isa.wrapping_dyn_shr_u32s(words, isa.splat_u32s(bit));
+        let byte = isa.splat_u32s(0xff);
+        let second = isa.wrapping_dyn_shr_u32s(words, isa.splat_u32s(8));
+        let third = isa.wrapping_dyn_shr_u32s(words, isa.splat_u32s(16));
+        let fourth = isa.wrapping_dyn_shr_u32s(words, isa.splat_u32s(24));
         [
-            one(isa.and_u32s(words, byte)),
-            one(isa.and_u32s(from(8), byte)),
-            one(isa.and_u32s(from(16), byte)),
-            one(from(24)),
+            Self(isa, code(isa, isa.and_u32s(words, byte))),
+            Self(isa, code(isa, isa.and_u32s(second, byte))),
+            Self(isa, code(isa, isa.and_u32s(third, byte))),
+            Self(isa, code(isa, fourth)),
         ]
     }
     #[inline(always)]

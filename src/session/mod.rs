@@ -6,6 +6,7 @@ mod ends;
 mod network;
 mod optimise;
 mod phase;
+mod pooled;
 #[cfg(not(target_family = "wasm"))]
 mod profile;
 mod streams;
@@ -16,6 +17,7 @@ pub use ends::{TargetValues, Targets};
 #[cfg(not(target_family = "wasm"))]
 pub use network::OperationTime;
 pub use network::{NetworkGradients, NetworkInitial, NetworkInput, NetworkOutput, NetworkSession, NetworkUpstream};
+pub(crate) use pooled::Batch;
 #[cfg(not(target_family = "wasm"))]
 pub use profile::KernelTime;
 pub use streams::State;

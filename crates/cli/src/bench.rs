@@ -2,6 +2,7 @@
 
 use super::linear;
 use super::model::{ModelArgs, Recurrent};
+use super::streams;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::Write;
@@ -14,9 +15,9 @@ use wgpu_rnn_verify::{Check, Comparison, Numbers, Report, check};
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Timed runs, after one untimed run, or as many as fit in 0.1 s
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    runs: u32,
+    /// Timed runs, after one that is not timed, or as many as fit in 0.1 s; 10 without it. With --streams timed ticks, 200 without it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    runs: Option<u32>,
     /// Every timed run also reads y back (training: the gradients of x and of the initial states).
     #[arg(long)]
     read_y: bool,
@@ -27,6 +28,8 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    streams: streams::StreamArgs,
+    #[command(flatten)]
     linear: linear::LinearArgs,
 }
 
@@ -35,7 +38,12 @@ pub const SEEDS: (u64, u64) = (1, 2);
 
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     if let Recurrent::Rule(rule) = args.model.cell {
-        return linear::bench(rule, &args.linear, &args.model, args.runs);
+        return linear::bench(rule, &args.linear, &args.model, args.runs.unwrap_or(10));
+    }
+    if let Some(streams) = args.streams.streams {
+        let chunk = args.linear.chunk()?.unwrap_or(1);
+        let sizes = streams::Sizes { streams: streams as usize, chunk, ticks: args.runs.unwrap_or(200) };
+        return streams::run(&args.streams, &args.model, &sizes, args.json);
     }
     let (device, plan) = args.model.plan()?;
     let weights = Weights::<f32>::random(&plan.config, SEEDS.0)?;
@@ -49,7 +57,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     warm_up(|| run_once(&mut session, args.read_y))?;
     let mut times = Vec::new();
-    for _ in 0..args.runs {
+    for _ in 0..args.runs.unwrap_or(10) {
         let start = Instant::now();
         run_once(&mut session, args.read_y)?;
         times.push(start.elapsed().as_secs_f64() * 1e3);

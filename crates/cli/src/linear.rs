@@ -31,9 +31,19 @@ pub struct LinearArgs {
     /// as matrix products where states are matrices.
     #[arg(long, value_enum)]
     scan: Option<ScanArg>,
-    /// Steps of a chunk.
+    /// Steps of a chunk; with --streams, frames that a stream pushes at once (1 without it).
     #[arg(long, value_name = "STEPS")]
     chunk: Option<usize>,
+}
+
+impl LinearArgs {
+    /// What `--chunk` says.
+    pub fn chunk(&self) -> Result<Option<usize>> {
+        match self.chunk {
+            Some(0) => Err(wgpu_rnn::Error::mismatch("--chunk", "at least 1", 0)),
+            chunk => Ok(chunk),
+        }
+    }
 }
 
 /// The flags of [`LinearArgs`], and those of `plan` and `bench` that a linear recurrence has too.
@@ -50,15 +60,17 @@ enum ScanArg {
 /// Refuses flags that what `--cell` names does not have.
 pub fn check(matches: &ArgMatches, command: &mut Command) -> std::result::Result<(), clap::Error> {
     let Some((name @ ("plan" | "bench"), given)) = matches.subcommand() else { return Ok(()) };
-    let (cell, has): (&str, fn(&str) -> bool) = match given.get_one::<Recurrent>("cell") {
-        Some(Recurrent::Rule(rule)) => (rule.name, |id| OWN.contains(&id) || SHARED.contains(&id)),
-        Some(Recurrent::Cell(cell)) => (cell.name, |id| !OWN.contains(&id)),
+    let typed = |id: &str| given.value_source(id) == Some(ValueSource::CommandLine);
+    // A chunk of a stream is another.
+    let streams = name == "bench" && typed("streams");
+    let (cell, has): (&str, &dyn Fn(&str) -> bool) = match given.get_one::<Recurrent>("cell") {
+        Some(Recurrent::Rule(rule)) => (rule.name, &|id| OWN.contains(&id) || SHARED.contains(&id)),
+        Some(Recurrent::Cell(cell)) => (cell.name, &|id| !OWN.contains(&id) || streams && id == "chunk"),
         None => return Ok(()),
     };
     let Some(command) = command.find_subcommand_mut(name) else { return Ok(()) };
     let flags = command.get_arguments().map(|flag| flag.get_id().as_str());
-    let typed = |id: &&str| given.value_source(id) == Some(ValueSource::CommandLine);
-    let foreign = flags.filter(typed).find(|id| !has(id)).map(|id| id.replace('_', "-"));
+    let foreign = flags.filter(|id| typed(id)).find(|id| !has(id)).map(|id| id.replace('_', "-"));
     match foreign {
         Some(flag) => {
             let message = format!("the argument '--{flag}' cannot be used with '--cell {cell}'");

@@ -11,6 +11,7 @@ mod linear;
 mod model;
 mod plan;
 mod run;
+mod streams;
 mod tune;
 mod verify;
 mod whole;
@@ -53,7 +54,10 @@ enum Command {
 
 /// Runs the command line; an error goes to stderr and exits with 2 (1 is a failed comparison).
 fn main() -> ExitCode {
-    let mut command = Cli::command();
+    // Of streams each comes by itself: they have no steps and no batch of the caller's.
+    let of_streams = |arg: clap::Arg| arg.required(false).required_unless_present("streams");
+    let mut command =
+        Cli::command().mut_subcommand("bench", |bench| bench.mut_arg("time", of_streams).mut_arg("batch", of_streams));
     let matches = command.get_matches_mut();
     let cli = linear::check(&matches, &mut command).and_then(|()| Cli::from_arg_matches(&matches));
     ended(match cli.unwrap_or_else(|e| e.exit()).command {

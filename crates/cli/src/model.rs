@@ -18,11 +18,11 @@ pub struct ModelArgs {
     #[arg(long, value_name = "NAME", value_parser = recurrent_parser())]
     pub cell: Recurrent,
     /// T: time steps.
-    #[arg(long, value_name = "T")]
-    time: usize,
+    #[arg(long, value_name = "T", required = true)]
+    time: Option<usize>,
     /// B: sequences.
-    #[arg(long, value_name = "B")]
-    batch: usize,
+    #[arg(long, value_name = "B", required = true)]
+    batch: Option<usize>,
     /// I: features of x.
     #[arg(long, value_name = "I", required_if_eq_any = cells::ALL.map(|c| ("cell", c.name)))]
     input: Option<usize>,
@@ -217,7 +217,8 @@ impl ModelArgs {
 
     /// T and B.
     pub fn shape(&self) -> Shape {
-        Shape { time: self.time, batch: self.batch }
+        // Where neither is asked for, as of streams, one will do.
+        Shape { time: self.time.unwrap_or(1), batch: self.batch.unwrap_or(1) }
     }
 
     /// The plan and the device it is for.
@@ -263,7 +264,7 @@ impl PlaceArgs {
 
     /// What was measured on the device, by the file that is named or the default one; says on stderr which it is. A file that is
     /// named must be right; the default one is left aside where it is not.
-    fn tuning(&self, device: &Device) -> Result<Option<Arc<Tuning>>> {
+    pub fn tuning(&self, device: &Device) -> Result<Option<Arc<Tuning>>> {
         let path = match &self.tuning {
             _ if self.no_tuning => return Ok(None),
             Some(path) => path.clone(),

@@ -28,6 +28,7 @@ pub(crate) mod tile;
 mod weights;
 mod zoneout;
 
+use super::states::Ported;
 use super::{Common, Element};
 use crate::kernels::{HistoryLayout, Kernel};
 use crate::model::cell::Functions;
@@ -215,7 +216,7 @@ impl<T: Element> Executor<T> {
 
     /// Runs steps of the plan; `watch` sees every dispatch after it ran.
     pub(crate) fn run(&mut self, plan: &Plan, schedule: &Schedule, steps: &[Step], watch: &mut Watch<'_, T>) {
-        T::run(self, plan, schedule, steps, watch);
+        T::run(self, plan, schedule, steps, (watch, None));
     }
 
     /// Runs the update of the plan.
@@ -315,7 +316,14 @@ impl<T: Real> Executor<T> {
         self.masks = masks;
     }
 
-    pub(crate) fn walk(&mut self, plan: &Plan, schedule: &Schedule, steps: &[Step], watch: &mut Watch<'_, T>) {
+    pub(crate) fn walk(
+        &mut self,
+        plan: &Plan,
+        schedule: &Schedule,
+        steps: &[Step],
+        watch: &mut Watch<'_, T>,
+        mut streams: Option<&mut Ported<'_, T>>,
+    ) {
         let weights: &PackedWeights<T> = &self.weights.get();
         for step in steps {
             match step {
@@ -324,14 +332,14 @@ impl<T: Real> Executor<T> {
                 }
                 Step::Once(d) => {
                     if plan.groups_y(d, schedule, None) > 0 {
-                        self.dispatch(plan, schedule, d, None, weights);
+                        self.dispatch(plan, schedule, d, None, (weights, streams.as_deref_mut()));
                         watch(d, None, &self.slots);
                     }
                 }
                 Step::EachStep(range, body) => {
                     for s in plan.steps_of(range, body, schedule) {
                         for d in body {
-                            self.dispatch(plan, schedule, d, Some(s), weights);
+                            self.dispatch(plan, schedule, d, Some(s), (weights, None));
                             watch(d, Some(s), &self.slots);
                         }
                     }
@@ -339,7 +347,7 @@ impl<T: Real> Executor<T> {
                 Step::EachStepBack(range, body) => {
                     for s in plan.steps_of(range, body, schedule).rev() {
                         for d in body {
-                            self.dispatch(plan, schedule, d, Some(s), weights);
+                            self.dispatch(plan, schedule, d, Some(s), (weights, None));
                             watch(d, Some(s), &self.slots);
                         }
                     }
@@ -354,7 +362,7 @@ impl<T: Real> Executor<T> {
         schedule: &Schedule,
         d: &Dispatch,
         step: Option<usize>,
-        weights: &PackedWeights<T>,
+        (weights, streams): (&PackedWeights<T>, Option<&mut Ported<'_, T>>),
     ) {
         let ids = match (&d.odd, step) {
             (Some(odd), Some(s)) if s % 2 == 1 => odd,
@@ -372,8 +380,14 @@ impl<T: Real> Executor<T> {
         let context =
             Context { plan, schedule, indices, embedding, layers, directions, stages, rows, past, act, masks };
         match d.kernel {
-            Kernel::LoadState => state::load_state(&context, &mut taken),
-            Kernel::StoreState => state::store_state(&context, &mut taken, ids),
+            Kernel::LoadState => match streams {
+                Some(streams) => state::load_streams(&context, &mut taken, streams),
+                None => state::load_state(&context, &mut taken),
+            },
+            Kernel::StoreState => match streams {
+                Some(streams) => state::store_streams(&context, &taken, ids, streams),
+                None => state::store_state(&context, &mut taken, ids),
+            },
             Kernel::ProjectVec4 | Kernel::ProjectScalar => project::project(&context, d, &mut taken),
             Kernel::SkipInput => skip::skip_input(&context, d, &mut taken),
             Kernel::SequenceForward | Kernel::SequenceForwardTrain => {

@@ -1,7 +1,8 @@
-//! Twins of `load_state`, `reset_state`, `store_state`, `begin_segment`, `save_checkpoint`, `load_checkpoint`, `clear`,
-//! `store_y` and `load_dy`.
+//! Twins of `load_state`, `reset_state`, `store_state`, `begin_segment`, `save_checkpoint`, `load_checkpoint`, `clear`, `store_y` and
+//! `load_dy`; and those that load and store states between a batch and slots of a pool.
 
 use super::{Context, Pair};
+use crate::exec::states::Ported;
 use crate::model::cell::Initial;
 use crate::num::Aligned;
 use crate::num::Real;
@@ -85,6 +86,75 @@ pub(super) fn store_state<T: Real>(c: &Context<'_, T>, slots: &mut [Aligned<T>],
             let operand = if alternating && steps % 2 == 1 { &odd } else { &even };
             hn[to * p..][..p].copy_from_slice(&operand[from * stride + own..][..p]);
             let mut part = to * config.cell_size();
+            for (s, what) in states.iter().enumerate() {
+                if what.initial == Initial::Cell {
+                    cn[part..][..h].copy_from_slice(&state[(from * states.len() + s) * h..][..h]);
+                    part += h;
+                }
+            }
+        }
+    }
+}
+
+/// `load_state` from slots of a pool, `[h of all layers, c of all layers]` each. Sequences that are no stream's stay as they are: no
+/// kernel computes anything for them.
+pub(super) fn load_streams<T: Real>(c: &Context<'_, T>, slots: &mut [Aligned<T>], streams: &Ported<'_, T>) {
+    let [_, _, operand, state, _] = slots else { unreachable!("kernel table") };
+    let config = &c.plan.config;
+    let (batch, p, h, layers) = (c.plan.shape.batch, config.state_size(), config.hidden_size, config.num_layers);
+    let (stride, own, states) = (config.operand_row(false), config.operand_own(false), config.states());
+    debug_assert!(
+        !c.plan.train && config.directions() == 1,
+        "streams run forwards, and nothing is kept for a way back"
+    );
+    for b in 0..batch {
+        let Some(&from) = streams.from.get(c.schedule.order(b)) else { continue };
+        let (h0, c0) = streams.slabs.slot(from).split_at(layers * p);
+        for z in 0..layers {
+            let (to, h0) = (z * batch + b, &h0[z * p..][..p]);
+            let row = &mut operand[to * stride..][..stride];
+            row[own..][..p].copy_from_slice(h0);
+            row[own + p..].fill(T::default());
+            let mut part = z * config.cell_size();
+            for (s, what) in states.iter().enumerate() {
+                let row = &mut state[(to * states.len() + s) * h..][..h];
+                match what.initial {
+                    Initial::Hidden => {
+                        row[..p].copy_from_slice(h0);
+                        row[p..].fill(T::default());
+                    }
+                    Initial::Cell => {
+                        row.copy_from_slice(&c0[part..][..h]);
+                        part += h;
+                    }
+                    Initial::Scratch => row.fill(T::default()),
+                }
+            }
+        }
+    }
+}
+
+/// `store_state` into slots of a pool.
+pub(super) fn store_streams<T: Real>(
+    c: &Context<'_, T>,
+    slots: &[Aligned<T>],
+    ids: &[SlotId],
+    streams: &mut Ported<'_, T>,
+) {
+    let [even, odd, state, ..] = slots else { unreachable!("kernel table") };
+    let config = &c.plan.config;
+    let (batch, p, h, layers) = (c.plan.shape.batch, config.state_size(), config.hidden_size, config.num_layers);
+    let (stride, own, states) = (config.operand_row(false), config.operand_own(false), config.states());
+    let alternating = ids[0] != ids[1];
+    for b in 0..batch {
+        let Some(&to) = streams.to.get(c.schedule.order(b)) else { continue };
+        let (hn, cn) = streams.slabs.slot_mut(to).split_at_mut(layers * p);
+        for z in 0..layers {
+            let from = z * batch + b;
+            let steps = c.schedule.length(b) + z * c.plan.chunk.unwrap_or(0);
+            let operand = if alternating && steps % 2 == 1 { odd } else { even };
+            hn[z * p..][..p].copy_from_slice(&operand[from * stride + own..][..p]);
+            let mut part = z * config.cell_size();
             for (s, what) in states.iter().enumerate() {
                 if what.initial == Initial::Cell {
                     cn[part..][..h].copy_from_slice(&state[(from * states.len() + s) * h..][..h]);

@@ -4,8 +4,10 @@ mod slots;
 
 use super::device::Gpu;
 use super::pipeline::{self, Pipeline, uniform_size};
+use super::states::{Moved, Target};
 use crate::error::{Error, Result};
 use crate::exec::Startup;
+use crate::exec::states::Piece;
 use crate::kernels::{Access, Encoder, Pack, Variant};
 use crate::num::Clock;
 use crate::plan::schedule::Schedule;
@@ -387,18 +389,54 @@ impl Executor {
 
     /// Runs a pass of the plan, submit by submit, then copies `read` (outputs) to their readback buffers.
     pub(crate) fn run(&self, plan: &Plan, schedule: &Schedule, half: Half, read: &[SlotId]) -> Result<()> {
+        self.shared.gpu.submit("running", || self.submit_all(plan, schedule, half, read, None))
+    }
+
+    /// The same of the way there, between states that are read from slots and written to slots.
+    pub(crate) fn run_streams(
+        &self,
+        plan: &Plan,
+        schedule: &Schedule,
+        moved: Moved<'_>,
+        read: &[SlotId],
+    ) -> Result<()> {
+        self.shared.gpu.submit("running streams", || {
+            moved.write();
+            self.submit_all(plan, schedule, Half::Forward, read, Some(moved));
+        })
+    }
+
+    /// Where pieces of states are, buffer by buffer.
+    pub(crate) fn targets(&self, pieces: &[Piece]) -> Vec<Target> {
+        let mut all: Vec<(SlotId, Target)> = Vec::new();
+        let mut at = 0;
+        for piece in pieces {
+            let place = [at, piece.first, piece.width];
+            at += piece.width;
+            match all.iter_mut().find(|(slot, _)| *slot == piece.slot) {
+                Some((_, target)) => target.pieces.push(place),
+                None => {
+                    let buffer = self.slots[piece.slot].clone();
+                    all.push((piece.slot, Target { buffer, pieces: vec![place] }));
+                }
+            }
+        }
+        all.into_iter().map(|(_, target)| target).collect()
+    }
+
+    fn submit_all(&self, plan: &Plan, schedule: &Schedule, half: Half, read: &[SlotId], moved: Option<Moved<'_>>) {
         let submits = plan.half(half).1;
         let gpu = &self.shared.gpu;
-        gpu.submit("running", || {
-            for (n, part) in submits.iter().enumerate() {
-                let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                self.encode(&mut encoder, plan, schedule, half, part.clone(), None);
-                if n + 1 == submits.len() {
-                    self.copy_out(&mut encoder, plan, read);
-                }
-                gpu.queue.submit([encoder.finish()]);
+        for (n, part) in submits.iter().enumerate() {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            moved.filter(|_| n == 0).into_iter().for_each(|moved| moved.gather(&mut encoder));
+            self.encode(&mut encoder, plan, schedule, half, part.clone(), None);
+            if n + 1 == submits.len() {
+                moved.into_iter().for_each(|moved| moved.scatter(&mut encoder));
+                self.copy_out(&mut encoder, plan, read);
             }
-        })
+            gpu.queue.submit([encoder.finish()]);
+        }
     }
 
     /// Runs one entry of the plan and waits for it.

@@ -7,6 +7,7 @@ mod pipeline;
 mod read;
 #[cfg(not(target_family = "wasm"))]
 mod rounds;
+mod states;
 
 pub(crate) use device::adapters;
 pub use device::{Gpu, GpuInfo};
@@ -15,3 +16,4 @@ pub(crate) use executor::Executor;
 pub(crate) use executor::written;
 pub use executor::{IoBinding, IoBuffers};
 pub use network::{NetworkBinding, NetworkBuffers};
+pub(crate) use states::{Moved, Moves, States, Target};

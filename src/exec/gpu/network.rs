@@ -9,7 +9,9 @@ pub use host::{NetworkBinding, NetworkBuffers};
 use super::device::Gpu;
 use super::pipeline::{Pipeline, pipeline_of};
 use super::read::{Mapping, download};
+use super::states::Target;
 use crate::error::Result;
+use crate::exec::states::Piece;
 use crate::exec::{Device, Stack};
 use crate::model::network::{Network, Op};
 use crate::num::random::Masks;
@@ -318,6 +320,17 @@ impl Executor {
         let all = self.gpu.block(download(&self.gpu, &self.arena, 0, self.program.len))?;
         let guard = |&at: &usize| all[at..][..self.guard].iter().all(|v| v.is_nan());
         Ok(self.program.guards.iter().all(guard))
+    }
+
+    /// Where pieces of states are in the arena.
+    pub(crate) fn targets(&self, pieces: &[Piece]) -> Vec<Target> {
+        let mut at = 0;
+        let place = |piece: &Piece| {
+            at += piece.width;
+            [at - piece.width, self.program.slots[piece.slot] + piece.first, piece.width]
+        };
+        let pieces: Vec<_> = pieces.iter().map(place).collect();
+        (!pieces.is_empty()).then(|| Target { buffer: self.arena.clone(), pieces }).into_iter().collect()
     }
 
     /// The states after the last steps become those before the first: all in one submit.

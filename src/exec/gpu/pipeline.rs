@@ -126,7 +126,7 @@ pub(super) fn get_all(gpu: &Gpu, config: &RnnConfig, variants: &[Variant]) -> Re
 }
 
 /// A binding of the kernel table, as wgpu wants it.
-fn entry((binding, (_, access)): (usize, &(&str, Access))) -> wgpu::BindGroupLayoutEntry {
+pub(super) fn entry((binding, (_, access)): (usize, &(&str, Access))) -> wgpu::BindGroupLayoutEntry {
     wgpu::BindGroupLayoutEntry {
         binding: binding as u32,
         visibility: wgpu::ShaderStages::COMPUTE,
@@ -190,7 +190,8 @@ fn shader_module(gpu: &Gpu, label: &str, text: &str, checked: bool) -> wgpu::Sha
     // which `Schedule` makes from lengths it has checked, and of ids and classes checked against their tables when they are
     // written; lanes past an edge are clamped or return. Every loop counts to one of these. Kernels of networks index one arena, at
     // offsets and by sizes of the `Program` that sized it, and by lengths in 0..=T that the session has checked; the expressions in
-    // them only calculate. Buffers of the host's own are refused there, too, where they are smaller (`network::Executor::bind_host`). The tests run the kernels with checks,
+    // them only calculate. Buffers of the host's own are refused there, too, where they are smaller (`network::Executor::bind_host`). Between a pool's
+    // slots and a batch, slots are below the number that the pool has made, and pieces those of the plan (`States`). The tests run the kernels with checks,
     // which would turn an index out of range into a wrong number, and compare the bits with those of unchecked ones.
     unsafe { gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }

@@ -8,6 +8,7 @@ mod dropout;
 mod host;
 mod ids;
 mod io;
+mod pooled;
 #[cfg(not(target_family = "wasm"))]
 mod profile;
 mod streams;

@@ -7,6 +7,7 @@ mod linear;
 mod onnx;
 mod recurrence;
 mod run;
+mod streams;
 mod tune;
 mod verify;
 mod weights;

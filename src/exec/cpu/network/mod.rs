@@ -223,6 +223,10 @@ impl<T: Element> Executor<T> {
         &self.slots[id]
     }
 
+    pub(crate) fn slots_mut(&mut self) -> &mut [Aligned<T>] {
+        &mut self.slots
+    }
+
     pub(crate) fn slot_mut(&mut self, id: SlotId) -> &mut [T] {
         &mut self.slots[id]
     }

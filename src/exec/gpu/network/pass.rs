@@ -3,6 +3,7 @@
 use super::{Executor, Pipeline};
 use crate::error::Result;
 use crate::exec::Port;
+use crate::exec::gpu::states::Moved;
 use crate::model::network::Op;
 use crate::plan::Half;
 use crate::plan::network::{Entry, NetworkPlan, SlotId, Work};
@@ -23,23 +24,38 @@ impl Executor {
     /// A pass, submit by submit.
     pub(crate) fn run(&mut self, plan: &NetworkPlan, half: Half) -> Result<()> {
         let submits = self.program.passes[half as usize].submits.clone();
-        self.submit_parts(plan, half, &submits)
+        self.submit_parts(plan, half, &submits, None)
+    }
+
+    /// The way there, between states that are read from slots and written to slots.
+    pub(crate) fn run_streams(&mut self, plan: &NetworkPlan, moved: Moved<'_>) -> Result<()> {
+        let submits = self.program.passes[Half::Forward as usize].submits.clone();
+        self.submit_parts(plan, Half::Forward, &submits, Some(moved))
     }
 
     /// Those of its entries that are an operation's, and waits for them.
     #[cfg(not(target_family = "wasm"))]
     pub(crate) fn run_operation(&mut self, plan: &NetworkPlan, half: Half, node: usize) -> Result<()> {
         let part = self.program.passes[half as usize].of(node);
-        self.submit_parts(plan, half, &[part])?;
+        self.submit_parts(plan, half, &[part], None)?;
         self.gpu.wait()
     }
 
-    fn submit_parts(&mut self, plan: &NetworkPlan, half: Half, parts: &[Range<usize>]) -> Result<()> {
+    fn submit_parts(
+        &mut self,
+        plan: &NetworkPlan,
+        half: Half,
+        parts: &[Range<usize>],
+        moved: Option<Moved<'_>>,
+    ) -> Result<()> {
         self.submits += parts.len() as u64;
         self.gpu.submit("running a network", || {
-            for part in parts {
+            moved.into_iter().for_each(|moved| moved.write());
+            for (n, part) in parts.iter().enumerate() {
                 let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                moved.filter(|_| n == 0).into_iter().for_each(|moved| moved.gather(&mut encoder));
                 self.encode(&mut encoder, plan, half, part.clone());
+                moved.filter(|_| n + 1 == parts.len()).into_iter().for_each(|moved| moved.scatter(&mut encoder));
                 self.gpu.queue.submit([encoder.finish()]);
             }
         })

@@ -28,6 +28,10 @@ impl Operation for Conv {
     fn flops_of_row(&self, _: &NetworkData) -> usize {
         2 * self.x.width * (self.low + 1 + self.high)
     }
+
+    fn waits_for(&self) -> Option<&'static str> {
+        (self.high > 0).then_some("its convolution reads later steps")
+    }
 }
 
 impl Builder {

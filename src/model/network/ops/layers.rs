@@ -7,7 +7,7 @@ use super::super::{Builder, Network, ParamId, Part, Rows};
 use super::Operation;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
-use crate::model::stack::{Layout, RnnConfig};
+use crate::model::stack::{Direction, Layout, RnnConfig};
 use crate::model::weights::parameters;
 use std::ops::Range;
 
@@ -90,6 +90,10 @@ impl LayersShape {
 impl Operation for LayersShape {
     fn state_size(&self) -> Option<usize> {
         Some(LayersShape::state_size(self))
+    }
+
+    fn waits_for(&self) -> Option<&'static str> {
+        (self.config.direction != Direction::Forward).then_some("it reads time backwards")
     }
 }
 

@@ -24,7 +24,11 @@ pub struct Compared {
     pub loss: Loss,
 }
 
-impl Operation for Compared {}
+impl Operation for Compared {
+    fn waits_for(&self) -> Option<&'static str> {
+        Some("its value is of all steps of a batch")
+    }
+}
 
 impl Builder {
     /// See [`Compared`]. A network may have several losses, which are summed; they need not be outputs.

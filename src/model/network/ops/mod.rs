@@ -74,6 +74,11 @@ pub(crate) trait Operation {
     fn flops_of_row(&self, _network: &NetworkData) -> usize {
         0
     }
+
+    /// Why a step's value cannot be given before later steps are there; `None`: it can.
+    fn waits_for(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 macro_rules! op {
@@ -110,5 +115,10 @@ impl Op {
     /// Multiply-adds of a row, times two, but for those of plans within the network's.
     pub(crate) fn flops_of_row(&self, network: &NetworkData) -> usize {
         self.operation().flops_of_row(network)
+    }
+
+    /// Why a step's value cannot be given before later steps are there.
+    pub(crate) fn waits_for(&self) -> Option<&'static str> {
+        self.operation().waits_for()
     }
 }

@@ -33,7 +33,11 @@ pub struct Pool {
     pub kind: Pooling,
 }
 
-impl Operation for Pool {}
+impl Operation for Pool {
+    fn waits_for(&self) -> Option<&'static str> {
+        Some("its value is of a whole sequence")
+    }
+}
 
 impl Builder {
     /// See [`Pool`]: from a value `[T, B, width]` one of `[B, width]`, which a head and its loss may stand on.

@@ -72,6 +72,10 @@ impl Operation for ScanShape {
         let passes = if self.form().erase.is_some() { 5 } else { 3 };
         2 * passes * self.heads * self.key_size * self.columns()
     }
+
+    fn waits_for(&self) -> Option<&'static str> {
+        self.reverse.then_some("it reads time backwards")
+    }
 }
 
 impl Builder {
