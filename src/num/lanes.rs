@@ -150,7 +150,7 @@ fn load_words<S: Simd>(_: S, words: &[u32]) -> S::u32s {
 }
 
 // These are functions and no closures: closures may not be inlined into code for other instruction sets (an LSTM of 512 units with f16
-// weights then took sixty times as long).
+// weights then took nearly forty times as long).
 
 // f32 counts exponents from 127, f16 from 15: 113 more are twice the value, but for subnormal numbers, which are not 1.x but 0.x
 // times 2^-14: 2^-14 less. The smaller of the two is the right one in either case. (To multiply by 2^112 instead would be shorter,
