@@ -20,7 +20,6 @@ pub use startup::Startup;
 
 use crate::error::{Error, Result};
 use crate::model::weights::Weights;
-use crate::num::Aligned;
 use crate::num::Clock;
 use crate::num::random::Masks;
 use crate::plan::schedule::Schedule;
@@ -129,7 +128,7 @@ impl<T: Element> Executor<T> {
         let Self { plan, on, .. } = self;
         match on {
             On::Cpu(threads, e) => {
-                let mut watch = |d: &crate::plan::Dispatch, step, slots: &[Aligned<T>]| {
+                let mut watch = |d: &crate::plan::Dispatch, step, slots: &[crate::num::Aligned<T>]| {
                     gpu::written(d, step).into_iter().for_each(|slot| watch(d, step, slot, slots[slot].to_vec()));
                 };
                 threads.here(|| e.run(plan, schedule, plan.half(half).0, &mut watch));
