@@ -242,7 +242,7 @@ fn forward<P: Pointwise, T: Real>(site: &Site<'_, T>, area: &Area, products: Opt
                     // No closure: it is not inlined into code for other instruction sets.
                     let mut own = None;
                     if let Some(p) = products {
-                        own = Some(&p.values[p.start(area, (panel, row)) * width..][..p.registers * width]);
+                        own = Some(&p.values[p.start(area, (panel, row)) * width..]);
                     }
                     let mut seen = seen::<P, T::Lanes<S>>(isa, site, (row, first), own);
                     let out = P::forward(site.act, &seen.pre, &mut seen.state, &seen.unit);
