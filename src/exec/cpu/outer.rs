@@ -4,7 +4,6 @@
 //! Every sum is made of blocks of [`BLOCK`] rows in order, each added up by itself first, whatever the number of threads: its bits depend
 //! on nothing else.
 
-use super::packed::register_width;
 use super::scratch::Scratch;
 use super::threads::for_each;
 use crate::num::Lanes;
@@ -17,8 +16,6 @@ use std::ops::Range;
 const BLOCK: usize = 256;
 /// Multiply-adds from which a second thread pays.
 const PARALLEL_WORK: usize = 1 << 19;
-/// Parts of a block per thread.
-const PARTS: usize = 4;
 /// Registers of a tile side by side.
 const REGISTERS: usize = 2;
 
@@ -36,26 +33,14 @@ impl<T: Real> Outer<'_, T> {
     /// the same.
     pub fn add_to(&self, out: &mut [T], place: impl Fn(usize) -> usize + Sync) {
         let (m, n) = (self.left.len(), self.right.len());
-        let (width, tiles) = (REGISTERS * register_width::<T>(), m.div_ceil(tile_rows::<T>()));
-        let panels = n.div_ceil(width);
+        let tiles = m.div_ceil(tile_rows::<T>());
         let threads = if self.rows.len() * m * n < PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
+        let parts = threads.min(tiles);
         let out = Shared::new(out);
-        let mut packed = Scratch::any(panels * BLOCK.min(self.rows.len()) * width);
-        for rows in self.rows.chunks(BLOCK) {
-            let right = Shared::new(&mut packed);
-            for_each(panels, threads, |panel| {
-                // SAFETY: a panel is one thread's.
-                let to = unsafe { right.part(panel * rows.len() * width, rows.len() * width) };
-                pack_right(to, rows, self.right.start + panel * width..self.right.end, width);
-            });
-            let right = &packed[..panels * rows.len() * width];
-            // Several parts per thread: one that comes late leaves some to the others.
-            let parts = if threads == 1 { 1 } else { tiles.min(PARTS * threads) };
-            for_each(parts, threads, |part| {
-                let tiles = tiles * part / parts..tiles * (part + 1) / parts;
-                T::dispatch(Part { outer: self, rows, right, tiles, out: &out, place: &place });
-            });
-        }
+        for_each(parts, threads, |part| {
+            let tiles = tiles * part / parts..tiles * (part + 1) / parts;
+            T::dispatch(Part { outer: self, tiles, out: &out, place: &place });
+        });
     }
 }
 
@@ -81,11 +66,9 @@ fn tall<S: Simd>() -> bool {
     S::REGISTER_COUNT >= 32
 }
 
-/// Some tiles of rows of the result, for a block of rows whose right sides are packed.
+/// Some tiles of rows of the result.
 struct Part<'a, 'b, T, P> {
     outer: &'a Outer<'b, T>,
-    rows: &'a [(&'b [T], &'b [T])],
-    right: &'a [T],
     tiles: Range<usize>,
     out: &'a Shared<'a, T>,
     place: &'a P,
@@ -102,42 +85,51 @@ impl<T: Real, P: Fn(usize) -> usize> WithSimd for Part<'_, '_, T, P> {
 impl<T: Real, P: Fn(usize) -> usize> Part<'_, '_, T, P> {
     #[inline(always)]
     fn run<V: Lanes<Elem = T>, const M: usize>(self, isa: V::Isa) {
-        let Self { outer, rows, right, tiles, out, place } = self;
+        let Self { outer, tiles, out, place } = self;
         let (m, n, step) = (outer.left.len(), outer.right.len(), REGISTERS * V::WIDTH);
-        let mut left = Scratch::any(rows.len() * M);
-        for tile in tiles {
-            let own = &outer.left[tile * M..m.min((tile + 1) * M)];
-            pack_left::<T, M>(&mut left, rows, own);
-            for (panel, right) in right.chunks_exact(rows.len() * step).enumerate() {
-                let sums = products::<V, M>(isa, &left, right);
-                for (i, sums) in sums.iter().enumerate().take(own.len()) {
-                    let (first, lanes) = (panel * step, step.min(n - panel * step));
-                    // SAFETY: this row of the result is this part's alone, and no two of its own are the same.
-                    let out = unsafe { out.part(place(tile * M + i) * (n + 1) + first, lanes) };
-                    for (out, &sum) in out.chunks_mut(V::WIDTH).zip(sums) {
-                        (V::load(isa, out) + sum).store(out);
+        let panels = n.div_ceil(step);
+        let most = BLOCK.min(outer.rows.len());
+        let (mut right, mut left) = (Scratch::any(panels * most * step), Scratch::any(most * M));
+        for rows in outer.rows.chunks(BLOCK) {
+            pack_right(&mut right, rows, outer.right.clone(), step);
+            for tile in tiles.clone() {
+                let own = &outer.left[tile * M..m.min((tile + 1) * M)];
+                pack_left::<T, M>(&mut left, rows, own);
+                for panel in 0..panels {
+                    let sums = products::<V, M>(isa, &left[..rows.len() * M], &right[panel * rows.len() * step..]);
+                    for (i, sums) in sums.iter().enumerate().take(own.len()) {
+                        let (first, lanes) = (panel * step, step.min(n - panel * step));
+                        // SAFETY: this row of the result is this part's alone, and no two of its own are the same.
+                        let out = unsafe { out.part(place(tile * M + i) * (n + 1) + first, lanes) };
+                        for (out, &sum) in out.chunks_mut(V::WIDTH).zip(sums) {
+                            (V::load(isa, out) + sum).store(out);
+                        }
                     }
                 }
-            }
-            let mut sums = [T::default(); M];
-            for row in left.chunks_exact(M) {
-                sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum = *sum + v);
-            }
-            for (i, &sum) in sums.iter().enumerate().take(own.len()) {
-                // SAFETY: as above.
-                let bias = unsafe { out.part(place(tile * M + i) * (n + 1) + n, 1) };
-                bias[0] = bias[0] + sum;
+                let mut sums = [T::default(); M];
+                for row in left[..rows.len() * M].chunks_exact(M) {
+                    sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum = *sum + v);
+                }
+                for (i, &sum) in sums.iter().enumerate().take(own.len()) {
+                    // SAFETY: as above.
+                    let bias = unsafe { out.part(place(tile * M + i) * (n + 1) + n, 1) };
+                    bias[0] = bias[0] + sum;
+                }
             }
         }
     }
 }
 
-/// The first `step` of some values of the right sides, `[row][step]`; zeros behind the last value.
+/// The right sides, `[panel][row][step]`; zeros behind the last value.
+#[inline(always)]
 fn pack_right<T: Real>(to: &mut [T], rows: &[(&[T], &[T])], values: Range<usize>, step: usize) {
-    let lanes = step.min(values.len());
-    for (to, (_, right)) in to.chunks_exact_mut(step).zip(rows) {
-        to[..lanes].copy_from_slice(&right[values.start..][..lanes]);
-        to[lanes..].fill(T::default());
+    for (panel, to) in to.chunks_exact_mut(rows.len() * step).enumerate().take(values.len().div_ceil(step)) {
+        let first = values.start + panel * step;
+        let lanes = step.min(values.end - first);
+        for (to, (_, right)) in to.chunks_exact_mut(step).zip(rows) {
+            to[..lanes].copy_from_slice(&right[first..][..lanes]);
+            to[lanes..].fill(T::default());
+        }
     }
 }
 
