@@ -2,7 +2,8 @@
 //!
 //! # Adding a cell
 //!
-//! 1. `src/cells/<name>.rs`: equations, gate order and source in the module doc; `impl Pointwise` per stage; `pub static`.
+//! 1. `src/model/cells/<name>.rs`: equations, gate order and source in the module doc; `impl Pointwise` per stage, which names the
+//!    stage's gates and the cell's states and parameters; `pub static`.
 //! 2. `shaders/cells/<name>.wgsl`: `forward_0`, `forward_1`, … and their adjoints with the same equations; the n-th activation is
 //!    `act_<n>(x)`, its derivative `slope_<n>(x)`, both generated (`src/kernels/functions.rs`).
 //! 3. One line in [`ALL`].
