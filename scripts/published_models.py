@@ -252,7 +252,7 @@ def main(command, folder, table, *packages):
         out.write(f"{onnxruntime.__version__}, Keras 3.15.1).\nWhole models ran on random inputs; the error is the largest of any output, as a ")
         out.write("share of the largest value of that\noutput by onnxruntime, or by Keras for its own files. A row stands for all files of a ")
         out.write("package that went the same way;\nthe reason is that of the first. In models with weights in 8 bits (dksplit, ddddocr) ")
-        out.write("onnxruntime rounds x, and h at every\nstep, to 8 bits too; here they stay as they are.\n\n")
+        out.write("onnxruntime rounds x, and h at every\nstep, to 8 bits too; here they stay as they are. How much of their errors that makes was not measured.\n\n")
         out.write(f"{loads} of {of_all} files with recurrent layers load without conversion by hand, ")
         out.write(f"{sum(row[2] for row in recurrent if row[3].startswith('whole'))} of them as whole models.\n\n| package | files | kind | loads | largest error | why not whole |\n|---|---|---|---|---|---|\n")
         for package, kind, count, how, worst, reason in rows:

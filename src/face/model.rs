@@ -137,7 +137,7 @@ impl<T: Element> Model<T> {
         if options.sessions == 0 {
             return Err(Error::mismatch("sessions of a Model", "at least 1 to keep", 0));
         }
-        let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
+        let precision = Precision::of::<T>();
         let plan = NetworkOptions { precision, nominal: Some(options.nominal), ..options.plan.clone() };
         let first = NetworkPlan::new(network, options.nominal, &device.caps(), &plan)?;
         let first = NetworkSession::new_async(device, first, params).await?;

@@ -149,7 +149,7 @@ impl<T: Element> Rnn<T> {
         }
         let head = config.head.map(|head| Head { loss: None, ..head });
         let config = RnnConfig { head, ..config.clone() };
-        let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
+        let precision = Precision::of::<T>();
         let plan = Options { nominal: Some(options.nominal), precision, ..of.clone() };
         let first = Plan::new(&config, options.nominal, &device.caps(), &plan)?;
         let first = Session::from_plan_async(device, first, weights).await?;

@@ -153,6 +153,11 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// That of plans for sessions over `T`.
+    pub(crate) fn of<T: crate::num::Real>() -> Self {
+        if T::NAME == "f64" { Self::F64 } else { Self::F32 }
+    }
+
     /// Bytes of an element.
     pub fn bytes(self) -> usize {
         if self == Self::F32 { 4 } else { 8 }

@@ -116,7 +116,7 @@ impl<T: Element> Engine<T> {
         let head = config.head.map(|head| Head { loss: None, ..head });
         // A stream has one order of frames, whatever the layout.
         let config = RnnConfig { head, layout: Layout::TimeMajor, ..config.clone() };
-        let plan = Options { nominal: Some(options.nominal), precision: precision::<T>(), ..options.plan.clone() };
+        let plan = Options { nominal: Some(options.nominal), precision: Precision::of::<T>(), ..options.plan.clone() };
         let plan = Plan::new(&config, options.nominal, &device.caps(), &plan)?;
         let bytes = plan.session_bytes();
         let session = Runs::Stack(Session::from_plan_async(device, plan, weights).await?);
@@ -161,7 +161,7 @@ impl<T: Element> Engine<T> {
         }
         // Bits then do not depend on how a stream is cut; and episodes are streams of their own.
         let plan = NetworkOptions {
-            precision: precision::<T>(),
+            precision: Precision::of::<T>(),
             nominal: Some(options.nominal),
             parallel: Some(Parallel::Recurrent),
             resets: false,
@@ -383,10 +383,6 @@ impl<T: Element> Runs<T> {
 enum Beside {
     Stack(Shape),
     Network(NetworkPlan),
-}
-
-fn precision<T: Element>() -> Precision {
-    if T::NAME == "f64" { Precision::F64 } else { Precision::F32 }
 }
 
 fn cannot_stream(what: &str, name: &str, reason: &str) -> Error {

@@ -155,7 +155,7 @@ impl<T: Element> Session<T> {
     /// # Errors
     /// As [`Session::new`].
     pub async fn new_async(device: &Device, config: &RnnConfig, shape: Shape, weights: &Weights<T>) -> Result<Self> {
-        let precision = if T::NAME == "f64" { Precision::F64 } else { Precision::F32 };
+        let precision = Precision::of::<T>();
         let plan = Plan::new(config, shape, &device.caps(), &Options { precision, ..Default::default() })?;
         Self::from_plan_async(device, plan, weights).await
     }

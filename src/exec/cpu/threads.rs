@@ -1,7 +1,8 @@
 //! Pieces of work on several threads.
 //!
-//! Threads that have helped stay for a moment and look for more: a run is a chain of short jobs, and to wake a thread takes longer than
-//! many of them (some 50 µs; a step of an LSTM of 128 units for 64 streams takes 100).
+//! Threads that have helped stay for a moment and look for more: a run is a chain of short jobs, and to wake a thread can take longer
+//! than one of them. (One step of an LSTM of 128 units for 16 streams took 0.053 ms with threads that were woken for every job, and
+//! 0.038 ms with this: `wgpu-rnn bench --cell lstm --time 1 --batch 16 --input 128 --hidden 128` of both.)
 
 use crate::num::{InstructionSet, instructions};
 use std::any::Any;
@@ -11,13 +12,13 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Looks for a new job before a helper goes back to the pool, and at what others do before a thread that waits for them lets others run:
-/// 0.05 to 0.2 ms.
+/// Looks for a new job before a helper goes back to the pool, and at what others do before a thread that waits for them lets others run.
+/// On an AMD EPYC they take 0.1 ms; how long a processor pauses between two looks is its own affair.
 pub(super) const PATIENCE: u32 = 1 << 12;
 
 /// Runs `run` once for each of `0..count`, on this thread and on others of rayon's pool, `threads` in all, with the instructions of
 /// this one. Which thread takes what is left to chance: results must not depend on it. This thread works from the start and waits for no
-/// one that has not begun: where the others never come, it does everything. Within a piece of such a job everything is done in place.
+/// one that has not begun: where the others never come, it does everything. A piece that calls this on the thread that gave its job out does its own pieces in place.
 pub(crate) fn for_each(count: usize, threads: usize, run: impl Fn(usize) + Sync) {
     let threads = threads.min(count);
     if threads <= 1 {

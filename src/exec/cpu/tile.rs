@@ -73,7 +73,8 @@ fn tall<V: Lanes>() -> bool {
     <V::Isa as Simd>::REGISTER_COUNT >= 32
 }
 
-/// R · operand for 8, 4, 2 rows or one, and one panel of units or two: rows of a tile ([`TILE`]). A function of its own, which all cells share.
+/// R · operand for 8, 4, 2 rows or one, and one panel of units or two: rows of a tile ([`TILE`]). A function of its own, which all
+/// cells share.
 #[inline(never)]
 pub(super) fn product<V: Lanes>(
     isa: V::Isa,
