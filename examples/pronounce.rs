@@ -67,13 +67,12 @@ fn run(args: &Args) -> Result<()> {
     let ms = start.elapsed().as_secs_f64() * 1e3;
 
     println!("device    {device}");
-    for (name, session) in [("encoder", &speller.encoder), ("decoder", &speller.decoder)] {
-        let plan = session.plan();
-        println!("{name}   T={} B={}, {}: {}", plan.shape.time, plan.shape.batch, plan.strategy, plan.reason);
-        let (bytes, full) = plan.weight_bytes();
-        println!("          weights {}, {bytes} B on the device ({full} B in f32)", plan.options.weights);
-    }
-    println!();
+    let plan = speller.encoder.plan();
+    println!("encoder   T={} B={}, {}: {}", plan.shape.time, plan.shape.batch, plan.strategy, plan.reason);
+    let (bytes, full) = plan.weight_bytes();
+    println!("          weights {}, {bytes} B on the device ({full} B in f32)", plan.options.weights);
+    let (runs, steps) = (speller.decoder.submits(), speller.decoder.steps());
+    println!("decoder   {steps} phonemes and ends of words in {runs} runs, the likeliest each\n");
     let width = words.iter().map(|w| w.chars().count()).max().unwrap_or(0);
     for (word, spelling) in words.iter().zip(&spellings) {
         println!("{word:width$}  {}", spelling.phonemes.join(" "));

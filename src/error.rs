@@ -102,6 +102,19 @@ pub enum StreamError {
         /// Frames and results that a stream may have.
         places: usize,
     },
+    /// A value that is not a number, which would make all that comes after it none, too.
+    #[error(
+        "stream {id}: expected numbers, got NaN in value {column} of frame {frame} of the push; reset a stream whose source went wrong, or \
+         push what stands for silence"
+    )]
+    Poisoned {
+        /// The stream's name.
+        id: String,
+        /// Which of the frames that were pushed now.
+        frame: usize,
+        /// Which of its values.
+        column: usize,
+    },
     /// A rollback beyond what is kept of a stream.
     #[error(
         "stream {id}: expected a rollback by at most {kept} step(s), which is what is kept, got {steps} (PoolOptions::history keeps more)"

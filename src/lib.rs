@@ -13,6 +13,7 @@
 //! way, [`RnnConfig`] → [`Plan`] → [`Session`]; two executors run the same plan, the CPU one (in f64 the oracle of the tests)
 //! and the GPU one. `Session` has the example; the `cell` module explains the contract that new cells follow.
 
+mod decode;
 mod error;
 pub mod exec;
 pub mod expr;
@@ -27,6 +28,10 @@ mod session;
 mod tensor;
 mod tuning;
 
+pub use decode::{
+    Beam, DecodeHook, DecodeRow, Decoder, DecoderOptions, Decoding, Ended, Hypothesis, Prompt, Sampling, TokenRules,
+    Transcript, Transducer, TransducerOptions,
+};
 pub use error::{Error, Result, StreamError};
 pub use exec::gpu::{IoBinding, IoBuffers};
 pub use exec::{Device, Element, Startup, gpu};
@@ -48,7 +53,7 @@ pub use plan::{
     Extent, Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, LossIds, Memory, Options, Origin, PassWork, Plan,
     PlanData, Precision, Rates, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
 };
-pub use pool::{History, Policy, PoolOptions, PoolStatistics, StreamId, StreamPool, StreamSnapshot, Tick};
+pub use pool::{History, Keep, Policy, PoolOptions, PoolStatistics, Recovered, StreamId, StreamPool, StreamSnapshot, Tick};
 #[cfg(not(target_family = "wasm"))]
 pub use session::KernelTime;
 pub use session::{Gradients, Initial, Input, Output, Session, Snapshot, State, TargetValues, Targets, Upstream};

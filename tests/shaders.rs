@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 use translate::parse;
-use wgpu_rnn::kernels::{Access, Kernel, StateKernel, Variant, source};
+use wgpu_rnn::kernels::{Access, ChooseKernel, Kernel, StateKernel, Variant, source};
 use wgpu_rnn::{
     Activation, ActivationFormat, Caps, DeviceClass, Dims, Direction, Dropout, Error, Options, Plan, Recurrence, Reset,
     RnnConfig, Shape, Step, Strategy, WeightFormat, Zoneout, cells,
@@ -517,28 +517,45 @@ fn every_cell_is_ordered_and_fits_the_executors_registers() {
 }
 
 /// The kernels between a pool's slots and a batch: their files, their bindings, and every language.
+/// The names of a folder's shaders, but for what they share.
+fn shader_files(folder: &str) -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders").join(folder);
+    let files = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let names = files.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned());
+    names.filter(|name| name != "common").collect()
+}
+
+/// A kernel whose text is whole binds what its table says, and translates.
+fn assert_bound(name: &str, text: &str, bindings: &[(&str, Access)]) {
+    let (module, info) = parse(text, name);
+    let mut bound = 0;
+    for (_, variable) in module.global_variables.iter() {
+        let Some(binding) = &variable.binding else { continue };
+        let (of_table, access) = bindings[binding.binding as usize];
+        assert_eq!((variable.name.as_deref(), binding.group), (Some(of_table), 0), "{name}");
+        let AddressSpace::Storage { access: told } = variable.space else { panic!("{of_table} is no storage") };
+        assert_eq!(told.contains(StorageAccess::STORE), access == Access::ReadWrite, "{of_table}");
+        bound += 1;
+    }
+    assert_eq!(bound, bindings.len(), "{name}");
+    let mutable: Vec<bool> = bindings.iter().map(|(_, access)| *access == Access::ReadWrite).collect();
+    for (target, result) in translate::to_every_language(&module, &info, &mutable) {
+        assert_eq!(result, Ok(()), "{name} as {target}");
+    }
+}
+
 #[test]
 fn kernels_of_pools_are_those_of_their_table() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders/pool");
-    let files = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
-    let files: BTreeSet<String> =
-        files.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned()).collect();
-    assert_eq!(files, StateKernel::ALL.iter().map(|kernel| kernel.name().to_string()).collect());
+    assert_eq!(shader_files("pool"), StateKernel::ALL.iter().map(|kernel| kernel.name().to_string()).collect());
     for kernel in StateKernel::ALL {
-        let (module, info) = parse(kernel.text(), kernel.name());
-        let mut bound = 0;
-        for (_, variable) in module.global_variables.iter() {
-            let Some(binding) = &variable.binding else { continue };
-            let (name, access) = kernel.bindings()[binding.binding as usize];
-            assert_eq!((variable.name.as_deref(), binding.group), (Some(name), 0), "{}", kernel.name());
-            let AddressSpace::Storage { access: told } = variable.space else { panic!("{name} is no storage") };
-            assert_eq!(told.contains(StorageAccess::STORE), access == Access::ReadWrite, "{name}");
-            bound += 1;
-        }
-        assert_eq!(bound, kernel.bindings().len(), "{}", kernel.name());
-        let mutable = kernel.bindings().map(|(_, access)| access == Access::ReadWrite);
-        for (target, result) in translate::to_every_language(&module, &info, &mutable) {
-            assert_eq!(result, Ok(()), "{} as {target}", kernel.name());
-        }
+        assert_bound(kernel.name(), kernel.text(), &kernel.bindings());
+    }
+}
+
+#[test]
+fn kernels_of_decoders_are_those_of_their_table() {
+    assert_eq!(shader_files("decode"), ChooseKernel::ALL.iter().map(|kernel| kernel.name().to_string()).collect());
+    for kernel in ChooseKernel::ALL {
+        assert_bound(kernel.name(), &kernel.text(), kernel.bindings());
     }
 }

@@ -4,11 +4,16 @@
 //! letters, </s> ─embedding─> GRU encoder ─hn─> GRU decoder ─dense─> logits ─argmax─> phoneme, back in as the next input
 //! ```
 //!
-//! The two GRUs run through `wgpu_rnn`; embedding, dense layer and argmax are the few plain loops below.
+//! The encoder is a [`Session`] that reads what a loop below embeds. The decoder, with its embedding, its dense layer and the choice, is a
+//! [`Decoder`]: on a GPU all phonemes of all words are a submit or two.
 
 use std::path::Path;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::{Device, Error, Input, Options, Plan, Result, RnnConfig, Session, Shape, View, Weights, cells};
+use wgpu_rnn::weights::Names;
+use wgpu_rnn::{
+    DecodeHook, DecodeRow, Decoder, DecoderOptions, Device, Error, Input, Options, Plan, Prompt, Result, RnnConfig,
+    RnnOptions, Session, Shape, View, Weights, cells,
+};
 
 /// The decoder gives up after so many phonemes, as the original does.
 const MAX_PHONEMES: usize = 20;
@@ -16,9 +21,8 @@ const MAX_PHONEMES: usize = 20;
 /// The trained network.
 pub struct Model {
     pub encoder: Gru,
-    pub decoder: Gru,
-    /// Output layer `[phonemes, H]` and its bias `[phonemes]`.
-    pub dense: (Vec<f32>, Vec<f32>),
+    /// With its embedding in front and its dense layer behind.
+    pub decoder: (RnnConfig, Weights),
     graphemes: Vec<String>,
     phonemes: Vec<String>,
     /// Graphemes `<unk>` and `</s>`.
@@ -29,7 +33,7 @@ pub struct Model {
     end: usize,
 }
 
-/// A GRU with the embedding `[symbols, I]` in front of it.
+/// The encoder, with the embedding `[symbols, I]` in front of it.
 pub struct Gru {
     pub config: RnnConfig,
     pub weights: Weights,
@@ -42,9 +46,7 @@ pub struct Spelling {
     pub phonemes: Vec<String>,
     /// `[letters + 1, H]`
     pub encoder_states: Vec<f32>,
-    /// `[steps, H]`, the last step being the one that ended the word.
-    pub decoder_states: Vec<f32>,
-    /// `[steps, phonemes]`
+    /// `[steps, phonemes]`, the last step being the one that ended the word; of [`Speller::run_watched`].
     pub logits: Vec<f32>,
 }
 
@@ -54,25 +56,22 @@ impl Model {
         let file = TensorFile::open(path)?;
         let (graphemes, phonemes) = (symbols(&file, "graphemes")?, symbols(&file, "phonemes")?);
         let encoder = Gru::read(&file, "enc.", graphemes.len())?;
-        let decoder = Gru::read(&file, "dec.", phonemes.len())?;
-        let weight = tensor(&file, "fc.weight", &[phonemes.len(), decoder.config.hidden_size])?;
-        let bias = tensor(&file, "fc.bias", &[phonemes.len()])?;
+        let names = Names { layers: "dec.", embedding: Some("dec.embedding"), head: Some("fc.weight") };
+        let config = file.config(&cells::GRU, names)?;
+        let decoder = (config.clone(), file.weights(&config, names)?);
+        if (config.vocabulary, config.head.map(|head| head.size)) != (Some(phonemes.len()), Some(phonemes.len())) {
+            let (expected, got) = (format!("{} phonemes", phonemes.len()), format!("{:?}", config.vocabulary));
+            return Err(Error::Mismatch { what: "dec.embedding and fc.weight".into(), expected, got });
+        }
         let (unknown, end_of_word) = (find(&graphemes, "<unk>")?, find(&graphemes, "</s>")?);
         let (start, end) = (find(&phonemes, "<s>")?, find(&phonemes, "</s>")?);
-        Ok(Self { encoder, decoder, dense: (weight, bias), graphemes, phonemes, unknown, end_of_word, start, end })
+        Ok(Self { encoder, decoder, graphemes, phonemes, unknown, end_of_word, start, end })
     }
 
     /// What the encoder reads: the letters in lower case, `<unk>` for whatever it never saw, then `</s>`.
     pub fn letters(&self, word: &str) -> Vec<usize> {
         let letter = |c: char| self.graphemes.iter().position(|g| g.chars().eq([c])).unwrap_or(self.unknown);
         word.to_lowercase().chars().map(letter).chain([self.end_of_word]).collect()
-    }
-
-    /// Output layer: scores of every phoneme for one decoder state.
-    fn logits(&self, state: &[f32]) -> Vec<f32> {
-        let (weight, bias) = &self.dense;
-        let dot = |row: &[f32]| row.iter().zip(state).map(|(w, h)| w * h).sum::<f32>();
-        weight.chunks_exact(state.len()).zip(bias).map(|(row, b)| dot(row) + b).collect()
     }
 }
 
@@ -90,12 +89,12 @@ impl Gru {
     }
 }
 
-/// Some words, and the two sessions that spell them as one batch.
+/// Some words, and what spells them as one batch.
 pub struct Speller<'a> {
     model: &'a Model,
     words: Vec<Vec<usize>>,
     pub encoder: Session,
-    pub decoder: Session,
+    pub decoder: Decoder,
 }
 
 impl<'a> Speller<'a> {
@@ -113,46 +112,44 @@ impl<'a> Speller<'a> {
     ) -> Result<Self> {
         let words: Vec<_> = words.iter().map(|w| model.letters(w.as_ref())).collect();
         let (time, batch) = (words.iter().map(Vec::len).max().unwrap_or(0), words.len());
-        let (e, d) = (&model.encoder, &model.decoder);
-        let session = |gru: &Gru, shape| {
-            let plan = Plan::new(&gru.config, shape, &device.caps(), options)?;
-            Session::from_plan(device, plan, &gru.weights)
-        };
-        let (encoder, decoder) = (session(e, Shape { time, batch })?, session(d, Shape { time: 1, batch })?);
+        let plan = Plan::new(&model.encoder.config, Shape { time, batch }, &device.caps(), options)?;
+        let encoder = Session::from_plan(device, plan, &model.encoder.weights)?;
+        let sessions =
+            RnnOptions { plan: options.clone(), nominal: Shape { time: 1, batch: 16 }, ..RnnOptions::default() };
+        let decoding =
+            DecoderOptions { ends: vec![model.end as u32], max_tokens: MAX_PHONEMES, ..DecoderOptions::default() };
+        let (config, weights) = &model.decoder;
+        let decoder = Decoder::of_rnn_with(device, config, weights, &sessions, &decoding)?;
         Ok(Self { model, words, encoder, decoder })
     }
 
     /// Spells every word.
     pub fn run(&mut self) -> Result<Vec<Spelling>> {
-        let (model, batch) = (self.model, self.words.len());
-        let mut spellings: Vec<Spelling> = (0..batch).map(|_| Spelling::default()).collect();
-        let encoded = self.encode(&mut spellings)?;
+        self.spell(None)
+    }
 
-        // Greedy decoding: each word's best phoneme is its next input. A finished word keeps running, unheard.
-        let (i, h) = (model.decoder.config.input_size, model.decoder.config.hidden_size);
-        let x_shape = [1, batch, i];
-        self.decoder.set_state(View::new(&encoded, &[1, batch, h]), None)?;
-        let mut last = vec![model.start; batch];
-        let mut finished = vec![false; batch];
-        for _ in 0..MAX_PHONEMES {
-            let x: Vec<f32> = last.iter().flat_map(|&p| model.decoder.embed(p)).copied().collect();
-            let out = self.decoder.step(View::new(&x, &x_shape))?;
-            for (b, state) in out.y.data.chunks_exact(h).enumerate() {
-                if finished[b] {
-                    continue;
-                }
-                let logits = model.logits(state);
-                last[b] = argmax(&logits);
-                finished[b] = last[b] == model.end;
-                if !finished[b] {
-                    spellings[b].phonemes.push(model.phonemes[last[b]].clone());
-                }
-                spellings[b].decoder_states.extend(state);
-                spellings[b].logits.extend(logits);
-            }
-            if finished.iter().all(|&f| f) {
-                break;
-            }
+    /// The same step by step, to see the logits.
+    pub fn run_watched(&mut self) -> Result<Vec<Spelling>> {
+        let mut logits = Logits(self.words.iter().map(|_| Vec::new()).collect());
+        let mut spellings = self.spell(Some(&mut logits))?;
+        spellings.iter_mut().zip(logits.0).for_each(|(spelling, logits)| spelling.logits = logits);
+        Ok(spellings)
+    }
+
+    fn spell(&mut self, hook: Option<&mut Logits>) -> Result<Vec<Spelling>> {
+        let mut spellings: Vec<Spelling> = self.words.iter().map(|_| Spelling::default()).collect();
+        let encoded = self.encode(&mut spellings)?;
+        let h = self.model.decoder.0.hidden_size;
+        let (start, shape) = ([self.model.start as u32], [1, h]);
+        let states: Vec<[View<'_, f32>; 1]> = encoded.chunks_exact(h).map(|h| [View::new(h, &shape)]).collect();
+        let prompts: Vec<_> = states.iter().map(|h| Prompt { states: Some(h), ..Prompt::new(&start) }).collect();
+        let found = match hook {
+            Some(hook) => self.decoder.decode_with(&prompts, hook)?,
+            None => self.decoder.decode(&prompts)?,
+        };
+        for (spelling, found) in spellings.iter_mut().zip(found) {
+            let tokens = found.iter().flat_map(|hypothesis| &hypothesis.tokens);
+            spelling.phonemes = tokens.map(|&p| self.model.phonemes[p as usize].clone()).collect();
         }
         Ok(spellings)
     }
@@ -180,8 +177,14 @@ impl<'a> Speller<'a> {
     }
 }
 
-fn argmax(values: &[f32]) -> usize {
-    (0..values.len()).fold(0, |best, n| if values[n] > values[best] { n } else { best })
+/// Every word's logits, step after step.
+struct Logits(Vec<Vec<f32>>);
+
+impl DecodeHook<f32> for Logits {
+    fn logits(&mut self, row: DecodeRow<'_>, logits: &mut [f32]) -> Result<()> {
+        self.0[row.stream].extend_from_slice(logits);
+        Ok(())
+    }
 }
 
 /// A tensor that must have this shape.

@@ -181,6 +181,28 @@ impl Device {
         adapters().await.into_iter().map(|(_, info)| info).collect()
     }
 
+    /// Another device of the same adapter, for when this one is lost.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where a host owns it, who alone can make another; [`Error::NoAdapter`] where the adapter is gone.
+    pub(crate) async fn another(&self) -> Result<Self> {
+        match &self.0 {
+            Kind::Cpu(_) => Ok(self.clone()),
+            Kind::Gpu(gpu) if gpu.is_hosts() => Err(Error::Unsupported {
+                what: "another device in the place of the host's".into(),
+                reason: "the host made it (Device::from_wgpu), and must make the next".into(),
+            }),
+            Kind::Gpu(gpu) => {
+                let old = gpu.info();
+                let is_same = |info: &GpuInfo| {
+                    (&info.name, &info.backend, &info.driver) == (&old.name, &old.backend, &old.driver)
+                };
+                let device = Self::gpu_where_async(is_same).await?;
+                Ok(if gpu.checked { device.checked() } else { device })
+            }
+        }
+    }
+
     /// Asks the GPU, without waiting, what it has finished, and wakes those who wait for it; whether it has finished all. A
     /// future of this crate that reads from a GPU is ready once somebody has polled the device after the work was done: this
     /// function, one of the functions that wait, or a host that polls its own device. A browser does it by itself. Always `true`

@@ -162,6 +162,19 @@ impl<T: Element> Executor<T> {
         }
     }
 
+    /// The same many times over on a GPU, each time on from what `choose` makes of the last.
+    pub(crate) fn decode_streams(
+        &mut self,
+        schedule: &Schedule,
+        streams: &mut Streams<'_, T>,
+        rounds: (&gpu::Choose, &gpu::ChoosePorts, usize),
+    ) -> Result<()> {
+        let Self { plan, on, .. } = self;
+        let On::Gpu(e) = on else { unreachable!("the CPU executor goes step by step") };
+        let moved = streams.bound(plan.shape.batch, |pieces| e.targets(pieces))?;
+        e.decode_streams(plan, schedule, moved, rounds)
+    }
+
     /// The values of outputs that the last run was to read.
     pub(crate) async fn read(&self, slots: &[SlotId]) -> Result<Vec<Vec<T>>> {
         match &self.on {

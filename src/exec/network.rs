@@ -123,6 +123,20 @@ impl<T: Element> Executor<T> {
         }
     }
 
+    /// The same many times over on a GPU, each time on from what `choose` makes of the last.
+    pub(crate) fn decode_streams(
+        &mut self,
+        streams: &mut Streams<'_, T>,
+        rounds: (&gpu::Choose, &gpu::ChoosePorts, usize),
+    ) -> Result<()> {
+        let Self { plan, on, .. } = self;
+        let On::Gpu(e) = on else { unreachable!("the CPU executor goes step by step") };
+        let moved = streams.bound(plan.shape.batch, |pieces| e.targets(pieces))?;
+        let turn = e.turn();
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        e.decode_streams(plan, moved, rounds)
+    }
+
     /// A slot on the CPU executor; `None` on a GPU.
     pub(crate) fn cpu_slot(&self, slot: SlotId) -> Option<&[T]> {
         match &self.on {

@@ -94,6 +94,14 @@ impl<T: Element> States<T> {
         }
     }
 
+    /// The values of all slots, one behind the other.
+    pub(crate) async fn read_all(&self) -> Result<Vec<T>> {
+        match &self.on {
+            On::Cpu(slabs) => Ok(slabs.slabs.concat()),
+            On::Gpu(e) => Ok(widen(e.read_all().await?)),
+        }
+    }
+
     /// Writes a slot.
     pub(crate) fn write(&mut self, slot: u32, values: &[T]) -> Result<()> {
         match &mut self.on {

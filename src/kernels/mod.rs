@@ -7,6 +7,7 @@
 //! x, `pre` and y are arrays of `act` and `gate`, aliases of f32 or f16 ([`ActivationFormat`]): reads widen, writes round.
 //! Weights are read through two functions, `weight4` and `exact`, one text per [`WeightFormat`]: `lib/weights_*.wgsl`.
 
+mod choose;
 mod encode;
 mod functions;
 mod layout;
@@ -16,6 +17,8 @@ mod spread;
 mod states;
 mod zoneout;
 
+pub use choose::ChooseKernel;
+pub(crate) use choose::{FIELDS, MOST_ROWS, NONE, RowState, RowStatus, Words};
 pub(crate) use encode::Encoder;
 pub(crate) use layout::{HistoryLayout, KeptLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
 pub(crate) use pack::Flat;

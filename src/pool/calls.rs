@@ -78,7 +78,11 @@ impl<T: Element> StreamPool<T> {
         self.closed.push(index as u32);
         self.slots.unreserve(1 + self.options.history.states());
         self.slots.settle();
-        self.slots.shrink()
+        match self.slots.shrink() {
+            // The next tick goes on with another.
+            Err(error) if self.can_recover(&error) => Ok(()),
+            shrunk => shrunk,
+        }
     }
 
     /// Whether a stream is open.
@@ -124,7 +128,7 @@ impl<T: Element> StreamPool<T> {
     ///
     /// # Errors
     /// [`StreamError::Unknown`] for a stream that is not open; [`StreamError::Full`] where there is no room for them;
-    /// [`Error::Limit`] beyond [`PoolOptions::bytes`](crate::PoolOptions::bytes); [`Error::Mismatch`] for values that are no whole frames, a
+    /// [`StreamError::Poisoned`] for a value that is NaN; [`Error::Limit`] beyond [`PoolOptions::bytes`](crate::PoolOptions::bytes); [`Error::Mismatch`] for values that are no whole frames, a
     /// token id outside its table, or a stack with a vocabulary, which takes [`StreamPool::push_ids`]. Nothing was taken then.
     pub fn push(&mut self, id: StreamId, frames: &[T]) -> Result<()> {
         self.push_at(id, frames, self.now())
@@ -144,6 +148,14 @@ impl<T: Element> StreamPool<T> {
         if !frames.len().is_multiple_of(width) {
             let expected = format!("whole frames of {width} values");
             return Err(Error::mismatch("frames", expected, format!("{} values", frames.len())));
+        }
+        // Not a chain of comparisons that each could end it: such a sum has no branches.
+        let poisoned: u32 = frames.iter().map(|&x| u32::from(x != x)).sum();
+        if poisoned > 0 {
+            let at = frames.iter().position(|&x| x != x).unwrap_or(0);
+            self.index(id)?;
+            let (frame, column) = (at / width, at % width);
+            return Err(Error::Stream(StreamError::Poisoned { id: id.to_string(), frame, column }));
         }
         for &(column, count) in &columns.ids {
             for (n, frame) in frames.chunks_exact(width).enumerate() {

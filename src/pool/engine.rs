@@ -1,6 +1,7 @@
 //! The model of a pool: sessions over one set of weights, kept by their shapes, and what a stream reads and gives.
 
 use crate::error::{Error, Result};
+use crate::exec::gpu::{Choose, ChoosePorts};
 use crate::exec::states::{Moves, States, Streams};
 use crate::exec::{Device, Element};
 use crate::face::{ModelOptions, RnnOptions, rounded};
@@ -21,7 +22,7 @@ enum Runs<T: Element> {
 }
 
 /// See the module.
-pub(super) struct Engine<T: Element> {
+pub(crate) struct Engine<T: Element> {
     device: Device,
     /// The first is of the nominal shape. It has the weights, and stays.
     kept: Vec<Kept<T>>,
@@ -43,7 +44,7 @@ struct Kept<T: Element> {
 }
 
 /// What a frame is made of, and what is given for it.
-pub(super) struct Columns {
+pub(crate) struct Columns {
     /// Inputs side by side, each with its columns. Token ids of a stack are one column.
     pub inputs: Vec<(String, Range<usize>)>,
     /// Outputs side by side.
@@ -82,7 +83,7 @@ fn side_by_side(parts: impl Iterator<Item = (String, usize)>) -> Vec<(String, Ra
 type Frames<'a, T> = dyn Fn(&mut dyn FnMut(usize, usize, &[T])) + 'a;
 
 /// The rows of the streams of a run, or where they go.
-pub(super) struct Run<'a, T: Element> {
+pub(crate) struct Run<'a, T: Element> {
     pub states: &'a mut States<T>,
     pub from: &'a [u32],
     pub to: &'a [u32],
@@ -92,26 +93,28 @@ pub(super) struct Run<'a, T: Element> {
 }
 
 impl<T: Element> Engine<T> {
+    /// `user`: who it is for, as errors call it.
     pub async fn of_rnn(
         device: &Device,
         config: &RnnConfig,
         weights: &Weights<T>,
         options: &RnnOptions,
+        user: &str,
     ) -> Result<Self> {
         if options.plan.train || options.plan.optimiser.is_some() {
             let expected = "those of inference (a Session trains)";
-            return Err(Error::mismatch("options of a StreamPool", expected, "train: true"));
+            return Err(Error::mismatch(format!("options of {user}"), expected, "train: true"));
         }
         if let Some(resets) = options.plan.resets {
-            let expected = "none (StreamPool::reset begins a stream anew)";
-            return Err(Error::mismatch("resets of a StreamPool", expected, format!("{resets:?}")));
+            let expected = "none (a stream that is reset begins anew)";
+            return Err(Error::mismatch(format!("resets of {user}"), expected, format!("{resets:?}")));
         }
         if config.direction != Direction::Forward {
-            return Err(cannot_stream("a stack", &format!("{:?}", config.direction), "it reads time backwards"));
+            return Err(cannot_stream(user, "a stack", &format!("{:?}", config.direction), "it reads time backwards"));
         }
         if !options.plan.keep_y && config.head.is_none() {
             let expected = "a stack that gives something: keep_y, or a head";
-            return Err(Error::mismatch("options of a StreamPool", expected, "neither"));
+            return Err(Error::mismatch(format!("options of {user}"), expected, "neither"));
         }
         let head = config.head.map(|head| Head { loss: None, ..head });
         // A stream has one order of frames, whatever the layout.
@@ -138,26 +141,28 @@ impl<T: Element> Engine<T> {
         Ok(Self::with(device, session, bytes, (options.sessions, options.bytes), columns, print.0))
     }
 
+    /// `user`: who it is for, as errors call it.
     pub async fn of_model(
         device: &Device,
         network: &Arc<Network>,
         params: &[T],
         options: &ModelOptions,
+        user: &str,
     ) -> Result<Self> {
         if options.plan.train {
             let expected = "those of inference (a NetworkSession trains)";
-            return Err(Error::mismatch("options of a StreamPool", expected, "train: true"));
+            return Err(Error::mismatch(format!("options of {user}"), expected, "train: true"));
         }
         if let Some((node, reason)) = network.nodes.iter().find_map(|node| Some((node, node.op.waits_for()?))) {
-            return Err(cannot_stream("a network", &node.name, reason));
+            return Err(cannot_stream(user, "a network", &node.name, reason));
         }
         let by_step = |value: usize| network.values[value].rows == Rows::Steps;
         let parts = network.inputs.iter().copied().chain(network.outputs.iter().map(|(_, part)| part.value));
         if let Some(value) = parts.into_iter().find(|&value| !by_step(value)) {
-            return Err(cannot_stream("a network", &network.values[value].name, "it has one row per sequence"));
+            return Err(cannot_stream(user, "a network", &network.values[value].name, "it has one row per sequence"));
         }
         if network.inputs.is_empty() || network.outputs.is_empty() {
-            return Err(Error::mismatch("network of a StreamPool", "inputs and outputs", "none"));
+            return Err(Error::mismatch(format!("network of {user}"), "inputs and outputs", "none"));
         }
         // Bits then do not depend on how a stream is cut; and episodes are streams of their own.
         let plan = NetworkOptions {
@@ -277,6 +282,34 @@ impl<T: Element> Engine<T> {
 
     /// Runs streams in one of the sessions. On a GPU it returns once the work is submitted.
     pub fn run(&mut self, n: usize, run: &mut Run<'_, T>) -> Result<()> {
+        self.with_batch(n, run, |session, batch| match session {
+            Runs::Stack(session) => session.run_streams(batch),
+            Runs::Network(session) => session.run_streams(batch),
+        })
+    }
+
+    /// Runs streams of one step many times over on a GPU, each time on from what `choose` makes of the last.
+    pub fn decode(&mut self, n: usize, run: &mut Run<'_, T>, rounds: (&Choose, &ChoosePorts, usize)) -> Result<()> {
+        self.with_batch(n, run, |session, batch| match session {
+            Runs::Stack(session) => session.decode_streams(batch, rounds),
+            Runs::Network(session) => session.decode_streams(batch, rounds),
+        })
+    }
+
+    /// Where a session on a GPU has the ids of an input and the logits of an output; `None` where they cannot be chosen from there.
+    pub fn choose_ports(&self, n: usize, input: usize, output: usize) -> Option<ChoosePorts> {
+        match &self.kept[n].session {
+            Runs::Stack(session) => session.choose_ports(),
+            Runs::Network(session) => session.choose_ports(input, output),
+        }
+    }
+
+    fn with_batch<R>(
+        &mut self,
+        n: usize,
+        run: &mut Run<'_, T>,
+        work: impl FnOnce(&mut Runs<T>, &mut Batch<'_, T>) -> R,
+    ) -> R {
         let Kept { session, moves, .. } = &mut self.kept[n];
         let batch = session.shape().batch;
         self.lengths.clear();
@@ -292,11 +325,7 @@ impl<T: Element> Engine<T> {
         };
         let mut ids = |x: &mut [u32]| frames(&mut |b, t, frame| x[t * batch + b] = id_in(frame[0]));
         let streams = Streams { states: &mut *run.states, moves, from: run.from, to: run.to };
-        let mut batch = Batch { lengths: &self.lengths, streams, values: &mut values, ids: &mut ids };
-        match session {
-            Runs::Stack(session) => session.run_streams(&mut batch),
-            Runs::Network(session) => session.run_streams(&mut batch),
-        }
+        work(session, &mut Batch { lengths: &self.lengths, streams, values: &mut values, ids: &mut ids })
     }
 
     /// What the last run of a session gave; on a GPU, read back now.
@@ -311,7 +340,7 @@ impl<T: Element> Engine<T> {
 }
 
 /// What a run gave.
-pub(super) struct Given<'a, T: Element> {
+pub(crate) struct Given<'a, T: Element> {
     values: Vec<Cow<'a, [T]>>,
     shown: &'a [(usize, usize)],
     outputs: &'a [(String, Range<usize>)],
@@ -385,16 +414,16 @@ enum Beside {
     Network(NetworkPlan),
 }
 
-fn cannot_stream(what: &str, name: &str, reason: &str) -> Error {
+fn cannot_stream(user: &str, what: &str, name: &str, reason: &str) -> Error {
     let reason = format!(
         "{reason}, so that no step's result can be given before the last step; run whole sequences \
                           (Rnn, Model), or a model that reads time forwards alone"
     );
-    Error::Unsupported { what: format!("a StreamPool of {what} with {name}"), reason }
+    Error::Unsupported { what: format!("{user} of {what} with {name}"), reason }
 }
 
 /// A token id as a frame of a stack holds it: its bits, in whatever type frames are.
-pub(super) fn id_out<T: Element>(id: u32) -> T {
+pub(crate) fn id_out<T: Element>(id: u32) -> T {
     let mut frame = T::default();
     bytemuck::bytes_of_mut(&mut frame)[..4].copy_from_slice(&id.to_ne_bytes());
     frame
@@ -408,7 +437,7 @@ fn id_in<T: Element>(frame: T) -> u32 {
 }
 
 /// What tells a model from others: FNV-1a over words of 64 bits of what it is made of and all of its parameters.
-pub(super) struct Fingerprint(pub u64);
+pub(crate) struct Fingerprint(pub u64);
 
 impl Fingerprint {
     pub fn new(element: &str) -> Self {

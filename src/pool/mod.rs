@@ -12,17 +12,19 @@
 //! another one where a slot has several holders. What runs a batch is a session of its rounded shape, as in [`crate::Rnn`].
 
 mod calls;
-mod engine;
+pub(crate) mod engine;
+mod kept;
 mod options;
 mod ring;
 mod saved;
-mod slots;
+pub(crate) mod slots;
 mod states;
 mod statistics;
 mod stream;
 mod tick;
 
-pub use options::{History, Policy, PoolOptions};
+pub use kept::Recovered;
+pub use options::{History, Keep, Policy, PoolOptions};
 pub use states::StreamSnapshot;
 pub use statistics::PoolStatistics;
 pub use stream::StreamId;
@@ -36,6 +38,7 @@ use crate::model::stack::RnnConfig;
 use crate::model::weights::Weights;
 use crate::num::Clock;
 use engine::Engine;
+use kept::{Keeper, Source};
 use slots::Slots;
 use statistics::Spread;
 use std::collections::VecDeque;
@@ -61,6 +64,8 @@ use tick::{Entry, Pending};
 ///   itself. Every call that has to do with time has a twin `…_at` that takes the time from the caller.
 /// - **Bounds.** [`PoolOptions::frames`] bounds a stream, [`PoolOptions::bytes`] all of them; a call beyond is refused with a typed error
 ///   and changes nothing.
+/// - **Faults.** With [`PoolOptions::keep`] a lost device loses nothing: another takes its place, and all goes on with the same bits. A frame
+///   with a NaN is refused ([`StreamError::Poisoned`](crate::StreamError::Poisoned)), and no other stream is touched.
 /// - **Branches.** [`StreamPool::fork`], [`StreamPool::snapshot`] and [`StreamPool::rollback`] copy no state: a state that several hold is left
 ///   as it is by whoever runs on from it. They, and what else reads or sets a state, first run what the stream has waiting (in a tick of all
 ///   that waits), so that nothing depends on when ticks were; [`StreamPool::rollback`] alone drops it.
@@ -118,6 +123,10 @@ pub struct StreamPool<T: Element = f32> {
     /// Who got how many results in the last tick.
     gave: Vec<(StreamId, usize)>,
     counts: Counts,
+    /// What outlives the device.
+    keeper: Option<Keeper<T>>,
+    /// What the call at hand went on with.
+    recovered: Option<Recovered>,
 }
 
 /// What is counted and timed.
@@ -125,6 +134,7 @@ pub struct StreamPool<T: Element = f32> {
 struct Counts {
     ticks: u64,
     frames: u64,
+    recovered: u64,
     batch: Spread,
     /// In nanoseconds.
     latency: Spread,
@@ -188,7 +198,8 @@ impl<T: Element> StreamPool<T> {
         options: &PoolOptions,
     ) -> Result<Self> {
         options.validate()?;
-        Self::with(Engine::of_rnn(device, config, weights, sessions).await?, options)
+        let source = || Source::Stack(config.clone(), weights.clone(), sessions.clone());
+        Self::with(Engine::of_rnn(device, config, weights, sessions, "a StreamPool").await?, options, source)
     }
 
     /// A pool over a network and all of its parameters, one after the other in the network's order, with default [`ModelOptions`]. A frame
@@ -245,13 +256,16 @@ impl<T: Element> StreamPool<T> {
         options: &PoolOptions,
     ) -> Result<Self> {
         options.validate()?;
-        Self::with(Engine::of_model(device, network, params, sessions).await?, options)
+        let source = || Source::Network(Arc::clone(network), params.to_vec(), sessions.clone());
+        Self::with(Engine::of_model(device, network, params, sessions, "a StreamPool").await?, options, source)
     }
 
-    fn with(engine: Engine<T>, options: &PoolOptions) -> Result<Self> {
+    fn with(engine: Engine<T>, options: &PoolOptions, source: impl Fn() -> Source<T>) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let slots = Slots::new(engine.device(), &engine.empty())?;
         let (streams, closed, queue, batch, gave) = Default::default();
+        let is_kept = engine.device().kind() == "gpu";
+        let keeper = options.keep.filter(|_| is_kept).map(|keep| Keeper::new(source(), keep, engine.empty()));
         Ok(Self {
             engine,
             slots,
@@ -271,6 +285,8 @@ impl<T: Element> StreamPool<T> {
             scratch: tick::Scratch::default(),
             gave,
             counts: Counts::default(),
+            keeper,
+            recovered: None,
         })
     }
 
@@ -284,7 +300,7 @@ impl<T: Element> StreamPool<T> {
         &self.engine.columns.outputs
     }
 
-    /// Where it runs.
+    /// Where it runs; after a device was lost, on what it went on with.
     pub fn device(&self) -> &Device {
         self.engine.device()
     }
@@ -320,6 +336,7 @@ impl<T: Element> StreamPool<T> {
             sessions: self.engine.sessions(),
             ticks: self.counts.ticks,
             frames: self.counts.frames,
+            recovered: self.counts.recovered,
             batch: [0.5, 0.99, 1.0].map(|part| self.counts.batch.quantile(part) as usize),
             latency: times(&self.counts.latency),
             run: times(&self.counts.run),

@@ -46,6 +46,28 @@ impl History {
     }
 }
 
+/// What a pool does so that a lost GPU loses nothing: it keeps all states on the host as they were some ticks ago, and all frames since.
+/// When the device is lost (a driver that resets, a card that is taken away), it takes another of the same adapter, writes the states back and
+/// runs the frames again: the same bits, as if nothing had been. [`Tick::recovered`](crate::Tick::recovered) tells. On the CPU executor, which
+/// cannot be lost, it does nothing.
+///
+/// It costs a download of all slots once in `every` ticks, and memory of the host beside [`PoolOptions::bytes`]: all slots, the frames of so many
+/// ticks, and the parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Ticks between two times that states are kept, at least 1. Default: 64.
+    pub every: usize,
+    /// Whether the pool goes on with the CPU executor where there is no other such device; its results are within the executors' bound, not the
+    /// same bits. Default: false, which makes it an error.
+    pub on_cpu: bool,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { every: 64, on_cpu: false }
+    }
+}
+
 /// How a [`StreamPool`](crate::StreamPool) keeps streams. (How it runs them, and what sessions take, is in the
 /// [`RnnOptions`](crate::RnnOptions) or [`ModelOptions`](crate::ModelOptions) beside it.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,22 +85,25 @@ pub struct PoolOptions {
     /// are a bound, too: a batch that does not fit becomes several. While a GPU's slots grow, the old ones are there beside the new. Default:
     /// 1 GiB.
     pub bytes: u64,
+    /// What a pool does so that a lost GPU loses nothing. Default: none; calls then say [`Error::DeviceLost`], and the pool's states are gone.
+    pub keep: Option<Keep>,
 }
 
 impl Default for PoolOptions {
     fn default() -> Self {
-        Self { policy: Policy::default(), frames: 1024, history: History::default(), bytes: 1 << 30 }
+        Self { policy: Policy::default(), frames: 1024, history: History::default(), bytes: 1 << 30, keep: None }
     }
 }
 
 impl PoolOptions {
     pub(super) fn validate(&self) -> Result<()> {
-        let Self { policy, frames, history, .. } = self;
+        let Self { policy, frames, history, keep, .. } = self;
         let sizes = [
             ("max_batch of a Policy", policy.max_batch),
             ("max_steps of a Policy", policy.max_steps),
             ("frames of a StreamPool", *frames),
             ("every of a History", history.every),
+            ("every of a Keep", keep.map_or(1, |keep| keep.every)),
         ];
         let rows = frames.saturating_add(history.steps).saturating_add(history.every);
         if rows > MOST {

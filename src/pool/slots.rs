@@ -8,10 +8,10 @@ use std::collections::BinaryHeap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The slot of the empty state, which streams begin from.
-pub(super) const EMPTY: u32 = 0;
+pub(crate) const EMPTY: u32 = 0;
 
 /// See the module.
-pub(super) struct Slots<T: Element> {
+pub(crate) struct Slots<T: Element> {
     pub states: States<T>,
     /// Per slot that is made, how many have their state in it.
     holders: Vec<u32>,
@@ -24,7 +24,7 @@ pub(super) struct Slots<T: Element> {
 }
 
 /// A slot that is held as long as this is there.
-pub(super) struct Held {
+pub(crate) struct Held {
     pub slot: u32,
     dropped: Arc<Mutex<Vec<u32>>>,
 }
@@ -47,6 +47,18 @@ impl<T: Element> Slots<T> {
         slots.free.pop();
         slots.holders[EMPTY as usize] = 1;
         Ok(slots)
+    }
+
+    /// As it was made, but for the memory that it has: nobody holds a slot.
+    pub fn clear(&mut self) {
+        self.holders.fill(0);
+        self.holders[EMPTY as usize] = 1;
+        self.free = (1..self.holders.len() as u32).map(Reverse).collect();
+    }
+
+    /// As many slots as there were, in a store that has come in the place of another.
+    pub fn refit(&mut self) -> Result<()> {
+        self.states.resize(self.holders.len())
     }
 
     /// Bytes of the store when so many more slots are reserved.

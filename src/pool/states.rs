@@ -170,8 +170,13 @@ impl<T: Element> StreamPool<T> {
     /// A stream's position and the values of its state.
     async fn values(&mut self, id: StreamId) -> Result<(u64, Vec<T>)> {
         let index = self.settle(id).await?;
-        let s = &self.streams[index];
-        Ok((s.ran, self.slots.states.read(s.slot).await?))
+        let (at, slot) = (self.streams[index].ran, self.streams[index].slot);
+        let mut read = self.slots.states.read(slot).await;
+        if read.as_ref().is_err_and(|error| self.can_recover(error)) {
+            self.recover().await?;
+            read = self.slots.states.read(slot).await;
+        }
+        Ok((at, read?))
     }
 
     /// Puts a stream where it has never been: the states of [`StreamPool::state`], in their order. What waits runs first; the stream's history
@@ -202,7 +207,7 @@ impl<T: Element> StreamPool<T> {
         let values: Vec<T> = states.iter().flat_map(|view| view.data).copied().collect();
         let index = self.settle(id).await?;
         let at = self.streams[index].ran;
-        self.set(index, at, &values)
+        self.set(index, at, &values).await
     }
 
     /// A stream's state as bytes, for [`StreamPool::restore`] of a pool over the same model, in this process or another, on this device or
@@ -243,16 +248,30 @@ impl<T: Element> StreamPool<T> {
         self.index(id)?;
         let (at, values) = saved::read::<T>(bytes, self.engine.fingerprint, self.slots.states.size())?;
         let index = self.settle(id).await?;
-        self.set(index, at, &values)
+        self.set(index, at, &values).await
     }
 
     /// Writes a stream's state, in a slot of its own.
-    fn set(&mut self, index: usize, at: u64, values: &[T]) -> Result<()> {
-        let slot = self.slots.take()?;
-        if let Err(error) = self.slots.states.write(slot, values) {
+    async fn set(&mut self, index: usize, at: u64, values: &[T]) -> Result<()> {
+        let slot = match self.slots.take() {
+            Err(error) if self.can_recover(&error) => {
+                self.recover().await?;
+                self.slots.take()?
+            }
+            slot => slot?,
+        };
+        let mut wrote = self.slots.states.write(slot, values);
+        if wrote.as_ref().is_err_and(|error| self.can_recover(error)) {
+            wrote = match self.recover().await {
+                Ok(_) => self.slots.states.write(slot, values),
+                Err(error) => Err(error),
+            };
+        }
+        if let Err(error) = wrote {
             self.slots.leave(slot);
             return Err(error);
         }
+        self.keeper.iter_mut().for_each(|keeper| keeper.wrote(slot, values));
         self.move_to(index, slot, at);
         // It was held from here until now.
         self.slots.leave(slot);

@@ -78,6 +78,8 @@ pub struct PoolStatistics {
     pub ticks: u64,
     /// Frames that they gave results of.
     pub frames: u64,
+    /// Lost devices that others took the place of.
+    pub recovered: u64,
     /// Streams of a tick: the median, the 99th percentile and the most, each to a sixteenth above.
     pub batch: [usize; 3],
     /// Time from a frame's push to its result: the median, the 99th percentile and the longest, each to a sixteenth above.
@@ -110,6 +112,9 @@ impl fmt::Display for PoolStatistics {
             "ticks     {}, {} frame(s); streams of one: p50 {p50}, p99 {p99}, at most {most}",
             self.ticks, self.frames
         )?;
+        if self.recovered > 0 {
+            writeln!(f, "devices   {} lost, others in their place", self.recovered)?;
+        }
         let [p50, p99, most] = us(self.latency);
         writeln!(f, "latency   frame to result: p50 {p50:.1} us, p99 {p99:.1} us, at most {most:.1} us")?;
         let [p50, p99, most] = us(self.run);

@@ -1,9 +1,10 @@
 //! A tick: who has its turn, one batch of them, and their results.
 
 use super::engine::Run;
+use super::kept::{LoggedRun, Recovered};
 use super::stream::{Arrival, Kept};
 use super::{StreamId, StreamPool, nanoseconds};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exec::Element;
 use crate::model::stack::Shape;
 use crate::num::Clock;
@@ -24,6 +25,8 @@ pub struct Tick {
     pub left: usize,
     /// Time from its begin to its results.
     pub took: Duration,
+    /// What the pool went on with, where its device was lost in or before this tick ([`PoolOptions::keep`](crate::PoolOptions::keep)).
+    pub recovered: Option<Recovered>,
 }
 
 /// A stream in a batch.
@@ -40,12 +43,15 @@ pub(super) struct Entry {
 
 /// A batch whose results are not there yet.
 pub(super) struct Pending {
-    session: usize,
+    pub session: usize,
     clock: Clock,
     /// When it began, in nanoseconds of the pool's clock.
     at: u64,
     tick: Tick,
 }
+
+/// Devices that a call takes one after the other, when each is lost.
+const DEVICES: usize = 3;
 
 /// Lists that every tick makes anew.
 #[derive(Default)]
@@ -122,9 +128,41 @@ impl<T: Element> StreamPool<T> {
     /// # Errors
     /// As [`StreamPool::tick`].
     pub async fn tick_at_async(&mut self, now: Duration) -> Result<Tick> {
-        self.collect().await?;
-        self.submit(now).await?;
-        self.collect().await
+        self.gather().await?;
+        let mut lost = 0;
+        // A batch that could not begin waits again.
+        while let Err(error) = self.submit(now).await {
+            self.go_on(error, &mut lost).await?;
+        }
+        let tick = self.gather().await?;
+        while let Err(error) = self.keep().await {
+            self.go_on(error, &mut lost).await?;
+        }
+        Ok(Tick { recovered: self.recovered.take(), ..tick })
+    }
+
+    /// [`StreamPool::collect`], on another device where this one is lost.
+    async fn gather(&mut self) -> Result<Tick> {
+        let mut lost = 0;
+        loop {
+            match self.collect().await {
+                Ok(tick) => return Ok(tick),
+                Err(error) => self.go_on(error, &mut lost).await?,
+            }
+        }
+    }
+
+    /// Goes on with another device after an error, if it was that; not for ever.
+    async fn go_on(&mut self, error: Error, lost: &mut usize) -> Result<()> {
+        let mut error = error;
+        while self.can_recover(&error) && *lost < DEVICES {
+            *lost += 1;
+            match self.recover().await {
+                Ok(_) => return Ok(()),
+                Err(other) => error = other,
+            }
+        }
+        Err(error)
     }
 
     /// The streams that the last tick gave results, each with how many rows.
@@ -135,7 +173,7 @@ impl<T: Element> StreamPool<T> {
     /// Runs all that a stream has waiting.
     pub(super) async fn settle(&mut self, id: StreamId) -> Result<usize> {
         let index = self.index(id)?;
-        self.collect().await?;
+        self.gather().await?;
         while self.streams[index].waiting() > 0 {
             // Its turn is now.
             if self.queue.front() != Some(&(index as u32)) {
@@ -211,7 +249,7 @@ impl<T: Element> StreamPool<T> {
     }
 
     fn run(&mut self, session: usize) -> Result<()> {
-        let Self { engine, slots, streams, batch, scratch, .. } = self;
+        let Self { engine, slots, streams, batch, scratch, keeper, .. } = self;
         for entry in batch.iter_mut() {
             // Who shares a state goes on elsewhere.
             if !slots.is_own(entry.from) {
@@ -238,7 +276,14 @@ impl<T: Element> StreamPool<T> {
                 steps: &mut batch.iter().map(|entry| entry.steps),
                 frames: &frames,
             },
-        )
+        )?;
+        if let Some(keeper) = keeper {
+            let mut all = Vec::new();
+            frames(&mut |_, _, frame| all.extend_from_slice(frame));
+            let (from, to) = (scratch.from.clone(), scratch.to.clone());
+            keeper.ran(LoggedRun { from, to, steps: batch.iter().map(|entry| entry.steps).collect(), frames: all });
+        }
+        Ok(())
     }
 
     /// What is true after a run: streams are where it has left them.

@@ -3,6 +3,7 @@
 use super::{Phase, Session};
 use crate::error::Result;
 use crate::exec::Element;
+use crate::exec::gpu::{Choose, ChoosePorts};
 use crate::exec::states::{Piece, Places, Streams};
 use crate::model::stack::Shape;
 use crate::plan::{Empty, Plan, SlotId};
@@ -55,16 +56,45 @@ impl<T: Element> Session<T> {
 
     /// Runs a batch of streams.
     pub(crate) fn run_streams(&mut self, batch: &mut Batch<'_, T>) -> Result<()> {
+        self.write_streams(batch)?;
+        let read = self.streamed();
+        self.stack.run_streams(&mut batch.streams, &read)
+    }
+
+    /// Runs a batch of streams of one step many times over on a GPU, each time on from what `choose` makes of the last.
+    pub(crate) fn decode_streams(
+        &mut self,
+        batch: &mut Batch<'_, T>,
+        rounds: (&Choose, &ChoosePorts, usize),
+    ) -> Result<()> {
+        self.write_streams(batch)?;
+        self.stack.decode_streams(&mut batch.streams, rounds)
+    }
+
+    /// Where a GPU has the ids that it reads and the logits that it gives.
+    pub(crate) fn choose_ports(&self) -> Option<ChoosePorts> {
+        let (ids, head) = (self.plan.ids.embedding.as_ref()?, self.plan.ids.head.as_ref()?);
+        let executor = self.stack.executor.gpu()?;
+        Some(ChoosePorts {
+            ids: executor.buffer(ids.ids).clone(),
+            ids_at: 0,
+            float_ids: false,
+            logits: executor.buffer(head.outputs).clone(),
+            stride: self.plan.config.head.map_or(0, |head| head.size),
+            first: 0,
+        })
+    }
+
+    /// Lengths and inputs of a run of streams.
+    fn write_streams(&mut self, batch: &mut Batch<'_, T>) -> Result<()> {
         let time = self.plan.shape.time;
         let ragged = batch.lengths.iter().any(|&length| length < time);
         (self.phase, self.has_state) = (Phase::Empty, false);
         self.stack.set_schedule_where(ragged.then_some(batch.lengths), None, Empty::Initial)?;
         match &self.plan.ids.embedding {
-            Some(embedding) => self.stack.executor.write_indices_with(embedding.ids, &mut *batch.ids)?,
-            None => self.stack.executor.write_with(self.plan.ids.x, |x| (batch.values)(0, x))?,
+            Some(embedding) => self.stack.executor.write_indices_with(embedding.ids, &mut *batch.ids),
+            None => self.stack.executor.write_with(self.plan.ids.x, |x| (batch.values)(0, x)),
         }
-        let read = self.streamed();
-        self.stack.run_streams(&mut batch.streams, &read)
     }
 
     /// What a stream gives: the head's outputs, packed, or y.

@@ -251,6 +251,11 @@ impl Gpu {
         gpu
     }
 
+    /// Whether a host made it.
+    pub(crate) fn is_hosts(&self) -> bool {
+        matches!(self.owner, Owner::Host(..))
+    }
+
     /// The adapter.
     pub fn info(&self) -> &GpuInfo {
         &self.info

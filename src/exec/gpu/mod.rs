@@ -1,5 +1,6 @@
 //! The GPU executor: the plan's slots as buffers, its dispatches as compute passes, through wgpu.
 
+mod choose;
 mod device;
 mod executor;
 pub(crate) mod network;
@@ -9,6 +10,7 @@ mod read;
 mod rounds;
 mod states;
 
+pub(crate) use choose::{Choose, ChoosePorts};
 pub(crate) use device::adapters;
 pub use device::{Gpu, GpuInfo};
 pub(crate) use executor::Executor;

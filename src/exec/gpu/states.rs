@@ -114,6 +114,10 @@ impl States {
         download(&self.gpu, &self.buffer, slot as usize * self.size, self.size).await
     }
 
+    pub(crate) async fn read_all(&self) -> Result<Vec<f32>> {
+        download(&self.gpu, &self.buffer, 0, self.slots * self.size).await
+    }
+
     /// What tells it, as it is now, from all others; `id`: of the store.
     pub(crate) fn version(&self, id: u64) -> (u64, u64) {
         (id, self.version)
@@ -141,6 +145,11 @@ impl Moves {
     /// Whether it binds a store as that is now.
     pub(crate) fn is_of(&self, states: &States, id: u64) -> bool {
         self.of == states.version(id)
+    }
+
+    /// How many streams there are and their slots: those that the next run reads, and those that it writes.
+    pub(super) fn tables(&self) -> [&wgpu::Buffer; 2] {
+        self.tables.each_ref()
     }
 
     fn encode(&self, encoder: &mut wgpu::CommandEncoder, all: &[Bound], streams: usize) {

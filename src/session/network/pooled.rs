@@ -3,6 +3,7 @@
 use super::NetworkSession;
 use crate::error::Result;
 use crate::exec::Element;
+use crate::exec::gpu::{Choose, ChoosePorts};
 use crate::exec::states::{Piece, Places};
 use crate::model::network::Op;
 use crate::model::stack::Shape;
@@ -47,6 +48,32 @@ impl<T: Element> NetworkSession<T> {
 
     /// Runs a batch of streams.
     pub(crate) fn run_streams(&mut self, batch: &mut Batch<'_, T>) -> Result<()> {
+        self.write_streams(batch)?;
+        self.executor.run_streams(&self.times, &mut batch.streams)
+    }
+
+    /// Runs a batch of streams of one step many times over on a GPU, each time on from what `choose` makes of the last.
+    pub(crate) fn decode_streams(
+        &mut self,
+        batch: &mut Batch<'_, T>,
+        rounds: (&Choose, &ChoosePorts, usize),
+    ) -> Result<()> {
+        self.write_streams(batch)?;
+        self.executor.decode_streams(&mut batch.streams, rounds)
+    }
+
+    /// Where a GPU has the ids of one step, of an input, and the logits that it gives, of an output; each by its number.
+    pub(crate) fn choose_ports(&self, input: usize, output: usize) -> Option<ChoosePorts> {
+        let network = &self.plan.network;
+        let (ids, logits) = (network.inputs[input], network.outputs[output].1);
+        if self.device.kind() == "cpu" || network.values[ids].width != 1 {
+            return None;
+        }
+        self.executor.on_gpu(|e, plan| Ok(e.choose_ports(plan, ids, (logits.value, logits.first)))).ok()
+    }
+
+    /// Lengths and inputs of a run of streams.
+    fn write_streams(&mut self, batch: &mut Batch<'_, T>) -> Result<()> {
         (self.phase, self.upstream, self.has_state, self.ran) = (Phase::Empty, false, false, None);
         if self.times.lengths != batch.lengths {
             self.times.lengths.clear();
@@ -56,7 +83,7 @@ impl<T: Element> NetworkSession<T> {
         for (n, &value) in self.plan.network.inputs.iter().enumerate() {
             self.executor.write_with(self.plan.values[value], |x| (batch.values)(n, x))?;
         }
-        self.executor.run_streams(&self.times, &mut batch.streams)
+        Ok(())
     }
 
     /// What the last run of streams gave, as it lies there: the values that outputs show, in the order of the outputs.
