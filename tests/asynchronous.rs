@@ -38,7 +38,9 @@ fn public_types_are_send_and_sync() {
         NetworkInitial<'static, f32>, NetworkOutput<f32>, NetworkUpstream<'static, f32>, NetworkGradients<f32>,
         io::Kind, io::safetensors::TensorFile, Tuning, Choice, TileChoice, Schedule, Rnn<f32>, RnnOptions, wgpu_rnn::Model<f32>,
         ModelOptions, ModelOutput<f32>, wgpu_rnn::State<f32>, StreamPool<f32>, StreamPool<f64>, StreamId, StreamSnapshot, PoolOptions,
-        PoolStatistics, Policy, History, Tick, StreamError, kernels::StateKernel,
+        PoolStatistics, Policy, History, Keep, Recovered, Tick, StreamError, kernels::StateKernel, Decoder<f32>, DecoderOptions,
+        Decoding, Sampling, Beam, TokenRules, Prompt<'static, f32>, Ended, Hypothesis, DecodeRow<'static>, Transducer<f32>,
+        TransducerOptions, Transcript, kernels::ChooseKernel,
     });
     all.extend(shared! {
         Plan, PlanData, Options, Caps, DeviceClass, Strategy, Precision, Memory, Role, Slot, Extent, Dispatch, Step,

@@ -5,7 +5,7 @@ use crate::exec::cpu;
 use crate::exec::gpu::{Gpu, GpuInfo, adapters};
 use crate::num::{InstructionSet, instructions};
 use crate::plan::Caps;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use wgpu::WasmNotSend;
 
 /// The CPU executor or a GPU. Cheap to clone.
@@ -272,6 +272,49 @@ impl Device {
             Kind::Gpu(gpu) => Ok(gpu),
             Kind::Cpu(_) => {
                 Err(Error::Unsupported { what: what.into(), reason: "the session runs on the CPU executor".into() })
+            }
+        }
+    }
+}
+
+/// The device that some work is on, for as long as it may go on with another. Clones are of the same.
+#[derive(Clone)]
+pub(crate) struct Moving(Arc<Mutex<Device>>);
+
+/// How often in a row a device may fail while a future waits for it that may know of another.
+#[cfg(not(target_family = "wasm"))]
+const FAILURES: usize = 8;
+
+impl Moving {
+    pub(crate) fn new(device: &Device) -> Self {
+        Self(Arc::new(Mutex::new(device.clone())))
+    }
+
+    /// From now on it is on this one.
+    pub(crate) fn to(&self, device: &Device) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = device.clone();
+    }
+
+    /// [`Device::block`] of a future that waits for the device that this is on, whichever that is.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn block<R>(&self, future: impl Future<Output = Result<R>>) -> Result<R> {
+        let mut future = std::pin::pin!(future);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut failures = 0;
+        loop {
+            if let std::task::Poll::Ready(result) = future.as_mut().poll(&mut context) {
+                return result;
+            }
+            let device = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let waited = match &device.0 {
+                Kind::Cpu(_) => Ok(()),
+                Kind::Gpu(gpu) => gpu.wait(),
+            };
+            // The future hears of it when it is asked again, and goes on with another or gives up.
+            match waited {
+                Ok(()) => failures = 0,
+                Err(error) if failures == FAILURES => return Err(error),
+                Err(_) => failures += 1,
             }
         }
     }

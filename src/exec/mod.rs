@@ -13,7 +13,7 @@ pub(crate) mod states;
 
 pub(crate) use common::Common;
 pub use device::Device;
-pub(crate) use device::Kind;
+pub(crate) use device::{Kind, Moving};
 pub use element::Element;
 pub(crate) use stack::{Port, Stack};
 pub use startup::Startup;

@@ -39,8 +39,16 @@ impl<T: Element> StreamPool<T> {
         if self.options.history.steps > 0 && self.streams[index as usize].history.is_empty() {
             self.remember(index as usize);
         }
-        self.bytes += self.streams[index as usize].bytes();
+        self.recount(index as usize);
         Ok(StreamId { pool: self.number, index, generation })
+    }
+
+    /// Lists and rings of a stream may have grown or shrunk.
+    pub(super) fn recount(&mut self, index: usize) {
+        let s = &mut self.streams[index];
+        let bytes = s.bytes();
+        self.bytes = self.bytes - s.counted + bytes;
+        s.counted = bytes;
     }
 
     /// Keeps a stream's state for rollbacks.
@@ -48,6 +56,7 @@ impl<T: Element> StreamPool<T> {
         let s = &mut self.streams[index];
         self.slots.share(s.slot);
         s.history.push_back(Kept { at: s.ran, slot: s.slot });
+        self.recount(index);
     }
 
     /// Begins a stream's history anew where it is.
@@ -69,7 +78,7 @@ impl<T: Element> StreamPool<T> {
         let index = self.index(id)?;
         let s = &mut self.streams[index];
         self.waiting -= usize::from(s.waiting() > 0);
-        self.bytes -= s.bytes();
+        self.bytes -= s.counted;
         self.slots.leave(s.slot);
         s.history.drain(..).for_each(|kept| self.slots.leave(kept.slot));
         let (generation, is_queued, is_rest) = (s.generation, s.is_queued, s.is_rest);
@@ -149,14 +158,6 @@ impl<T: Element> StreamPool<T> {
             let expected = format!("whole frames of {width} values");
             return Err(Error::mismatch("frames", expected, format!("{} values", frames.len())));
         }
-        // Not a chain of comparisons that each could end it: such a sum has no branches.
-        let poisoned: u32 = frames.iter().map(|&x| u32::from(x != x)).sum();
-        if poisoned > 0 {
-            let at = frames.iter().position(|&x| x != x).unwrap_or(0);
-            self.index(id)?;
-            let (frame, column) = (at / width, at % width);
-            return Err(Error::Stream(StreamError::Poisoned { id: id.to_string(), frame, column }));
-        }
         for &(column, count) in &columns.ids {
             for (n, frame) in frames.chunks_exact(width).enumerate() {
                 let number = frame[column].to_f64();
@@ -165,6 +166,14 @@ impl<T: Element> StreamPool<T> {
                     return Err(Error::mismatch(format!("token id of frame {n}"), expected, number));
                 }
             }
+        }
+        // Not a chain of comparisons that each could end it: such a sum has no branches.
+        let poisoned: u32 = frames.iter().map(|&x| u32::from(x != x)).sum();
+        if poisoned > 0 {
+            let at = frames.iter().position(|&x| x != x).unwrap_or(0);
+            self.index(id)?;
+            let (frame, column) = (at / width, at % width);
+            return Err(Error::Stream(StreamError::Poisoned { id: id.to_string(), frame, column }));
         }
         let index = self.room_for(id, frames.len() / width)?;
         self.streams[index].frames.extend(frames);
@@ -217,12 +226,12 @@ impl<T: Element> StreamPool<T> {
         let rows = ((s.pushed - s.first) as usize + frames, unpulled + waiting + frames);
         let (before, after) = (s.bytes(), s.bytes_for(rows.0, rows.1));
         if after > before {
-            let needs = self.bytes - before + after + self.slots.bytes_with(0);
+            let needs = self.bytes - s.counted + after + self.slots.bytes_with(0);
             self.check_bytes("frames of a stream", needs)?;
             let s = &mut self.streams[index];
             s.frames.reserve(rows.0);
             s.results.reserve(rows.1);
-            self.bytes = self.bytes - before + self.streams[index].bytes();
+            self.recount(index);
         }
         Ok(index)
     }
@@ -240,9 +249,8 @@ impl<T: Element> StreamPool<T> {
         if s.arrivals.has_room(at) {
             s.arrivals.push(frames, at);
         } else {
-            let before = s.bytes();
             s.arrivals.push(frames, at);
-            self.bytes = self.bytes - before + s.bytes();
+            self.recount(index);
         }
         self.enqueue(index);
     }
@@ -278,10 +286,9 @@ impl<T: Element> StreamPool<T> {
         s.results.pop(rows);
         s.settled = 0;
         if s.waiting() == 0 {
-            let before = s.bytes();
             s.results.shrink();
             s.frames.shrink();
-            self.bytes = self.bytes - before + s.bytes();
+            self.recount(index);
         }
         Ok(rows)
     }
@@ -313,12 +320,11 @@ impl<T: Element> StreamPool<T> {
                 self.slots.leave(s.slot);
                 (s.slot, s.ran) = (kept.slot, kept.at);
             }
-            let before = s.bytes();
             s.arrivals.clear();
             if s.waiting() > 0 {
                 s.arrivals.push(s.waiting(), self.latest);
             }
-            self.bytes = self.bytes - before + s.bytes();
+            self.recount(index);
         }
         self.drop_results(index, target);
         let waits = self.streams[index].waiting() > 0;

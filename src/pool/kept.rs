@@ -150,6 +150,7 @@ impl<T: Element> StreamPool<T> {
             Err(_) if keeper.keep.on_cpu => (Device::cpu(), Recovered::Cpu),
             Err(error) => return Err(error),
         };
+        self.moving.to(&device);
         let mut engine = keeper.source.engine(&device).await?;
         let mut states = States::new(&device, self.slots.states.size())?;
         let last = keeper.again(&mut engine, &mut states).await?;

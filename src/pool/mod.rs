@@ -31,7 +31,7 @@ pub use stream::StreamId;
 pub use tick::Tick;
 
 use crate::error::Result;
-use crate::exec::{Device, Element};
+use crate::exec::{Device, Element, Moving};
 use crate::face::{ModelOptions, RnnOptions};
 use crate::model::network::Network;
 use crate::model::stack::RnnConfig;
@@ -127,6 +127,8 @@ pub struct StreamPool<T: Element = f32> {
     keeper: Option<Keeper<T>>,
     /// What the call at hand went on with.
     recovered: Option<Recovered>,
+    /// The device that it is on.
+    moving: Moving,
 }
 
 /// What is counted and timed.
@@ -266,6 +268,7 @@ impl<T: Element> StreamPool<T> {
         let (streams, closed, queue, batch, gave) = Default::default();
         let is_kept = engine.device().kind() == "gpu";
         let keeper = options.keep.filter(|_| is_kept).map(|keep| Keeper::new(source(), keep, engine.empty()));
+        let moving = Moving::new(engine.device());
         Ok(Self {
             engine,
             slots,
@@ -287,6 +290,7 @@ impl<T: Element> StreamPool<T> {
             counts: Counts::default(),
             keeper,
             recovered: None,
+            moving,
         })
     }
 

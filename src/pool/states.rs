@@ -42,7 +42,7 @@ impl<T: Element> StreamPool<T> {
     /// [`PoolOptions::bytes`](crate::PoolOptions::bytes); as [`StreamPool::tick`].
     #[cfg(not(target_family = "wasm"))]
     pub fn fork(&mut self, id: StreamId) -> Result<StreamId> {
-        self.engine.device().clone().block(self.fork_async(id))
+        self.moving.clone().block(self.fork_async(id))
     }
 
     /// [`StreamPool::fork`] for those who may not wait.
@@ -65,7 +65,7 @@ impl<T: Element> StreamPool<T> {
     /// As [`StreamPool::fork`].
     #[cfg(not(target_family = "wasm"))]
     pub fn snapshot(&mut self, id: StreamId) -> Result<StreamSnapshot> {
-        self.engine.device().clone().block(self.snapshot_async(id))
+        self.moving.clone().block(self.snapshot_async(id))
     }
 
     /// [`StreamPool::snapshot`] for those who may not wait.
@@ -91,7 +91,7 @@ impl<T: Element> StreamPool<T> {
     /// [`StreamPool::tick`].
     #[cfg(not(target_family = "wasm"))]
     pub fn rollback_to(&mut self, id: StreamId, snapshot: &StreamSnapshot) -> Result<()> {
-        self.engine.device().clone().block(self.rollback_to_async(id, snapshot))
+        self.moving.clone().block(self.rollback_to_async(id, snapshot))
     }
 
     /// [`StreamPool::rollback_to`] for those who may not wait.
@@ -128,7 +128,7 @@ impl<T: Element> StreamPool<T> {
     /// [`StreamError::Unknown`] for a stream that is not open; as [`StreamPool::tick`].
     #[cfg(not(target_family = "wasm"))]
     pub fn reset(&mut self, id: StreamId) -> Result<()> {
-        self.engine.device().clone().block(self.reset_async(id))
+        self.moving.clone().block(self.reset_async(id))
     }
 
     /// [`StreamPool::reset`] for those who may not wait.
@@ -149,7 +149,7 @@ impl<T: Element> StreamPool<T> {
     /// [`StreamError::Unknown`] for a stream that is not open; as [`StreamPool::tick`].
     #[cfg(not(target_family = "wasm"))]
     pub fn state(&mut self, id: StreamId) -> Result<Vec<Tensor<T>>> {
-        self.engine.device().clone().block(self.state_async(id))
+        self.moving.clone().block(self.state_async(id))
     }
 
     /// [`StreamPool::state`] for those who may not wait.
@@ -187,7 +187,7 @@ impl<T: Element> StreamPool<T> {
     /// [`StreamPool::tick`].
     #[cfg(not(target_family = "wasm"))]
     pub fn set_state(&mut self, id: StreamId, states: &[View<'_, T>]) -> Result<()> {
-        self.engine.device().clone().block(self.set_state_async(id, states))
+        self.moving.clone().block(self.set_state_async(id, states))
     }
 
     /// [`StreamPool::set_state`] for those who may not wait.
@@ -218,7 +218,7 @@ impl<T: Element> StreamPool<T> {
     /// [`StreamError::Unknown`] for a stream that is not open; as [`StreamPool::tick`].
     #[cfg(not(target_family = "wasm"))]
     pub fn save(&mut self, id: StreamId) -> Result<Vec<u8>> {
-        self.engine.device().clone().block(self.save_async(id))
+        self.moving.clone().block(self.save_async(id))
     }
 
     /// [`StreamPool::save`] for those who may not wait.
@@ -237,7 +237,7 @@ impl<T: Element> StreamPool<T> {
     /// [`StreamError::Saved`] for bytes that are none or damaged; as [`StreamPool::tick`].
     #[cfg(not(target_family = "wasm"))]
     pub fn restore(&mut self, id: StreamId, bytes: &[u8]) -> Result<()> {
-        self.engine.device().clone().block(self.restore_async(id, bytes))
+        self.moving.clone().block(self.restore_async(id, bytes))
     }
 
     /// [`StreamPool::restore`] for those who may not wait.

@@ -141,6 +141,8 @@ pub(super) struct Stream<T> {
     pub settled: usize,
     /// Another for every stream that was opened; a fork has that of what it was forked from.
     pub root: u64,
+    /// Its bytes as the pool's sum has them.
+    pub counted: u64,
 }
 
 impl<T: Copy + Default> Stream<T> {
@@ -162,6 +164,7 @@ impl<T: Copy + Default> Stream<T> {
             history: VecDeque::new(),
             settled: 0,
             root,
+            counted: 0,
         }
     }
 

@@ -120,7 +120,7 @@ impl<T: Element> StreamPool<T> {
     /// As [`StreamPool::tick`].
     #[cfg(not(target_family = "wasm"))]
     pub fn tick_at(&mut self, now: Duration) -> Result<Tick> {
-        self.engine.device().clone().block(self.tick_at_async(now))
+        self.moving.clone().block(self.tick_at_async(now))
     }
 
     /// [`StreamPool::tick_at`] for those who may not wait.
@@ -319,8 +319,12 @@ impl<T: Element> StreamPool<T> {
             s.first = first;
             tick.frames += entry.steps;
             tick.steps = tick.steps.max(entry.steps);
-            let index = entry.index as usize;
-            if s.waiting() > 0 {
+            let (index, waits) = (entry.index as usize, s.waiting() > 0);
+            if history.steps > 0 {
+                self.recount(index);
+            }
+            let s = &mut self.streams[index];
+            if waits {
                 s.is_rest = true;
                 self.rests += 1;
                 self.enqueue(index);

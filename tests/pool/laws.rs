@@ -61,13 +61,20 @@ struct Schedule {
     /// Results compared so far.
     compared: usize,
     most: usize,
+    /// The pool's device is lost about once in so many calls.
+    loses: Option<usize>,
 }
 
 impl Schedule {
     fn new(device: &Device, model: &Model, seed: u64, options: &PoolOptions) -> Self {
+        Self::apart(device, device, model, seed, options)
+    }
+
+    /// With a device of the pool's own.
+    fn apart(of_pool: &Device, device: &Device, model: &Model, seed: u64, options: &PoolOptions) -> Self {
         let alone = Alone::new(device, model);
         let frame = alone.frame();
-        let pool = model.pool(device, options);
+        let pool = model.pool(of_pool, options);
         assert_eq!(pool.inputs().last().map(|(_, columns)| columns.end), Some(frame.len()));
         Self {
             pool,
@@ -81,7 +88,18 @@ impl Schedule {
             gone: Vec::new(),
             compared: 0,
             most: 9,
+            loses: None,
         }
+    }
+
+    /// The pool's device is gone, now and then in the middle of a tick.
+    fn lose(&mut self) {
+        use std::task::{Context, Waker};
+        if self.below(2) == 0 {
+            let mut tick = Box::pin(self.pool.tick_async());
+            let _ = tick.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        self.pool.device().wgpu().expect("a GPU").0.destroy();
     }
 
     fn below(&mut self, count: usize) -> usize {
@@ -145,8 +163,8 @@ impl Schedule {
             assert_eq!(bits(values), bits(&expected), "row {row}, frame {frame:?} of {}", truth.id);
             self.compared += 1;
         }
-        // What is not there yet waits.
-        assert!(truth.owed.len() <= self.pool.waiting(truth.id).expect("a stream"));
+        // What is not there yet waits, or is on its way in a tick that nobody has waited for.
+        assert!(self.loses.is_some() || truth.owed.len() <= self.pool.waiting(truth.id).expect("a stream"));
     }
 
     fn check_state(&mut self, n: usize) {
@@ -159,6 +177,11 @@ impl Schedule {
     }
 
     fn call(&mut self) {
+        if let Some(calls) = self.loses
+            && self.below(calls) == 0
+        {
+            self.lose();
+        }
         let Some(n) = self.any() else { return self.open() };
         match self.below(100) {
             0..4 if self.streams.len() < self.most => self.open(),
@@ -351,6 +374,46 @@ fn a_gpu_has_the_bits_of_streams_alone() {
 fn networks_on_a_gpu_have_the_bits_of_streams_alone() {
     let gpu = Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do").checked();
     hold(&gpu, &models::mixed(), 1..2, 80);
+}
+
+fn gpu() -> Device {
+    Device::gpu().expect("a GPU adapter; Mesa's lavapipe will do").checked()
+}
+
+/// With a device that is lost again and again.
+#[test]
+fn lost_devices_lose_nothing() {
+    let gpu_of_truth = gpu();
+    for (model, seed) in [(models::projection(), 1), (models::tokens(), 3), (models::mixed(), 2)] {
+        let options = PoolOptions { keep: Some(Keep { every: 4, on_cpu: false }), ..options(7 * (seed as usize % 2)) };
+        let mut schedule = Schedule::apart(&gpu(), &gpu_of_truth, &model, seed, &options);
+        schedule.loses = Some(20);
+        (0..90).for_each(|_| schedule.call());
+        schedule.lose();
+        schedule.finish();
+        let lost = schedule.pool.statistics().recovered;
+        assert!(lost >= 3 && schedule.compared > 20, "{lost} devices, {} results", schedule.compared);
+    }
+}
+
+/// The same in its long form: every hundredth tick of ten thousand finds its device lost.
+#[test]
+#[ignore = "a hundred devices, one after the other, and ten thousand ticks on each side"]
+fn a_hundred_lost_devices() {
+    let options = PoolOptions { keep: Some(Keep { every: 16, on_cpu: false }), ..options(7) };
+    let mut schedule = Schedule::apart(&gpu(), &gpu(), &models::projection(), 77, &options);
+    let mut killed = 0;
+    while schedule.pool.statistics().ticks < 10_000 {
+        schedule.call();
+        if schedule.pool.statistics().ticks / 100 > killed {
+            killed += 1;
+            schedule.lose();
+        }
+    }
+    schedule.finish();
+    let statistics = schedule.pool.statistics();
+    println!("{} ticks, {} devices lost, {} results compared", statistics.ticks, statistics.recovered, schedule.compared);
+    assert!(statistics.recovered >= 99, "{} devices", statistics.recovered);
 }
 
 /// The same law in its long form.

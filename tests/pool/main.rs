@@ -3,6 +3,7 @@
 
 mod alone;
 mod bounds;
+mod faults;
 mod laws;
 mod models;
 mod policy;
