@@ -53,7 +53,9 @@ pub use plan::{
     Extent, Floor, GradientIds, HeadGradientIds, HeadIds, KernelWork, LossIds, Memory, Options, Origin, PassWork, Plan,
     PlanData, Precision, Rates, Reset, Role, Shader, Slot, SlotId, SlotIds, Step, Strategy, UpdateIds, Wavefront, Work,
 };
-pub use pool::{History, Keep, Policy, PoolOptions, PoolStatistics, Recovered, StreamId, StreamPool, StreamSnapshot, Tick};
+pub use pool::{
+    History, Keep, Policy, PoolOptions, PoolStatistics, Recovered, StreamId, StreamPool, StreamSnapshot, Tick,
+};
 #[cfg(not(target_family = "wasm"))]
 pub use session::KernelTime;
 pub use session::{Gradients, Initial, Input, Output, Session, Snapshot, State, TargetValues, Targets, Upstream};

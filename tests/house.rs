@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// From the ground up. `network` is the public name of parts of `model`, `plan` and `session`, which no file of ours uses.
-const ORDER: [&str; 14] =
-    ["error", "tensor", "num", "expr", "model", "kernels", "plan", "exec", "session", "face", "pool", "decode", "io", "tuning"];
+const ORDER: [&str; 14] = [
+    "error", "tensor", "num", "expr", "model", "kernels", "plan", "exec", "session", "face", "pool", "decode", "io",
+    "tuning",
+];
 /// The crates around the library, in the same way, by the names that they import each other by.
 const CRATES: [(&str, &str); 3] =
     [("formats", "wgpu_rnn_formats"), ("verify", "wgpu_rnn_verify"), ("cli", "wgpu_rnn_cli")];

@@ -1,6 +1,6 @@
 //! Tokens chosen on the host: twin of `shaders/decode/choose.wgsl` and `shaders/decode/beam.wgsl`, in 64 bits.
 
-use super::options::{Beam, Decoding, DecoderOptions, Sampling};
+use super::options::{Beam, DecoderOptions, Decoding, Sampling};
 use crate::kernels::{NONE, RowStatus};
 use crate::num::Real;
 use crate::num::random::philox4x32_10;

@@ -36,8 +36,8 @@ impl<T: Element> Decoder<T> {
         }
         let longest = active.iter().flat_map(|s| s.rows.iter().map(|row| s.most.saturating_sub(row.tokens.len())));
         let rounds = longest.max().unwrap_or(1).clamp(1, self.options.steps_per_submit);
-        let (_, count, steps) =
-            self.run_rows(0, width, |decoder, session, work| {
+        let (_, count, steps) = self
+            .run_rows(0, width, |decoder, session, work| {
                 let rows = &states[..work.len()];
                 if rows.len() < width {
                     return Err(Error::Limit {
@@ -175,4 +175,3 @@ impl<T: Element> Decoder<T> {
         stream.rows = rows.into_iter().flatten().collect();
     }
 }
-

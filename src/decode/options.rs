@@ -76,7 +76,11 @@ impl TokenRules {
     /// `[S, size]`, checked.
     pub(super) fn table(&self, size: usize) -> Result<Cow<'_, [u32]>> {
         let wrong = |expected: String, got: usize| {
-            Err(Error::mismatch("rules of a Decoder", format!("{expected} for {size} tokens"), format!("{got} entries")))
+            Err(Error::mismatch(
+                "rules of a Decoder",
+                format!("{expected} for {size} tokens"),
+                format!("{got} entries"),
+            ))
         };
         match self {
             Self::Allowed(all) if all.len() == size => {

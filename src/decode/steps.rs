@@ -98,11 +98,7 @@ impl<T: Element> Decoder<T> {
         let from: Vec<u32> = work.iter().map(|row| row.from).collect();
         let to: Vec<u32> = work.iter().map(|row| row.to).collect();
         let frames = &scratch.frames;
-        let each = |put: &mut dyn FnMut(usize, usize, &[T])| {
-            for (b, row) in work.iter().enumerate() {
-                (0..row.steps).for_each(|t| put(b, t, &frames[(row.frame + t) * width..][..width]));
-            }
-        };
+        let each = |b: usize, t: usize| &frames[(work[b].frame + t) * width..][..width];
         let mut steps = work.iter().map(|row| row.steps);
         let states = &mut slots.states;
         with(engine, &mut Run { states, from: &from, to: &to, steps: &mut steps, frames: &each })

@@ -44,8 +44,7 @@ impl TransducerOptions {
     }
 
     fn validate(&self) -> Result<()> {
-        let sizes =
-            [("max_symbols of a Transducer", self.max_symbols), ("max_batch of a Transducer", self.max_batch)];
+        let sizes = [("max_symbols of a Transducer", self.max_symbols), ("max_batch of a Transducer", self.max_batch)];
         match sizes.into_iter().find(|(_, size)| *size == 0) {
             Some((what, size)) => Err(Error::mismatch(what, "at least 1", size)),
             None => Ok(()),
@@ -274,11 +273,10 @@ impl<T: Element> Transducer<T> {
             let (now, later) = rest.split_at_mut(fit.batch.min(rest.len()));
             let slots: Vec<u32> = now.iter().map(|stream| stream.slot).collect();
             let ids: Vec<[T; 1]> = now.iter().map(|stream| [id_out(stream.next.unwrap_or(0))]).collect();
-            let frames = |each: &mut dyn FnMut(usize, usize, &[T])| {
-                ids.iter().enumerate().for_each(|(b, frame)| each(b, 0, frame));
-            };
+            let frames = |b: usize, _| &ids[b][..];
             let (states, mut steps) = (&mut self.slots.states, slots.iter().map(|_| 1));
-            self.prediction.run(n, &mut Run { states, from: &slots, to: &slots, steps: &mut steps, frames: &frames })?;
+            self.prediction
+                .run(n, &mut Run { states, from: &slots, to: &slots, steps: &mut steps, frames: &frames })?;
             let given = self.prediction.rows(n).await?;
             for (b, stream) in now.iter_mut().enumerate() {
                 stream.predicted.resize(self.prediction.columns.output(), T::default());
@@ -303,9 +301,7 @@ impl<T: Element> Transducer<T> {
                 [step, &stream.predicted].concat()
             });
             let both: Vec<Vec<T>> = both.collect();
-            let frames = |each: &mut dyn FnMut(usize, usize, &[T])| {
-                both.iter().enumerate().for_each(|(b, frame)| each(b, 0, frame));
-            };
+            let frames = |b: usize, _| &both[b][..];
             let (states, mut steps) = (&mut self.none.states, slots.iter().map(|_| 1));
             self.joint.run(n, &mut Run { states, from: &slots, to: &slots, steps: &mut steps, frames: &frames })?;
             let given = self.joint.rows(n).await?;

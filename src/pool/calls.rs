@@ -167,10 +167,10 @@ impl<T: Element> StreamPool<T> {
                 }
             }
         }
-        // Not a chain of comparisons that each could end it: such a sum has no branches.
-        let poisoned: u32 = frames.iter().map(|&x| u32::from(x != x)).sum();
-        if poisoned > 0 {
-            let at = frames.iter().position(|&x| x != x).unwrap_or(0);
+        // A NaN alone is not itself. Nothing ends the sum early, so that it has no branches.
+        let is_nan = |x: &T| x.partial_cmp(x).is_none();
+        if frames.iter().map(|x| u32::from(is_nan(x))).sum::<u32>() > 0 {
+            let at = frames.iter().position(is_nan).unwrap_or(0);
             self.index(id)?;
             let (frame, column) = (at / width, at % width);
             return Err(Error::Stream(StreamError::Poisoned { id: id.to_string(), frame, column }));

@@ -8,6 +8,7 @@ use crate::face::{ModelOptions, RnnOptions, rounded};
 use crate::model::network::{Network, Op, Rows};
 use crate::model::stack::{Direction, Head, Layout, RnnConfig, Shape};
 use crate::model::weights::{Weights, parameters};
+use crate::num::Shared;
 use crate::plan::network::{NetworkOptions, NetworkPlan, Parallel};
 use crate::plan::{Options, Plan, Precision};
 use crate::session::{Batch, NetworkSession, Session};
@@ -79,8 +80,8 @@ fn side_by_side(parts: impl Iterator<Item = (String, usize)>) -> Vec<(String, Ra
     parts.map(place).collect()
 }
 
-/// Calls its argument with every stream's number, step and frame.
-type Frames<'a, T> = dyn Fn(&mut dyn FnMut(usize, usize, &[T])) + 'a;
+/// The frame of a stream, by its number, at a step.
+type Frames<'a, T> = dyn Fn(usize, usize) -> &'a [T] + Sync + 'a;
 
 /// The rows of the streams of a run, or where they go.
 pub(crate) struct Run<'a, T: Element> {
@@ -316,14 +317,25 @@ impl<T: Element> Engine<T> {
         self.lengths.extend(&mut *run.steps);
         self.lengths.resize(batch, 0);
         let (inputs, frames) = (&self.columns.inputs, run.frames);
+        let (device, lengths, count) = (&self.device, &self.lengths, run.from.len());
         let mut values = |input: usize, x: &mut [T]| {
             let columns = &inputs[input].1;
-            let width = columns.len();
-            frames(&mut |b, t, frame| {
-                x[(t * batch + b) * width..][..width].copy_from_slice(&frame[columns.clone()]);
+            let (width, x) = (columns.len(), Shared::new(x));
+            let work = lengths.iter().sum::<usize>() * width;
+            device.in_pieces(count, work, |part| {
+                for b in part {
+                    for t in 0..lengths[b] {
+                        // SAFETY: rows of stream b, which one task has.
+                        let row = unsafe { x.part((t * batch + b) * width, width) };
+                        row.copy_from_slice(&frames(b, t)[columns.clone()]);
+                    }
+                }
             });
         };
-        let mut ids = |x: &mut [u32]| frames(&mut |b, t, frame| x[t * batch + b] = id_in(frame[0]));
+        let mut ids = |x: &mut [u32]| {
+            let those = (0..count).flat_map(|b| (0..lengths[b]).map(move |t| (b, t)));
+            those.for_each(|(b, t)| x[t * batch + b] = id_in(frames(b, t)[0]));
+        };
         let streams = Streams { states: &mut *run.states, moves, from: run.from, to: run.to };
         work(session, &mut Batch { lengths: &self.lengths, streams, values: &mut values, ids: &mut ids })
     }
@@ -500,7 +512,8 @@ impl Fingerprint {
             match &node.op {
                 Op::Layers(layers) => self.add_config(&layers.config),
                 Op::Scan(scan) => self.add_text(scan.rule.name),
-                _ => {}
+                // Its sizes, expressions and constants.
+                op => self.add_text(&format!("{op:?}")),
             }
         }
         for param in &network.params {

@@ -27,8 +27,8 @@ pub enum Recovered {
 
 /// What a pool runs, to be bound to another device.
 pub(super) enum Source<T: Element> {
-    Stack(RnnConfig, Weights<T>, RnnOptions),
-    Network(Arc<Network>, Vec<T>, ModelOptions),
+    Stack(Box<(RnnConfig, Weights<T>, RnnOptions)>),
+    Network(Box<(Arc<Network>, Vec<T>, ModelOptions)>),
 }
 
 /// See the module.
@@ -57,12 +57,8 @@ pub(super) struct LoggedRun<T> {
 impl<T: Element> Source<T> {
     pub async fn engine(&self, device: &Device) -> Result<Engine<T>> {
         match self {
-            Self::Stack(config, weights, options) => {
-                Engine::of_rnn(device, config, weights, options, "a StreamPool").await
-            }
-            Self::Network(network, params, options) => {
-                Engine::of_model(device, network, params, options, "a StreamPool").await
-            }
+            Self::Stack(of) => Engine::of_rnn(device, &of.0, &of.1, &of.2, "a StreamPool").await,
+            Self::Network(of) => Engine::of_model(device, &of.0, &of.1, &of.2, "a StreamPool").await,
         }
     }
 }
@@ -117,14 +113,11 @@ impl<T: Element> Keeper<T> {
                             hint: "; a smaller Policy::max_batch or max_steps needs less".into(),
                         });
                     }
-                    let each = |put: &mut dyn FnMut(usize, usize, &[T])| {
-                        let mut rows = frames.chunks_exact(width);
-                        for (b, &steps) in steps.iter().enumerate() {
-                            rows.by_ref().take(steps).enumerate().for_each(|(t, frame)| put(b, t, frame));
-                        }
-                    };
+                    let first = steps.iter().scan(0, |sum, &steps| Some(std::mem::replace(sum, *sum + steps)));
+                    let first: Vec<usize> = first.collect();
+                    let frame = |b: usize, t: usize| &frames[(first[b] + t) * width..][..width];
                     let steps = &mut steps.iter().copied();
-                    engine.run(session, &mut Run { states: &mut *states, from, to, steps, frames: &each })?;
+                    engine.run(session, &mut Run { states: &mut *states, from, to, steps, frames: &frame })?;
                     last = Some(session);
                 }
             }

@@ -200,7 +200,7 @@ impl<T: Element> StreamPool<T> {
         options: &PoolOptions,
     ) -> Result<Self> {
         options.validate()?;
-        let source = || Source::Stack(config.clone(), weights.clone(), sessions.clone());
+        let source = || Source::Stack(Box::new((config.clone(), weights.clone(), sessions.clone())));
         Self::with(Engine::of_rnn(device, config, weights, sessions, "a StreamPool").await?, options, source)
     }
 
@@ -258,7 +258,7 @@ impl<T: Element> StreamPool<T> {
         options: &PoolOptions,
     ) -> Result<Self> {
         options.validate()?;
-        let source = || Source::Network(Arc::clone(network), params.to_vec(), sessions.clone());
+        let source = || Source::Network(Box::new((Arc::clone(network), params.to_vec(), sessions.clone())));
         Self::with(Engine::of_model(device, network, params, sessions, "a StreamPool").await?, options, source)
     }
 

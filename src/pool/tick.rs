@@ -7,7 +7,7 @@ use super::{StreamId, StreamPool, nanoseconds};
 use crate::error::{Error, Result};
 use crate::exec::Element;
 use crate::model::stack::Shape;
-use crate::num::Clock;
+use crate::num::{Clock, Shared};
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -260,12 +260,11 @@ impl<T: Element> StreamPool<T> {
         scratch.to.clear();
         scratch.from.extend(batch.iter().map(|entry| entry.from));
         scratch.to.extend(batch.iter().map(|entry| entry.to));
-        let frames = |each: &mut dyn FnMut(usize, usize, &[T])| {
-            for (b, entry) in batch.iter().enumerate() {
-                let s = &streams[entry.index as usize];
-                let at = (s.ran - s.first) as usize;
-                (0..entry.steps).for_each(|t| each(b, t, s.frames.row(at + t)));
-            }
+        let (batch, streams) = (&*batch, &*streams);
+        let mut steps = batch.iter().map(|entry| entry.steps);
+        let frames = |b: usize, t: usize| {
+            let s = &streams[batch[b].index as usize];
+            s.frames.row((s.ran - s.first) as usize + t)
         };
         engine.run(
             session,
@@ -273,13 +272,13 @@ impl<T: Element> StreamPool<T> {
                 states: &mut slots.states,
                 from: &scratch.from,
                 to: &scratch.to,
-                steps: &mut batch.iter().map(|entry| entry.steps),
+                steps: &mut steps,
                 frames: &frames,
             },
         )?;
         if let Some(keeper) = keeper {
-            let mut all = Vec::new();
-            frames(&mut |_, _, frame| all.extend_from_slice(frame));
+            let those = batch.iter().enumerate().flat_map(|(b, entry)| (0..entry.steps).map(move |t| (b, t)));
+            let all = those.flat_map(|(b, t)| frames(b, t)).copied().collect();
             let (from, to) = (scratch.from.clone(), scratch.to.clone());
             keeper.ran(LoggedRun { from, to, steps: batch.iter().map(|entry| entry.steps).collect(), frames: all });
         }
@@ -341,14 +340,28 @@ impl<T: Element> StreamPool<T> {
         let Self { engine, streams, batch, pending, scratch, gave, counts, number, .. } = self;
         let Some(of) = pending else { return Ok(Tick::default()) };
         let given = engine.rows(of.session).await?;
-        for (b, entry) in batch.iter().enumerate() {
+        {
+            let (device, batch, width) = (engine.device(), &*batch, engine.columns.output());
+            let (work, streams) = (of.tick.frames * width, Shared::new(streams));
+            device.in_pieces(batch.len(), work, |part| {
+                for b in part {
+                    let entry = &batch[b];
+                    // SAFETY: a stream is in a batch once, and one task has it.
+                    let [s] = (unsafe { streams.part(entry.index as usize, 1) }) else { continue };
+                    if !s.is_open || s.generation != entry.generation {
+                        continue;
+                    }
+                    for t in entry.skip..entry.skip + entry.emit {
+                        given.copy(given.row_of(t) + b, s.results.push());
+                    }
+                }
+            });
+        }
+        for entry in batch.iter() {
             let s = &mut streams[entry.index as usize];
             // A stream that was closed meanwhile has no use for them.
             if !s.is_open || s.generation != entry.generation {
                 continue;
-            }
-            for t in entry.skip..entry.skip + entry.emit {
-                given.copy(given.row_of(t) + b, s.results.push());
             }
             s.owed -= entry.emit as u32;
             if entry.emit > 0 {

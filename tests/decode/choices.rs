@@ -14,8 +14,7 @@ fn the_likeliest_token_is_chosen() {
     let ends = [0, 2, 5, 9];
     for (cell, seed) in [(&cells::LSTM, 3), (&cells::GRU, 3)] {
         let of = model(cell, 11, seed);
-        let options =
-            DecoderOptions { ends: ends.to_vec(), max_tokens: 21, steps_per_submit: 5, ..Default::default() };
+        let options = DecoderOptions { ends: ends.to_vec(), max_tokens: 21, steps_per_submit: 5, ..Default::default() };
         let mut plain = Plain::new(&of);
         let expected = PROMPTS.map(|prompt| follow(&mut plain, prompt, (&ends, 21, &|_, _| true), likeliest));
         // Streams end at different steps, or the test would say nothing about that.
@@ -24,7 +23,11 @@ fn the_likeliest_token_is_chosen() {
         for device in devices() {
             let found = decoder(&device, &of, &options).decode(&prompts()).expect("tokens");
             for (n, found) in found.iter().enumerate() {
-                assert_alike(&format!("{} on {device}, prompt {n}", cell.name), found, std::slice::from_ref(&expected[n]));
+                assert_alike(
+                    &format!("{} on {device}, prompt {n}", cell.name),
+                    found,
+                    std::slice::from_ref(&expected[n]),
+                );
             }
         }
     }
@@ -173,17 +176,14 @@ fn poison_ends_its_stream_alone() {
     for decoding in [Decoding::Greedy, Decoding::Sample(Sampling::default()), Decoding::Beam(Beam::default())] {
         let mut rules = vec![true; 7];
         rules[6] = false;
-        let options = DecoderOptions {
-            decoding,
-            rules: Some(TokenRules::Allowed(rules)),
-            max_tokens: 5,
-            ..Default::default()
-        };
+        let options =
+            DecoderOptions { decoding, rules: Some(TokenRules::Allowed(rules)), max_tokens: 5, ..Default::default() };
         for device in devices() {
             let prompts = [Prompt::new(&[1]), Prompt::new(&[2, 6]), Prompt::new(&[3])];
             let found = decoder(&device, &poisoned, &options).decode(&prompts).expect("tokens");
             assert!(found[1].iter().all(|h| h.ended == Ended::Poisoned && h.tokens.is_empty()), "{:?}", found[1]);
-            let clean = decoder(&device, &(config.clone(), weights.clone()), &options).decode(&prompts).expect("tokens");
+            let clean =
+                decoder(&device, &(config.clone(), weights.clone()), &options).decode(&prompts).expect("tokens");
             assert_eq!((&found[0], &found[2]), (&clean[0], &clean[2]), "{decoding:?} on {device}");
         }
     }

@@ -11,7 +11,8 @@ fn network() -> (Arc<Network>, Vec<f32>) {
     let embedded = b.embedding("embedding", ids, 8, 4).expect("an embedding");
     let both = b.concat("both", &[embedded, context]).expect("both");
     let y = b.layers("gru", both, &RnnConfig::gru(6, 7)).expect("layers");
-    let (weight, bias) = (b.param("head.weight", &[8, 7]).expect("a matrix"), b.param("head.bias", &[8]).expect("a bias"));
+    let (weight, bias) =
+        (b.param("head.weight", &[8, 7]).expect("a matrix"), b.param("head.bias", &[8]).expect("a bias"));
     let logits = b.linear("head", y, weight, Some(bias)).expect("a head");
     b.output("logits", logits).expect("an output");
     let network = Arc::new(b.finish().expect("a network"));
@@ -74,7 +75,8 @@ fn a_network_decodes_on_the_device() {
     let ids = b.input("ids", 1).expect("ids");
     let embedded = b.embedding("embedding", ids, 9, 5).expect("an embedding");
     let y = b.layers("gru", embedded, &RnnConfig::gru(5, 7)).expect("layers");
-    let (weight, bias) = (b.param("head.weight", &[9, 7]).expect("a matrix"), b.param("head.bias", &[9]).expect("a bias"));
+    let (weight, bias) =
+        (b.param("head.weight", &[9, 7]).expect("a matrix"), b.param("head.bias", &[9]).expect("a bias"));
     let logits = b.linear("head", y, weight, Some(bias)).expect("a head");
     b.output("y", y).expect("an output");
     b.output("logits", logits).expect("an output");

@@ -45,8 +45,7 @@ fn streams_begin_at_given_states() {
         let mut one = decoder(&device, &(config.clone(), weights.clone()), &options);
         let whole = one.decode(&[Prompt::new(&[3, 1, 4, 1, 5])]).expect("tokens");
         // The same by way of a session that reads the first four.
-        let mut session =
-            Session::new(&device, &config, Shape { time: 4, batch: 1 }, &weights).expect("a session");
+        let mut session = Session::new(&device, &config, Shape { time: 4, batch: 1 }, &weights).expect("a session");
         let out = session.forward(&Input::of_ids(View::new(&[3, 1, 4, 1], &[4, 1]))).expect("states");
         let cn = out.cn.expect("a cell state");
         let states = [View::new(&out.hn.data, &[2, 10]), View::new(&cn.data, &[2, 10])];

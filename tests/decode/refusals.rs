@@ -44,7 +44,8 @@ fn options_without_sense_are_refused() {
     }
     refused(with(sample(Sampling { top_p: 1.5, ..Default::default() })), "top_p");
     refused(with(sample(Sampling { top_k: Some(0), ..Default::default() })), "top_k");
-    let beam = |width, length_power| DecoderOptions { decoding: Decoding::Beam(Beam { width, length_power }), ..usual() };
+    let beam =
+        |width, length_power| DecoderOptions { decoding: Decoding::Beam(Beam { width, length_power }), ..usual() };
     refused(with(beam(0, 0.0)), "width of a Beam: expected 1..=16");
     refused(with(beam(17, 0.0)), "width of a Beam: expected 1..=16");
     refused(with(beam(2, f32::NAN)), "length_power");

@@ -98,8 +98,7 @@ fn transducers_stay_on_blanks_and_go_on_with_tokens() {
         };
         let shapes: Vec<[usize; 2]> = lengths.iter().map(|&t| [t, ENCODED]).collect();
         let views: Vec<View<'_, f32>> = encoded.iter().zip(&shapes).map(|(e, s)| View::new(e, s)).collect();
-        let expected: Vec<Transcript> =
-            encoded.iter().map(|e| plain(&params, &sizes, &durations, e, 3)).collect();
+        let expected: Vec<Transcript> = encoded.iter().map(|e| plain(&params, &sizes, &durations, e, 3)).collect();
         let tokens: usize = expected.iter().map(|e| e.tokens.len()).sum();
         assert!(tokens > 10 && expected.iter().any(|e| e.times.windows(2).any(|two| two[0] == two[1])), "{expected:?}");
         let of = prediction();
@@ -142,9 +141,8 @@ fn parts_that_do_not_fit_are_refused() {
         let error = result.map(drop).expect_err(words).to_string();
         assert!(error.contains(words), "{error}");
     }
-    let with = |options: TransducerOptions| {
-        Transducer::new(&Device::cpu(), (&of.0, &of.1), (&network, &params), &options)
-    };
+    let with =
+        |options: TransducerOptions| Transducer::new(&Device::cpu(), (&of.0, &of.1), (&network, &params), &options);
     refused(with(TransducerOptions::new(7)), "a token below 7");
     refused(with(TransducerOptions { start: Some(7), ..TransducerOptions::new(6) }), "an id below 7");
     refused(with(TransducerOptions { max_symbols: 0, ..TransducerOptions::new(6) }), "max_symbols");

@@ -412,7 +412,10 @@ fn a_hundred_lost_devices() {
     }
     schedule.finish();
     let statistics = schedule.pool.statistics();
-    println!("{} ticks, {} devices lost, {} results compared", statistics.ticks, statistics.recovered, schedule.compared);
+    println!(
+        "{} ticks, {} devices lost, {} results compared",
+        statistics.ticks, statistics.recovered, schedule.compared
+    );
     assert!(statistics.recovered >= 99, "{} devices", statistics.recovered);
 }
 
