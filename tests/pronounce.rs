@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use wgpu_rnn::io::safetensors::TensorFile;
-use wgpu_rnn::{Device, Initial, Input, Options, Strategy, View};
+use wgpu_rnn::{Device, Initial, Input, Options, RnnConfig, Strategy, View, Weights};
 use wgpu_rnn_examples::pronounce::g2p::{Model, Speller, Spelling};
 use wgpu_rnn_verify::naive::{self, Scalar};
 use wgpu_rnn_verify::tolerance::{self, Recorded};
@@ -53,15 +53,25 @@ fn cases() -> Vec<Case> {
 fn naive<T: Scalar>(model: &Model, case: &Case) -> [Vec<f64>; 2] {
     let cast = |values: &[f32]| -> Vec<T> { values.iter().map(|&v| T::from_f64(v.into())).collect() };
     let x: Vec<T> = case.letters.iter().flat_map(|&s| cast(model.encoder.embed(s))).collect();
-    let input = Input::new(View::new(&x, &[case.letters.len(), 1, model.encoder.config.input_size]));
+    let x_shape = [case.letters.len(), 1, model.encoder.config.input_size];
+    let input = Input::new(View::new(&x, &x_shape));
     let encoded = naive::forward(&model.encoder.config, &model.encoder.weights.cast::<T>(), &input).unwrap();
+    // The decoder's layers, between its embedding and its head.
     let (config, weights) = &model.decoder;
-    let ids: Vec<u32> = case.decoder_inputs.iter().map(|&s| s as u32).collect();
-    let (ids_shape, h_shape) = ([ids.len(), 1], [1, 1, config.hidden_size]);
+    let layers = RnnConfig { vocabulary: None, head: None, ..config.clone() };
+    let (embedding, head, bias) = (cast(&weights.embedding), cast(&weights.head), cast(&weights.head_bias));
+    let (i, h) = (config.input_size, config.hidden_size);
+    let x: Vec<T> = case.decoder_inputs.iter().flat_map(|&s| &embedding[s * i..][..i]).copied().collect();
+    let (x_shape, h_shape) = ([case.decoder_inputs.len(), 1, i], [1, 1, h]);
     let initial = Initial::Given { h0: Some(View::new(&encoded.hn.data, &h_shape)), c0: None };
-    let input = Input { initial, ..Input::of_ids(View::new(&ids, &ids_shape)) };
-    let decoded = naive::forward(config, &weights.cast::<T>(), &input).unwrap();
-    let logits = decoded.predictions.unwrap().data;
+    let of_layers = Weights { layers: weights.layers.clone(), ..Default::default() }.cast::<T>();
+    let input = Input { initial, ..Input::new(View::new(&x, &x_shape)) };
+    let decoded = naive::forward(&layers, &of_layers, &input).unwrap();
+    let logit = |state: &[T], n: usize| {
+        state.iter().zip(&head[n * h..]).fold(T::default(), |sum, (&s, &w)| sum + s * w) + bias[n]
+    };
+    let logits = decoded.y.data.chunks_exact(h).flat_map(|s| (0..bias.len()).map(move |n| (s, n)));
+    let logits: Vec<T> = logits.map(|(s, n)| logit(s, n)).collect();
     [encoded.y.data, logits].map(|v| v.into_iter().map(|x| x.to_f64()).collect())
 }
 
