@@ -522,7 +522,7 @@ fn shader_files(folder: &str) -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders").join(folder);
     let files = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     let names = files.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned());
-    names.filter(|name| name != "common").collect()
+    names.filter(|name| !name.starts_with("common")).collect()
 }
 
 /// A kernel whose text is whole binds what its table says, and translates.

@@ -4,7 +4,7 @@ use super::choose::Row;
 use super::{Decoder, Decoding, Stream, kernel_of};
 use crate::error::{Error, Result};
 use crate::exec::Element;
-use crate::exec::gpu::Choose;
+use crate::exec::gpu::{Choose, ChoosePorts};
 use crate::kernels::{FIELDS, NONE, RowState, RowStatus, Words};
 
 impl<T: Element> Decoder<T> {
@@ -89,10 +89,12 @@ impl<T: Element> Decoder<T> {
         rows: &[RowState],
         rounds: usize,
     ) -> Result<usize> {
-        let Some(ports) = self.engine.choose_ports(session, self.ids.input, self.output) else {
+        let ids = self.engine.input_port(session, self.ids.input).filter(|(port, _)| port.stride == 1);
+        let (Some((ids, float_ids)), Some(logits)) = (ids, self.engine.output_port(session, self.output)) else {
             let reason = "its token ids are a column among others of an input; give them an input of their own".into();
             return Err(Error::Unsupported { what: "a Decoder of this network on a GPU".into(), reason });
         };
+        let ports = ChoosePorts { ids, float_ids, logits };
         let gpu = self.engine.device().require_gpu("choosing tokens")?.clone();
         if self.on_gpu.is_none() {
             self.on_gpu = Some(Choose::new(&gpu, kernel_of(self.options.decoding), &self.rules)?);
@@ -105,8 +107,8 @@ impl<T: Element> Decoder<T> {
         let words = Words {
             rows: rows.len(),
             size: self.logits.len(),
-            stride: ports.stride,
-            first: ports.first,
+            stride: ports.logits.stride,
+            first: ports.logits.first,
             width: self.options.width(),
             float_ids: ports.float_ids,
             has_rules: !self.rules.is_empty(),
@@ -121,9 +123,11 @@ impl<T: Element> Decoder<T> {
             },
             steps: rounds,
         };
-        let ran = choose
-            .begin(&words, rows)
-            .and_then(|()| self.with_run(work, |engine, run| engine.decode(session, run, (&choose, &ports, rounds))));
+        let ran = choose.begin(&words, rows).and_then(|()| {
+            self.with_run(work, |engine, run| {
+                engine.with_encoder(session, run, |runs| choose.run(runs, &ports, rounds))
+            })
+        });
         self.on_gpu = Some(choose);
         ran.map(|()| rounds)
     }

@@ -12,8 +12,10 @@
 //! their own encoder's output, and only those that had a token run through the prediction network.
 
 use crate::error::{Error, Result};
+use crate::exec::gpu::{Transduce, TransducePorts, TransduceRun};
 use crate::exec::{Device, Element};
 use crate::face::{ModelOptions, RnnOptions};
+use crate::kernels::{NONE, TRANSDUCER_FIELDS, TransducerWords};
 use crate::model::network::Network;
 use crate::model::stack::{RnnConfig, Shape};
 use crate::model::weights::Weights;
@@ -35,12 +37,15 @@ pub struct TransducerOptions {
     pub max_symbols: usize,
     /// Streams that run at once at most, at least 1. Default: 256.
     pub max_batch: usize,
+    /// On a GPU, rounds of one submit at most, at least 1: only then tokens come back, and streams that are done leave the batch. Nothing of a
+    /// result depends on it. Default: 16.
+    pub rounds_per_submit: usize,
 }
 
 impl TransducerOptions {
     /// An RNN-T with this blank.
     pub fn new(blank: u32) -> Self {
-        Self { blank, start: None, durations: Vec::new(), max_symbols: 10, max_batch: 256 }
+        Self { blank, start: None, durations: Vec::new(), max_symbols: 10, max_batch: 256, rounds_per_submit: 16 }
     }
 
     fn validate(&self) -> Result<()> {
@@ -72,7 +77,8 @@ pub struct Transcript {
 /// encoder and the prediction network's output, in that order, and one output of logits over all tokens and the blank; with
 /// [`TransducerOptions::durations`] a second one of logits over these.
 ///
-/// On a GPU every round of all streams, a run of the joint network and one of the prediction network, waits for its choices.
+/// On a GPU a round, a run of the joint network, the choices and a run of the prediction network, follows the other without a look of the host:
+/// up to [`TransducerOptions::rounds_per_submit`] of them are one submit.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -104,10 +110,13 @@ pub struct Transducer<T: Element = f32> {
     none: Slots<T>,
     options: TransducerOptions,
     rounds: u64,
+    submits: u64,
+    /// Made when it is first used.
+    on_gpu: Option<Transduce>,
 }
 
 /// A stream that is being heard.
-struct Heard<T> {
+pub(super) struct Heard<T> {
     index: usize,
     found: Transcript,
     /// The step of the encoder, and tokens at it.
@@ -197,7 +206,7 @@ impl<T: Element> Transducer<T> {
         if !joint.empty().is_empty() {
             return wrong("states", "none: it reads one step alone".into(), format!("{} values", joint.empty().len()));
         }
-        Ok(Self { prediction, joint, slots, none, options: options.clone(), rounds: 0 })
+        Ok(Self { prediction, joint, slots, none, options: options.clone(), rounds: 0, submits: 0, on_gpu: None })
     }
 
     /// Decodes, and gives per stream what is heard in it. `encoded`: of every stream all steps of the encoder `[T, E]`, each with its own T,
@@ -239,9 +248,15 @@ impl<T: Element> Transducer<T> {
             if active.is_empty() {
                 return Ok(found);
             }
+            // On a GPU those that are new; the others' tokens are read there.
             self.predict(&mut active).await?;
-            self.join(&mut active, encoded, width).await?;
-            self.rounds += 1;
+            match self.joint.device().kind() {
+                "gpu" => self.go_on_device(&mut active, encoded, width).await?,
+                _ => {
+                    self.join(&mut active, encoded, width).await?;
+                    (self.rounds, self.submits) = (self.rounds + 1, self.submits + 1);
+                }
+            }
             let slots = &mut self.slots;
             active.retain_mut(|stream| {
                 let goes_on = stream.at < encoded[stream.index].shape[0] && !stream.found.poisoned;
@@ -262,6 +277,98 @@ impl<T: Element> Transducer<T> {
     /// Rounds so far: runs of the joint network, each for all streams at once.
     pub fn rounds(&self) -> u64 {
         self.rounds
+    }
+
+    /// Submits to a GPU so far, of rounds; on the CPU executor as many as rounds.
+    pub fn submits(&self) -> u64 {
+        self.submits
+    }
+
+    /// Many rounds of the first streams that fit, which are then the last ones.
+    async fn go_on_device(&mut self, active: &mut [Heard<T>], encoded: &[View<'_, T>], width: usize) -> Result<()> {
+        let shape = Shape { time: 1, batch: active.len() };
+        let (of_joint, fit) = self.joint.fit(shape).await?;
+        let (of_prediction, other) = self.prediction.fit(fit).await?;
+        let count = fit.batch.min(other.batch).min(active.len());
+        let (now, rounds) = (&mut active[..count], self.options.rounds_per_submit);
+        let farthest = self.options.durations.iter().copied().max().unwrap_or(1).max(1);
+        let left = |stream: &Heard<T>| encoded[stream.index].shape[0] - stream.at;
+        let window = now.iter().map(left).max().unwrap_or(1).min(rounds.saturating_mul(farthest) + 1);
+        let mut steps = vec![0.0f32; count * window * width];
+        let (mut state, mut spare) = (Vec::new(), Vec::new());
+        for (stream, steps) in now.iter().zip(steps.chunks_exact_mut(window * width)) {
+            let values = &encoded[stream.index].data[stream.at * width..];
+            steps.iter_mut().zip(values).for_each(|(to, v)| *to = v.to_f64() as f32);
+            let score = (stream.found.score as f32).to_bits();
+            let time = u32::try_from(left(stream)).unwrap_or(u32::MAX);
+            state.extend([score, 0, 0, time, stream.symbols as u32, 0, 0, stream.slot]);
+            spare.push(self.slots.take()?);
+        }
+        let (joint, prediction) = (&mut self.joint, &mut self.prediction);
+        let given = prediction.columns.output();
+        let ports = || {
+            Some(TransducePorts {
+                ids: prediction.input_port(of_prediction, 0)?.0,
+                given: prediction.output_port(of_prediction, 0)?,
+                encoded: joint.input_port(of_joint, 0)?.0,
+                predicted: joint.input_port(of_joint, 1)?.0,
+                logits: joint.output_port(of_joint, 0)?,
+                durations: joint.output_port(of_joint, 1),
+            })
+        };
+        let Some(ports) = ports() else { unreachable!("a GPU has both networks") };
+        let size = joint.columns.outputs[0].1.len();
+        let words = TransducerWords {
+            rows: count,
+            size,
+            durations: &self.options.durations,
+            blank: self.options.blank,
+            max_symbols: self.options.max_symbols,
+            rounds,
+            encoded: width,
+            predicted: given,
+            window,
+        };
+        if self.on_gpu.is_none() {
+            self.on_gpu = Some(Transduce::new(joint.device().require_gpu("transducing")?)?);
+        }
+        let Some(transduce) = &self.on_gpu else { return Ok(()) };
+        let run = TransduceRun { words, state: &state, spare: &spare, encoded: &steps };
+        let (slots, none) = (now.iter().map(|s| s.slot).collect::<Vec<u32>>(), vec![EMPTY; count]);
+        let both: Vec<Vec<T>> = now.iter().map(|s| [&vec![T::default(); width][..], &s.predicted].concat()).collect();
+        let id = [id_out::<T>(0)];
+        let (of_ids, of_both) = (|_: usize, _: usize| &id[..], |b: usize, _: usize| &both[b][..]);
+        let (mut one, mut other) = (slots.iter().map(|_| 1), slots.iter().map(|_| 1));
+        let mut predicting =
+            Run { states: &mut self.slots.states, from: &slots, to: &spare, steps: &mut one, frames: &of_ids };
+        let mut joining =
+            Run { states: &mut self.none.states, from: &none, to: &none, steps: &mut other, frames: &of_both };
+        let left = prediction.with_encoder(of_prediction, &mut predicting, |prediction| {
+            joint.with_encoder(of_joint, &mut joining, |joint| transduce.run((joint, prediction), &ports, &run))
+        })?;
+        let words = left.read().await?;
+        (self.rounds, self.submits) = (self.rounds + rounds as u64, self.submits + 1);
+        spare.iter().for_each(|&slot| self.slots.leave(slot));
+        let (given_state, rest) = words.split_at(count * TRANSDUCER_FIELDS);
+        let (tokens, rest) = rest.split_at(rounds * count);
+        let (times, predicted) = rest.split_at(rounds * count);
+        for (n, (stream, given)) in now.iter_mut().zip(predicted.chunks_exact(given)).enumerate() {
+            let state = &given_state[n * TRANSDUCER_FIELDS..][..TRANSDUCER_FIELDS];
+            for round in 0..rounds {
+                let token = tokens[round * count + n];
+                if token != NONE {
+                    stream.found.tokens.push(token);
+                    stream.found.times.push(stream.at + times[round * count + n] as usize);
+                }
+            }
+            stream.found.score = f64::from(f32::from_bits(state[0]));
+            stream.found.poisoned = state[1] == 2;
+            (stream.at, stream.symbols) = (stream.at + state[2] as usize, state[4] as usize);
+            stream.predicted.clear();
+            stream.predicted.extend(given.iter().map(|&bits| T::from_f64(f64::from(f32::from_bits(bits)))));
+        }
+        active.rotate_left(count);
+        Ok(())
     }
 
     /// The prediction network, for the streams that had a token.

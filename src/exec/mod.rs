@@ -162,17 +162,15 @@ impl<T: Element> Executor<T> {
         }
     }
 
-    /// The same many times over on a GPU, each time on from what `choose` makes of the last.
-    pub(crate) fn decode_streams(
-        &mut self,
-        schedule: &Schedule,
-        streams: &mut Streams<'_, T>,
-        rounds: (&gpu::Choose, &gpu::ChoosePorts, usize),
-    ) -> Result<()> {
-        let Self { plan, on, .. } = self;
-        let On::Gpu(e) = on else { unreachable!("the CPU executor goes step by step") };
-        let moved = streams.bound(plan.shape.batch, |pieces| e.targets(pieces))?;
-        e.decode_streams(plan, schedule, moved, rounds)
+    /// What encodes such runs on a GPU, for who puts several in one submit.
+    pub(crate) fn stream_encoder<'e>(
+        &'e self,
+        schedule: &'e Schedule,
+        streams: &'e mut Streams<'_, T>,
+    ) -> Result<gpu::StreamEncoder<'e>> {
+        let On::Gpu(e) = &self.on else { unreachable!("the CPU executor goes run by run") };
+        let moved = streams.bound(self.plan.shape.batch, |pieces| e.targets(pieces))?;
+        Ok(gpu::StreamEncoder::of_stack(e, &self.plan, schedule, moved))
     }
 
     /// The values of outputs that the last run was to read.

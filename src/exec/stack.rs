@@ -1,7 +1,7 @@
 //! A stack of layers bound to a device, with the lengths and episodes of the runs to come: what a [`crate::Session`] runs, and what a
 //! network runs between its own operations.
 
-use super::gpu::{Choose, ChoosePorts};
+use super::gpu::StreamEncoder;
 use super::states::Streams;
 use super::{Device, Element, Executor};
 use crate::error::Result;
@@ -128,13 +128,9 @@ impl<T: Element> Stack<T> {
         self.executor.run_streams(&self.schedule, streams, read)
     }
 
-    /// The same many times over on a GPU, each time on from what `choose` makes of the last.
-    pub(crate) fn decode_streams(
-        &mut self,
-        streams: &mut Streams<'_, T>,
-        rounds: (&Choose, &ChoosePorts, usize),
-    ) -> Result<()> {
-        self.executor.decode_streams(&self.schedule, streams, rounds)
+    /// What encodes such runs on a GPU.
+    pub(crate) fn stream_encoder<'e>(&'e self, streams: &'e mut Streams<'_, T>) -> Result<StreamEncoder<'e>> {
+        self.executor.stream_encoder(&self.schedule, streams)
     }
 
     /// Encodes one of the submits of a pass on a GPU.

@@ -10,6 +10,10 @@ pub enum ChooseKernel {
     Choose,
     /// the best hypotheses of every stream
     Beam,
+    /// what a transducer's joint network reads
+    Join,
+    /// what a transducer's streams hear
+    Transduce,
 }
 
 /// Rows of a stream at most, as workgroup memory has them.
@@ -124,14 +128,16 @@ impl RowState {
 pub(crate) const NONE: u32 = u32::MAX;
 
 impl ChooseKernel {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Choose, Self::Beam];
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Choose, Self::Beam, Self::Join, Self::Transduce];
 
     /// The name of its file.
     pub fn name(self) -> &'static str {
         match self {
             Self::Choose => "choose",
             Self::Beam => "beam",
+            Self::Join => "join",
+            Self::Transduce => "transduce",
         }
     }
 
@@ -150,16 +156,88 @@ impl ChooseKernel {
         match self {
             Self::Choose => &ALL[..5],
             Self::Beam => &ALL,
+            Self::Join => {
+                &[("words", Read), ("encoded", Read), ("given", Read), ("state", ReadWrite), ("joint", ReadWrite)]
+            }
+            Self::Transduce => &[
+                ("words", Read),
+                ("logits", Read),
+                ("state", ReadWrite),
+                ("ids", ReadWrite),
+                ("writing", ReadWrite),
+                ("spare", Read),
+            ],
         }
     }
 
     /// Its WGSL.
     pub fn text(self) -> String {
-        let own = match self {
-            Self::Choose => include_str!("../../shaders/decode/choose.wgsl"),
-            Self::Beam => include_str!("../../shaders/decode/beam.wgsl"),
+        const RANDOM: &str = include_str!("../../shaders/lib/random.wgsl");
+        const COMMON: &str = include_str!("../../shaders/decode/common.wgsl");
+        const TRANSDUCER: &str = include_str!("../../shaders/decode/common_transducer.wgsl");
+        let parts: &[&str] = match self {
+            Self::Choose => &[RANDOM, COMMON, include_str!("../../shaders/decode/choose.wgsl")],
+            Self::Beam => &[COMMON, include_str!("../../shaders/decode/beam.wgsl")],
+            Self::Join => &[TRANSDUCER, include_str!("../../shaders/decode/join.wgsl")],
+            Self::Transduce => &[TRANSDUCER, include_str!("../../shaders/decode/transduce.wgsl")],
         };
-        let random = include_str!("../../shaders/lib/random.wgsl");
-        [random, include_str!("../../shaders/decode/common.wgsl"), own].join("\n")
+        parts.join("\n")
     }
+}
+
+/// What a run tells a transducer's kernels: `words`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TransducerWords<'a> {
+    pub rows: usize,
+    /// Tokens that have a logit.
+    pub size: usize,
+    pub durations: &'a [usize],
+    pub blank: u32,
+    pub max_symbols: usize,
+    pub rounds: usize,
+    /// Widths of what the joint network reads.
+    pub encoded: usize,
+    pub predicted: usize,
+    /// Steps of a stream that are there.
+    pub window: usize,
+}
+
+/// Words of a row's state in a transducer.
+pub(crate) const TRANSDUCER_FIELDS: usize = 8;
+
+impl TransducerWords<'_> {
+    /// As the kernels read them; each place is that of a first element and how far a row is from the next.
+    pub(crate) fn packed(&self, places: &TransducerPlaces) -> Vec<u32> {
+        let TransducerPlaces { logits, durations, encoded, predicted, given } = *places;
+        let numbers = [
+            self.rows,
+            self.size,
+            logits.0,
+            logits.1,
+            self.durations.len(),
+            durations.0,
+            durations.1,
+            self.blank as usize,
+            self.max_symbols,
+            self.rounds,
+            self.encoded,
+            encoded,
+            self.predicted,
+            predicted,
+            given.0,
+            given.1,
+            self.window,
+        ];
+        numbers.iter().chain(self.durations).map(|&n| n as u32).collect()
+    }
+}
+
+/// Where a transducer's networks have what its kernels read and write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TransducerPlaces {
+    pub logits: (usize, usize),
+    pub durations: (usize, usize),
+    pub encoded: usize,
+    pub predicted: usize,
+    pub given: (usize, usize),
 }

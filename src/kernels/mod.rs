@@ -18,7 +18,9 @@ mod states;
 mod zoneout;
 
 pub use choose::ChooseKernel;
-pub(crate) use choose::{FIELDS, MOST_ROWS, NONE, RowState, RowStatus, Words};
+pub(crate) use choose::{
+    FIELDS, MOST_ROWS, NONE, RowState, RowStatus, TRANSDUCER_FIELDS, TransducerPlaces, TransducerWords, Words,
+};
 pub(crate) use encode::Encoder;
 pub(crate) use layout::{HistoryLayout, KeptLayout, sequence_workgroup_bytes, transposed_offsets, weight_offsets};
 pub(crate) use pack::Flat;

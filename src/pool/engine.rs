@@ -1,7 +1,7 @@
 //! The model of a pool: sessions over one set of weights, kept by their shapes, and what a stream reads and gives.
 
 use crate::error::{Error, Result};
-use crate::exec::gpu::{Choose, ChoosePorts};
+use crate::exec::gpu::{RowsAt, StreamEncoder};
 use crate::exec::states::{Moves, States, Streams};
 use crate::exec::{Device, Element};
 use crate::face::{ModelOptions, RnnOptions, rounded};
@@ -289,19 +289,39 @@ impl<T: Element> Engine<T> {
         })
     }
 
-    /// Runs streams of one step many times over on a GPU, each time on from what `choose` makes of the last.
-    pub fn decode(&mut self, n: usize, run: &mut Run<'_, T>, rounds: (&Choose, &ChoosePorts, usize)) -> Result<()> {
-        self.with_batch(n, run, |session, batch| match session {
-            Runs::Stack(session) => session.decode_streams(batch, rounds),
-            Runs::Network(session) => session.decode_streams(batch, rounds),
+    /// Calls `work` with what encodes runs of streams on a GPU.
+    pub fn with_encoder<R>(
+        &mut self,
+        n: usize,
+        run: &mut Run<'_, T>,
+        work: impl FnOnce(&StreamEncoder<'_>) -> Result<R>,
+    ) -> Result<R> {
+        self.with_batch(n, run, |session, batch| {
+            let runs = match session {
+                Runs::Stack(session) => session.stream_encoder(batch)?,
+                Runs::Network(session) => session.stream_encoder(batch)?,
+            };
+            work(&runs)
         })
     }
 
-    /// Where a session on a GPU has the ids of an input and the logits of an output; `None` where they cannot be chosen from there.
-    pub fn choose_ports(&self, n: usize, input: usize, output: usize) -> Option<ChoosePorts> {
+    /// Where a session on a GPU has an input, by its number, and whether token ids are values there.
+    pub fn input_port(&self, n: usize, input: usize) -> Option<(RowsAt, bool)> {
         match &self.kept[n].session {
-            Runs::Stack(session) => session.choose_ports(),
-            Runs::Network(session) => session.choose_ports(input, output),
+            Runs::Stack(session) => Some((session.ids_port()?, false)),
+            Runs::Network(session) => Some((session.port(session.plan().network.inputs[input])?, true)),
+        }
+    }
+
+    /// Where it has an output, by its number: its first column.
+    pub fn output_port(&self, n: usize, output: usize) -> Option<RowsAt> {
+        match &self.kept[n].session {
+            Runs::Stack(session) => session.streamed_port(),
+            Runs::Network(session) => {
+                let (_, part) = session.plan().network.outputs.get(output)?;
+                let port = session.port(part.value)?;
+                Some(RowsAt { first: port.first + part.first, ..port })
+            }
         }
     }
 

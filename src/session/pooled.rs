@@ -3,7 +3,7 @@
 use super::{Phase, Session};
 use crate::error::Result;
 use crate::exec::Element;
-use crate::exec::gpu::{Choose, ChoosePorts};
+use crate::exec::gpu::{RowsAt, StreamEncoder};
 use crate::exec::states::{Piece, Places, Streams};
 use crate::model::stack::Shape;
 use crate::plan::{Empty, Plan, SlotId};
@@ -61,28 +61,23 @@ impl<T: Element> Session<T> {
         self.stack.run_streams(&mut batch.streams, &read)
     }
 
-    /// Runs a batch of streams of one step many times over on a GPU, each time on from what `choose` makes of the last.
-    pub(crate) fn decode_streams(
-        &mut self,
-        batch: &mut Batch<'_, T>,
-        rounds: (&Choose, &ChoosePorts, usize),
-    ) -> Result<()> {
+    /// What encodes runs of a batch of streams on a GPU, its inputs uploaded.
+    pub(crate) fn stream_encoder<'b>(&'b mut self, batch: &'b mut Batch<'_, T>) -> Result<StreamEncoder<'b>> {
         self.write_streams(batch)?;
-        self.stack.decode_streams(&mut batch.streams, rounds)
+        self.stack.stream_encoder(&mut batch.streams)
     }
 
-    /// Where a GPU has the ids that it reads and the logits that it gives.
-    pub(crate) fn choose_ports(&self) -> Option<ChoosePorts> {
-        let (ids, head) = (self.plan.ids.embedding.as_ref()?, self.plan.ids.head.as_ref()?);
-        let executor = self.stack.executor.gpu()?;
-        Some(ChoosePorts {
-            ids: executor.buffer(ids.ids).clone(),
-            ids_at: 0,
-            float_ids: false,
-            logits: executor.buffer(head.outputs).clone(),
-            stride: self.plan.config.head.map_or(0, |head| head.size),
-            first: 0,
-        })
+    /// Where a GPU has the ids that it reads; `None` where it reads none.
+    pub(crate) fn ids_port(&self) -> Option<RowsAt> {
+        let buffer = self.stack.executor.gpu()?.buffer(self.plan.ids.embedding.as_ref()?.ids).clone();
+        Some(RowsAt { buffer, first: 0, stride: 1 })
+    }
+
+    /// Where a GPU has what it gives.
+    pub(crate) fn streamed_port(&self) -> Option<RowsAt> {
+        let ([slot], config) = (self.streamed(), &self.plan.config);
+        let stride = config.head.map_or(config.output_size(), |head| head.size);
+        Some(RowsAt { buffer: self.stack.executor.gpu()?.buffer(slot).clone(), first: 0, stride })
     }
 
     /// Lengths and inputs of a run of streams.

@@ -94,6 +94,7 @@ fn transducers_stay_on_blanks_and_go_on_with_tokens() {
             durations: durations.clone(),
             max_symbols: 3,
             max_batch: 3,
+            rounds_per_submit: 7,
             ..TransducerOptions::new(BLANK)
         };
         let shapes: Vec<[usize; 2]> = lengths.iter().map(|&t| [t, ENCODED]).collect();
@@ -111,6 +112,15 @@ fn transducers_stay_on_blanks_and_go_on_with_tokens() {
                 assert!((found.score - expected.score).abs() < 1e-3 * (1.0 + expected.score.abs()), "{what}");
             }
             assert_eq!(one.decode(&views).expect("tokens"), found, "again");
+            // Few or many rounds in a submit, few or many streams at once: the same bits.
+            for (rounds_per_submit, max_batch) in [(1, 5), (64, 2)] {
+                let options = TransducerOptions { rounds_per_submit, max_batch, ..options.clone() };
+                let mut other = Transducer::new(&device, (&of.0, &of.1), (&network, &params), &options).expect("one");
+                assert_eq!(other.decode(&views).expect("tokens"), found, "{rounds_per_submit} rounds on {device}");
+            }
+            if device.kind() == "gpu" {
+                assert!(one.submits() * 7 == one.rounds(), "{} submits", one.submits());
+            }
         }
     }
 }

@@ -3,10 +3,10 @@
 use super::device::Gpu;
 use super::pipeline::{Pipeline, entry, pipeline_of};
 use super::read::Mapping;
-use super::states::Moves;
+use super::streams::{RowsAt, StreamEncoder};
 use crate::error::Result;
 use crate::kernels::{ChooseKernel, FIELDS, RowState, Words};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 /// See the module. Made once per decoder; its buffers grow.
 pub(crate) struct Choose {
@@ -31,15 +31,10 @@ struct Buffers {
 
 /// Where a session of one step has the ids that it reads and the logits that it gives.
 pub(crate) struct ChoosePorts {
-    pub ids: wgpu::Buffer,
-    /// The first of them, in bytes.
-    pub ids_at: u64,
+    pub ids: RowsAt,
     /// Whether they are values in 32 bits.
     pub float_ids: bool,
-    pub logits: wgpu::Buffer,
-    /// Logits of a row and the next one are so far apart, and the first are there.
-    pub stride: usize,
-    pub first: usize,
+    pub logits: RowsAt,
 }
 
 impl Choose {
@@ -84,9 +79,9 @@ impl Choose {
     }
 
     /// What it binds between a session and a store's tables.
-    pub(super) fn bind(&self, ports: &ChoosePorts, moves: &Moves) -> Result<wgpu::BindGroup> {
+    fn bind(&self, ports: &ChoosePorts, runs: &StreamEncoder<'_>) -> Result<wgpu::BindGroup> {
         let Some(buffers) = &self.buffers else { unreachable!("a run has begun") };
-        let [reading, writing] = moves.tables();
+        let [reading, writing] = runs.tables();
         self.gpu.scoped("creating bind groups", || {
             let entries: Vec<_> = self
                 .kernel
@@ -97,7 +92,7 @@ impl Choose {
                     let buffer = match *name {
                         "words" => &buffers.words,
                         "rules" => &self.rules,
-                        "logits" => &ports.logits,
+                        "logits" => &ports.logits.buffer,
                         "state" => &buffers.state,
                         "ids" => &buffers.ids,
                         "reading" => reading,
@@ -114,22 +109,28 @@ impl Choose {
         })
     }
 
-    /// The choice behind a step, and its tokens to where the next step reads them.
-    pub(super) fn encode(&self, encoder: &mut wgpu::CommandEncoder, bindings: &wgpu::BindGroup, ports: &ChoosePorts) {
-        let Some(buffers) = &self.buffers else { return };
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        pass.set_pipeline(&self.pipeline.pipeline);
-        pass.set_bind_group(0, bindings, &[]);
-        pass.dispatch_workgroups(self.groups, 1, 1);
-        drop(pass);
-        encoder.copy_buffer_to_buffer(&buffers.ids, 0, &ports.ids, ports.ids_at, 4 * self.rows as u64);
-    }
-
-    /// What the run gives, to where it can be read.
-    pub(super) fn encode_read(&self, encoder: &mut wgpu::CommandEncoder) {
-        if let Some(buffers) = &self.buffers {
+    /// Many runs in one submit, each on from what is chosen behind the last.
+    pub(crate) fn run(&self, runs: &StreamEncoder<'_>, ports: &ChoosePorts, rounds: usize) -> Result<()> {
+        let Some(buffers) = &self.buffers else { unreachable!("a run has begun") };
+        let (gpu, bindings) = (&self.gpu, self.bind(ports, runs)?);
+        let turn = runs.turn();
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        gpu.submit("decoding", || {
+            runs.begin();
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for _ in 0..rounds {
+                runs.encode(gpu, &mut encoder);
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                pass.set_pipeline(&self.pipeline.pipeline);
+                pass.set_bind_group(0, &bindings, &[]);
+                pass.dispatch_workgroups(self.groups, 1, 1);
+                drop(pass);
+                let (ids, at) = (&ports.ids.buffer, 4 * ports.ids.first as u64);
+                encoder.copy_buffer_to_buffer(&buffers.ids, 0, ids, at, 4 * self.rows as u64);
+            }
             encoder.copy_buffer_to_buffer(&buffers.state, 0, &buffers.readback, 0, 4 * self.len as u64);
-        }
+            gpu.queue.submit([encoder.finish()]);
+        })
     }
 
     /// The rows' state and the log.

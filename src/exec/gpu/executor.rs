@@ -2,7 +2,6 @@
 
 mod slots;
 
-use super::choose::{Choose, ChoosePorts};
 use super::device::Gpu;
 use super::pipeline::{self, Pipeline, uniform_size};
 use super::states::{Moved, Target};
@@ -404,37 +403,6 @@ impl Executor {
         self.shared.gpu.submit("running streams", || {
             moved.write();
             self.submit_all(plan, schedule, Half::Forward, read, Some(moved));
-        })
-    }
-
-    /// The same many times over, each time on from what `choose` makes of the last: one submit, unless a single run takes several.
-    pub(crate) fn decode_streams(
-        &self,
-        plan: &Plan,
-        schedule: &Schedule,
-        moved: Moved<'_>,
-        (choose, ports, rounds): (&Choose, &ChoosePorts, usize),
-    ) -> Result<()> {
-        let submits = plan.half(Half::Forward).1;
-        let gpu = &self.shared.gpu;
-        let begin = || gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let bindings = choose.bind(ports, moved.moves)?;
-        gpu.submit("decoding", || {
-            moved.write();
-            let mut encoder = begin();
-            for _ in 0..rounds {
-                moved.gather(&mut encoder);
-                for (n, part) in submits.iter().enumerate() {
-                    if n > 0 {
-                        gpu.queue.submit([std::mem::replace(&mut encoder, begin()).finish()]);
-                    }
-                    self.encode(&mut encoder, plan, schedule, Half::Forward, part.clone(), None);
-                }
-                moved.scatter(&mut encoder);
-                choose.encode(&mut encoder, &bindings, ports);
-            }
-            choose.encode_read(&mut encoder);
-            gpu.queue.submit([encoder.finish()]);
         })
     }
 

@@ -9,6 +9,8 @@ mod read;
 #[cfg(not(target_family = "wasm"))]
 mod rounds;
 mod states;
+mod streams;
+mod transduce;
 
 pub(crate) use choose::{Choose, ChoosePorts};
 pub(crate) use device::adapters;
@@ -19,3 +21,5 @@ pub(crate) use executor::written;
 pub use executor::{IoBinding, IoBuffers};
 pub use network::{NetworkBinding, NetworkBuffers};
 pub(crate) use states::{Moved, Moves, States, Target};
+pub(crate) use streams::{RowsAt, StreamEncoder};
+pub(crate) use transduce::{Transduce, TransducePorts, TransduceRun};

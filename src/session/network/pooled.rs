@@ -3,7 +3,7 @@
 use super::NetworkSession;
 use crate::error::Result;
 use crate::exec::Element;
-use crate::exec::gpu::{Choose, ChoosePorts};
+use crate::exec::gpu::{RowsAt, StreamEncoder};
 use crate::exec::states::{Piece, Places};
 use crate::model::network::Op;
 use crate::model::stack::Shape;
@@ -52,24 +52,16 @@ impl<T: Element> NetworkSession<T> {
         self.executor.run_streams(&self.times, &mut batch.streams)
     }
 
-    /// Runs a batch of streams of one step many times over on a GPU, each time on from what `choose` makes of the last.
-    pub(crate) fn decode_streams(
-        &mut self,
-        batch: &mut Batch<'_, T>,
-        rounds: (&Choose, &ChoosePorts, usize),
-    ) -> Result<()> {
+    /// What encodes runs of a batch of streams on a GPU, its inputs uploaded.
+    pub(crate) fn stream_encoder<'b>(&'b mut self, batch: &'b mut Batch<'_, T>) -> Result<StreamEncoder<'b>> {
         self.write_streams(batch)?;
-        self.executor.decode_streams(&mut batch.streams, rounds)
+        self.executor.stream_encoder(&mut batch.streams)
     }
 
-    /// Where a GPU has the ids of one step, of an input, and the logits that it gives, of an output; each by its number.
-    pub(crate) fn choose_ports(&self, input: usize, output: usize) -> Option<ChoosePorts> {
-        let network = &self.plan.network;
-        let (ids, logits) = (network.inputs[input], network.outputs[output].1);
-        if self.device.kind() == "cpu" || network.values[ids].width != 1 {
-            return None;
-        }
-        self.executor.on_gpu(|e, plan| Ok(e.choose_ports(plan, ids, (logits.value, logits.first)))).ok()
+    /// Where a GPU has a value of one step.
+    pub(crate) fn port(&self, value: usize) -> Option<RowsAt> {
+        let on_gpu = self.device.kind() == "gpu";
+        on_gpu.then(|| self.executor.on_gpu(|e, plan| Ok(e.port(plan, value))).ok()).flatten()
     }
 
     /// Lengths and inputs of a run of streams.

@@ -3,8 +3,8 @@
 use super::{Executor, Pipeline};
 use crate::error::Result;
 use crate::exec::Port;
-use crate::exec::gpu::choose::{Choose, ChoosePorts};
 use crate::exec::gpu::states::Moved;
+use crate::exec::gpu::streams::RowsAt;
 use crate::model::network::Op;
 use crate::plan::Half;
 use crate::plan::network::{Entry, NetworkPlan, SlotId, Work};
@@ -34,49 +34,15 @@ impl Executor {
         self.submit_parts(plan, Half::Forward, &submits, Some(moved))
     }
 
-    /// The same many times over, each time on from what `choose` makes of the last: one submit, unless a single run takes several.
-    pub(crate) fn decode_streams(
-        &mut self,
-        plan: &NetworkPlan,
-        moved: Moved<'_>,
-        (choose, ports, rounds): (&Choose, &ChoosePorts, usize),
-    ) -> Result<()> {
-        let parts = self.program.passes[Half::Forward as usize].submits.clone();
-        let gpu = &self.gpu;
-        let begin = || gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let bindings = choose.bind(ports, moved.moves)?;
-        gpu.submit("decoding", || {
-            moved.write();
-            let mut encoder = begin();
-            for _ in 0..rounds {
-                moved.gather(&mut encoder);
-                for (n, part) in parts.iter().enumerate() {
-                    if n > 0 {
-                        gpu.queue.submit([std::mem::replace(&mut encoder, begin()).finish()]);
-                    }
-                    self.encode(&mut encoder, plan, Half::Forward, part.clone());
-                }
-                moved.scatter(&mut encoder);
-                choose.encode(&mut encoder, &bindings, ports);
-            }
-            choose.encode_read(&mut encoder);
-            gpu.queue.submit([encoder.finish()]);
-        })?;
-        self.submits += 1 + (rounds * (parts.len() - 1)) as u64;
-        Ok(())
+    /// Where a value of one step is: its buffer, its first element there, and how wide its rows are.
+    pub(crate) fn port(&self, plan: &NetworkPlan, value: usize) -> RowsAt {
+        let first = self.program.slots[plan.values[value]];
+        RowsAt { buffer: self.arena.clone(), first, stride: plan.network.values[value].width }
     }
 
-    /// Where a value of one step is read by who chooses from it, and the ids that the next step reads, each with its first column.
-    pub(crate) fn choose_ports(&self, plan: &NetworkPlan, ids: usize, (logits, first): (usize, usize)) -> ChoosePorts {
-        let value = |value: usize| self.program.slots[plan.values[value]];
-        ChoosePorts {
-            ids: self.arena.clone(),
-            ids_at: 4 * value(ids) as u64,
-            float_ids: true,
-            logits: self.arena.clone(),
-            stride: plan.network.values[logits].width,
-            first: value(logits) + first,
-        }
+    /// Submits of the way there, as ranges of its entries.
+    pub(in crate::exec::gpu) fn forward_parts(&self) -> &[Range<usize>] {
+        &self.program.passes[Half::Forward as usize].submits
     }
 
     /// Those of its entries that are an operation's, and waits for them.
@@ -108,7 +74,7 @@ impl Executor {
     }
 
     /// Some entries of a pass.
-    pub(super) fn encode(
+    pub(in crate::exec::gpu) fn encode(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         plan: &NetworkPlan,
