@@ -24,6 +24,9 @@ struct Args {
     /// How the GRUs' matrices are stored: f32, f16, bf16 or int8. Other than f32, it says which words change.
     #[arg(long, value_name = "FORMAT", default_value = "f32")]
     weights: WeightFormat,
+    /// Spell so many times, and print the median time.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
     /// Words, or sentences in quotes.
     #[arg(value_name = "WORD", default_values = ["I grew up in France, so I speak French"])]
     text: Vec<String>,
@@ -62,16 +65,22 @@ fn run(args: &Args) -> Result<()> {
     let options = Options { weights: args.weights, ..Default::default() };
     let mut speller = g2p::Speller::with_options(&device, &model, &words, &options)?;
 
-    let start = Instant::now();
-    let spellings = speller.run()?;
-    let ms = start.elapsed().as_secs_f64() * 1e3;
+    let (mut times, mut spellings) = (Vec::new(), Vec::new());
+    for _ in 0..args.repeat {
+        let start = Instant::now();
+        spellings = speller.run()?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    let ms = times[times.len() / 2];
 
     println!("device    {device}");
     let plan = speller.encoder.plan();
     println!("encoder   T={} B={}, {}: {}", plan.shape.time, plan.shape.batch, plan.strategy, plan.reason);
     let (bytes, full) = plan.weight_bytes();
     println!("          weights {}, {bytes} B on the device ({full} B in f32)", plan.options.weights);
-    let (runs, steps) = (speller.decoder.submits(), speller.decoder.steps());
+    let of_one = |all: u64| all / u64::from(args.repeat);
+    let (runs, steps) = (of_one(speller.decoder.submits()), of_one(speller.decoder.steps()));
     println!("decoder   {steps} phonemes and ends of words in {runs} runs, the likeliest each\n");
     let width = words.iter().map(|w| w.chars().count()).max().unwrap_or(0);
     for (word, spelling) in words.iter().zip(&spellings) {
