@@ -237,6 +237,8 @@ fn router(app: &Arc<App>) -> Router {
         .route("/page.css", get(async || file(STYLE, include_str!("../page/page.css"))))
         .route("/page.js", get(async || file(SCRIPT, include_str!("../page/page.js"))))
         .route("/microphone.js", get(async || file(SCRIPT, include_str!("../page/microphone.js"))))
+        // Browsers ask for one.
+        .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
         .route("/stream", get(stream))
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
