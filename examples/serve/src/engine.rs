@@ -116,6 +116,13 @@ impl Engine {
         self.ask(|answer| Command::Statistics { answer }).await
     }
 
+    /// Why it runs no more, where it does not.
+    pub fn failed(&self) -> Option<String> {
+        let told = self.failure.borrow().clone();
+        let is_gone = || self.failure.has_changed().is_err();
+        told.or_else(|| is_gone().then(|| "the engine has ended".into()))
+    }
+
     /// Ends the thread. What waits is not run.
     pub fn stop(&self) {
         // It may have ended by itself.

@@ -107,7 +107,10 @@ pub struct Stopped {
 pub async fn start(setup: Setup) -> Result<Server, Box<dyn Error + Send + Sync>> {
     let Setup { listen, device, model, sessions, limits } = setup;
     let model = Arc::new(Model::open(model.join("weights.safetensors"))?);
-    let pool = StreamPool::of_rnn_async(&device, &model.config, &model.weights, &limits.pool()).await?;
+    let made = Arc::clone(&model);
+    let make = move || StreamPool::of_rnn(&device, &made.config, &made.weights, &limits.pool());
+    // It may wait for a GPU.
+    let pool = tokio::task::spawn_blocking(make).await??;
     let metrics = Arc::new(Metrics::default());
     let (engine, thread) = Engine::start(pool, Arc::clone(&model), Arc::clone(&metrics))?;
     let (stop, stopping) = watch::channel(false);
@@ -158,10 +161,9 @@ impl Server {
     /// Waits for the engine to fail, which it does not as long as all is well: why it has.
     pub async fn failure(&self) -> String {
         let mut failure = self.app.engine.failure.clone();
-        match failure.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => "the engine has ended".into(),
-        }
+        // Either it says why, or it has ended without a word.
+        let _ = failure.wait_for(Option::is_some).await;
+        self.app.engine.failed().unwrap_or_default()
     }
 
     /// Takes no clients any more, gives those that are there their results, and saves their sessions.
@@ -284,8 +286,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn health(State(app): State<Arc<App>>) -> Response {
-    let failure = app.engine.failure.borrow().clone();
-    match failure {
+    match app.engine.failed() {
         Some(failure) => (StatusCode::SERVICE_UNAVAILABLE, format!("{failure}\n")).into_response(),
         None if *app.stopping.borrow() => (StatusCode::SERVICE_UNAVAILABLE, "the server stops\n").into_response(),
         None => "ok\n".into_response(),

@@ -24,13 +24,21 @@ pub fn model() -> &'static Model {
     MODEL.get_or_init(|| Model::open(folder().join("weights.safetensors")).unwrap())
 }
 
+fn recording() -> &'static [f32] {
+    static SAMPLES: OnceLock<Vec<f32>> = OnceLock::new();
+    SAMPLES.get_or_init(|| read_wav(folder().join("speech_16k.wav")).unwrap())
+}
+
 /// The recording, from a sample on; it does not end with a whole frame.
 pub fn voice(from: usize) -> Voice {
-    static SAMPLES: OnceLock<Vec<f32>> = OnceLock::new();
-    let samples = SAMPLES.get_or_init(|| read_wav(folder().join("speech_16k.wav")).unwrap());
-    let samples = samples[from..samples.len() - 100].to_vec();
+    voice_on(&Device::cpu(), from..recording().len() - 100)
+}
+
+/// A part of it, with the truth of a device.
+pub fn voice_on(device: &Device, range: Range<usize>) -> Voice {
+    let samples = recording()[range].to_vec();
     assert!(!samples.len().is_multiple_of(512));
-    Voice::new(model(), &Device::cpu(), samples).unwrap()
+    Voice::new(model(), device, samples).unwrap()
 }
 
 pub async fn server(limits: Limits) -> Server {
@@ -38,8 +46,12 @@ pub async fn server(limits: Limits) -> Server {
 }
 
 pub async fn server_with(limits: Limits, sessions: Option<&Path>) -> Server {
+    server_on(Device::cpu(), limits, sessions).await
+}
+
+pub async fn server_on(device: Device, limits: Limits, sessions: Option<&Path>) -> Server {
     let (listen, sessions) = (SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), sessions.map(Path::to_path_buf));
-    start(Setup { listen, device: Device::cpu(), model: folder(), sessions, limits }).await.unwrap()
+    start(Setup { listen, device, model: folder(), sessions, limits }).await.unwrap()
 }
 
 /// A client that may send sound.

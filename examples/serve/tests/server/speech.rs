@@ -1,6 +1,6 @@
 //! Who behaves gets what the library says.
 
-use super::harness::{metric, metrics, server, until, voice, whole};
+use super::harness::{metric, metrics, server, server_on, until, voice, voice_on, whole};
 use serve::limits::Limits;
 use serve::load::drive::{Manner, drive};
 use serve::load::page;
@@ -27,6 +27,24 @@ async fn clients_get_the_librarys_probabilities() {
     until(address, "serve_clients", 0.0).await;
     until(address, "serve_closed_total{reason=\"end\"}", manners.len() as f64).await;
     assert_eq!(metric(address, "serve_kept_sessions").await, 0.0, "ended sessions are not kept");
+    server.stop().await.unwrap();
+}
+
+/// On whatever adapter there is (lavapipe will do), as the library alone there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_gives_its_own_bits() {
+    let gpu = wgpu_rnn::Device::gpu().expect("a GPU adapter (lavapipe will do)");
+    let server = server_on(gpu.clone(), Limits::default(), None).await;
+    let clients: Vec<_> = [(10_000, 512), (12_000, 2000), (14_000, 333)]
+        .into_iter()
+        .map(|(from, chunk)| {
+            let (gpu, address) = (gpu.clone(), server.address);
+            tokio::spawn(async move { whole(address, &voice_on(&gpu, from..from + 10_100), F32, chunk).await })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
     server.stop().await.unwrap();
 }
 
