@@ -174,10 +174,6 @@ impl<T: Element> pulp::NullaryFnOnce for Sums<'_, T> {
 impl<T: Element> Sums<'_, T> {
     /// Some outputs at so many steps, from `first` on; how many.
     #[inline(always)]
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "iterators over pairs stay calls here, and sums then stay in memory"
-    )]
     fn sum<const STEPS: usize>(&mut self, block: usize, first: usize) -> usize {
         let Self { of: Convolution { weight, bias, inputs, width, stride, .. }, x, out } = self;
         let (outputs, taps) = (block * LANES..bias.len().min((block + 1) * LANES), inputs * width);
@@ -189,6 +185,7 @@ impl<T: Element> Sums<'_, T> {
         }
         let weights = weight[block * taps..][..taps].chunks_exact(*width);
         for (row, weights) in x.chunks_exact(x.len() / inputs).zip(weights) {
+            // Numbers, not pairs: iterators over pairs stay calls here, and sums then stay in memory.
             let heard = &row[first * stride..];
             for tap in 0..weights.len() {
                 let (weights, mut wide) = (&weights[tap], [0.0; LANES]);
