@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Opens the page of `examples/serve` in headless Chromium, once with a recording as a file and once as the microphone, and checks what the page
-# shows: of the file the same probabilities as the library's for what the browser decodes of it, bit for bit (`serve-load --file` runs them),
-# and the same stretches of speech; of the microphone that speech is heard. Writes docs/images/serve.png. Installs Debian's chromium by apt where there is none, and
-# playwright-core by npm into a folder that goes. No part of .ci/run: a browser is half a gigabyte.
+# Opens the page of `examples/serve` in headless Chromium, once with a recording as a file and once as the microphone, and checks what
+# the page shows: of the file the library's probabilities for what the browser decodes of it, bit for bit (`serve-load --file` runs
+# them), and the same stretches of speech; of the microphone that speech is heard. Writes docs/images/serve.png. Installs Debian's
+# chromium by apt where there is none, and playwright-core by npm into a folder that goes. No part of .ci/run: a browser is half a
+# gigabyte.
 #
 #     cargo build --release -p serve && scripts/serve_page.sh
 set -euo pipefail
@@ -93,21 +94,27 @@ function library(samples) {
   assert.strictEqual(file.length, truth.length);
   const same = file.filter((p, n) => Object.is(p, truth[n])).length;
   assert.strictEqual(same, truth.length, `${same} of ${truth.length} probabilities are the library's`);
-  const rows = await page.locator("#speech tr").evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
+  const texts = (rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent));
+  const rows = await page.locator("#speech tr").evaluateAll(texts);
   assert.deepStrictEqual(rows, speech);
   assert.match(await page.getByRole("status").textContent(), new RegExp(`^${truth.length} frames`));
   await page.screenshot({ path: picture, fullPage: true });
   const stored = decoded.map((_, n) => bytes.readInt16LE(44 + 2 * n));
-  const scales = new Set(stored.flatMap((s, n) => (s === 0 ? [] : [`${s < 0 ? "below" : "above"} 0 by ${Math.round(s / decoded[n])}`])));
+  const by = (s, n) => `${s < 0 ? "below" : "above"} 0 by ${Math.round(s / decoded[n])}`;
+  const scales = new Set(stored.flatMap((s, n) => (s === 0 ? [] : [by(s, n)])));
   console.log(`decoded   ${decoded.length} samples; divided ${[...scales].join(", ")}`);
-  console.log(`file      ${same} of ${truth.length} probabilities are the library's bit for bit; speech ${rows.map((row) => row.join(" to ")).join(", ")}`);
+  const stretches = rows.map((row) => row.join(" to ")).join(", ");
+  console.log(`file      ${same} of ${truth.length} probabilities are the library's bit for bit; speech ${stretches}`);
 
   // The same recording, again and again, as the microphone.
   await page.getByRole("button", { name: "Listen to the microphone" }).click();
   await page.waitForFunction(() => heard.probability.length > 200, null, { timeout: 60000 });
   await page.getByRole("button", { name: "Stop" }).click();
   await page.waitForFunction(() => heard.done, null, { timeout: 20000 });
-  const spoken = await page.evaluate(() => ({ frames: heard.probability.length, high: heard.probability.filter((p) => p > 0.5).length, stretches: heard.stretches.length }));
+  const spoken = await page.evaluate(() => {
+    const { probability, stretches } = heard;
+    return { frames: probability.length, high: probability.filter((p) => p > 0.5).length, stretches: stretches.length };
+  });
   assert.ok(spoken.high > spoken.frames / 4 && spoken.high < spoken.frames && spoken.stretches > 0, JSON.stringify(spoken));
   console.log(`microphone ${spoken.frames} frames, ${spoken.high} of them speech, ${spoken.stretches} stretches`);
   assert.deepStrictEqual(faults, []);

@@ -185,9 +185,11 @@ async fn farewell(app: &App, out: &mut Out, mut session: Session, ended: &Ended)
         out.send(&Response::End { frames }).await;
     } else if ended.reason.keeps() {
         let (token, samples) = (session.token.clone(), session.sound.received);
-        app.kept.put(session);
         if ended.reason == Reason::Shutdown {
+            app.kept.keep(session);
             out.send(&Response::Saved { session: token, samples, frames }).await;
+        } else {
+            app.kept.put(session);
         }
     }
 }

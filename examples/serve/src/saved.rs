@@ -69,19 +69,23 @@ impl Kept {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a session; the oldest goes where there are too many.
+    /// Keeps a session; the oldest go where there are too many.
     pub fn put(&self, session: Session) {
-        let mut all = self.lock();
         if self.most == 0 {
             return;
         }
+        let mut all = self.lock();
         while all.len() >= self.most {
-            let Some(oldest) = all.iter().min_by_key(|(_, (since, _))| *since).map(|(token, _)| token.clone()) else {
-                break;
-            };
+            let oldest = all.iter().min_by_key(|(_, (since, _))| *since).map(|(token, _)| token.clone());
+            let Some(oldest) = oldest else { break };
             self.forget(&mut all, &oldest);
         }
         all.insert(session.token.clone(), (Instant::now(), session));
+    }
+
+    /// Keeps a session however many there are: one that is promised to be saved, or was.
+    pub fn keep(&self, session: Session) {
+        self.lock().insert(session.token.clone(), (Instant::now(), session));
     }
 
     /// Gives a session back. From then on it is the client's.

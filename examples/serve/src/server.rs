@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -59,24 +59,33 @@ pub struct App {
 pub struct Live<'a> {
     app: &'a App,
     token: String,
+    told: Told,
 }
 
 impl App {
     /// From now on the session is this connection's.
     pub fn live(&self, token: &str, told: Told) -> Live<'_> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(token.into(), told);
-        Live { app: self, token: token.into() }
+        self.lock().insert(token.into(), told.clone());
+        Live { app: self, token: token.into(), told }
     }
 
     /// How the connection that has a session is told to end.
     pub fn live_of(&self, token: &str) -> Option<Told> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).get(token).cloned()
+        self.lock().get(token).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Told>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Live<'_> {
     fn drop(&mut self) {
-        self.app.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.token);
+        let mut all = self.app.lock();
+        // Another connection may have taken the session over already.
+        if all.get(&self.token).is_some_and(|told| told.same_channel(&self.told)) {
+            all.remove(&self.token);
+        }
     }
 }
 
@@ -134,7 +143,7 @@ async fn restore(app: &App) -> std::io::Result<(usize, Vec<String>)> {
         };
         match checked {
             Ok(session) => {
-                app.kept.put(session);
+                app.kept.keep(session);
                 app.metrics.restored.inc();
                 count += 1;
             }

@@ -206,12 +206,13 @@ impl Load {
         if let ([first, ..], Some(last)) = (&seen[..], seen.last()) {
             let most = seen.iter().copied().fold(0.0, f64::max);
             println!(
-                "memory    of the server: {:.1} MiB before, {:.1} after {} s, at most {:.1}, {:.1} at the end",
+                "memory    of the server: {:.1} MiB before, {:.1} after {} s, {:.1} after half of the time, {:.1} at the end, at most {:.1}",
                 mib(idle),
                 mib(*first),
                 LOOK.as_secs(),
-                mib(most),
-                mib(*last)
+                mib(seen[seen.len() / 2]),
+                mib(*last),
+                mib(most)
             );
         }
         println!("server    {} lost frames by its own count", self.server("serve_lost_frames_total").await? - lost);
@@ -241,8 +242,8 @@ impl Load {
 fn print(clients: usize, outcome: &Outcome) {
     let late = outcome.late.value_at_quantile(0.99) as f64 / 1e3;
     println!(
-        "clients   {clients}: {} frames, {} dropped, {} wrong; frame to result p50 {:.1} ms, p95 {:.1}, p99 {:.1}, at most {:.1}; sent late by \
-         p99 {late:.1} ms",
+        "clients   {clients}: {} frames, {} dropped, {} wrong; frame to result p50 {:.1} ms, p95 {:.1}, p99 {:.1}, at most {:.1}; \
+         sent late by p99 {late:.1} ms",
         outcome.frames,
         outcome.missing,
         outcome.wrong,
