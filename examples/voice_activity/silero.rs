@@ -183,10 +183,11 @@ impl<T: Element> Sums<'_, T> {
                 *sum = bias.to_f64();
             }
         }
-        let weights = weight[block * taps..][..taps].chunks_exact(*width);
-        for (row, weights) in x.chunks_exact(x.len() / inputs).zip(weights) {
-            // Numbers, not pairs: iterators over pairs stay calls here, and sums then stay in memory.
-            let heard = &row[first * stride..];
+        let (weight, padded) = (&weight[block * taps..][..taps], x.len() / inputs);
+        // Numbers, not iterators over pairs: those stay calls here, and sums then stay in memory.
+        for input in 0..*inputs {
+            let weights = &weight[input * width..][..*width];
+            let heard = &x[input * padded + first * stride..(input + 1) * padded];
             for tap in 0..weights.len() {
                 let (weights, mut wide) = (&weights[tap], [0.0; LANES]);
                 for n in 0..LANES {
