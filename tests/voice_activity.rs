@@ -8,7 +8,7 @@ use wgpu_rnn::{Device, Error, Input, Options, Output, Session, Strategy, View};
 use wgpu_rnn_examples::voice_activity::silero;
 use wgpu_rnn_examples::voice_activity::silero::{CONTEXT, Detected, Encoder, FRAME, Model};
 use wgpu_rnn_examples::voice_activity::speech;
-use wgpu_rnn_examples::voice_activity::speech::Rules;
+use wgpu_rnn_examples::voice_activity::speech::{Heard, Listener, Rules};
 use wgpu_rnn_verify::naive::{self, Scalar};
 use wgpu_rnn_verify::tolerance::{self, Recorded};
 
@@ -195,6 +195,47 @@ fn stretches_follow_the_rules() {
     assert_eq!(rules.stretches(&[0.9, 0.1, 0.1, 0.1, 0.9, 0.9]), vec![4..6; 1], "one frame is too short");
     assert_eq!(rules.stretches(&[0.9, 0.1, 0.1, 0.9]), vec![0..4; 1], "a short pause does not end it");
     assert_eq!(rules.stretches(&[0.9, 0.4, 0.36, 0.34, 0.4]), vec![0..3; 1], "it ends 0.15 below where it begins");
+}
+
+/// Frame by frame, what begins and ends is what is there in the end, and is told as early as it is certain.
+#[test]
+fn a_listener_tells_stretches_as_they_come() {
+    let mut seed = 1u32;
+    for case in 0..500 {
+        let (min_speech, min_silence) = (case % 5, 1 + case / 5 % 4);
+        let rules = Rules { threshold: 0.5, min_speech, min_silence };
+        let mut listener = Listener::new(rules);
+        let (mut probability, mut begun, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+        for frame in 0..60 {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            probability.push((seed >> 8) as f32 / (1 << 24) as f32);
+            match listener.hear(probability[frame]) {
+                Some(Heard::Began(from)) => begun.push(from),
+                Some(Heard::Ended(stretch)) => {
+                    assert_eq!(frame + 1 - stretch.end, min_silence, "as soon as the pause is long enough");
+                    ended.push(stretch);
+                }
+                None => {}
+            }
+        }
+        ended.extend(listener.end());
+        assert_eq!(begun, ended.iter().map(|stretch| stretch.start).collect::<Vec<_>>());
+
+        // The rules, over the whole.
+        let mut speaking = false;
+        let mut found: Vec<std::ops::Range<usize>> = Vec::new();
+        for (frame, &p) in probability.iter().enumerate() {
+            speaking = p >= if speaking { 0.35 } else { 0.5 };
+            match found.last_mut() {
+                Some(last) if speaking && frame - last.end < min_silence => last.end = frame + 1,
+                _ if speaking => found.push(frame..frame + 1),
+                _ => {}
+            }
+        }
+        found.retain(|stretch| stretch.len() >= min_speech);
+        assert_eq!(ended, found, "{min_speech} {min_silence} {probability:?}");
+        assert_eq!(rules.stretches(&probability), found);
+    }
 }
 
 #[test]
