@@ -5,7 +5,7 @@ use crate::config::Wish;
 use crate::device;
 use crate::error::{Result, order};
 use crate::sessions::Sessions;
-use crate::tape::{Batch, Read, Run, Tape, named};
+use crate::tape::{Batch, CALL, Read, Run, Tape, named};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,7 +54,8 @@ impl<T: Float> Kept<T> {
         let copy = |to: Option<Tensor<T>>, from: Option<View<'_, T>>| {
             from.map(|from| {
                 let mut to = to.unwrap_or(Tensor { data: Vec::new(), shape: Vec::new() });
-                (to.data.clear(), to.shape.clear());
+                to.data.clear();
+                to.shape.clear();
                 to.data.extend_from_slice(from.data);
                 to.shape.extend_from_slice(from.shape);
                 to
@@ -88,6 +89,11 @@ impl<T: Float> Shared<T> {
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many weights there have been.
+    pub fn version(&self) -> u64 {
+        self.lock().version
     }
 
     /// A training session that nobody uses any more.
@@ -127,18 +133,19 @@ impl<T: Float> Shared<T> {
         let batch = Batch::of(&self.config, read.x)?;
         read.check(&self.config, &batch)?;
         if batch.is_empty() {
-            return Ok((read.nothing(&self.config, &batch), Run::new(Arc::clone(self), batch, None)));
+            let version = self.version();
+            return Ok((read.nothing(&self.config, &batch), Run::new(Arc::clone(self), batch, None, version)));
         }
-        let mut session = {
+        let (mut session, version) = {
             let state = &mut *self.lock();
             let weights = (&state.weights, state.version);
-            state.training.take(&self.device, &self.config, weights, batch.rounded())?
+            (state.training.take(&self.device, &self.config, weights, batch.rounded())?, state.version)
         };
         session.set_dropout(seed.is_some());
         session.set_seed(seed.unwrap_or(0));
         let out = read.run(&mut session, &batch);
         // It gives the session back, too, where the run failed.
-        let run = Run::new(Arc::clone(self), batch, Some(session));
+        let run = Run::new(Arc::clone(self), batch, Some(session), version);
         Ok((out?, run))
     }
 
@@ -150,9 +157,8 @@ impl<T: Float> Shared<T> {
         let got =
             if state.last.is_some() { "none since the parameters changed" } else { "none since the last backward" };
         drop(state);
-        let expected = "a call of the layer before it, gone back through once";
-        let last = last.ok_or_else(|| order("backward", expected, got))?;
-        let Some(x) = &last.x else { return Err(order("backward", expected, got)) };
+        let last = last.ok_or_else(|| order("backward", CALL, got))?;
+        let Some(x) = &last.x else { return Err(order("backward", CALL, got)) };
         let read = Read {
             x: x.view(),
             h0: last.h0.as_ref().map(Tensor::view),

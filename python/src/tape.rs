@@ -200,11 +200,18 @@ pub struct Run<T: Float> {
     batch: Batch,
     /// `None` where there was nothing to run.
     session: Option<Session<T>>,
+    /// Which weights it ran with.
+    version: u64,
 }
 
 impl<T: Float> Run<T> {
-    pub fn new(shared: Arc<Shared<T>>, batch: Batch, session: Option<Session<T>>) -> Self {
-        Self { shared, batch, session }
+    pub fn new(shared: Arc<Shared<T>>, batch: Batch, session: Option<Session<T>>, version: u64) -> Self {
+        Self { shared, batch, session, version }
+    }
+
+    /// Whether the layer has the weights that it ran with.
+    fn is_current(&self) -> bool {
+        self.shared.version() == self.version
     }
 
     fn backward(&mut self, up: &Up<'_, T>) -> Result<Gradients<T>> {
@@ -271,6 +278,9 @@ impl<T: Float> Drop for Run<T> {
     }
 }
 
+/// What [`Tape::backward`] wants.
+pub const CALL: &str = "a call of the layer before it, gone back through once";
+
 /// A run in either precision.
 enum Of {
     F32(Run<f32>),
@@ -295,6 +305,15 @@ impl From<Run<f64>> for Tape {
 
 #[pymethods]
 impl Tape {
+    /// Whether it can be gone back through: nobody has yet, and the parameters are those that it ran with.
+    fn is_current(&self, py: Python<'_>) -> bool {
+        py.detach(|| match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Of::F32(run)) => run.is_current(),
+            Some(Of::F64(run)) => run.is_current(),
+            None => false,
+        })
+    }
+
     /// Gradients of x, h0, c0 (`None` without a cell state), and of every parameter by its name.
     #[pyo3(signature = (dy=None, dhn=None, dcn=None))]
     fn backward<'py>(
@@ -305,8 +324,7 @@ impl Tape {
         dcn: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyTuple>> {
         let run = py.detach(|| self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let expected = "a call of the layer before it, gone back through once";
-        let gradients = match run.ok_or_else(|| order("backward", expected, "none since the last backward"))? {
+        let gradients = match run.ok_or_else(|| order("backward", CALL, "none since the last backward"))? {
             Of::F32(run) => back(py, run, [dy, dhn, dcn]),
             Of::F64(run) => back(py, run, [dy, dhn, dcn]),
         };
@@ -320,6 +338,9 @@ fn back<'py, T: Float>(
     [dy, dhn, dcn]: [Option<&Bound<'py, PyAny>>; 3],
 ) -> Result<Bound<'py, PyTuple>> {
     crate::device::check()?;
+    if !py.detach(|| run.is_current()) {
+        return Err(order("backward", CALL, "none since the parameters changed"));
+    }
     let (dy, dhn, dcn) = (read_some::<T>("dy", dy)?, read_some("dhn", dhn)?, read_some("dcn", dcn)?);
     let up =
         Up { dy: dy.as_ref().map(Given::view), dhn: dhn.as_ref().map(Given::view), dcn: dcn.as_ref().map(Given::view) };
