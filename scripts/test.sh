@@ -19,3 +19,5 @@ cargo test --release --workspace --all-features --no-run
 "${CARGO_TARGET_DIR:-target}/release/wgpu-rnn" devices
 cargo test --release --workspace --all-features
 cargo run --quiet --release --all-features --example pronounce
+# The Python package: its wheel, and its tests in a fresh environment.
+scripts/python.sh

@@ -29,7 +29,7 @@ def array_of(what: str, value: object) -> Array:
         if getattr(value, "requires_grad", False) and hasattr(value, "detach"):
             value = value.detach()
         try:
-            return np.from_dlpack(value)  # type: ignore[arg-type]
+            return np.from_dlpack(value)
         except (BufferError, RuntimeError, TypeError) as error:
             raise mismatch(what, "a tensor in the CPU's memory", f"{type(value).__name__} ({error})") from error
     raise mismatch(what, "a NumPy array, or an object with __dlpack__", type(value).__name__)

@@ -5,6 +5,8 @@ from typing import Any, final
 
 import numpy as np
 
+__all__ = ["Layer", "Model", "Pool", "Tape", "Tensors", "devices", "forked", "holds_tensors", "inspect", "run_command"]
+
 _Array = np.ndarray[Any, np.dtype[Any]]
 _Results = tuple[_Array, _Array, _Array | None]
 

@@ -97,7 +97,8 @@ class Layer:
     @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64."""
-        return np.dtype(self._made["dtype"])
+        dtype: np.dtype[Any] = np.dtype(self._made["dtype"])
+        return dtype
 
     @property
     def device(self) -> str:
