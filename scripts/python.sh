@@ -32,4 +32,6 @@ python3 -m venv "$folder/test"
 start=$SECONDS
 # Not in `python/`, whose folder `python/wgpu_rnn` has no extension module.
 "$folder/test/bin/python" -m pytest --quiet --rootdir python --config-file python/pyproject.toml -p no:cacheprovider python/tests
+# ONNX's own tests of recurrent operators.
+"$folder/test/bin/python" python/tests_onnx/onnx_backend_test.py 2>/dev/null
 echo "python: tests took $((SECONDS - start)) s"
