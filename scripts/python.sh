@@ -31,7 +31,7 @@ python3 -m venv "$folder/test"
 "$folder/test/bin/pip" install --quiet --disable-pip-version-check --requirement python/tests/requirements.txt "${wheels[0]}"
 start=$SECONDS
 # Not in `python/`, whose folder `python/wgpu_rnn` has no extension module.
-"$folder/test/bin/python" -m pytest --quiet --rootdir python --config-file python/pyproject.toml -p no:cacheprovider python/tests
-# ONNX's own tests of recurrent operators.
+"$folder/test/bin/python" -m pytest --quiet --rootdir python --config-file python/pyproject.toml -p no:cacheprovider python/tests python/tests_sklearn
+# ONNX's own tests of recurrent operators. (Those of scikit-learn are among the ones above.)
 "$folder/test/bin/python" python/tests_onnx/onnx_backend_test.py 2>/dev/null
 echo "python: tests took $((SECONDS - start)) s"

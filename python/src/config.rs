@@ -13,7 +13,7 @@ const BIASES: [(&str, Bias); 4] =
     [("two", Bias::Two), ("one", Bias::One), ("recurrent", Bias::Recurrent), ("none", Bias::None)];
 
 /// The value of a name.
-fn named<T: Copy>(what: &str, all: &[(&str, T)], name: &str) -> Result<T> {
+pub fn named<T: Copy>(what: &str, all: &[(&str, T)], name: &str) -> Result<T> {
     let names = || all.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let found = all.iter().find(|(of, _)| *of == name);
     Ok(found.map(|(_, value)| *value).ok_or_else(|| Error::mismatch(what, names(), name))?)
@@ -114,7 +114,7 @@ impl Wish {
 }
 
 /// `save`, `recompute`, `checkpoint=STEPS` or `auto=BYTES`, as on the command line.
-fn memory(text: &str) -> Result<Memory> {
+pub fn memory(text: &str) -> Result<Memory> {
     let wrong = || {
         Error::mismatch(
             "memory",

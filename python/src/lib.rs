@@ -11,6 +11,7 @@ mod device;
 mod error;
 mod layer;
 mod model;
+mod network;
 mod pool;
 mod sessions;
 mod tape;
@@ -26,6 +27,8 @@ mod _core {
     use super::layer::Layer;
     #[pymodule_export]
     use super::model::{Model, Tensors, holds_tensors, inspect};
+    #[pymodule_export]
+    use super::network::{Network, NetworkBuilder, Predictor, Trainer};
     #[pymodule_export]
     use super::pool::Pool;
     #[pymodule_export]

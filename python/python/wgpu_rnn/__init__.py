@@ -20,6 +20,7 @@ from ._devices import Device, devices
 from .errors import Error
 from .layers import GRU, LSTM, RNN, Gradients, Layer
 from .files import LayerFile, Model, inspect, load
+from .network import History, Network, Value
 from .streams import Stream, StreamPool, Tick
 
 __all__ = [
@@ -29,12 +30,15 @@ __all__ = [
     "Device",
     "Error",
     "Gradients",
+    "History",
     "Layer",
     "LayerFile",
     "Model",
+    "Network",
     "Stream",
     "StreamPool",
     "Tick",
+    "Value",
     "devices",
     "errors",
     "inspect",

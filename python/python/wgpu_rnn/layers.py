@@ -40,20 +40,10 @@ class Layer:
     training: bool
     """Whether calls are training's: with dropout and zoneout. :meth:`train` and :meth:`eval` set it; it is true at first."""
 
-    _has_cell = False
-
     def __init__(
         self, cell: str, input_size: int, hidden_size: int, *, device: str, dtype: Any, seed: int | None, **wish: Any
     ) -> None:
-        bias, zoneout = wish["bias"], wish["zoneout"]
-        wish["bias"] = {True: "two", False: "none"}.get(bias, bias) if isinstance(bias, bool) else bias
-        direction = "bidirectional" if wish.pop("bidirectional") else "forward"
-        if wish.pop("reverse"):
-            if direction == "bidirectional":
-                raise UnsupportedError("not supported: reverse with bidirectional: both directions are read already")
-            direction = "reverse"
-        wish["zoneout"] = zoneout if isinstance(zoneout, tuple) else (float(zoneout), float(zoneout) if self._has_cell else 0.0)
-        wish |= {"cell": cell, "input_size": input_size, "hidden_size": hidden_size, "direction": direction}
+        wish = wish_of(cell, input_size, hidden_size, **wish)
         seed = secrets.randbits(63) if seed is None else seed
         self._made: dict[str, Any] = {"wish": wish, "device": device, "dtype": np.dtype(dtype).name}
         self._core = _core.Layer(**self._made, seed=seed)
@@ -214,6 +204,25 @@ _DEFAULTS: dict[str, Any] = {
     "resets": None,
 }
 
+
+
+def wish_of(cell: str, input_size: int, hidden_size: int, *, bidirectional: bool = False, reverse: bool = False, **options: Any) -> dict[str, Any]:
+    """What the extension module reads a stack from: every option, by the names of the layers' constructors."""
+    wish = _DEFAULTS | options
+    unknown = sorted(set(wish) - set(_DEFAULTS))
+    if unknown:
+        raise TypeError(f"unexpected keyword argument {', '.join(map(repr, unknown))}")
+    if bidirectional and reverse:
+        raise UnsupportedError("not supported: reverse with bidirectional: both directions are read already")
+    if isinstance(wish["bias"], bool):
+        wish["bias"] = "two" if wish["bias"] else "none"
+    if not isinstance(wish["zoneout"], tuple):
+        has_cell = cell.startswith("lstm")
+        wish["zoneout"] = (float(wish["zoneout"]), float(wish["zoneout"]) if has_cell else 0.0)
+    direction = "bidirectional" if bidirectional else "reverse" if reverse else "forward"
+    return wish | {"cell": cell, "input_size": input_size, "hidden_size": hidden_size, "direction": direction}
+
+
 _OPTIONS = """
     Options that PyTorch has, with its names, defaults and meaning: ``num_layers``, ``bias`` (also ``"one"``: of the input alone, or
     ``"recurrent"``), ``batch_first``, ``dropout`` (between layers, in training), ``bidirectional``{proj}{nonlinearity}, ``dtype`` (float32;
@@ -266,8 +275,6 @@ class LSTM(Layer):
         zone=" and of c (a pair: of each)",
         lstm=" ``cell_clip``: clamps c itself. ``input_forget``: f = 1 - i.",
     )
-
-    _has_cell = True
 
     def __init__(
         self,
