@@ -29,6 +29,8 @@ wheels=("$folder"/wheel/*.whl)
 echo "python: ${wheels[0]##*/}, $(stat -c %s "${wheels[0]}" 2>/dev/null || wc -c <"${wheels[0]}") bytes, built in $((SECONDS - start)) s"
 python3 -m venv "$folder/test"
 "$folder/test/bin/pip" install --quiet --disable-pip-version-check --requirement python/tests/requirements.txt "${wheels[0]}"
+"$folder/test/bin/ruff" format --quiet --no-cache --check python
+"$folder/test/bin/ruff" check --quiet --no-cache python
 start=$SECONDS
 # Not in `python/`, whose folder `python/wgpu_rnn` has no extension module.
 "$folder/test/bin/python" -m pytest --quiet --rootdir python --config-file python/pyproject.toml -p no:cacheprovider python/tests python/tests_sklearn

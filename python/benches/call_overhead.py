@@ -48,7 +48,6 @@ def main() -> None:
         import torch
     except ImportError:
         return
-    torch.set_num_threads(torch.get_num_threads())
     module, tensor, states = torch.nn.LSTM(64, 64).eval(), torch.from_numpy(x), (torch.from_numpy(h), torch.from_numpy(c))
     with torch.inference_mode():
         print(f"torch {torch.__version__}  inference   {median_us(lambda: module(tensor), calls=200):6.1f} us")

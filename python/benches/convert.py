@@ -1,5 +1,6 @@
-"""`wgpu_rnn.torch.convert` on a whole model, against torch on the CPU: embedding, 2-layer bidirectional LSTM of 128, linear; B = 16, ragged T up to
-100; and a step of `wgpu_rnn.Network.fit` on the same model. `python python/benches/convert.py [ROUNDS]` where torch is installed.
+"""`wgpu_rnn.torch.convert` on a whole model, against torch on the CPU: embedding, 2-layer bidirectional LSTM of 128, linear; B = 16,
+ragged T up to 100; and a step of `wgpu_rnn.Network.fit` on the same model. `python python/benches/convert.py [ROUNDS]` where torch is
+installed.
 
 Both models run in turn, so that what else the machine does meets both; the figure is the ratio of the medians.
 """
@@ -91,7 +92,8 @@ def main(rounds: int = 30) -> None:
                     times[name].append(time.perf_counter() - start)
         medians = {name: statistics.median(of) * 1e3 for name, of in times.items()}
         for name in list(runs)[1:]:
-            print(f"{what:14} torch {medians['torch']:7.2f} ms, {name:8} {medians[name]:7.2f} ms: ratio {medians[name] / medians['torch']:.2f}")
+            ratio = medians[name] / medians["torch"]
+            print(f"{what:14} torch {medians['torch']:7.2f} ms, {name:8} {medians[name]:7.2f} ms: ratio {ratio:.2f}")
 
 
 if __name__ == "__main__":

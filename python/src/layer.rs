@@ -9,9 +9,7 @@ use crate::tape::{Batch, CALL, Read, Run, Tape, named};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use wgpu_rnn::{
-    Device, Error, Options, Output, Rnn, RnnConfig, RnnOptions, Session, Shape, Tensor, View, Weights, weights,
-};
+use wgpu_rnn::{Device, Error, Options, Output, Rnn, RnnConfig, RnnOptions, Session, Tensor, View, Weights, weights};
 
 /// What all calls of a layer share.
 pub struct Shared<T: Float> {
@@ -106,7 +104,7 @@ impl<T: Float> Shared<T> {
         self.check_resets(read)?;
         let state = &mut *self.lock();
         let out = match self.options.resets {
-            None => state.rnn(self, read.x)?.forward(read.x, read.lengths, read.initial())?,
+            None => state.rnn(self)?.forward(read.x, read.lengths, read.initial())?,
             Some(_) => {
                 let batch = Batch::of(&self.config, read.x)?;
                 read.check(&self.config, &batch)?;
@@ -209,16 +207,12 @@ fn same_bits<T: Float>(a: &[T], b: &[T]) -> bool {
 
 impl<T: Float> State<T> {
     /// What runs inference, with the weights of now.
-    fn rnn(&mut self, shared: &Shared<T>, x: View<'_, T>) -> Result<&mut Rnn<T>> {
+    fn rnn(&mut self, shared: &Shared<T>) -> Result<&mut Rnn<T>> {
         let (rnn, version) = match &mut self.rnn {
             Some(there) => there,
             none => {
-                let nominal = nominal(&shared.device, &shared.config, x);
-                let options = RnnOptions {
-                    plan: Options { train: false, ..shared.options.clone() },
-                    nominal,
-                    ..RnnOptions::default()
-                };
+                let options =
+                    RnnOptions { plan: Options { train: false, ..shared.options.clone() }, ..RnnOptions::default() };
                 let rnn = Rnn::with_options(&shared.device, &shared.config, &self.weights, &options)?;
                 none.insert((rnn, self.version))
             }
@@ -229,11 +223,6 @@ impl<T: Float> State<T> {
         }
         Ok(rnn)
     }
-}
-
-/// The batch that kernels are chosen for.
-fn nominal<T: Float>(_device: &Device, _config: &RnnConfig, _x: View<'_, T>) -> Shape {
-    RnnOptions::default().nominal
 }
 
 /// A layer in either precision.

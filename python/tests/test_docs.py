@@ -15,4 +15,4 @@ def test_blocks_run(block, monkeypatch):
 
 
 def test_there_are_blocks():
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6

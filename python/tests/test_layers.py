@@ -80,7 +80,9 @@ def test_backward_wants_a_call_before_it(rng):
 
 
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
-@pytest.mark.parametrize("layer", [LSTM(3, 5, 2, dropout=0.3, peepholes=True, device="cpu"), GRU(3, 4, dtype=np.float64, device="cpu"), RNN(3, 4)])
+@pytest.mark.parametrize(
+    "layer", [LSTM(3, 5, 2, dropout=0.3, peepholes=True, device="cpu"), GRU(3, 4, dtype=np.float64, device="cpu"), RNN(3, 4)]
+)
 def test_copies_are_the_same_and_apart(layer, how, rng):
     x = rng.standard_normal((4, 2, 3)).astype(layer.dtype)
     layer.eval()

@@ -51,7 +51,11 @@ def test_a_step_is_the_layers_own_gradient(rng):
     net.loss(out, net.sequence_input("target", 2), "mean_squared")
     lstm = wgpu_rnn.LSTM(4, 6, device="cpu")
     state = net.state_dict()
-    data = {"x": rng.standard_normal((5, 3, 4)).astype(np.float32), "target": rng.standard_normal((3, 2)).astype(np.float32), "lengths": [5, 2, 4]}
+    data = {
+        "x": rng.standard_normal((5, 3, 4)).astype(np.float32),
+        "target": rng.standard_normal((3, 2)).astype(np.float32),
+        "lengths": [5, 2, 4],
+    }
     history = net.fit([data], optimiser="sgd", lr=0.1, epochs=3, progress=False)
     w, b = state["head.weight"], state["head.bias"]
     for loss in history.loss:
@@ -61,7 +65,9 @@ def test_a_step_is_the_layers_own_gradient(rng):
         np.testing.assert_allclose((error**2).mean(), loss, rtol=1e-5)
         up = 2 * error / error.size
         g = lstm.backward(dhn=(up @ w)[None])
-        state = {name: value - 0.1 * g.params[name.removeprefix("lstm.")] if name.startswith("lstm.") else value for name, value in state.items()}
+        state = {
+            name: value - 0.1 * g.params[name.removeprefix("lstm.")] if name.startswith("lstm.") else value for name, value in state.items()
+        }
         w, b = w - 0.1 * up.T @ hn[0], b - 0.1 * up.sum(axis=0)
     found = net.state_dict()
     np.testing.assert_allclose(found["head.weight"], w, atol=1e-6)
@@ -78,8 +84,20 @@ def test_every_operation_and_optimiser(rng, optimiser):
     out = net.linear("out", net.concat("all", *rows, net.last_of("end", y)), 1, bias=False)
     net.output("out", out)
     net.loss(out, net.sequence_input("t", 1), "mean_squared", net.sequence_input("w", 1))
-    data = {"x": rng.standard_normal((6, 4, 3)).astype(np.float32), "t": np.array([1.0, 0.0, 1.0, 0.0], np.float32), "w": np.ones(4, np.float32)}
-    history = net.fit([data], optimiser=optimiser, momentum=0.9, lr=lambda step: (0.1 if optimiser == "sgd" else 0.02) / (1 + step / 300), epochs=200, clip_norm=1.0, progress=False)
+    data = {
+        "x": rng.standard_normal((6, 4, 3)).astype(np.float32),
+        "t": np.array([1.0, 0.0, 1.0, 0.0], np.float32),
+        "w": np.ones(4, np.float32),
+    }
+    history = net.fit(
+        [data],
+        optimiser=optimiser,
+        momentum=0.9,
+        lr=lambda step: (0.1 if optimiser == "sgd" else 0.02) / (1 + step / 300),
+        epochs=200,
+        clip_norm=1.0,
+        progress=False,
+    )
     assert history.loss[-1] < 0.3 * history.loss[0]
     assert net.predict({"x": data["x"]})["out"].shape == (4, 1)
 
@@ -141,7 +159,12 @@ def test_what_does_not_fit_is_said(rng):
     ]:
         with pytest.raises(errors.MismatchError, match=words):
             tagger().fit([bad], progress=False)
-    for options, words in [({"optimiser": "lbfgs"}, "adamw"), ({"lr": -1.0}, "learning rate"), ({"memory": "x"}, "memory"), ({"resume": True}, "checkpoint")]:
+    for options, words in [
+        ({"optimiser": "lbfgs"}, "adamw"),
+        ({"lr": -1.0}, "learning rate"),
+        ({"memory": "x"}, "memory"),
+        ({"resume": True}, "checkpoint"),
+    ]:
         with pytest.raises(errors.MismatchError, match=words):
             tagger().fit(data, progress=False, **options)
     with pytest.raises(errors.MismatchError, match="batches"):
@@ -155,7 +178,13 @@ def test_what_does_not_fit_is_said(rng):
         net.input("late", 1)
     net = Network("cpu")
     x = net.input("x", 3)
-    for call in (lambda: net.input("x", 3), lambda: net.pool("p", x, "median"), lambda: net.map("m", x, "sin"), lambda: net.last_of("l", x), lambda: net.embedding("e", x, 5, 5)):
+    for call in (
+        lambda: net.input("x", 3),
+        lambda: net.pool("p", x, "median"),
+        lambda: net.map("m", x, "sin"),
+        lambda: net.last_of("l", x),
+        lambda: net.embedding("e", x, 5, 5),
+    ):
         with pytest.raises(errors.MismatchError):
             call()
     with pytest.raises(TypeError, match="hiden"):

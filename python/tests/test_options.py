@@ -1,4 +1,5 @@
-"""What layers have beyond PyTorch's: every option, against a loop in NumPy or what must hold of it; in float64, and gradients by finite differences."""
+"""What layers have beyond PyTorch's: every option, against a loop in NumPy or what must hold of it; in float64, and gradients by finite
+differences."""
 
 import numpy as np
 import pytest

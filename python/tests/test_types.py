@@ -1,4 +1,5 @@
-"""Stubs and docstrings: mypy's stubtest compares `_core.pyi` with the extension module, mypy checks the package, and everything public has a docstring."""
+"""Stubs and docstrings: mypy's stubtest compares `_core.pyi` with the extension module, mypy checks the package, and everything public
+has a docstring."""
 
 import doctest
 import inspect

@@ -1,5 +1,6 @@
 """ONNX's own backend tests (`onnx.backend.test`): every node test of RNN, GRU, LSTM, LinearAttention and CausalConvWithState on
-`wgpu_rnn.onnx_backend`. Prints the counts; fails where a test does that is not in `NOT_RUN`. `python python/tests_onnx/onnx_backend_test.py`
+`wgpu_rnn.onnx_backend`. Prints the counts; fails where a test does that is not in `NOT_RUN`. `python
+python/tests_onnx/onnx_backend_test.py`
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ OPERATORS = {
 }
 # Tests that do not pass, with their reasons.
 NOT_RUN = {
-    # ONNX tests an operator twice, once as the function that defines it: a Scan with a body of its own, or a convolution by run-time weights.
+    # ONNX tests an operator twice, once as the function that defines it: a Scan with a body of its own, or a convolution by run-time
+    # weights.
     "_expanded$": "functions of Scan, CastLike and convolutions are no networks; the operators themselves are run",
 }
 
@@ -46,7 +48,10 @@ def main() -> int:
     unexpected = []
     for operator, pattern in OPERATORS.items():
         all_of = sorted(name for name in names if re.search(pattern, name))
-        for what, some in (("", [n for n in all_of if not n.endswith("_expanded")]), (" as functions", [n for n in all_of if n.endswith("_expanded")])):
+        for what, some in (
+            ("", [n for n in all_of if not n.endswith("_expanded")]),
+            (" as functions", [n for n in all_of if n.endswith("_expanded")]),
+        ):
             if some:
                 print(f"  {operator + what:34} {sum(name not in wrong for name in some):2} of {len(some):2} passed")
         for name in all_of:

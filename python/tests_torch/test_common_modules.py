@@ -1,7 +1,7 @@
 """torch's own inputs for its modules RNN, GRU and LSTM (`torch.testing._internal.common_modules`), run on `wgpu_rnn.torch` in their place.
 
-torch's `test/test_modules.py`, which runs them, is not in the wheel; the checks here are its own, test by test, as far as they apply to tensors in the
-CPU's memory. The last test prints the counts.
+torch's `test/test_modules.py`, which runs them, is not in the wheel; the checks here are its own, test by test, as far as they apply to
+tensors in the CPU's memory. The last test prints the counts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""`wgpu_rnn.torch` against torch itself: random configurations, packed and unbatched, in both precisions; what a program does with modules."""
+"""`wgpu_rnn.torch` against torch itself: random configurations, packed and unbatched, in both precisions; what a program does with
+modules."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from importlib.metadata import version as _version
 from . import errors
 from ._devices import Device, devices
 from .errors import Error
-from .layers import GRU, LSTM, RNN, Gradients, Layer
 from .files import LayerFile, Model, inspect, load
+from .layers import GRU, LSTM, RNN, Gradients, Layer
 from .network import History, Network, Value
 from .streams import Stream, StreamPool, Tick
 

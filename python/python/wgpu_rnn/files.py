@@ -29,8 +29,8 @@ def inspect(path: _Path) -> dict[str, Any]:
 
 
 def load(path: _Path, device: str = "auto") -> Model | LayerFile:
-    """Opens a file of a trained model. Its bytes tell what it is: ONNX and Keras files (``.keras``, ``.h5``) that say what follows on what are a
-    :class:`Model`; files of named tensors (``.pt``, ``.pth``, ``.safetensors``, ``.npz``) are a :class:`LayerFile`.
+    """Opens a file of a trained model. Its bytes tell what it is: ONNX and Keras files (``.keras``, ``.h5``) that say what follows on
+    what are a :class:`Model`; files of named tensors (``.pt``, ``.pth``, ``.safetensors``, ``.npz``) are a :class:`LayerFile`.
 
     Raises :class:`~wgpu_rnn.errors.FileError` for a file that cannot be read, or of another kind;
     :class:`~wgpu_rnn.errors.UnsupportedError` for an operator or layer that there is not.
@@ -121,8 +121,8 @@ class LayerFile:
         return _made(found, parameters, {"device": self._device, **more})
 
     def run(self, inputs: Mapping[str, Any], *, lengths: Any = None) -> dict[str, Array]:
-        """Runs the only layer of the file: ``{"x": [T, B, I]}``, and ``"h0"`` and ``"c0"`` where they are not zeros, to ``"y"``, ``"hn"`` and, of
-        an LSTM, ``"cn"``."""
+        """Runs the only layer of the file: ``{"x": [T, B, I]}``, and ``"h0"`` and ``"c0"`` where they are not zeros, to ``"y"``,
+        ``"hn"`` and, of an LSTM, ``"cn"``."""
         unknown = set(inputs) - {"x", "h0", "c0"}
         if unknown or "x" not in inputs:
             error = MismatchError(f"inputs: expected x, and h0 and c0 if they are not zeros, got {', '.join(inputs) or 'none'}")

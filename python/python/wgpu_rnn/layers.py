@@ -40,9 +40,7 @@ class Layer:
     training: bool
     """Whether calls are training's: with dropout and zoneout. :meth:`train` and :meth:`eval` set it; it is true at first."""
 
-    def __init__(
-        self, cell: str, input_size: int, hidden_size: int, *, device: str, dtype: Any, seed: int | None, **wish: Any
-    ) -> None:
+    def __init__(self, cell: str, input_size: int, hidden_size: int, *, device: str, dtype: Any, seed: int | None, **wish: Any) -> None:
         wish = wish_of(cell, input_size, hidden_size, **wish)
         seed = secrets.randbits(63) if seed is None else seed
         self._made: dict[str, Any] = {"wish": wish, "device": device, "dtype": np.dtype(dtype).name}
@@ -205,8 +203,9 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-
-def wish_of(cell: str, input_size: int, hidden_size: int, *, bidirectional: bool = False, reverse: bool = False, **options: Any) -> dict[str, Any]:
+def wish_of(
+    cell: str, input_size: int, hidden_size: int, *, bidirectional: bool = False, reverse: bool = False, **options: Any
+) -> dict[str, Any]:
     """What the extension module reads a stack from: every option, by the names of the layers' constructors."""
     wish = _DEFAULTS | options
     unknown = sorted(set(wish) - set(_DEFAULTS))
@@ -258,8 +257,8 @@ _CALL = """Runs a batch and returns ``{returns}``.
         them. What is past an end is not read, the output is 0 there, and {last} at that end. ``resets``: booleans ``[T, B]`` (as the
         input lies): where a new episode begins, for layers made with ``resets``.
 
-        The output is ``[T, B, D*{width}]`` (or as ``input`` lies). Every array is NumPy's and owns its memory. T, B and lengths may be others at
-        every call, and 0.
+        The output is ``[T, B, D*{width}]`` (or as ``input`` lies). Every array is NumPy's and owns its memory. T, B and lengths may be
+        others at every call, and 0.
 
         Raises :class:`~wgpu_rnn.errors.DTypeError` for another type than the layer's, :class:`~wgpu_rnn.errors.MismatchError` for shapes
         that do not fit, :class:`~wgpu_rnn.errors.LimitError` beyond the device's memory, and what the device raises.
@@ -270,8 +269,8 @@ class LSTM(Layer):
     __doc__ = "``torch.nn.LSTM`` over NumPy arrays: ``y, (hn, cn) = lstm(x, (h0, c0))``.\n" + _OPTIONS.format(
         proj=", ``proj_size``",
         nonlinearity="",
-        cells="``peepholes``: gates see c (ONNX's P; parameter ``weight_unit_l*`` ``[3, H]``: i, f, o). ``layer_norm``: Haste's layer-normalised "
-        "LSTM (parameter ``gain_l*``).",
+        cells="``peepholes``: gates see c (ONNX's P; parameter ``weight_unit_l*`` ``[3, H]``: i, f, o). ``layer_norm``: Haste's "
+        "layer-normalised LSTM (parameter ``gain_l*``).",
         zone=" and of c (a pair: of each)",
         lstm=" ``cell_clip``: clamps c itself. ``input_forget``: f = 1 - i.",
     )
@@ -352,11 +351,11 @@ class LSTM(Layer):
     )
 
     def backward(self, dy: Any = None, dhn: Any = None, dcn: Any = None) -> Gradients:
-        """Goes back through the last call, once: from the gradients of a loss with respect to y, hn and cn, in their shapes (``None``: zeros), to
-        those of everything that the call read.
+        """Goes back through the last call, once: from the gradients of a loss with respect to y, hn and cn, in their shapes (``None``:
+        zeros), to those of everything that the call read.
 
-        After a call in evaluation the batch, of which the layer keeps a copy, is run again first: inference pays for gradients only where they
-        are asked for.
+        After a call in evaluation the batch, of which the layer keeps a copy, is run again first: inference pays for gradients only
+        where they are asked for.
 
         Raises :class:`~wgpu_rnn.errors.OrderError` where there was no call since the last ``backward`` or since the parameters changed.
         """
@@ -384,8 +383,8 @@ class GRU(_OneState):
     __doc__ = "``torch.nn.GRU`` over NumPy arrays: ``y, hn = gru(x, h0)``.\n" + _OPTIONS.format(
         proj="",
         nonlinearity="",
-        cells="``reset_before``: the reset gate before the product (ONNX's default, Keras's ``reset_after=False``). ``layer_norm``: Haste's "
-        "layer-normalised GRU (parameter ``gain_l*``).",
+        cells="``reset_before``: the reset gate before the product (ONNX's default, Keras's ``reset_after=False``). ``layer_norm``: "
+        "Haste's layer-normalised GRU (parameter ``gain_l*``).",
         zone="",
         lstm="",
     )
@@ -447,8 +446,8 @@ class GRU(_OneState):
 class RNN(_OneState):
     __doc__ = "``torch.nn.RNN`` over NumPy arrays: ``y, hn = rnn(x, h0)``.\n" + _OPTIONS.format(
         proj="",
-        nonlinearity=", ``nonlinearity`` (``\"tanh\"`` or ``\"relu\"``)",
-        cells="``recurrence=\"diagonal\"`` with relu is IndRNN.",
+        nonlinearity=', ``nonlinearity`` (``"tanh"`` or ``"relu"``)',
+        cells='``recurrence="diagonal"`` with relu is IndRNN.',
         zone="",
         lstm="",
     )

@@ -156,8 +156,9 @@ class Network:
         return Value(name, made[2], len(self._made) - 1)
 
     def loss(self, x: Value, targets: Value, kind: str, weights: Value | None = None) -> None:
-        """How far a value is from its targets, an input: ``"cross_entropy"`` of logits and classes (width 1), or ``"mean_squared"``. A mean over all
-        steps that there are (or all sequences), each with its weight where ``weights``, an input of width 1, is given. Several losses add up."""
+        """How far a value is from its targets, an input: ``"cross_entropy"`` of logits and classes (width 1), or ``"mean_squared"``. A
+        mean over all steps that there are (or all sequences), each with its weight where ``weights``, an input of width 1, is given.
+        Several losses add up."""
         values = (x, targets) if weights is None else (x, targets, weights)
         name = f"loss of {x.name} and {targets.name}"
         made = [self._made[value.at] for value in values]
@@ -260,17 +261,17 @@ class Network:
     ) -> History:
         """Trains on the device: forward, backward and update run there, and per step one number comes back, the loss.
 
-        ``batches``: dictionaries with every input by its name, targets included, and ``"lengths"`` (all T without them), gone through in their
-        order in every epoch; T and B may differ. ``optimiser``: ``"sgd"`` with ``momentum``, ``"adam"``, or ``"adamw"`` with ``weight_decay``.
-        ``lr``: a number, or a function of the number of the step, from 0. ``clip_norm``: of the gradient of all parameters together.
-        ``memory``: as a layer's. ``validation``: batches whose loss is computed after every epoch, in evaluation. ``patience``: ends after so many
-        epochs in which the loss (the validation's, where there is one) was not the lowest, and goes back to the parameters of the lowest.
-        ``callbacks``: called with the number of the epoch and the history; one that returns true ends it. ``checkpoint``: a ``.npz`` file that is
-        written after every epoch; ``resume`` goes on from it, with its parameters and epochs. The optimiser's moments are not kept: they
-        start anew. ``progress``: a line per epoch on stderr.
+        ``batches``: dictionaries with every input by its name, targets included, and ``"lengths"`` (all T without them), gone through in
+        their order in every epoch; T and B may differ. ``optimiser``: ``"sgd"`` with ``momentum``, ``"adam"``, or ``"adamw"`` with
+        ``weight_decay``. ``lr``: a number, or a function of the number of the step, from 0. ``clip_norm``: of the gradient of all
+        parameters together. ``memory``: as a layer's. ``validation``: batches whose loss is computed after every epoch, in evaluation.
+        ``patience``: ends after so many epochs in which the loss (the validation's, where there is one) was not the lowest, and goes
+        back to the parameters of the lowest. ``callbacks``: called with the number of the epoch and the history; one that returns true
+        ends it. ``checkpoint``: a ``.npz`` file that is written after every epoch; ``resume`` goes on from it, with its parameters and
+        epochs. The optimiser's moments are not kept: they start anew. ``progress``: a line per epoch on stderr.
 
-        Raises :class:`~wgpu_rnn.errors.OrderError` for a network without a loss, and :class:`~wgpu_rnn.errors.MismatchError` for batches that do
-        not fit.
+        Raises :class:`~wgpu_rnn.errors.OrderError` for a network without a loss, and :class:`~wgpu_rnn.errors.MismatchError` for batches
+        that do not fit.
         """
         if not any(method == "loss" for method, *_ in self._calls):
             raise OrderError("fit: expected a network with a loss, got none")
@@ -289,7 +290,14 @@ class Network:
             history, first = self._resumed(checkpoint)
         numbers = {"sgd": momentum, "adamw": weight_decay}
         trainer = _core.Trainer(
-            self._finished(), self._device, bound, (optimiser, numbers.get(optimiser, 0.0)), clip_norm, memory, self._values(), self._seed & (2**64 - 1)
+            self._finished(),
+            self._device,
+            bound,
+            (optimiser, numbers.get(optimiser, 0.0)),
+            clip_norm,
+            memory,
+            self._values(),
+            self._seed & (2**64 - 1),
         )
         best, since, kept = np.inf, 0, None
         for epoch in range(first, epochs):
@@ -320,7 +328,9 @@ class Network:
             self._set(kept)
         return history
 
-    def _filled(self, arrays: dict[str, Array], lengths: list[int], shape: tuple[int, int], bound: tuple[int, int]) -> tuple[dict[str, Array], list[int]]:
+    def _filled(
+        self, arrays: dict[str, Array], lengths: list[int], shape: tuple[int, int], bound: tuple[int, int]
+    ) -> tuple[dict[str, Array], list[int]]:
         """A batch as large as the session."""
         if len(lengths) != shape[1] or any(not 0 <= length <= shape[0] for length in lengths):
             raise mismatch("lengths", f"{shape[1]} numbers in 0..={shape[0]}", str(lengths))
@@ -360,7 +370,8 @@ class Network:
         return float(np.mean(losses))
 
     def predict(self, inputs: Batch, lengths: Any = None) -> dict[str, Array]:
-        """Runs it in evaluation: every output by its name, of every input that outputs need (no targets). T and B may be others at every call.
+        """Runs it in evaluation: every output by its name, of every input that outputs need (no targets). T and B may be others at every
+        call.
 
         Raises :class:`~wgpu_rnn.errors.MismatchError` for inputs that are missing, unknown or of other shapes.
         """

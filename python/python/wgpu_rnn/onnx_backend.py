@@ -3,8 +3,8 @@
 >>> import onnx, wgpu_rnn.onnx_backend as backend
 >>> outputs = backend.prepare(onnx.load("model.onnx")).run([x])  # doctest: +SKIP
 
-The device ``"CPU"`` is the CPU, ``"CUDA"`` any GPU, as ONNX has no other word for one. Values are computed in float32: inputs and outputs of 16 bits
-are converted, others of 64 bits are refused unless they are whole numbers that float32 has.
+The device ``"CPU"`` is the CPU, ``"CUDA"`` any GPU, as ONNX has no other word for one. Values are computed in float32: inputs and
+outputs of 16 bits are converted, others of 64 bits are refused unless they are whole numbers that float32 has.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _DEVICES = {"CPU": "cpu", "CUDA": "gpu"}
 
 
 class BackendRep(_BackendRep):
-    """A prepared model. Where a model takes weights as inputs, as ONNX's tests do, the first run makes them constants of the network; a run with
-    other weights makes the network anew."""
+    """A prepared model. Where a model takes weights as inputs, as ONNX's tests do, the first run makes them constants of the network; a
+    run with other weights makes the network anew."""
 
     def __init__(self, model: onnx.ModelProto, device: str) -> None:
         constants = {tensor.name for tensor in model.graph.initializer}
@@ -87,12 +87,16 @@ class Backend(_Backend):
         return BackendRep(model, _DEVICES[kind])
 
     @classmethod
-    def run_node(cls, node: onnx.NodeProto, inputs: Sequence[Any], device: str = "CPU", outputs_info: Any = None, **kwargs: Any) -> tuple[Any, ...]:
+    def run_node(
+        cls, node: onnx.NodeProto, inputs: Sequence[Any], device: str = "CPU", outputs_info: Any = None, **kwargs: Any
+    ) -> tuple[Any, ...]:
         """Runs a node alone, as a model of it. Outputs are float32 unless ``outputs_info`` says otherwise."""
         super().run_node(node, inputs, device, outputs_info, **kwargs)
         arrays = [np.asarray(value) for value in inputs]
         names = [name for name in node.input if name]
-        infos = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in zip(names, arrays, strict=True)]
+        infos = [
+            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in zip(names, arrays, strict=True)
+        ]
         types = [np.dtype(np.float32)] * len(node.output) if outputs_info is None else [np.dtype(of[0]) for of in outputs_info]
         outs = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(t), None) for n, t in zip(node.output, types) if n]
         opset = helper.make_opsetid("", int(kwargs.get("opset_version", onnx.defs.onnx_opset_version())))

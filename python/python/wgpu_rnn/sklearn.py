@@ -1,4 +1,5 @@
-"""Estimators for scikit-learn over sequences (imported only where scikit-learn is): :class:`SequenceClassifier` and :class:`SequenceRegressor`.
+"""Estimators for scikit-learn over sequences (imported only where scikit-learn is): :class:`SequenceClassifier` and
+:class:`SequenceRegressor`.
 
 >>> import numpy as np
 >>> from wgpu_rnn.sklearn import SequenceClassifier
@@ -30,8 +31,8 @@ _POOLINGS = ("end", "last", "mean", "max")
 class _Sequences(BaseEstimator):  # type: ignore[misc]
     """What both have in common: recurrent layers, a row per sequence of them, and a dense layer.
 
-    X is a list of sequences ``[T, I]`` of any lengths, an array ``[n, T, I]``, or an array ``[n, T]``, sequences of one value per step. It is
-    standardised, by mean and spread of every feature over all steps.
+    X is a list of sequences ``[T, I]`` of any lengths, an array ``[n, T, I]``, or an array ``[n, T]``, sequences of one value per step.
+    It is standardised, by mean and spread of every feature over all steps.
     """
 
     def __init__(
@@ -132,12 +133,12 @@ class _Sequences(BaseEstimator):  # type: ignore[misc]
 
 
 class SequenceClassifier(ClassifierMixin, _Sequences):  # type: ignore[misc]
-    """A class for a sequence: recurrent layers, where they ended (``pooling="end"``) or ``"last"``, ``"mean"`` or ``"max"`` over their steps, and a
-    dense layer with cross entropy, trained on the device.
+    """A class for a sequence: recurrent layers, where they ended (``pooling="end"``) or ``"last"``, ``"mean"`` or ``"max"`` over their
+    steps, and a dense layer with cross entropy, trained on the device.
 
-    X: a list of sequences ``[T, I]``, an array ``[n, T, I]``, or ``[n, T]``. ``cell``: ``"gru"``, ``"lstm"`` or ``"rnn"``. The other parameters are those
-    of :class:`wgpu_rnn.GRU` and of :meth:`wgpu_rnn.Network.fit`. ``network_`` is the :class:`wgpu_rnn.Network` that was trained, ``history_`` what its
-    ``fit`` gave, ``classes_`` the classes.
+    X: a list of sequences ``[T, I]``, an array ``[n, T, I]``, or ``[n, T]``. ``cell``: ``"gru"``, ``"lstm"`` or ``"rnn"``. The other
+    parameters are those of :class:`wgpu_rnn.GRU` and of :meth:`wgpu_rnn.Network.fit`. ``network_`` is the :class:`wgpu_rnn.Network` that
+    was trained, ``history_`` what its ``fit`` gave, ``classes_`` the classes.
     """
 
     def fit(self, X: Any, y: Any) -> SequenceClassifier:
@@ -179,7 +180,11 @@ class SequenceRegressor(RegressorMixin, _Sequences):  # type: ignore[misc]
         y = np.asarray(y)
         y = np.asarray(y if y.ndim == 2 else column_or_1d(y, warn=True), np.float64)
         if len(y) != len(sequences) or not np.isfinite(y).all():
-            raise mismatch("y", f"{len(sequences)} finite numbers", f"{len(y)}, NaN or infinity among them" if len(y) == len(sequences) else str(len(y)))
+            raise mismatch(
+                "y",
+                f"{len(sequences)} finite numbers",
+                f"{len(y)}, NaN or infinity among them" if len(y) == len(sequences) else str(len(y)),
+            )
         self._flat = y.ndim == 1
         y = y.reshape(len(y), -1)
         self.target_mean_, spread = y.mean(axis=0), y.std(axis=0)

@@ -42,19 +42,20 @@ class Tick:
 class StreamPool:
     """Live streams that come and go over one layer's weights, for inference.
 
-    :meth:`open` gives a stream its name, :meth:`push` hands it frames (a step's input each, ``[I]`` or ``[frames, I]``), :meth:`tick` runs what
-    waits of all streams as one batch, and :meth:`pull` takes a stream's results, one row per frame. In asyncio, ``await pool.step(stream,
-    frame)`` does all of it: frames that come within ``max_delay`` share a tick. A stream's results have the same bits alone or among others.
+    :meth:`open` gives a stream its name, :meth:`push` hands it frames (a step's input each, ``[I]`` or ``[frames, I]``), :meth:`tick`
+    runs what waits of all streams as one batch, and :meth:`pull` takes a stream's results, one row per frame. In asyncio, ``await
+    pool.step(stream, frame)`` does all of it: frames that come within ``max_delay`` share a tick. A stream's results have the same bits
+    alone or among others.
 
     ``max_delay``: seconds that a frame may wait for others. ``max_batch``, ``max_steps``: streams of a tick, and frames of each, at most.
-    ``frames``: that a stream may have waiting or not pulled. ``history``: steps that can be taken back, of whose states every ``every``-th is
-    kept. ``bytes``: of all streams together.
+    ``frames``: that a stream may have waiting or not pulled. ``history``: steps that can be taken back, of whose states every
+    ``every``-th is kept. ``bytes``: of all streams together.
 
     The pool has the weights that the layer has now; the layer must read time forwards and compute in float32. Several threads may use a
     pool; they take turns.
 
-    Raises :class:`~wgpu_rnn.errors.StreamError` for a stream that is not open, :class:`~wgpu_rnn.errors.StreamFullError` where there is no
-    room for a frame; nothing has changed then.
+    Raises :class:`~wgpu_rnn.errors.StreamError` for a stream that is not open, :class:`~wgpu_rnn.errors.StreamFullError` where there is
+    no room for a frame; nothing has changed then.
     """
 
     def __init__(
@@ -140,13 +141,13 @@ class StreamPool:
         return self._core.unpulled(self._number(stream))
 
     def statistics(self) -> dict[str, Any]:
-        """Counts and times: ``batch`` (streams of a tick), ``latency`` (seconds from push to result) and ``run`` (seconds of a tick), each the
-        median, the 99th percentile and the largest."""
+        """Counts and times: ``batch`` (streams of a tick), ``latency`` (seconds from push to result) and ``run`` (seconds of a tick),
+        each the median, the 99th percentile and the largest."""
         return self._core.statistics()
 
     async def step(self, stream: Stream, frame: Any) -> Array:
-        """Hands a stream a frame ``[I]`` and awaits its result ``[D*H]``. Frames of one stream are answered in their order. Ticks run in a
-        thread of their own, while the loop goes on. A stream that is stepped so must not be pulled by others."""
+        """Hands a stream a frame ``[I]`` and awaits its result ``[D*H]``. Frames of one stream are answered in their order. Ticks run in
+        a thread of their own, while the loop goes on. A stream that is stepped so must not be pulled by others."""
         self._core.push(self._number(stream), array_of("frame", frame)[None])
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(stream, deque()).append(future)

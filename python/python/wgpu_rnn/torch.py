@@ -1,8 +1,8 @@
 """``torch.nn.LSTM``, ``GRU`` and ``RNN`` that run and train here: :func:`convert` puts them into a model.
 
-The modules are PyTorch's own classes with another ``forward``: parameters, names, initial values, ``state_dict``, ``repr`` and ``isinstance`` are
-those of ``torch.nn``. Tensors must be in the CPU's memory; they go to the module's device (``device``: ``"auto"``, ``"cpu"``, ``"gpu"``, ... as
-:func:`wgpu_rnn.devices` lists them) and come back within each call.
+The modules are PyTorch's own classes with another ``forward``: parameters, names, initial values, ``state_dict``, ``repr`` and
+``isinstance`` are those of ``torch.nn``. Tensors must be in the CPU's memory; they go to the module's device (``device``: ``"auto"``,
+``"cpu"``, ``"gpu"``, ... as :func:`wgpu_rnn.devices` lists them) and come back within each call.
 
 >>> import torch, wgpu_rnn.torch
 >>> model = torch.nn.Sequential(torch.nn.LSTM(3, 5, bidirectional=True))
@@ -12,9 +12,9 @@ Sequential(
 )
 >>> model[0](torch.zeros(4, 2, 3))[0].sum().backward()
 
-Beyond ``torch.nn``: gradients in evaluation are those of any other function, and a graph that is retained may be gone back through again. Not
-there: gradients of gradients, tensors on CUDA or MPS devices, ``torch.compile`` and TorchScript of the layer itself, and quantised or half
-precision parameters. What is not there raises an error; nothing falls back on torch.
+Beyond ``torch.nn``: gradients in evaluation are those of any other function, and a graph that is retained may be gone back through
+again. Not there: gradients of gradients, tensors on CUDA or MPS devices, ``torch.compile`` and TorchScript of the layer itself, and
+quantised or half precision parameters. What is not there raises an error; nothing falls back on torch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class _Run(torch.autograd.Function):
     """A call of a layer: x ``[T, B, I]`` or as the module has it, h0, c0 (or ``None``), and every parameter."""
 
     @staticmethod
-    def forward(ctx: Any, core: _core.Layer, lengths: list[int] | None, seed: int | None, x: Tensor, h0: Any, c0: Any, *params: Tensor) -> Any:
+    def forward(
+        ctx: Any, core: _core.Layer, lengths: list[int] | None, seed: int | None, x: Tensor, h0: Any, c0: Any, *params: Tensor
+    ) -> Any:
         batch = [None if value is None else value.detach().numpy() for value in (x, h0, c0)]
         core.set_weights([param.detach().numpy() for param in params])
         (y, hn, cn), ctx.tape = core.train(*batch, lengths, None, seed)
@@ -90,11 +92,11 @@ class _Layer(torch.nn.RNNBase):
     def _wgpu_cell(self) -> str:
         raise NotImplementedError
 
-    def _wgpu_core(self, dtype: torch.dtype) -> _core.Layer:
+    def _wgpu_core(self, dtype: torch.dtype, batch_first: bool = False) -> _core.Layer:
         """The layer itself, made at the first call."""
         made: dict[Any, _core.Layer] = self.__dict__.setdefault("_wgpu_made", {})
         # What may be set on a module after it was made.
-        key = (dtype, self._wgpu_device, self.batch_first, float(self.dropout))
+        key = (dtype, self._wgpu_device, batch_first, float(self.dropout))
         if key not in made:
             wish = {
                 "cell": self._wgpu_cell(),
@@ -102,7 +104,7 @@ class _Layer(torch.nn.RNNBase):
                 "hidden_size": self.hidden_size,
                 "num_layers": self.num_layers,
                 "bias": "two" if self.bias else "none",
-                "batch_first": self.batch_first,
+                "batch_first": batch_first,
                 "direction": "bidirectional" if self.bidirectional else "forward",
                 "proj_size": self.proj_size,
                 # PyTorch takes 1; nothing is left then, and its gradient is 0.
@@ -122,7 +124,9 @@ class _Layer(torch.nn.RNNBase):
                 made.setdefault(key, _core.Layer(wish, self._wgpu_device, _DTYPES[dtype], 0))
         return made[key]
 
-    def _wgpu_call(self, x: Tensor, h0: Tensor | None, c0: Tensor | None, lengths: list[int] | None) -> tuple[Tensor, ...]:
+    def _wgpu_call(
+        self, x: Tensor, h0: Tensor | None, c0: Tensor | None, lengths: list[int] | None, batch_first: bool
+    ) -> tuple[Tensor, ...]:
         # By name: a parametrisation (weight_norm, ...) has put something else in a parameter's place.
         params = [getattr(self, name) for name in self._flat_weights_names]
         for what, value in (("input", x), ("h0", h0), ("c0", c0), *zip(self._flat_weights_names, params)):
@@ -132,7 +136,7 @@ class _Layer(torch.nn.RNNBase):
                 raise UnsupportedError(f"not supported: {what} on {value.device}: tensors must be in the CPU's memory (.cpu())")
             if value.dtype not in _DTYPES or value.dtype != x.dtype:
                 raise DTypeError(f"{what}: expected {'float32 or float64' if what == 'input' else x.dtype}, got {value.dtype}")
-        core = self._wgpu_core(x.dtype)
+        core = self._wgpu_core(x.dtype, batch_first)
         drops = self.training and self.dropout > 0.0 and self.num_layers > 1
         seed = int(torch.randint(2**62, (), dtype=torch.int64)) if drops else None
         needs = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, h0, c0, *params))
@@ -152,7 +156,7 @@ class _Layer(torch.nn.RNNBase):
         # With torch's words; what is left is checked where it is read.
         self.check_input(input if input.dim() == 3 else input[None], None)
         states = (None, None) if hx is None else tuple(hx) if pair else (hx, None)
-        y, *last = self._wgpu_call(input, *states, None)
+        y, *last = self._wgpu_call(input, *states, None, self.batch_first)
         return y, last
 
     def _wgpu_packed(self, input: PackedSequence, hx: Any) -> tuple[PackedSequence, list[Tensor]]:
@@ -161,17 +165,14 @@ class _Layer(torch.nn.RNNBase):
         sizes = batch_sizes.tolist()
         # Steps of every sequence, the longest first: packed data are the rows of [T, B] that there are, in their order.
         lengths = [sum(size > b for size in sizes) for b in range(sizes[0])]
-        there = torch.arange(sizes[0])[None, :] < batch_sizes[:, None]
-        x = data.new_zeros(len(sizes), sizes[0], data.size(-1)).masked_scatter(there[..., None], data)
+        there = (torch.arange(sizes[0])[None, :] < batch_sizes[:, None]).flatten().nonzero().squeeze(1)
+        x = data.new_zeros(len(sizes) * sizes[0], data.size(-1)).index_copy(0, there, data).view(len(sizes), sizes[0], -1)
         states = (None, None) if hx is None else tuple(hx) if self.mode == "LSTM" else (hx, None)
         if sorted_indices is not None:
             states = tuple(None if state is None else state.index_select(1, sorted_indices) for state in states)
-        if self.batch_first:
-            x = x.transpose(0, 1)
-        y, *last = self._wgpu_call(x, *states, lengths)
-        if self.batch_first:
-            y = y.transpose(0, 1)
-        packed = PackedSequence(y[there], batch_sizes, sorted_indices, unsorted_indices)
+        y, *last = self._wgpu_call(x, *states, lengths, batch_first=False)
+        rows = y.view(len(sizes) * sizes[0], -1).index_select(0, there)
+        packed = PackedSequence(rows, batch_sizes, sorted_indices, unsorted_indices)
         if unsorted_indices is not None:
             last = [state.index_select(1, unsorted_indices) for state in last]
         return packed, last
@@ -234,8 +235,8 @@ _CLASSES: dict[type[torch.nn.Module], type[_Layer]] = {torch.nn.LSTM: LSTM, torc
 
 
 def convert(model: _Model, device: str = "auto") -> _Model:
-    """Lets every ``torch.nn.LSTM``, ``GRU`` and ``RNN`` in a model run here, and returns the model (or the layer that it is). Nothing is copied: modules
-    and their parameters stay the objects that they are, with what an optimiser knows of them, hooks and all.
+    """Lets every ``torch.nn.LSTM``, ``GRU`` and ``RNN`` in a model run here, and returns the model (or the layer that it is). Nothing is
+    copied: modules and their parameters stay the objects that they are, with what an optimiser knows of them, hooks and all.
 
     ``device``: where they run.
 
