@@ -8,7 +8,7 @@ use crate::sessions::Sessions;
 use crate::tape::{Batch, CALL, Read, Run, Tape, named};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use wgpu_rnn::{Device, Error, Options, Output, Rnn, RnnConfig, RnnOptions, Session, Tensor, View, Weights, weights};
 
 /// What all calls of a layer share.
@@ -17,6 +17,8 @@ pub struct Shared<T: Float> {
     pub config: RnnConfig,
     options: Options,
     state: Mutex<State<T>>,
+    /// Training sessions that came back while a call had the lock.
+    returned: Mutex<Vec<Session<T>>>,
 }
 
 /// What calls change.
@@ -82,7 +84,7 @@ impl<T: Float> Shared<T> {
             inference: Sessions::new(options.clone()),
             last: None,
         };
-        Ok(Self { device, config, options, state: Mutex::new(state) })
+        Ok(Self { device, config, options, state: Mutex::new(state), returned: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -94,9 +96,17 @@ impl<T: Float> Shared<T> {
         self.lock().version
     }
 
-    /// A training session that nobody uses any more.
+    /// A training session that nobody uses any more. It waits for no call: who drops a tape may hold the interpreter's lock.
     pub fn give_back(&self, session: Session<T>) {
-        self.lock().training.give_back(session);
+        let state = match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        match state {
+            Some(mut state) => state.training.give_back(session),
+            None => self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(session),
+        }
     }
 
     /// Inference; keeps the batch for [`Shared::again`] if it is told to.
@@ -136,6 +146,8 @@ impl<T: Float> Shared<T> {
         }
         let (mut session, version) = {
             let state = &mut *self.lock();
+            let returned = std::mem::take(&mut *self.returned.lock().unwrap_or_else(PoisonError::into_inner));
+            returned.into_iter().for_each(|session| state.training.give_back(session));
             let weights = (&state.weights, state.version);
             (state.training.take(&self.device, &self.config, weights, batch.rounded())?, state.version)
         };

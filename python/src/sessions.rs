@@ -4,7 +4,7 @@ use crate::array::Float;
 use crate::error::Result;
 use wgpu_rnn::{Device, Options, Plan, RnnConfig, Session, Shape, Weights};
 
-/// Sessions kept at most, and their bytes.
+/// Sessions kept at most, and their bytes. A single one may take more.
 const SESSIONS: usize = 16;
 const BYTES: u64 = 1 << 30;
 
@@ -61,11 +61,9 @@ impl<T: Float> Sessions<T> {
     /// What [`Sessions::take`] gave, for others to take.
     pub fn give_back(&mut self, session: Session<T>) {
         let bytes = session.plan().bytes();
-        if bytes > BYTES {
-            return;
-        }
         let taken = |idle: &[Idle<T>]| idle.iter().map(|idle| idle.bytes).sum::<u64>();
-        while self.idle.len() >= SESSIONS || taken(&self.idle) + bytes > BYTES {
+        while !self.idle.is_empty() && (self.idle.len() >= SESSIONS || taken(&self.idle).saturating_add(bytes) > BYTES)
+        {
             self.idle.remove(0);
         }
         self.idle.push(Idle { session, bytes });

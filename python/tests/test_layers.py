@@ -220,3 +220,25 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 lstm(np.zeros((4, 2, 3), np.float32))
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_tapes_come_back_while_others_compute(rng):
+    """Dropped tapes give their sessions back without waiting, also where a call of another thread has the layer."""
+    lstm = LSTM(16, 256, device="cpu", seed=1)
+    x = rng.standard_normal((60, 4, 16)).astype(np.float32)
+    stop = threading.Event()
+
+    def run():
+        while not stop.is_set():
+            lstm._core.infer(x, None, None, None, None, False)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    for _ in range(20):
+        tapes = [lstm._core.train(x[:8], None, None, None, None, None)[1] for _ in range(3)]
+        del tapes
+    stop.set()
+    thread.join()
+    lstm._core.train(x[:8], None, None, None, None, None)
+    # No more than there were at once, and what else they wait for.
+    assert lstm._core.sessions()[0] <= 4
