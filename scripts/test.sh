@@ -20,3 +20,5 @@ cargo test --release --workspace --all-features --no-run
 cargo test --release --workspace --all-features
 # The build of the tests: one by itself would have dependencies with fewer features, and compile them again.
 "${CARGO_TARGET_DIR:-target}/release/examples/pronounce"
+# The Python package: its wheel, and its tests in a fresh environment.
+scripts/python.sh

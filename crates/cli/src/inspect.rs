@@ -22,7 +22,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let found = wgpu_rnn_formats::inspect(&args.file)?;
     let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", of_file(&found))?;
+        writeln!(out, "{}", object(&found))?;
         return Ok(ExitCode::SUCCESS);
     }
     writeln!(out, "{}: {}, {} bytes", found.path.display(), found.kind.what(), found.size)?;
@@ -117,7 +117,8 @@ pub fn activations(config: &RnnConfig) -> Vec<(&'static str, String)> {
     config.cell.activations.iter().enumerate().map(one).collect()
 }
 
-fn of_file(found: &Inspection) -> Value {
+/// What `wgpu-rnn inspect --json` prints.
+pub fn object(found: &Inspection) -> Value {
     let parts: Vec<Value> = found.parts.iter().map(|part| of_part(&found.path, part)).collect();
     json!({
         "file": found.path.display().to_string(),
