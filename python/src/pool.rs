@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use wgpu_rnn::{Error, History, Policy, PoolOptions, StreamId, StreamPool, Tensor};
+use wgpu_rnn::{Error, History, Keep, Policy, PoolOptions, StreamId, StreamPool, Tensor};
 
 /// What `wgpu_rnn.StreamPool` is made of. Streams are numbers: the pool's own names, counted.
 #[pyclass(module = "wgpu_rnn._core", frozen)]
@@ -38,7 +38,7 @@ impl Streams {
 #[pymethods]
 impl Pool {
     #[new]
-    #[pyo3(signature = (layer, max_delay, max_batch, max_steps, frames, history, every, bytes))]
+    #[pyo3(signature = (layer, max_delay, max_batch, max_steps, frames, history, every, bytes, keep, on_cpu))]
     #[expect(clippy::too_many_arguments, reason = "Python's")]
     fn new(
         py: Python<'_>,
@@ -50,6 +50,8 @@ impl Pool {
         history: usize,
         every: usize,
         bytes: u64,
+        keep: Option<usize>,
+        on_cpu: bool,
     ) -> PyResult<Self> {
         let layer = layer.get();
         let made = py.detach(|| {
@@ -61,6 +63,7 @@ impl Pool {
                 frames,
                 history: History { steps: history, every },
                 bytes,
+                keep: keep.map(|every| Keep { every, on_cpu }),
             };
             let none = || Error::Unsupported {
                 what: "a StreamPool in float64".into(),

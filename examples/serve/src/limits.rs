@@ -1,7 +1,7 @@
 //! What a server allows.
 
 use std::time::Duration;
-use wgpu_rnn::{History, Policy, PoolOptions};
+use wgpu_rnn::{History, Keep, Policy, PoolOptions};
 
 /// Memory of a client is bounded by these: a message, [`Limits::frames`] in the pool, and what the system's sockets hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ impl Default for Limits {
 impl Limits {
     /// How the pool is made.
     pub fn pool(&self) -> PoolOptions {
-        PoolOptions { policy: self.policy, frames: self.frames, history: History::default(), bytes: self.pool }
+        // A GPU that is lost costs nobody a frame.
+        let keep = Some(Keep { on_cpu: true, ..Keep::default() });
+        PoolOptions { policy: self.policy, frames: self.frames, history: History::default(), bytes: self.pool, keep }
     }
 }

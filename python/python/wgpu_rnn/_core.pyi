@@ -72,7 +72,17 @@ class Tensors:
 @final
 class Pool:
     def __new__(
-        cls, layer: Layer, max_delay: float, max_batch: int, max_steps: int, frames: int, history: int, every: int, bytes: int
+        cls,
+        layer: Layer,
+        max_delay: float,
+        max_batch: int,
+        max_steps: int,
+        frames: int,
+        history: int,
+        every: int,
+        bytes: int,
+        keep: int | None,
+        on_cpu: bool,
     ) -> Pool: ...
     def open(self) -> int: ...
     def fork(self, stream: int) -> int: ...

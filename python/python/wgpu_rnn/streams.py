@@ -49,7 +49,8 @@ class StreamPool:
 
     ``max_delay``: seconds that a frame may wait for others. ``max_batch``, ``max_steps``: streams of a tick, and frames of each, at most.
     ``frames``: that a stream may have waiting or not pulled. ``history``: steps that can be taken back, of whose states every
-    ``every``-th is kept. ``bytes``: of all streams together.
+    ``every``-th is kept. ``bytes``: of all streams together. ``keep``: ticks after which a GPU's states are kept on the host, so that a
+    lost GPU loses nothing: another device of the same adapter goes on with the same bits, or with ``on_cpu`` the CPU where there is none.
 
     The pool has the weights that the layer has now; the layer must read time forwards and compute in float32. Several threads may use a
     pool; they take turns.
@@ -69,8 +70,12 @@ class StreamPool:
         history: int = 0,
         every: int = 16,
         bytes: int = 1 << 30,
+        keep: int | None = None,
+        on_cpu: bool = False,
     ) -> None:
-        self._core = _core.Pool(layer._core, max_delay, max_batch, max_steps, frames, history, every, bytes)
+        self._core = _core.Pool(
+            layer._core, max_delay, max_batch, max_steps, frames, history, every, bytes, keep, on_cpu
+        )
         self._waiting: dict[Stream, deque[asyncio.Future[Array]]] = {}
         self._ticker: asyncio.Task[None] | None = None
 
