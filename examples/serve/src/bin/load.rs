@@ -1,7 +1,7 @@
 //! Loads a server with clients in real time, checks every probability bit for bit against the library over the whole sound alone, and
 //! prints how long frames take.
 //!
-//! `cargo run --release -p serve --bin serve-load -- --clients 20 --seconds 60`
+//! `cargo build --release -p serve && target/release/serve-load --clients 20 --seconds 60`
 
 use clap::{Parser, ValueEnum};
 use serve::load::client::{Event, Failure, begin, connect};
