@@ -128,6 +128,12 @@ impl<T: Element> StreamPool<T> {
     /// # Errors
     /// As [`StreamPool::tick`].
     pub async fn tick_at_async(&mut self, now: Duration) -> Result<Tick> {
+        self.gave.clear();
+        self.tick_on(now).await
+    }
+
+    /// A tick beside those that the call at hand has run already.
+    async fn tick_on(&mut self, now: Duration) -> Result<Tick> {
         self.gather().await?;
         let mut lost = 0;
         // A batch that could not begin waits again.
@@ -165,7 +171,8 @@ impl<T: Element> StreamPool<T> {
         Err(error)
     }
 
-    /// The streams that the last tick gave results, each with how many rows.
+    /// The streams that the last call gave results, each with how many rows: of a tick, or of all ticks that a call ran which settles a stream
+    /// ([`StreamPool::fork`], [`StreamPool::save`] and others). A stream is named once per tick.
     pub fn last(&self) -> &[(StreamId, usize)] {
         &self.gave
     }
@@ -173,6 +180,7 @@ impl<T: Element> StreamPool<T> {
     /// Runs all that a stream has waiting.
     pub(super) async fn settle(&mut self, id: StreamId) -> Result<usize> {
         let index = self.index(id)?;
+        self.gave.clear();
         self.gather().await?;
         while self.streams[index].waiting() > 0 {
             // Its turn is now.
@@ -181,7 +189,7 @@ impl<T: Element> StreamPool<T> {
                 self.queue.push_front(index as u32);
             }
             let now = Duration::from_nanos(self.latest);
-            self.tick_at_async(now).await?;
+            self.tick_on(now).await?;
         }
         Ok(index)
     }
@@ -224,7 +232,6 @@ impl<T: Element> StreamPool<T> {
         self.latest = self.latest.max(nanoseconds(now));
         self.slots.settle();
         self.choose();
-        self.gave.clear();
         let Some(time) = self.batch.iter().map(|entry| entry.steps).max() else { return Ok(()) };
         let wanted = Shape { time, batch: self.batch.len() };
         let (session, fit) = match self.engine.fit(wanted).await {

@@ -33,6 +33,20 @@ fn a_tick_is_due_when_the_oldest_frame_has_waited_or_the_batch_is_full() {
 }
 
 /// What was taken back is not waited for, and neither is what was closed.
+/// Calls that first run what a stream has waiting name everybody whom they gave results.
+#[test]
+fn calls_that_settle_tell_whom_they_gave() {
+    let policy = Policy { max_steps: 8, ..Policy::default() };
+    let mut pool = gru_pool(&PoolOptions { policy, ..PoolOptions::default() });
+    let (a, b) = (pool.open().expect("a stream"), pool.open().expect("a stream"));
+    pool.push_at(a, &[0.1; 27], ms(0)).expect("nine frames");
+    pool.push_at(b, &[0.1; 3], ms(0)).expect("a frame");
+    pool.save(a).expect("bytes");
+    assert_eq!(pool.last(), [(a, 8), (b, 1), (a, 1)]);
+    pool.save(a).expect("bytes");
+    assert_eq!(pool.last(), [], "nothing waited");
+}
+
 #[test]
 fn nothing_is_due_for_what_is_gone() {
     let mut pool = pool(3, 4);
