@@ -360,14 +360,25 @@ impl<T: Element> Engine<T> {
         work(session, &mut Batch { lengths: &self.lengths, streams, values: &mut values, ids: &mut ids })
     }
 
-    /// What the last run of a session gave; on a GPU, read back now.
+    /// What the last run gave, which was one of this session; on a GPU, read back now.
     pub async fn rows(&self, n: usize) -> Result<Given<'_, T>> {
         let session = &self.kept[n].session;
-        let (values, batch) = match session {
-            Runs::Stack(stack) => (stack.streamed_rows().await?, session.shape().batch),
-            Runs::Network(network) => (network.streamed_rows().await?, session.shape().batch),
+        let values = match session {
+            Runs::Stack(stack) => stack.streamed_rows().await?,
+            Runs::Network(network) => network.streamed_rows().await?,
         };
-        Ok(Given { values, shown: &self.columns.shown, outputs: &self.columns.outputs, session, batch })
+        let batch = session.shape().batch;
+        let row = |t: usize| match session {
+            Runs::Stack(stack) => stack.streamed_row(t),
+            Runs::Network(_) => t * batch,
+        };
+        let steps = self.lengths.iter().copied().max().unwrap_or(0);
+        Ok(Given {
+            values,
+            shown: &self.columns.shown,
+            outputs: &self.columns.outputs,
+            first: (0..steps).map(row).collect(),
+        })
     }
 }
 
@@ -376,18 +387,15 @@ pub(crate) struct Given<'a, T: Element> {
     values: Vec<Cow<'a, [T]>>,
     shown: &'a [(usize, usize)],
     outputs: &'a [(String, Range<usize>)],
-    session: &'a Runs<T>,
-    batch: usize,
+    /// Per step the row of stream 0.
+    first: Vec<usize>,
 }
 
 impl<T: Element> Given<'_, T> {
     /// The row of stream 0 at step `t`; those of others follow it.
     #[inline]
     pub fn row_of(&self, t: usize) -> usize {
-        match self.session {
-            Runs::Stack(session) => session.streamed_row(t),
-            Runs::Network(_) => t * self.batch,
-        }
+        self.first[t]
     }
 
     /// All outputs of a row, side by side.
