@@ -73,9 +73,7 @@ class StreamPool:
         keep: int | None = None,
         on_cpu: bool = False,
     ) -> None:
-        self._core = _core.Pool(
-            layer._core, max_delay, max_batch, max_steps, frames, history, every, bytes, keep, on_cpu
-        )
+        self._core = _core.Pool(layer._core, max_delay, max_batch, max_steps, frames, history, every, bytes, keep, on_cpu)
         self._waiting: dict[Stream, deque[asyncio.Future[Array]]] = {}
         self._ticker: asyncio.Task[None] | None = None
 
