@@ -5,7 +5,6 @@ use crate::exec::cpu;
 use crate::exec::gpu::{Gpu, GpuInfo, adapters};
 use crate::num::{InstructionSet, instructions};
 use crate::plan::Caps;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use wgpu::WasmNotSend;
 
@@ -201,15 +200,6 @@ impl Device {
                 let device = Self::gpu_where_async(is_same).await?;
                 Ok(if gpu.checked { device.checked() } else { device })
             }
-        }
-    }
-
-    /// Runs `run` for pieces of `0..count` on the threads of the CPU executor, where `work`, in values, pays for that; on a GPU's device, on the
-    /// calling thread.
-    pub(crate) fn in_pieces(&self, count: usize, work: usize, run: impl Fn(Range<usize>) + WasmNotSend + Sync) {
-        match &self.0 {
-            Kind::Cpu(threads) => threads.run(|| cpu::pieces::for_pieces(count, 16, work, run)),
-            Kind::Gpu(_) => run(0..count),
         }
     }
 

@@ -4,7 +4,7 @@
 use super::device::Kind;
 use super::{Device, Element, gpu, widen};
 use crate::error::Result;
-use crate::num::{Aligned, Shared};
+use crate::num::Aligned;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Slots of `size` values each.
@@ -214,31 +214,5 @@ impl<T> Slabs<T> {
     pub fn slot_mut(&mut self, slot: u32) -> &mut [T] {
         let (slab, at) = self.place(slot);
         &mut self.slabs[slab][at..][..self.size]
-    }
-
-    /// For several tasks, each with slots of its own.
-    pub fn shared(&mut self) -> SharedSlabs<'_, T> {
-        let (size, shift) = (self.size, self.shift);
-        SharedSlabs { slabs: self.slabs.iter_mut().map(|slab| Shared::new(slab)).collect(), size, shift }
-    }
-}
-
-/// [`Slabs`] that several tasks write at once.
-pub(crate) struct SharedSlabs<'a, T> {
-    slabs: Vec<Shared<'a, T>>,
-    size: usize,
-    shift: u32,
-}
-
-impl<T> SharedSlabs<'_, T> {
-    /// The values of a slot.
-    ///
-    /// # Safety
-    /// For as long as they live, nobody else may have them.
-    #[expect(clippy::mut_from_ref, reason = "disjoint slots; the caller keeps them so")]
-    pub unsafe fn slot_mut(&self, slot: u32) -> &mut [T] {
-        let (slot, mask) = (slot as usize, (1 << self.shift) - 1);
-        // SAFETY: by the caller's promise.
-        unsafe { self.slabs[slot >> self.shift].part((slot & mask) * self.size, self.size) }
     }
 }

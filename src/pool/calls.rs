@@ -137,7 +137,8 @@ impl<T: Element> StreamPool<T> {
     ///
     /// # Errors
     /// [`StreamError::Unknown`] for a stream that is not open; [`StreamError::Full`] where there is no room for them;
-    /// [`StreamError::Poisoned`] for a value that is NaN; [`Error::Limit`] beyond [`PoolOptions::bytes`](crate::PoolOptions::bytes); [`Error::Mismatch`] for values that are no whole frames, a
+    /// [`StreamError::Poisoned`] for a value that is NaN; [`Error::Limit`] beyond [`PoolOptions::bytes`](crate::PoolOptions::bytes);
+    /// [`Error::Mismatch`] for values that are no whole frames, a
     /// token id outside its table, or a stack with a vocabulary, which takes [`StreamPool::push_ids`]. Nothing was taken then.
     pub fn push(&mut self, id: StreamId, frames: &[T]) -> Result<()> {
         self.push_at(id, frames, self.now())

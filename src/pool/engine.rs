@@ -8,7 +8,6 @@ use crate::face::{ModelOptions, RnnOptions, rounded};
 use crate::model::network::{Network, Op, Rows};
 use crate::model::stack::{Direction, Head, Layout, RnnConfig, Shape};
 use crate::model::weights::{Weights, parameters};
-use crate::num::Shared;
 use crate::plan::network::{NetworkOptions, NetworkPlan, Parallel};
 use crate::plan::{Options, Plan, Precision};
 use crate::session::{Batch, NetworkSession, Session};
@@ -81,7 +80,7 @@ fn side_by_side(parts: impl Iterator<Item = (String, usize)>) -> Vec<(String, Ra
 }
 
 /// The frame of a stream, by its number, at a step.
-type Frames<'a, T> = dyn Fn(usize, usize) -> &'a [T] + Sync + 'a;
+type Frames<'a, T> = dyn Fn(usize, usize) -> &'a [T] + 'a;
 
 /// The rows of the streams of a run, or where they go.
 pub(crate) struct Run<'a, T: Element> {
@@ -337,20 +336,15 @@ impl<T: Element> Engine<T> {
         self.lengths.extend(&mut *run.steps);
         self.lengths.resize(batch, 0);
         let (inputs, frames) = (&self.columns.inputs, run.frames);
-        let (device, lengths, count) = (&self.device, &self.lengths, run.from.len());
+        let (lengths, count) = (&self.lengths, run.from.len());
         let mut values = |input: usize, x: &mut [T]| {
             let columns = &inputs[input].1;
-            let (width, x) = (columns.len(), Shared::new(x));
-            let work = lengths.iter().sum::<usize>() * width;
-            device.in_pieces(count, work, |part| {
-                for b in part {
-                    for t in 0..lengths[b] {
-                        // SAFETY: rows of stream b, which one task has.
-                        let row = unsafe { x.part((t * batch + b) * width, width) };
-                        row.copy_from_slice(&frames(b, t)[columns.clone()]);
-                    }
+            let width = columns.len();
+            for b in 0..count {
+                for t in 0..lengths[b] {
+                    x[(t * batch + b) * width..][..width].copy_from_slice(&frames(b, t)[columns.clone()]);
                 }
-            });
+            }
         };
         let mut ids = |x: &mut [u32]| {
             let those = (0..count).flat_map(|b| (0..lengths[b]).map(move |t| (b, t)));

@@ -5,7 +5,6 @@
 //! leave the same values.
 
 use super::engine::{Engine, Run};
-use super::slots::Slots;
 use super::{StreamPool, options::Keep};
 use crate::error::{Error, Result};
 use crate::exec::states::States;
@@ -147,8 +146,7 @@ impl<T: Element> StreamPool<T> {
         let mut engine = keeper.source.engine(&device).await?;
         let mut states = States::new(&device, self.slots.states.size())?;
         let last = keeper.again(&mut engine, &mut states).await?;
-        let Slots { states: slots, .. } = &mut self.slots;
-        *slots = states;
+        self.slots.states = states;
         self.slots.refit()?;
         self.engine = engine;
         // What has not been read yet is what ran last.

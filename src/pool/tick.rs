@@ -7,7 +7,7 @@ use super::{StreamId, StreamPool, nanoseconds};
 use crate::error::{Error, Result};
 use crate::exec::Element;
 use crate::model::stack::Shape;
-use crate::num::{Clock, Shared};
+use crate::num::Clock;
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -347,28 +347,14 @@ impl<T: Element> StreamPool<T> {
         let Self { engine, streams, batch, pending, scratch, gave, counts, number, .. } = self;
         let Some(of) = pending else { return Ok(Tick::default()) };
         let given = engine.rows(of.session).await?;
-        {
-            let (device, batch, width) = (engine.device(), &*batch, engine.columns.output());
-            let (work, streams) = (of.tick.frames * width, Shared::new(streams));
-            device.in_pieces(batch.len(), work, |part| {
-                for b in part {
-                    let entry = &batch[b];
-                    // SAFETY: a stream is in a batch once, and one task has it.
-                    let [s] = (unsafe { streams.part(entry.index as usize, 1) }) else { continue };
-                    if !s.is_open || s.generation != entry.generation {
-                        continue;
-                    }
-                    for t in entry.skip..entry.skip + entry.emit {
-                        given.copy(given.row_of(t) + b, s.results.push());
-                    }
-                }
-            });
-        }
-        for entry in batch.iter() {
+        for (b, entry) in batch.iter().enumerate() {
             let s = &mut streams[entry.index as usize];
             // A stream that was closed meanwhile has no use for them.
             if !s.is_open || s.generation != entry.generation {
                 continue;
+            }
+            for t in entry.skip..entry.skip + entry.emit {
+                given.copy(given.row_of(t) + b, s.results.push());
             }
             s.owed -= entry.emit as u32;
             if entry.emit > 0 {

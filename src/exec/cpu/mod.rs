@@ -11,7 +11,6 @@ mod normalise;
 mod optimise;
 mod outer;
 pub(crate) mod packed;
-pub(crate) mod pieces;
 pub(crate) mod project;
 mod rebuild;
 mod recur;

@@ -1,13 +1,11 @@
 //! Twins of `load_state`, `reset_state`, `store_state`, `begin_segment`, `save_checkpoint`, `load_checkpoint`, `clear`, `store_y` and
 //! `load_dy`; and those that load and store states between a batch and slots of a pool.
 
-use super::pieces::for_pieces;
 use super::{Context, Pair};
 use crate::exec::states::Ported;
 use crate::model::cell::Initial;
 use crate::num::Aligned;
 use crate::num::Real;
-use crate::num::Shared;
 use crate::plan::{Dispatch, Reset, SlotId};
 
 /// h0, c0 → operand (padded with 0) and states, in sorted order.
@@ -109,20 +107,17 @@ pub(super) fn load_streams<T: Real>(c: &Context<'_, T>, slots: &mut [Aligned<T>]
         !c.plan.train && config.directions() == 1,
         "streams run forwards, and nothing is kept for a way back"
     );
-    let (operand, state) = (Shared::new(operand), Shared::new(state));
-    for_streams(batch, layers * (stride + states.len() * h), |b| {
-        let Some(&from) = streams.from.get(c.schedule.order(b)) else { return };
+    for b in 0..batch {
+        let Some(&from) = streams.from.get(c.schedule.order(b)) else { continue };
         let (h0, c0) = streams.slabs.slot(from).split_at(layers * p);
         for z in 0..layers {
             let (to, h0) = (z * batch + b, &h0[z * p..][..p]);
-            // SAFETY: rows of sequence b, which one task has.
-            let row = unsafe { operand.part(to * stride, stride) };
+            let row = &mut operand[to * stride..][..stride];
             row[own..][..p].copy_from_slice(h0);
             row[own + p..].fill(T::default());
             let mut part = z * config.cell_size();
             for (s, what) in states.iter().enumerate() {
-                // SAFETY: as above.
-                let row = unsafe { state.part((to * states.len() + s) * h, h) };
+                let row = &mut state[(to * states.len() + s) * h..][..h];
                 match what.initial {
                     Initial::Hidden => {
                         row[..p].copy_from_slice(h0);
@@ -136,12 +131,7 @@ pub(super) fn load_streams<T: Real>(c: &Context<'_, T>, slots: &mut [Aligned<T>]
                 }
             }
         }
-    });
-}
-
-/// Calls `run` for every sequence of a batch, over threads where there is enough to copy: `each` values of one.
-fn for_streams(batch: usize, each: usize, run: impl Fn(usize) + Sync) {
-    for_pieces(batch, 16, batch * each, |part| part.for_each(&run));
+    }
 }
 
 /// `store_state` into slots of a pool.
@@ -156,12 +146,9 @@ pub(super) fn store_streams<T: Real>(
     let (batch, p, h, layers) = (c.plan.shape.batch, config.state_size(), config.hidden_size, config.num_layers);
     let (stride, own, states) = (config.operand_row(false), config.operand_own(false), config.states());
     let alternating = ids[0] != ids[1];
-    let Ported { slabs, to: slots_to, .. } = streams;
-    let slabs = slabs.shared();
-    for_streams(batch, layers * (p + states.len() * h), |b| {
-        let Some(&to) = slots_to.get(c.schedule.order(b)) else { return };
-        // SAFETY: no two streams of a run are written to the same slot, and one task has this one.
-        let (hn, cn) = unsafe { slabs.slot_mut(to) }.split_at_mut(layers * p);
+    for b in 0..batch {
+        let Some(&to) = streams.to.get(c.schedule.order(b)) else { continue };
+        let (hn, cn) = streams.slabs.slot_mut(to).split_at_mut(layers * p);
         for z in 0..layers {
             let from = z * batch + b;
             let steps = c.schedule.length(b) + z * c.plan.chunk.unwrap_or(0);
@@ -175,7 +162,7 @@ pub(super) fn store_streams<T: Real>(
                 }
             }
         }
-    });
+    }
 }
 
 /// States and h before a segment → the rows that its history starts with.

@@ -1,8 +1,8 @@
 //! Parts side by side.
 
+use super::pieces::for_pieces;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
-use crate::exec::cpu::pieces::for_pieces;
 use crate::model::network::{Concat, Part};
 use crate::num::Aligned;
 use crate::num::Real;

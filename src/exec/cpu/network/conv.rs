@@ -1,8 +1,8 @@
 //! Depthwise convolutions over time, and the shift by one step, which is one with a single tap of 1.
 
+use super::pieces::for_pieces;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
-use crate::exec::cpu::pieces::for_pieces;
 use crate::exec::cpu::scratch::Scratch;
 use crate::model::network::{Conv, Part, Shift};
 use crate::num::Aligned;

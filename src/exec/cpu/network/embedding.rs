@@ -1,8 +1,8 @@
 //! Rows of a table by their numbers.
 
+use super::pieces::for_pieces;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
-use crate::exec::cpu::pieces::for_pieces;
 use crate::model::network::Embedding;
 use crate::num::Aligned;
 use crate::num::Real;

@@ -1,8 +1,8 @@
 //! How far a value is from what it should have been. A row's sums are made in f64 and rounded once.
 
+use super::pieces::for_pieces;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
-use crate::exec::cpu::pieces::for_pieces;
 use crate::model::network::{Compared, Part};
 use crate::model::stack::Loss;
 use crate::num::Aligned;

@@ -1,9 +1,9 @@
 //! Pointwise expressions, some rows at a time.
 
+use super::pieces::for_pieces;
 use super::tape::{Block, Run, Tape};
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
-use crate::exec::cpu::pieces::for_pieces;
 use crate::exec::cpu::scratch::Scratch;
 use crate::expr::Expr;
 use crate::model::network::{Map, Operand, Source};

@@ -8,6 +8,7 @@ mod linear;
 mod loss;
 mod map;
 mod norm;
+mod pieces;
 mod pool;
 mod scan;
 mod scan_backward;

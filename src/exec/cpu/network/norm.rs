@@ -1,8 +1,8 @@
 //! Norms over groups of columns (Ba et al. 2016, arXiv 1607.06450; Zhang and Sennrich 2019, arXiv 1910.07467).
 
+use super::pieces::for_pieces;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
-use crate::exec::cpu::pieces::for_pieces;
 use crate::exec::cpu::scratch::Scratch;
 use crate::model::network::{Norm, Normalise};
 use crate::num::Aligned;

@@ -1,8 +1,8 @@
 //! One row per sequence of the rows of its steps.
 
+use super::pieces::for_pieces;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
-use crate::exec::cpu::pieces::for_pieces;
 use crate::model::network::{Pool, Pooling};
 use crate::num::Aligned;
 use crate::num::Real;

@@ -1,8 +1,8 @@
 //! Sums of groups of columns.
 
+use super::pieces::for_pieces;
 use super::{Binding, Context, HasTwin, Twin};
 use crate::error::Result;
-use crate::exec::cpu::pieces::for_pieces;
 use crate::model::network::{Part, Sum};
 use crate::num::Aligned;
 use crate::num::Real;

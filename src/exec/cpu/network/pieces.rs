@@ -8,7 +8,7 @@ const PARALLEL_WORK: usize = 1 << 15;
 
 /// Runs `run` for pieces of `0..count`, each of at least so many unless there are no more; `work`: elements in all, each counted
 /// as often as something is computed of it.
-pub(crate) fn for_pieces(count: usize, least: usize, work: usize, run: impl Fn(Range<usize>) + Sync) {
+pub(super) fn for_pieces(count: usize, least: usize, work: usize, run: impl Fn(Range<usize>) + Sync) {
     let threads = if work < PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
     // Several per thread: one that comes late leaves some to the others.
     let piece = if threads == 1 { count.max(1) } else { count.div_ceil(4 * threads).max(least) };
